@@ -1,0 +1,226 @@
+"""What a plugin author reads: the contracts between backbones, tasks and protocols.
+
+Shapes in all docstrings: B batch, N examples, S image side in pixels, D feature width, C classes. Images given to a
+backbone are float (B, 3, S, S), RGB, already normalised with the mean and std that its InputSpec declares. Scores are
+fractions in [0, 1].
+"""
+
+from __future__ import annotations
+
+import typing
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitbench.records import PreprocessName, Trial, Weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Triple = tuple[float, float, float]
+Pixels = NDArray[np.uint8]
+Indices = NDArray[np.int64]
+Labels = NDArray[np.int64]
+
+
+# ---------------------------------------------------------------- backbones
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a backbone expects: square images of `size_px`, pixels (x / 255 - mean) / std."""
+
+    size_px: int
+    mean: Triple
+    std: Triple
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where weights come from; shown beside every score."""
+
+    family: str = "unknown"
+    weights: Weights = "unknown"
+    pretrain_data: str = "unknown"
+    source: str = ""
+    weights_loaded: int | None = None
+    weights_missing: int | None = None
+    weights_unexpected: int | None = None
+
+
+class BackboneModule(typing.Protocol):
+    """What a registered backbone must be: a `torch.nn.Module` with these three names.
+
+    Two more are read where they exist: `provenance: Provenance` (else the labels given to `register_backbone` are shown) and
+    `at_resolution(size_px) -> nn.Module` (else the backbone keeps its own size). `vitbench check NAME` tests all of it.
+    """
+
+    input: InputSpec
+    feature_dim: int
+
+    def features(self, images: Tensor) -> Tensor:
+        """Features (B, D) of images (B, 3, S, S): what a linear classifier would be put on."""
+        ...
+
+
+class Backbone(typing.Protocol):
+    """A built backbone as tasks' and protocols' code sees it; every registered module is wrapped into one."""
+
+    input: InputSpec
+    feature_dim: int
+    provenance: Provenance
+
+    def features(self, images: Tensor) -> Tensor:
+        """Features (B, D) of normalised images (B, 3, S, S)."""
+        ...
+
+    def at_resolution(self, size_px: int) -> Backbone:
+        """The same weights for images of another side.
+
+        Raises:
+            UsageError: the architecture is tied to its size.
+        """
+        ...
+
+
+# ---------------------------------------------------------------- data
+
+
+class ImageSource(ABC):
+    """Pictures in one canonical order, decoded on demand. Label rules are laid over it by tasks."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A digest that changes whenever a picture does."""
+
+    @abstractmethod
+    def read(self, indices: Sequence[int]) -> list[Pixels]:
+        """RGB pictures (H, W, 3) uint8, in the order asked for. Safe to call from several threads.
+
+        Raises:
+            BadImageError: one cannot be decoded.
+        """
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """What to call one picture in messages and predictions."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Labelled examples: positions in a source with their labels, both (N,) int64."""
+
+    source: ImageSource
+    indices: Indices
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def take(self, positions: Indices) -> Split:
+        """The examples at these positions of this split, as copies that share no memory with it."""
+        return Split(self.source, self.indices[positions].copy(), self.labels[positions].copy())
+
+
+@dataclass(frozen=True)
+class ScoreRule:
+    """A metric: `correct(predictions (N,), split)` gives (N,) float, 1 right, 0 wrong, NaN not counted."""
+
+    name: str
+    correct: Callable[[Labels, Split], NDArray[np.float64]]
+
+
+def _top1(predictions: Labels, split: Split) -> NDArray[np.float64]:
+    return (predictions == split.labels).astype(np.float64)
+
+
+TOP1 = ScoreRule("top1", _top1)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Data, splits, label rule and metric. Nothing is read until a split is called for.
+
+    Only the runner calls `test`, once, after the protocol has handed over its frozen result. `skipped` names the pictures that
+    were left out because they cannot be read.
+    """
+
+    class_names: tuple[str, ...]
+    train: Callable[[], Split]
+    val: Callable[[], Split]
+    test: Callable[[], Split]
+    rules: tuple[ScoreRule, ...] = (TOP1,)
+    skipped: Callable[[], tuple[str, ...]] = tuple
+
+
+# ---------------------------------------------------------------- protocols
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """All that a protocol gets: a backbone, what it may learn from, and the means to look at it. Test is not here.
+
+    `features(split)` gives (N, D) float32 of the backbone as it came, from the shared store; `pixels(split)` gives
+    (N, 3, S, S) uint8 as the job's preprocessing makes them; `normalise` turns those into what the backbone takes;
+    `report(done, total)` moves the progress bar; `note(text)` leaves a remark in the record.
+    """
+
+    backbone: Backbone
+    train: Split
+    val: Split
+    num_classes: int
+    seed: int
+    device: str
+    dtype: str
+    features: Callable[[Split], Tensor]
+    pixels: Callable[[Split], Tensor]
+    normalise: Callable[[Tensor], Tensor]
+    note: Callable[[str], None]
+    report: Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """The frozen outcome: a backbone, and a head from its features (N, D) to class scores (N, C)."""
+
+    backbone: Backbone
+    head: Callable[[Tensor], Tensor]
+    trained_backbone: bool
+    trials: tuple[Trial, ...] = ()
+    images_forward: int = 0
+    images_backward: int = 0
+
+
+@dataclass(frozen=True)
+class Protocol(ABC):
+    """How a backbone is adapted to a task. Its dataclass fields are its options in a suite."""
+
+    default_preprocess: ClassVar[PreprocessName] = "squash"
+
+    @abstractmethod
+    def adapt(self, data: Adaptation) -> Adapted:
+        """Learn from train, choose on val, and return the frozen result."""
+
+    @abstractmethod
+    def depends_on_seed(self, budget: str) -> bool:
+        """Whether another seed can give another score; if not, a suite runs one seed only."""
+
+
+@dataclass
+class Remarks:
+    """Notes gathered while a job runs."""
+
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, text: str) -> None:
+        """Keep a remark once."""
+        if text not in self.notes:
+            self.notes.append(text)

@@ -1,0 +1,20 @@
+"""Backbones with nothing to learn from, for comparison."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from vitbench.registry import register_backbone
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@register_backbone("raw_pixels", family="baseline", pretrain_data="none")
+def raw_pixels(size_px: Annotated[int, Field(ge=1, le=256)] = 16) -> nn.Module:
+    """The pixels themselves, at a small size; the floor of every board."""
+    from vitbench.backbones.models.pixels import RawPixels
+
+    return RawPixels(size_px)

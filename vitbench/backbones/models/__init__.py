@@ -1,0 +1,1 @@
+"""The torch modules behind the registered backbones; imported only when one is built."""

@@ -1,0 +1,208 @@
+"""timm's models behind vitbench's contract: features are the pre-logits, the input is what the checkpoint was trained with."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from pathlib import Path
+from typing import Any, cast
+
+import timm
+import torch
+import torch.nn.functional as F  # noqa: N812  the field's name for it
+from timm.data import resolve_data_config
+from torch import Tensor, nn
+
+from vitbench.api import InputSpec, Provenance
+from vitbench.backbones.models.weights import load_into, read_checkpoint
+from vitbench.errors import DataMissingError, Problem, UsageError
+from vitbench.randomness import seeded_construction
+
+# What the tokens of timm's weight tags stand for (facts/protocols.md 7.2).
+_DATA_TOKENS = {
+    "in21k": "ImageNet-21k", "in22k": "ImageNet-22k", "in12k": "ImageNet-12k", "in1k": "ImageNet-1k",
+    "jft": "JFT-300M", "lvd142m": "LVD-142M", "lvd1689m": "LVD-1689M", "laion2b": "LAION-2B",
+    "openai": "WIT-400M", "webli": "WebLI", "lvd": "LVD",
+}  # fmt: skip
+_FAMILIES = (
+    ("vit_base_r50", "Hybrid"), ("vit_large_r50", "Hybrid"), ("vit_small_r26", "Hybrid"), ("vit_tiny_r_", "Hybrid"),
+    ("vit_", "ViT"), ("deit", "DeiT"), ("swin", "Swin"), ("tf_efficientnet", "EfficientNet"),
+    ("efficientnet", "EfficientNet"), ("convnext", "ConvNeXt"), ("mixer", "Mixer"),
+)  # fmt: skip
+
+
+class TimmBackbone(nn.Module):
+    """A timm model without its classifier."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        name: str,
+        size_px: int,
+        extra: dict[str, Any],
+        provenance: Provenance,
+    ) -> None:
+        super().__init__()
+        config = resolve_data_config({}, model=model)
+        self.model = model
+        self.name = name
+        self.extra = extra
+        self.input = InputSpec(size_px, _triple(config["mean"]), _triple(config["std"]))
+        self.feature_dim = int(getattr(model, "head_hidden_size", None) or model.num_features)  # type: ignore[arg-type]
+        self.provenance = provenance
+
+    def features(self, images: Tensor) -> Tensor:
+        """The pre-logits (B, D)."""
+        tokens = self.model.forward_features(images)  # type: ignore[operator]
+        return cast("Tensor", self.model.forward_head(tokens, pre_logits=True))  # type: ignore[operator]
+
+    def at_resolution(self, size_px: int) -> TimmBackbone:
+        """The same weights for another side; a ViT's position embeddings are resized as the paper did."""
+        if getattr(self.model, "patch_embed", None) is None:
+            resized = copy.copy(self)
+            resized.input = InputSpec(size_px, self.input.mean, self.input.std)
+            return resized
+        return TimmBackbone(
+            _vit_at(self.model, self.name, size_px, self.extra),
+            self.name, size_px, self.extra, self.provenance,
+        )  # fmt: skip
+
+    @classmethod
+    def pretrained(cls, name: str, size_px: int | None, extra: dict[str, Any]) -> TimmBackbone:
+        """With the weights that timm names.
+
+        Raises:
+            DataMissingError: they are not in the cache and cannot be fetched.
+        """
+        try:
+            model = _create(name, pretrained=True, **extra)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise DataMissingError(
+                Problem(
+                    f"the weights of timm:{name} cannot be loaded: {_one_line(error)}",
+                    next_step="go online once, or give `checkpoint: FILE`, or `pretrained: false`",
+                )
+            ) from error
+        tag = str(getattr(model, "pretrained_cfg", {}).get("tag") or "")
+        provenance = Provenance(
+            _family(name), "pretrained", _pretrain_data(tag), f"timm:{name} [{tag}]"
+        )
+        return _at(cls(model, name, _native_px(model), extra, provenance), size_px)
+
+    @classmethod
+    def from_file(
+        cls, name: str, checkpoint: Path, size_px: int | None, extra: dict[str, Any]
+    ) -> TimmBackbone:
+        """With weights from a local file.
+
+        Raises:
+            UsageError: a weight of the backbone is missing, or has another shape, or the file needs pickle.
+        """
+        model = _create(name, pretrained=False, **extra)
+        count = load_into(model, read_checkpoint(checkpoint), f"{checkpoint} for timm:{name}")
+        provenance = Provenance(
+            _family(name), "pretrained", "unknown", checkpoint.name, count.loaded, count.missing, count.unexpected
+        )  # fmt: skip
+        return _at(cls(model, name, _native_px(model), extra, provenance), size_px)
+
+    @classmethod
+    def untrained(
+        cls, name: str, size_px: int | None, extra: dict[str, Any], init_seed: int
+    ) -> TimmBackbone:
+        """With seeded initial weights, built for `size_px` at once."""
+        with seeded_construction(init_seed):
+            model = _create(name, pretrained=False, **extra)
+            if size_px is not None and getattr(model, "patch_embed", None) is not None:
+                model = _create(name, pretrained=False, img_size=size_px, **extra)
+        provenance = Provenance(
+            _family(name), "untrained", "none", f"initial weights, seed {init_seed}"
+        )
+        return cls(model, name, size_px or _native_px(model), extra, provenance)
+
+
+def _create(name: str, **options: Any) -> nn.Module:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # timm warns of renamed models; `vitbench list` shows what a name is
+            model = timm.create_model(name, num_classes=0, **options)
+    except TypeError as error:
+        raise UsageError(
+            f"timm:{name} does not take {sorted(options)}: {_one_line(error)}"
+        ) from error
+    return cast("nn.Module", model)
+
+
+def _at(backbone: TimmBackbone, size_px: int | None) -> TimmBackbone:
+    return (
+        backbone
+        if size_px in (None, backbone.input.size_px)
+        else backbone.at_resolution(size_px or 0)
+    )
+
+
+def _native_px(model: nn.Module) -> int:
+    patch_embed = getattr(model, "patch_embed", None)
+    own = getattr(patch_embed, "img_size", None)
+    return int(own[0] if own else resolve_data_config({}, model=model)["input_size"][-1])
+
+
+def _vit_at(model: nn.Module, name: str, size_px: int, extra: dict[str, Any]) -> nn.Module:
+    """A copy of a ViT for another side."""
+    resized = _create(name, pretrained=False, img_size=size_px, **extra)
+    state = model.state_dict()
+    wanted = resized.state_dict()
+    for key, value in state.items():
+        if wanted[key].shape != value.shape:
+            if key != "pos_embed" or value.ndim != 3:
+                raise UsageError(
+                    f"timm:{name} cannot be resized to {size_px} px: {key} has no grid"
+                )
+            state[key] = resize_position_embedding(value, _grid(model), _grid(resized))
+    resized.load_state_dict(state)
+    return resized.train(model.training)
+
+
+def _grid(model: nn.Module) -> tuple[int, int]:
+    height, width = model.patch_embed.grid_size  # type: ignore[union-attr,misc]
+    return int(height), int(width)
+
+
+def resize_position_embedding(
+    embedding: Tensor, grid: tuple[int, int], wanted: tuple[int, int]
+) -> Tensor:
+    """Position embeddings (1, P + h x w, D) for another grid; the P prefix tokens (class token) stay untouched.
+
+    Bilinear with aligned corners, as the ViT paper's code does (facts/protocols.md 3.3); timm's own way differs by up to the
+    grid's standard deviation (7.1).
+    """
+    prefix = embedding.shape[1] - grid[0] * grid[1]
+    width = embedding.shape[2]
+    plane = embedding[:, prefix:].reshape(1, *grid, width).permute(0, 3, 1, 2).float()
+    resized = F.interpolate(plane, wanted, mode="bilinear", align_corners=True)
+    flat = resized.permute(0, 2, 3, 1).reshape(1, -1, width).to(embedding.dtype)
+    return torch.cat([embedding[:, :prefix], flat], dim=1)
+
+
+def _family(name: str) -> str:
+    if "resnetv2" in name and "_bit" in name:
+        return "BiT"
+    return next(
+        (family for prefix, family in _FAMILIES if name.startswith(prefix)), name.split("_")[0]
+    )
+
+
+def _pretrain_data(tag: str) -> str:
+    before_fine_tuning = tag.split("_ft_")[0]
+    found = [data for token, data in _DATA_TOKENS.items() if token in before_fine_tuning]
+    return found[0] if found else "unknown"
+
+
+def _triple(values: Any) -> tuple[float, float, float]:
+    first, second, third = map(float, values)
+    return first, second, third
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

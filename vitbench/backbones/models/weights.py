@@ -1,0 +1,84 @@
+"""Local checkpoints: read without executing anything, and loaded only if no weight of the backbone is missing."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from vitbench.errors import UsageError
+
+_HEADS = ("head.", "fc.", "classifier.", "head_dist.", "heads.")
+_WRAPPERS = ("state_dict", "model", "model_state_dict", "teacher", "student", "module")
+_PREFIXES = ("module.", "model.", "backbone.", "encoder.", "visual.", "_orig_mod.")
+
+
+@dataclass(frozen=True)
+class LoadCount:
+    """How many weights were taken from a file, are missing from it, or are not the backbone's."""
+
+    loaded: int
+    missing: int
+    unexpected: int
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file, or of a .pth file that holds nothing but tensors.
+
+    Raises:
+        UsageError: the file is torn, or would have to execute code to be read.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        first = str(error).strip().split("\n")[0]
+        raise UsageError(
+            f"{path} cannot be read as weights: {first}. Only tensors are loaded, never pickled objects; "
+            "save the state dict as .safetensors"
+        ) from error
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def load_into(module: nn.Module, weights: dict[str, Tensor], what: str) -> LoadCount:
+    """Copy weights into a module that has no classifier; classifier weights in the file are left aside.
+
+    Raises:
+        UsageError: a weight is missing or has another shape.
+    """
+    own = module.state_dict()
+    weights = _without_prefix(weights, own)
+    missing = sorted(set(own) - set(weights))
+    unexpected = sorted(set(weights) - set(own))
+    shapes = [name for name in own if name in weights and own[name].shape != weights[name].shape]
+    if missing or shapes:
+        given = (
+            f"{len(own) - len(missing)} of {len(own)} weights found, {len(unexpected)} unexpected"
+        )
+        first = f"missing {missing[0]}" if missing else _shape_text(shapes[0], own, weights)
+        raise UsageError(f"{what}: {given}; {first}")
+    module.load_state_dict({name: weights[name] for name in own})
+    strange = [name for name in unexpected if not name.startswith(_HEADS)]
+    return LoadCount(len(own), 0, len(strange))
+
+
+def _without_prefix(weights: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights under the prefix, or chain of two, under which most names are the module's own."""
+    chains = ["", *_PREFIXES, *(first + second for first in _PREFIXES for second in _PREFIXES)]
+    best = max(chains, key=lambda chain: sum(chain + name in weights for name in own))
+    return {name.removeprefix(best): value for name, value in weights.items()}
+
+
+def _shape_text(name: str, own: dict[str, Tensor], weights: dict[str, Tensor]) -> str:
+    return f"{name} is {tuple(weights[name].shape)}, the model has {tuple(own[name].shape)}"

@@ -1,0 +1,49 @@
+"""Any timm model by name: ViT, hybrids, BiT, EfficientNet, DINOv2 and everything else timm has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from vitbench.backbones.timm_names import timm_names
+from vitbench.errors import UsageError
+from vitbench.registry import register_backbone
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Side = Annotated[int, Field(ge=1, le=4096)]
+
+
+@register_backbone("timm", argument="model", arguments=timm_names, family="timm")
+def timm_backbone(
+    model: str,
+    *,
+    pretrained: bool = True,
+    checkpoint: Path | None = None,
+    size_px: Side | None = None,
+    patch_px: Side | None = None,
+    init_seed: int = 0,
+) -> nn.Module:
+    """Any model of timm; features are its pre-logits, input size and mean/std its checkpoint's.
+
+    Args:
+        model: timm's name, with or without the tag of its weights.
+        pretrained: load the named weights; false gives seeded initial weights, and says so on every page.
+        checkpoint: a .safetensors or .pth file to load instead (weights only, never pickled code).
+        size_px: build it for images of this side.
+        patch_px: patch side of a ViT that is built with seeded weights.
+        init_seed: seed of the initial weights when nothing is loaded.
+    """
+    from vitbench.backbones.models.timm import TimmBackbone
+
+    if patch_px is not None and (checkpoint is not None or pretrained):
+        raise UsageError("patch_px changes the architecture: it needs `pretrained: false`")
+    extra = {"patch_size": patch_px} if patch_px is not None else {}
+    if checkpoint is not None:
+        return TimmBackbone.from_file(model, checkpoint, size_px, extra)
+    if pretrained:
+        return TimmBackbone.pretrained(model, size_px, extra)
+    return TimmBackbone.untrained(model, size_px, extra, init_seed)

@@ -1,0 +1,62 @@
+"""`vitbench report` and `vitbench export`: records to a page, a table or a file. No torch here."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+RUNS = click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+
+
+@click.command(no_args_is_help=True)
+@RUNS
+@click.option(
+    "-o",
+    "output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The page  [default: RUN/report.html].",
+)
+def report(runs: tuple[Path, ...], output: Path | None) -> None:
+    """Make the leaderboard of one or more RUN directories: one HTML file that loads nothing."""
+    from vitbench.files import write_atomically
+    from vitbench.report.html import render
+    from vitbench.store import load
+
+    target = output or runs[0] / "report.html"
+    records = {record.key: record for run in runs for record in load(run)}
+    write_atomically(target, render(list(records.values())))
+    click.echo(str(target))
+
+
+@click.command(no_args_is_help=True)
+@RUNS
+@click.option(
+    "--format", "form", type=click.Choice(["csv", "md", "latex", "json", "parquet"]), default="csv", show_default=True,
+    help="csv, json, parquet: one row per job and metric; md, latex: the boards.",
+)  # fmt: skip
+@click.option(
+    "-o",
+    "output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The file  [default: stdout].",
+)
+def export(runs: tuple[Path, ...], form: str, output: Path | None) -> None:
+    """Write the results of one or more RUN directories as a table."""
+    from vitbench.errors import UsageError
+    from vitbench.files import write_atomically
+    from vitbench.report.exports import FORMATS
+    from vitbench.report.exports import export as render
+    from vitbench.store import load
+
+    records = {record.key: record for run in runs for record in load(run)}
+    known = next(name for name in FORMATS if name == form)
+    if output is None and known == "parquet" and sys.stdout.isatty():
+        raise UsageError("parquet is not for a terminal: add -o FILE.parquet")
+    content = render(list(records.values()), known)
+    if output is None:
+        click.echo(content, nl=False)
+    else:
+        write_atomically(output, content)
+        click.echo(str(output), err=True)

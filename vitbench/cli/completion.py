@@ -1,0 +1,16 @@
+"""What the shell completes."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import CompletionItem
+
+
+def complete_suite(
+    _context: click.Context, _parameter: click.Parameter, start: str
+) -> list[CompletionItem]:
+    """Packaged suites by name, and files."""
+    from vitbench.suite.reading import packaged_suites
+
+    names = [CompletionItem(name) for name in packaged_suites() if name.startswith(start)]
+    return [*names, CompletionItem(start, type="file")]

@@ -1,0 +1,202 @@
+"""`vitbench run`: a suite's jobs to records, and the leaderboard at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vitbench.cli.completion import complete_suite
+
+if TYPE_CHECKING:
+    from vitbench.launch import Planned, Result
+
+
+def _seeds(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a list of whole numbers such as 0,1,2") from None
+
+
+@click.command(no_args_is_help=True)
+@click.argument("suite", shell_complete=complete_suite)
+@click.option(
+    "--backbone",
+    "backbones",
+    multiple=True,
+    metavar="B",
+    help="Only this backbone: a label of the suite, or any spec.",
+)
+@click.option("--task", "tasks", multiple=True, metavar="T", help="Only this task.")
+@click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only this protocol.")
+@click.option(
+    "--budget", "budgets", multiple=True, metavar="B", help="Only this budget: full, 1k or N-shot."
+)
+@click.option("--seeds", callback=_seeds, metavar="0,1,2", help="Seeds in place of the suite's.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    metavar="N",
+    help="At most N examples of each split; the board says so.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Run directory  [default: runs/NAME].",
+)
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N or auto.")
+@click.option(
+    "--dtype", type=click.Choice(["float32", "bfloat16"]), help="Precision of the forward pass."
+)
+@click.option(
+    "--executor",
+    type=click.Choice(["local"]),
+    default="local",
+    show_default=True,
+    help="Where jobs run.",
+)
+@click.option(
+    "--workers", type=click.IntRange(1), help="Worker processes  [default: one per GPU, else one]."
+)
+@click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="FILE|MODULE",
+    help="Python to import first: it registers backbones, tasks, protocols.",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="PATH=VALUE",
+    help="Change one value of the suite: tasks.pictures.path=DIR.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the jobs and which are done; run nothing.")
+@click.option("--force", is_flag=True, help="Run what is done once more.")
+@click.option("--retry-failed", is_flag=True, help="Run again what failed before.")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first job that fails.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the results as JSON instead of tables."
+)
+def run(suite: str, out: Path | None, **options: Any) -> int:
+    """Run SUITE: a YAML file, or the name of a suite that ships with vitbench.
+
+    What is done is never run twice: the same command again finishes what was interrupted.
+    """
+    from vitbench.launch import Launch, Overrides, plan_suite, run_planned
+
+    names = (
+        "backbones",
+        "tasks",
+        "protocols",
+        "budgets",
+        "seeds",
+        "limit",
+        "dtype",
+        "settings",
+        "plugins",
+    )
+    overrides = Overrides(**{name: options[name] for name in names})
+    launch = Launch(**{
+        name: options[name] for name in ("device", "workers", "executor", "force", "retry_failed", "fail_fast")
+    })  # fmt: skip
+    planned = plan_suite(suite, out, overrides)
+    for plugin in planned.plugins:
+        if plugin.trouble:
+            click.echo(f"warning: {plugin.warning}", err=True)
+    if options["dry_run"]:
+        return _print_plan(planned, launch, options["as_json"])
+    return _run(planned, launch, overrides, as_json=options["as_json"])
+
+
+def _print_plan(planned: Planned, launch: Any, as_json: bool) -> int:
+    pending = {job.key for job in planned.pending(launch)}
+    if as_json:
+        import json
+
+        rows = [
+            {"key": job.key, "title": job.title, "done": job.key not in pending}
+            for job in planned.plan.jobs
+        ]
+        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        return 0
+    for job in planned.plan.jobs:
+        record = planned.done.get(job.key)
+        state = (
+            "to run"
+            if job.key in pending
+            else "failed"
+            if record and record.status == "failed"
+            else "done"
+        )
+        click.echo(f"{state:7} {job.key[:8]}  {printable(job.title)}")
+    done = len(planned.plan.jobs) - len(pending)
+    click.echo(
+        f"{len(planned.plan.jobs)} jobs, {done} done, {len(pending)} to run in {planned.run.path}",
+        err=True,
+    )
+    return 0
+
+
+def _run(planned: Planned, launch: Any, overrides: Any, *, as_json: bool) -> int:
+    from vitbench.cli.progress import TerminalProgress
+    from vitbench.launch import run_planned
+
+    try:
+        result = run_planned(planned, launch, TerminalProgress(), overrides)
+    except KeyboardInterrupt:
+        done = len(planned.run.done(planned.plan.jobs))
+        click.echo(
+            f"interrupted: {done} of {len(planned.plan.jobs)} jobs are done and kept in {planned.run.path}; "
+            "the same command goes on from there",
+            err=True,
+        )
+        return 130
+    if result.ran == 0 and planned.run.report_path.is_file():
+        count = len(result.records)
+        click.echo(
+            f"nothing to do: all {count} jobs are done, see {planned.run.report_path}", err=True
+        )
+    else:
+        _show(result, as_json)
+    return _tell_failures(result, len(planned.plan.jobs))
+
+
+def _show(result: Result, as_json: bool) -> None:
+    from vitbench.report.exports import export, terminal
+    from vitbench.report.html import render
+    from vitbench.report.views import boards
+    from vitbench.files import write_atomically
+    from vitbench.store import load
+
+    if as_json:
+        click.echo(export(result.records, "json"), nl=False)
+    else:
+        click.echo(printable(terminal(boards(result.records))))
+    write_atomically(result.run.report_path, render(load(result.run.path)))
+    click.echo(
+        f"\n{len(result.records)} jobs, {result.ran} new. Leaderboard: {result.run.report_path}",
+        err=True,
+    )
+
+
+def _tell_failures(result: Result, jobs: int) -> int:
+    if not result.failed:
+        return 0 if len(result.records) == jobs else 1
+    click.echo(f"{result.failed} jobs failed:", err=True)
+    failures = [record for record in result.records if record.failure is not None]
+    for record in failures[:10]:
+        message = record.failure.message if record.failure else ""
+        click.echo(printable(f"  {record.job.title}: {message}"), err=True)
+    if len(failures) > 10:
+        click.echo(f"  and {len(failures) - 10} more, all on the board", err=True)
+    click.echo("once the cause is mended, run the same command with --retry-failed", err=True)
+    return 1
+
+
+def printable(text: str) -> str:
+    """Text that cannot steer a terminal: control characters become spaces."""
+    return "".join(c if c == "\n" or (c.isprintable() or c == " ") else " " for c in text)

@@ -1,0 +1,1 @@
+"""What things cost: analytic FLOPs, measured seconds and memory, and where they were measured."""

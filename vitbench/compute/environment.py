@@ -1,0 +1,90 @@
+"""Where a job runs: device, versions, and the settings that make arithmetic repeatable and fast."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from vitbench.errors import UsageError
+from vitbench.records import Env
+
+PACKAGES = ("vitbench", "torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow")
+
+
+def choose_device(wanted: str) -> str:
+    """`cpu`, `cuda` or `cuda:N`; `auto` takes a GPU if there is one.
+
+    Raises:
+        UsageError: a GPU was asked for and torch sees none.
+    """
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError("--device cuda: torch sees no GPU here; use --device cpu or auto")
+    return wanted
+
+
+def settle(threads: int | None) -> None:
+    """Settings of a worker process: threads, exact float32 products, and memory that is not given back.
+
+    glibc returns torch's large activations to the system after each operation and faults them in anew; keeping them makes
+    EfficientNet-B0 2.7 times faster on a CPU (facts/performance.md 0).
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL("libc.so.6")
+        m_trim_threshold, m_mmap_max = -1, -4
+        libc.mallopt(m_mmap_max, 0)
+        libc.mallopt(m_trim_threshold, 2**31 - 1)
+
+
+@functools.cache
+def describe(device: str) -> Env:
+    """The environment that a record states."""
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else _cpu_name()
+    return Env(
+        python=platform.python_version(),
+        platform=platform.platform(terse=True),
+        device=name,
+        threads=torch.get_num_threads(),
+        packages={package: _version(package) for package in PACKAGES},
+        git_commit=_git_commit(),
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    for line in info.read_text().splitlines() if info.is_file() else ():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _git_commit() -> str:
+    """The commit of the checkout that vitbench is imported from; empty when it is installed."""
+    folder = Path(__file__).parents[2]
+    if not (folder / ".git").exists():
+        return ""
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return asked.stdout.strip()

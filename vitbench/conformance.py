@@ -1,0 +1,177 @@
+"""What every backbone must keep, checked on the real object: `vitbench check NAME`, and pytest over a plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from vitbench.backbones.models.built import BuiltBackbone
+from vitbench.errors import UsageError, VitbenchError
+from vitbench.randomness import torch_generator
+from vitbench.registry import BACKBONES
+
+BATCH = 4
+# A different batch may take a different kernel: float32 rounding, with room for deep networks.
+BATCH_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One item: whether it holds, and what was seen."""
+
+    item: str
+    ok: bool
+    text: str
+
+
+def check_backbone(spec: str, options: dict[str, Any] | None = None) -> list[Finding]:
+    """Build a registered backbone and check it; stops at what makes further checks meaningless.
+
+    Raises:
+        UsageError: nothing has that name, or it does not take these options.
+    """
+    entry, argument = BACKBONES.get(spec)
+    try:
+        checked = entry.options.model_validate(options or {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(
+            f"{spec}: option {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        ) from error
+    arguments = {name: getattr(checked, name) for name in entry.options.model_fields}
+    try:
+        module = entry.build(argument, **arguments) if entry.argument else entry.build(**arguments)
+        backbone = BuiltBackbone(module, spec, entry.labels)
+    except VitbenchError as error:
+        return [Finding("builds", False, str(error))]
+    except Exception as error:  # noqa: BLE001  an author's code may raise anything
+        return [Finding("builds", False, f"{type(error).__name__}: {error}")]
+    return list(_findings(backbone))
+
+
+def _findings(backbone: BuiltBackbone) -> Iterator[Finding]:
+    yield Finding(
+        "builds", True, f"{backbone.params:,} parameters, {backbone.feature_dim} features"
+    )
+    yield _normalisation(backbone)
+    yield _weights(backbone)
+    backbone.eval()
+    spec = backbone.input
+    images = torch.rand(BATCH, 3, spec.size_px, spec.size_px, generator=torch_generator(0, "check"))
+    try:
+        with torch.no_grad():
+            features = backbone.features(images * 2 - 1)
+    except Exception as error:  # noqa: BLE001  an author's code may raise anything
+        yield Finding("shape", False, f"features() raised {type(error).__name__}: {error}")
+        return
+    shape = _shape(backbone, features)
+    yield shape
+    if shape.ok:
+        checks: tuple[Callable[[BuiltBackbone, Tensor, Tensor], Finding], ...] = (
+            _finite, _deterministic, _batch_independent, _modes, _sees, _gradient,
+        )  # fmt: skip
+        for check in checks:
+            yield check(backbone, images * 2 - 1, features)
+
+
+def _normalisation(backbone: BuiltBackbone) -> Finding:
+    spec = backbone.input
+    ok = spec.size_px > 0 and all(value > 0 for value in spec.std)
+    return Finding("input", ok, f"{spec.size_px} px, mean {spec.mean}, std {spec.std}")
+
+
+def _weights(backbone: BuiltBackbone) -> Finding:
+    origin = backbone.provenance
+    missing = origin.weights_missing or 0
+    counts = "" if origin.weights_loaded is None else (
+        f"; {origin.weights_loaded} loaded, {missing} missing, {origin.weights_unexpected} unexpected"
+    )  # fmt: skip
+    text = f"{origin.family}, {origin.weights}, pre-trained on {origin.pretrain_data}{counts}"
+    return Finding("weights", missing == 0, text)
+
+
+def _shape(backbone: BuiltBackbone, features: object) -> Finding:
+    wanted = (BATCH, backbone.feature_dim)
+    if not isinstance(features, Tensor):
+        return Finding("shape", False, f"features() gives {type(features).__name__}, not a Tensor")
+    return Finding(
+        "shape", tuple(features.shape) == wanted, f"{tuple(features.shape)}, declared {wanted}"
+    )
+
+
+def _finite(_backbone: BuiltBackbone, _images: Tensor, features: Tensor) -> Finding:
+    bad = int((~torch.isfinite(features)).sum())
+    return Finding(
+        "finite",
+        bad == 0,
+        "all features are numbers" if not bad else f"{bad} features are not numbers",
+    )
+
+
+def _deterministic(backbone: BuiltBackbone, images: Tensor, features: Tensor) -> Finding:
+    with torch.no_grad():
+        again = backbone.features(images)
+    same = torch.equal(again, features)
+    advice = "two passes differ: is dropout on, or a random draw in features()?"
+    return Finding("determinism", same, "two passes are equal" if same else advice)
+
+
+def _batch_independent(backbone: BuiltBackbone, images: Tensor, features: Tensor) -> Finding:
+    """An example's features must not depend on its neighbours."""
+    with torch.no_grad():
+        alone = torch.cat([backbone.features(image[None]) for image in images])
+    scale = features.abs().max().clamp(min=1e-12)
+    error = float((alone - features).abs().max() / scale)
+    advice = "" if error <= BATCH_TOLERANCE else ": does a layer use statistics of the batch?"
+    return Finding(
+        "batch independence", error <= BATCH_TOLERANCE, f"relative difference {error:.1e}{advice}"
+    )
+
+
+def _modes(backbone: BuiltBackbone, _images: Tensor, _features: Tensor) -> Finding:
+    """`eval()` must reach every layer, or BatchNorm goes on averaging test images."""
+    stuck = [name for name, module in backbone.named_modules() if module.training]
+    norms = sum(
+        isinstance(module, nn.modules.batchnorm._BatchNorm) for module in backbone.modules()
+    )
+    text = (
+        f"eval() reaches all layers, {norms} BatchNorm among them"
+        if not stuck
+        else f"still in train mode: {stuck[:3]}"
+    )
+    return Finding("eval mode", not stuck, text)
+
+
+def _sees(backbone: BuiltBackbone, images: Tensor, features: Tensor) -> Finding:
+    """Different images must give different features."""
+    spread = float(features.std(dim=0).max() / features.abs().max().clamp(min=1e-12))
+    return Finding(
+        "sees its input",
+        spread > 1e-6,
+        f"features of different images differ by {spread:.1e} of their size",
+    )
+
+
+def _gradient(backbone: BuiltBackbone, images: Tensor, _features: Tensor) -> Finding:
+    """Fine-tuning needs gradients in every weight; a backbone without weights has none to give."""
+    weights = [(name, p) for name, p in backbone.named_parameters() if p.requires_grad]
+    if not weights:
+        frozen = backbone.params > 0
+        return Finding(
+            "gradient flow", True, "frozen: probes only" if frozen else "no weights: probes only"
+        )
+    backbone.zero_grad()
+    backbone.features(images).square().sum().backward()
+    dry = [name for name, p in weights if p.grad is None]
+    backbone.zero_grad()
+    text = (
+        f"reaches all {len(weights)} weights"
+        if not dry
+        else f"does not reach {len(dry)}, such as {dry[0]}"
+    )
+    return Finding("gradient flow", not dry, text)

@@ -1,0 +1,62 @@
+"""Pictures that are already in memory, and splits over them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from vitbench.api import ImageSource, Indices, Labels, Pixels, Split
+from vitbench.files import digest_bytes
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySource(ImageSource):
+    """Pictures of one size in an array (N, H, W, 3) uint8."""
+
+    images: Pixels
+    label: str
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @cached_property
+    def fingerprint(self) -> str:  # type: ignore[override]
+        """Digest of shape and pixels."""
+        return digest_bytes(repr(self.images.shape).encode(), self.images.tobytes())
+
+    def read(self, indices: Sequence[int]) -> list[Pixels]:
+        """Copies of the pictures asked for."""
+        return list(self.images[np.asarray(indices, dtype=np.int64)])
+
+    def name(self, index: int) -> str:
+        """The data set's name and the position in it."""
+        return f"{self.label}[{index}]"
+
+
+def array_split(images: Pixels, labels: Labels, label: str) -> Split:
+    """A split over pictures (N, H, W, 3) uint8 with labels (N,), copied so that it shares no memory with others."""
+    source = ArraySource(np.ascontiguousarray(images).copy(), label)
+    return Split(source, np.arange(len(images)), np.asarray(labels, dtype=np.int64).copy())
+
+
+def stratified_parts(labels: Labels, fractions: Sequence[float], seed: int) -> list[Indices]:
+    """Positions (n_i,) of disjoint parts, every class in about the same share in each, in ascending order.
+
+    `fractions` says how much goes to all parts but the first, which takes the rest. A class with few examples still gives
+    the first part at least one, then the last.
+    """
+    generator = np.random.default_rng(seed)
+    parts: list[list[int]] = [[] for _ in range(len(fractions) + 1)]
+    for value in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == value))
+        start = len(members)
+        for part in range(len(fractions), 0, -1):
+            wanted = round(len(members) * fractions[part - 1])
+            size = max(min(wanted or 1, start - 1), 0)
+            parts[part].extend(members[start - size : start].tolist())
+            start -= size
+        parts[0].extend(members[:start].tolist())
+    return [np.sort(np.asarray(part, dtype=np.int64)) for part in parts]

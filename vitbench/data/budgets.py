@@ -1,0 +1,73 @@
+"""How much labelled data: `full`, `1k` (VTAB's 800 + 200) or `N-shot`, and evenly thinned splits for `--limit`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vitbench.api import Indices, Labels, Split, Task
+from vitbench.errors import UsageError
+from vitbench.records import shots_of
+
+# VTAB-1k: the first 800 stored examples of train, the first 200 of val (facts/protocols.md 1.2).
+TRAIN_1K = 800
+VAL_1K = 200
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """What a protocol may see, with remarks on what the budget could not give."""
+
+    train: Split
+    val: Split
+    remarks: tuple[str, ...] = ()
+
+
+def draw_shots(labels: Labels, shots: int, seed: int) -> Indices:
+    """Positions of `shots` examples per class, class by class: big_vision's draw (facts/protocols.md 3.4, point 9).
+
+    One `default_rng(seed)`, classes in order, each class's positions permuted, the first `shots` kept: draws of one seed are
+    nested across shots. A class with fewer examples gives all it has.
+    """
+    generator = np.random.default_rng(seed)
+    drawn = [
+        generator.permutation(np.flatnonzero(labels == value))[:shots]
+        for value in range(int(labels.max(initial=-1)) + 1)
+    ]
+    return np.concatenate([*drawn, np.empty(0, np.int64)]).astype(np.int64)
+
+
+def thinned(split: Split, limit: int | None) -> Split:
+    """At most `limit` examples, evenly spaced over the split so that data sorted by class keep all classes."""
+    if limit is None or len(split) <= limit:
+        return split
+    return split.take(np.arange(limit) * len(split) // limit)
+
+
+def labelled_data(task: Task, budget: str, seed: int, limit: int | None) -> LabelledData:
+    """Train and val of a task under a budget.
+
+    Raises:
+        UsageError: the task has too few examples for `1k`.
+    """
+    train, val = thinned(task.train(), limit), thinned(task.val(), limit)
+    if (shots := shots_of(budget)) is not None:
+        chosen = train.take(draw_shots(train.labels, shots, seed))
+        counts = np.bincount(chosen.labels, minlength=len(task.class_names))
+        short = int((counts < shots).sum())
+        remark = f"{short} of {len(counts)} classes have fewer than {shots} training examples"
+        return LabelledData(chosen, val.take(np.empty(0, np.int64)), (remark,) if short else ())
+    if budget == "1k":
+        return _vtab_1k(train, val, limited=limit is not None)
+    return LabelledData(train, val)
+
+
+def _vtab_1k(train: Split, val: Split, *, limited: bool) -> LabelledData:
+    if not limited and (len(train) < TRAIN_1K or len(val) < VAL_1K):
+        raise UsageError(
+            f"budget 1k takes {TRAIN_1K} training and {VAL_1K} validation examples, "
+            f"this task has {len(train)} and {len(val)}: use full or N-shot"
+        )
+    first, second = np.arange(min(TRAIN_1K, len(train))), np.arange(min(VAL_1K, len(val)))
+    return LabelledData(train.take(first), val.take(second))

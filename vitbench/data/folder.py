@@ -1,0 +1,125 @@
+"""Pictures in class folders: `ROOT/train/<class>/*`, and `val`, `test` or a stratified share of train."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from vitbench.api import ImageSource, Pixels
+from vitbench.data.images import BadImageError, decode
+from vitbench.errors import DataMissingError, Problem
+from vitbench.files import cache_dir, digest_bytes, digest_path, write_atomically
+
+PICTURE_SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .png .bmp .gif .webp .tif .tiff .ppm .pgm .pbm".split()
+)
+
+
+@dataclass(frozen=True, eq=False)
+class FolderSource(ImageSource):
+    """Picture files below one root, in the order given; `files` are relative to it."""
+
+    root: Path
+    files: tuple[str, ...]
+    exif_rotate: bool
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @cached_property
+    def fingerprint(self) -> str:  # type: ignore[override]
+        """Digest of names and contents, in order."""
+        digests = (digest_path(self.root / file).encode() for file in self.files)
+        names = "\n".join(self.files).encode("utf-8", "surrogateescape")
+        return digest_bytes(b"exif" if self.exif_rotate else b"plain", names, *digests)
+
+    def read(self, indices: Sequence[int]) -> list[Pixels]:
+        """Decode the pictures asked for; all that fail are named together."""
+        pictures: list[Pixels] = []
+        bad: list[str] = []
+        reasons: list[str] = []
+        for index in indices:
+            try:
+                data = (self.root / self.files[index]).read_bytes()
+                pictures.append(decode(data, exif_rotate=self.exif_rotate))
+            except (ValueError, OSError) as error:
+                bad.append(self.files[index])
+                reasons.append(str(error))
+        if bad:
+            raise BadImageError(bad, reasons, len(self.files))
+        return pictures
+
+    def name(self, index: int) -> str:
+        """The path below the root."""
+        return self.files[index]
+
+
+def class_folders(folder: Path) -> list[str]:
+    """The names of the class folders, sorted.
+
+    Raises:
+        DataMissingError: the folder is missing or has none.
+    """
+    if not folder.is_dir():
+        raise DataMissingError(
+            Problem(
+                f"there is no folder {folder}",
+                next_step=f"put pictures at {folder}/<class>/*.jpg, or correct the task's `path`",
+            )
+        )
+    names = sorted(
+        entry.name
+        for entry in folder.iterdir()
+        if entry.is_dir() and not entry.name.startswith(".")
+    )
+    if len(names) < 2:
+        raise DataMissingError(f"{folder} holds {len(names)} class folder(s); a task needs two")
+    return names
+
+
+def picture_files(root: Path, split: str, classes: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Files below ROOT/SPLIT/<class>, relative to root, class by class and sorted, with their labels.
+
+    Raises:
+        DataMissingError: a class has no picture, or the split has a class that is not among `classes`.
+    """
+    strangers = sorted(set(class_folders(root / split)) - set(classes))
+    if strangers:
+        raise DataMissingError(f"{root / split} has classes that train has not: {strangers[:5]}")
+    files: list[str] = []
+    labels: list[int] = []
+    for label, name in enumerate(classes):
+        found = sorted(
+            path.relative_to(root).as_posix()
+            for path in (root / split / name).rglob("*")
+            if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+        )
+        if not found and split == "train":
+            raise DataMissingError(f"{root / split / name} holds no picture")
+        files += found
+        labels += [label] * len(found)
+    return files, labels
+
+
+def unreadable(source: FolderSource) -> list[str]:
+    """The files of a source that cannot be decoded, found by decoding all of them; kept under its fingerprint."""
+    known = cache_dir() / "unreadable" / f"{source.fingerprint}.json"
+    if known.is_file():
+        return [str(name) for name in json.loads(known.read_text())]
+
+    def fails(index: int) -> bool:
+        try:
+            source.read([index])
+        except BadImageError:
+            return True
+        return False
+
+    with ThreadPoolExecutor() as pool:
+        bad = list(pool.map(fails, range(len(source))))
+    names = [name for name, is_bad in zip(source.files, bad, strict=True) if is_bad]
+    write_atomically(known, json.dumps(names))
+    return names

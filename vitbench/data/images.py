@@ -1,0 +1,62 @@
+"""Encoded bytes to RGB uint8, and the error that names a picture which is none."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from vitbench.api import Pixels
+from vitbench.errors import VitbenchError
+
+
+class BadImageError(VitbenchError):
+    """Pictures that cannot be decoded; `names` lists them."""
+
+    def __init__(self, names: list[str], reasons: list[str], total: int) -> None:
+        self.names = tuple(names)
+        shown = "; ".join(
+            f"{name} ({reason})" for name, reason in zip(names[:5], reasons[:5], strict=True)
+        )
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        super().__init__(
+            f"{len(names)} of {total} pictures cannot be decoded: {shown}{more}. "
+            "Mend or remove them, or set `on_bad_image: skip` on the task"
+        )
+        self._parts = (list(names), list(reasons), total)
+
+    def __reduce__(self) -> tuple[type[BadImageError], tuple[list[str], list[str], int]]:  # type: ignore[override]
+        return type(self), self._parts
+
+
+def decode(data: bytes, *, exif_rotate: bool) -> Pixels:
+    """One picture (H, W, 3) uint8 RGB.
+
+    Grey and palette pictures become RGB, alpha is dropped (bit-equal to TensorFlow's `decode_image(channels=3)`, see
+    facts/data_layer.md 4d), 16-bit ones keep their upper eight bits. With `exif_rotate` the picture is turned as its camera
+    says and as every viewer shows it; reference data sets ignore that tag.
+
+    Raises:
+        ValueError: it cannot be decoded, or is a decompression bomb (over 179 million pixels).
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data)) as image:
+                upright = ImageOps.exif_transpose(image) if exif_rotate else image
+                return _to_rgb(upright)
+    except Image.DecompressionBombError as error:
+        raise ValueError("a decompression bomb") from error
+    except (OSError, SyntaxError, EOFError, ValueError, IndexError, TypeError) as error:
+        reason = str(error).replace("<_io.BytesIO object at ", "").split(" 0x")[0]
+        raise ValueError("not a picture" if "cannot identify" in reason else reason) from error
+
+
+def _to_rgb(image: Image.Image) -> Pixels:
+    if image.mode.startswith("I"):
+        wide = np.asarray(image)
+        grey = (wide >> 8 if wide.max(initial=0) > 255 else wide).clip(0, 255).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.array(image.convert("RGB"))

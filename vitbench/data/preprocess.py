@@ -1,0 +1,105 @@
+"""From decoded pictures to what a backbone takes, stated in full so that a record can repeat it.
+
+Three presets, by name in a suite:
+- `squash`: resize to S x S whatever the aspect, tf2_bilinear; ViT's, BiT's and VTAB's evaluation (facts/protocols.md 3.2)
+- `fewshot`: resize to a square of 8/7 S, truncate to uint8, centre crop S; big_vision's few-shot evaluation (3.4)
+- `centre_crop`: shorter side to 8/7 S, antialiased as in Pillow, centre crop S; the usual ImageNet evaluation (256 -> 224)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from vitbench.api import Pixels, Triple
+from vitbench.lazy import lazy_module
+from vitbench.records import PreprocessName
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor
+
+    from vitbench.data import resize
+    from vitbench.data.resize import Kernel
+else:
+    np = lazy_module("numpy")
+    torch = lazy_module("torch")
+    resize = lazy_module("vitbench.data.resize")
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Resize, crop and rounding. The result is (3, crop_px, crop_px) in [0, 255], uint8 unless `rounding` is none."""
+
+    resize_px: int
+    resize: Literal["square", "shorter_side"]
+    kernel: Kernel
+    crop_px: int
+    rounding: Literal["none", "truncate", "nearest"]
+
+    def describe(self, mean: Triple, std: Triple) -> str:
+        """The whole way from file to tensor in a line, for the record."""
+        crop = "" if self.crop_px == self.resize_px else f", centre crop {self.crop_px} px"
+        shape = "square" if self.resize == "square" else "shorter side"
+        rounded = {"none": "", "truncate": ", cut to uint8", "nearest": ", rounded to uint8"}
+        return (
+            f"RGB, accurate DCT, {self.kernel} to {self.resize_px} px {shape}{rounded[self.rounding]}{crop}, "
+            f"(x/255 - {_short(mean)}) / {_short(std)}"
+        )
+
+
+def _short(triple: Triple) -> str:
+    return (
+        f"{triple[0]:g}"
+        if len(set(triple)) == 1
+        else "(" + ", ".join(map("{:g}".format, triple)) + ")"
+    )
+
+
+def preset(name: PreprocessName, size_px: int) -> Preprocess:
+    """The preset at an input size."""
+    enlarged = round(size_px * 8 / 7)  # 256 for 224, BV configs/common_fewshot.py:49-57
+    if name == "squash":
+        return Preprocess(size_px, "square", "tf2_bilinear", size_px, "none")
+    if name == "fewshot":
+        return Preprocess(enlarged, "square", "tf2_bilinear", size_px, "truncate")
+    return Preprocess(enlarged, "shorter_side", "pil", size_px, "nearest")
+
+
+def apply(pictures: Sequence[Pixels], how: Preprocess, device: str = "cpu") -> Tensor:
+    """Pictures (H, W, 3) uint8 to a batch (B, 3, S, S) on `device`; float32 unless `how` rounds, then uint8.
+
+    Pictures of one size travel as uint8 and are resized together on the device.
+    """
+    if len({picture.shape for picture in pictures}) == 1:
+        return _resized(torch.from_numpy(np.stack(pictures)).to(device), how)
+    return torch.cat([_resized(torch.from_numpy(picture)[None], how) for picture in pictures]).to(
+        device
+    )
+
+
+def _resized(batch: Tensor, how: Preprocess) -> Tensor:
+    images = batch.permute(0, 3, 1, 2)
+    height, width = images.shape[2:]
+    if how.resize == "square":
+        size = (how.resize_px, how.resize_px)
+    else:
+        shorter = min(height, width)
+        size = (round(height * how.resize_px / shorter), round(width * how.resize_px / shorter))
+    resized = resize.KERNELS[how.kernel](images, size)
+    top, left = (size[0] - how.crop_px) // 2, (size[1] - how.crop_px) // 2
+    cropped = resized[:, :, top : top + how.crop_px, left : left + how.crop_px]
+    if how.rounding == "none":
+        return cropped
+    whole = cropped.round() if how.rounding == "nearest" else cropped
+    return whole.clamp(0, 255).to(torch.uint8)
+
+
+def normalise(images: Tensor, mean: Triple, std: Triple) -> Tensor:
+    """Pixels (B, 3, S, S) in [0, 255] to what a backbone takes, (x / 255 - mean) / std, float32."""
+    shape = (1, 3, 1, 1)
+    scale = torch.tensor([1 / (255 * value) for value in std], device=images.device).reshape(shape)
+    shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=images.device)
+    return images.float() * scale - shift.reshape(shape)

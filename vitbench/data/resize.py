@@ -1,0 +1,87 @@
+"""Resize kernels, each equal to the one it is named after. Images (B, 3, H, W) in, float32 (B, 3, h, w) out, 0 to 255.
+
+Which operator a number was made with matters: on a photograph the three families differ by up to 180 grey levels
+(facts/data_layer.md 4d). Sizes are one side in pixels, or (height, width).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812  the field's name for it
+from torch import Tensor
+
+Size = int | tuple[int, int]
+Kernel = Literal["tf2_bilinear", "tf1_bilinear", "area", "pil"]
+
+
+def _pair(size: Size) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
+
+
+def tf2_bilinear(images: Tensor, size: Size) -> Tensor:
+    """`tf.image.resize`: half-pixel centres, no antialias. What vit_jax, BiT and big_vision use."""
+    return F.interpolate(images.float(), _pair(size), mode="bilinear", align_corners=False)
+
+
+def tf1_bilinear(images: Tensor, size: Size) -> Tensor:
+    """`tf.compat.v1.image.resize`: source = target x scale, no half pixel, no antialias. VTAB's released code.
+
+    The source of that op computes positions in float32; so does this, or weights differ by 1e-5.
+    """
+    height, width = _pair(size)
+    return _two_tap(_two_tap(images.float(), height, dim=2), width, dim=3)
+
+
+def _two_tap(images: Tensor, size: int, dim: int) -> Tensor:
+    length = images.shape[dim]
+    if size == length:
+        return images
+    scale = torch.tensor(length, dtype=torch.float32) / size
+    position = torch.arange(size, dtype=torch.float32) * scale
+    lower = position.floor()
+    shape = [1, 1, 1, 1]
+    shape[dim] = size
+    share = (position - lower).reshape(shape).to(images.device)
+    first = lower.long().to(images.device)
+    second = (first + 1).clamp(max=length - 1)
+    near, far = images.index_select(dim, first), images.index_select(dim, second)
+    return near + (far - near) * share
+
+
+def area(images: Tensor, size: Size) -> Tensor:
+    """`tf.image.resize(method="area")`: the mean over each target pixel's box, with fractional edges.
+
+    torch's own mode "area" is another operator: its boxes have whole pixels (up to 69 levels away).
+    """
+    height, width = _pair(size)
+    rows = _box_weights(images.shape[2], height).to(images.device)
+    columns = _box_weights(images.shape[3], width).to(images.device)
+    return torch.einsum("hy,bcyx,wx->bchw", rows, images.float(), columns)
+
+
+def _box_weights(length: int, size: int) -> Tensor:
+    """Weights (size, length): the share of each source pixel in each target box, rows summing to 1."""
+    scale = length / size
+    start = torch.arange(size, dtype=torch.float64)[:, None] * scale
+    pixel = torch.arange(length, dtype=torch.float64)[None, :]
+    overlap = (torch.minimum(start + scale, pixel + 1) - torch.maximum(start, pixel)).clamp(min=0)
+    return (overlap / scale).float()
+
+
+def pil(
+    images: Tensor, size: Size, interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+) -> Tensor:
+    """Pillow's antialiased resize with its rounding to whole levels; at most 1 level away on 0.03 % of values.
+
+    Takes uint8 images; what timm and torchvision evaluate with.
+    """
+    last = images.contiguous(memory_format=torch.channels_last)
+    resized = F.interpolate(
+        last, _pair(size), mode=interpolation, antialias=True, align_corners=False
+    )
+    return resized.float()
+
+
+KERNELS = {"tf2_bilinear": tf2_bilinear, "tf1_bilinear": tf1_bilinear, "area": area, "pil": pil}

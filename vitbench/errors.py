@@ -1,0 +1,73 @@
+"""A user's mistakes: what was given, where, what is allowed, and what to do next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake, in the words that the terminal shows."""
+
+    what: str
+    where: str = ""
+    nearest: tuple[str, ...] = ()
+    next_step: str = ""
+
+    def __str__(self) -> str:
+        lines = [f"{self.where}: {self.what}" if self.where else self.what]
+        if self.nearest:
+            lines.append(f"  did you mean: {' or '.join(self.nearest)}")
+        if self.next_step:
+            lines.append(f"  next:         {self.next_step}")
+        return "\n".join(lines)
+
+
+class VitbenchError(Exception):
+    """Base of every error whose message is for the user: the command line prints it, no traceback."""
+
+    exit_code = 1
+
+    def __init__(self, problems: str | Problem | Iterable[Problem]) -> None:
+        if isinstance(problems, str):
+            problems = Problem(problems)
+        if isinstance(problems, Problem):
+            problems = (problems,)
+        self.problems: tuple[Problem, ...] = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+    def __reduce__(self) -> tuple[type[VitbenchError], tuple[tuple[Problem, ...]]]:
+        return type(self), (self.problems,)
+
+
+class UsageError(VitbenchError):
+    """The command, the suite or a plugin asks for something that does not exist; nothing started."""
+
+    exit_code = 2
+
+
+class DataMissingError(VitbenchError):
+    """Data or weights are not there; the message names the command or the folder that helps."""
+
+    exit_code = 3
+
+
+def nearest(name: str, names: Iterable[str], most: int = 2) -> tuple[str, ...]:
+    """The names closest to a misspelt one, best first; a unique continuation counts as close."""
+    known = list(dict.fromkeys(names))
+    close = difflib.get_close_matches(name, known, n=most, cutoff=0.6)
+    if not close and len(name) >= 3:
+        close = [known_name for known_name in known if name.lower() in known_name.lower()]
+    return tuple(close[:most])
+
+
+def unknown(kind: str, name: str, names: Sequence[str], where: str = "") -> Problem:
+    """The problem of a name that nothing is registered under."""
+    return Problem(
+        f"unknown {kind} {name!r}",
+        where=where,
+        nearest=nearest(name, names),
+        next_step=f"vitbench list {kind}s",
+    )

@@ -1,0 +1,68 @@
+"""Files that are never half written, and digests of what lies on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+# Above this a folder's digest reads names and sizes only: hashing ImageNet's 150 GB would take longer than a probe.
+CONTENT_DIGEST_LIMIT_BYTES = 256 * 2**20
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write `content` to a temporary neighbour, flush it to disk, and rename it over `path`."""
+    data = content.encode() if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o666 & ~_umask())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def cache_dir() -> Path:
+    """Where work that jobs share is kept: $VITBENCH_CACHE, else ~/.cache/vitbench."""
+    if custom := os.environ.get("VITBENCH_CACHE"):
+        return Path(custom)
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "vitbench"
+
+
+def digest_bytes(*parts: bytes) -> str:
+    """SHA-256 over length-prefixed parts, as hex."""
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(len(part).to_bytes(8, "big"))
+        total.update(part)
+    return total.hexdigest()
+
+
+def digest_path(path: Path) -> str:
+    """What lies at `path`: a file's content, or a folder's sorted names with sizes and (up to 256 MiB) contents."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    files = sorted(entry for entry in path.rglob("*") if entry.is_file())
+    sizes = [entry.stat().st_size for entry in files]
+    with_content = sum(sizes) <= CONTENT_DIGEST_LIMIT_BYTES
+    total = hashlib.sha256()
+    for entry, size in zip(files, sizes, strict=True):
+        name = entry.relative_to(path).as_posix().encode("utf-8", "surrogateescape")
+        total.update(b"%d:%s:%d:" % (len(name), name, size))
+        if with_content:
+            total.update(entry.read_bytes())
+    return total.hexdigest()

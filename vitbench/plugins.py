@@ -1,0 +1,104 @@
+"""Three doors, one decorator: entry points, `--plugin FILE|MODULE`, and whatever a script registered itself."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+from vitbench.errors import Problem, UsageError
+from vitbench.registry import loading
+
+GROUP = "vitbench.plugins"
+
+
+@dataclass(frozen=True)
+class LoadedPlugin:
+    """One plugin: its name, where it came from, and what went wrong, if anything."""
+
+    name: str
+    origin: str
+    trouble: str = ""
+
+    @property
+    def warning(self) -> str:
+        """The sentence that tells a user about a broken plugin."""
+        return f"plugin {self.name} ({self.origin}) was not loaded: {self.trouble}"
+
+
+def load_all(explicit: Iterable[str] = ()) -> list[LoadedPlugin]:
+    """Register what ships with vitbench, then installed plugins, then those named on the command line.
+
+    A plugin that raises is returned with its trouble and leaves everything else usable.
+
+    Raises:
+        UsageError: a named file or module does not exist.
+    """
+    for package in ("backbones", "tasks", "protocols"):
+        importlib.import_module(f"vitbench.{package}")
+    return [*_installed(), *(_load_named(name) for name in explicit)]
+
+
+@cache
+def _installed() -> tuple[LoadedPlugin, ...]:
+    return tuple(_load_entry_point(point) for point in sorted(entry_points(group=GROUP)))
+
+
+def _load_entry_point(point: EntryPoint) -> LoadedPlugin:
+    package = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+    with loading(package):
+        return LoadedPlugin(point.name, package, _trouble(point.load))
+
+
+@cache
+def _load_named(name: str) -> LoadedPlugin:
+    path = Path(name)
+    if path.suffix == ".py":
+        if not path.is_file():
+            raise UsageError(f"--plugin {name}: there is no such file")
+        return LoadedPlugin(path.stem, str(path), _trouble(lambda: _import_file(path)))
+    try:
+        found = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        found = None
+    if found is None:
+        raise UsageError(
+            Problem(
+                f"--plugin {name}: there is no such module; a file ends in .py",
+                next_step=f"pip install the package of {name}, or --plugin path/to/{name}.py",
+            )
+        )
+    return LoadedPlugin(name, "module", _trouble(lambda: importlib.import_module(name)))
+
+
+def _import_file(path: Path) -> None:
+    """Import a file under a name of its own, without touching sys.path."""
+    unique = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+    name = f"vitbench_plugin_{path.stem}_{unique}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not Python")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+
+
+def _trouble(load: Callable[[], object]) -> str:
+    try:
+        load()
+    except Exception as error:  # noqa: BLE001  somebody else's code: it may raise anything
+        frames = traceback.extract_tb(error.__traceback__)
+        place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+        return f"{type(error).__name__}: {error}{place}"
+    return ""

@@ -1,0 +1,94 @@
+"""Weighted k-nearest-neighbour vote on frozen features, as DINOv2 evaluates (facts/protocols.md section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from vitbench.api import Adaptation, Adapted, Protocol, Split
+from vitbench.lazy import lazy_module
+from vitbench.records import PreprocessName, Trial, shots_of
+from vitbench.registry import register_protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = lazy_module("torch")
+
+TEMPERATURE = 0.07  # DN dinov2/eval/knn.py
+QUERIES_PER_BLOCK = 1024  # bounds the similarity matrix to (1024, N)
+GRID = (1, 5, 10, 20, 100, 200)
+
+
+def vote(x: Tensor, y: Tensor, queries: Tensor, ks: Sequence[int], num_classes: int) -> Tensor:
+    """Class scores (len(ks), M, C) of queries (M, D) among neighbours x (N, D) with labels y (N,).
+
+    Cosine similarity; one exact top-k serves every k. A neighbour's weight is exp(similarity / 0.07), up to a factor that all
+    neighbours of a query share. A k above N counts all N.
+    """
+    gallery = torch.nn.functional.normalize(x.float(), dim=1)
+    most = min(max(ks), len(x))
+    blocks = []
+    for block in queries.float().split(QUERIES_PER_BLOCK):
+        similarity = torch.nn.functional.normalize(block, dim=1) @ gallery.T
+        top, neighbours = similarity.topk(most, dim=1)
+        weights = (top / TEMPERATURE).softmax(dim=1)
+        labels = y[neighbours]
+        scores = torch.zeros(len(ks), len(block), num_classes, device=x.device)
+        for i, k in enumerate(ks):
+            scores[i].scatter_add_(1, labels[:, :k], weights[:, :k])
+        blocks.append(scores)
+    return torch.cat(blocks, dim=1)
+
+
+@register_protocol("knn", version=1, source="DINOv2, dinov2/eval/knn.py")
+@dataclass(frozen=True)
+class Knn(Protocol):
+    """Weighted nearest-neighbour vote on frozen features (DINOv2's).
+
+    `k` is fixed, or `val`: chosen on validation out of 1, 5, 10, 20, 100, 200, ties to the smaller k. Neighbours are train and
+    validation together once k is known.
+    """
+
+    default_preprocess: ClassVar[PreprocessName] = "centre_crop"
+
+    k: Annotated[int, Field(ge=1)] | Literal["val"] = 20
+
+    def depends_on_seed(self, budget: str) -> bool:
+        """Only the draw of examples is random."""
+        return shots_of(budget) is not None
+
+    def adapt(self, data: Adaptation) -> Adapted:
+        """Keep the labelled examples; choose k on val if asked."""
+        trials = self._trials(data)
+        k = int(next(trial.options["k"] for trial in trials if trial.chosen))
+        x = torch.cat([data.features(split) for split in (data.train, data.val) if len(split)])
+        y = _labels((data.train, data.val), data.device)
+        if k > len(x):
+            data.note(f"k = {k} exceeds the {len(x)} labelled examples: all of them vote")
+        return Adapted(
+            data.backbone, lambda z: vote(x, y, z, [k], data.num_classes)[0], False, trials
+        )
+
+    def _trials(self, data: Adaptation) -> tuple[Trial, ...]:
+        if self.k != "val" or len(data.val) == 0:
+            k = 20 if self.k == "val" else self.k
+            return (Trial(options={"k": k}, split="train", metric="top1", value=None, chosen=True),)
+        truth = _labels((data.val,), data.device)
+        x, y = data.features(data.train), _labels((data.train,), data.device)
+        scores = vote(x, y, data.features(data.val), GRID, data.num_classes)
+        hits = (scores.argmax(2) == truth).double().mean(1).tolist()
+        best = max(range(len(GRID)), key=lambda i: (hits[i], -GRID[i]))
+        return tuple(
+            Trial(options={"k": k}, split="val", metric="top1", value=hit, chosen=i == best)
+            for i, (k, hit) in enumerate(zip(GRID, hits, strict=True))
+        )
+
+
+def _labels(splits: Sequence[Split], device: str) -> Tensor:
+    return torch.as_tensor(np.concatenate([split.labels for split in splits]), device=device)

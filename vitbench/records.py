@@ -1,0 +1,226 @@
+"""What was asked (Job) and what came out (Record): typed, versioned, to and from JSON. No torch here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+KEY_LENGTH = 24  # 96 bits: no collision in any number of jobs that anyone will run
+
+Dtype = Literal["float32", "bfloat16"]
+PreprocessName = Literal["squash", "fewshot", "centre_crop"]
+Weights = Literal["pretrained", "untrained", "none", "unknown"]
+
+_BUDGET = re.compile(r"full|1k|[1-9][0-9]{0,5}-shot")
+
+
+def _known_budget(budget: str) -> str:
+    if not _BUDGET.fullmatch(budget):
+        raise ValueError(f"unknown budget {budget!r}: write full, 1k, or N-shot such as 5-shot")
+    return budget
+
+
+Budget = Annotated[str, AfterValidator(_known_budget)]
+
+
+def shots_of(budget: str) -> int | None:
+    """The N of an 'N-shot' budget, else None."""
+    return int(budget.removesuffix("-shot")) if budget.endswith("-shot") else None
+
+
+class Frozen(BaseModel):
+    """Base of all stored data: immutable, and unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Component(Frozen):
+    """A registered backbone, task or protocol with every option spelled out.
+
+    `contents` holds a digest of what lies at each option that names a place on disk: the place itself and `label` are not
+    part of the identity, so a moved folder or a renamed row keeps its results.
+    """
+
+    name: str
+    version: str
+    label: str
+    argument: str = ""
+    options: dict[str, Any] = {}
+    contents: dict[str, str] = {}
+
+    def identity(self) -> dict[str, Any]:
+        """The part that a score depends on."""
+        options = {key: value for key, value in self.options.items() if key not in self.contents}
+        fields = (self.name, self.version, self.argument, options, self.contents)
+        return dict(
+            zip(("name", "version", "argument", "options", "contents"), fields, strict=True)
+        )
+
+
+class SuiteContext(Frozen):
+    """Which suite a job belongs to, and what a complete board row of its setting holds. Not part of the key."""
+
+    name: str
+    tasks: tuple[str, ...]
+    seeds: int = Field(ge=1, description="number of seeds that this cell asks for")
+
+
+class Job(Frozen):
+    """One cell: everything a score depends on, as plain data."""
+
+    suite: SuiteContext
+    backbone: Component
+    task: Component
+    protocol: Component
+    budget: Budget
+    seed: int
+    limit: int | None = None
+    dtype: Dtype = "float32"
+    resolution_px: int | None = None
+    preprocess: PreprocessName = "squash"
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of everything the score depends on; the name of the record's file."""
+        parts = {
+            "schema": SCHEMA_VERSION,
+            "backbone": self.backbone.identity(),
+            "task": self.task.identity(),
+            "protocol": self.protocol.identity(),
+            **self.model_dump(
+                include={"budget", "seed", "limit", "dtype", "resolution_px", "preprocess"}
+            ),
+        }
+        text = json.dumps(parts, sort_keys=True, ensure_ascii=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+
+    @property
+    def title(self) -> str:
+        """The cell in a line, for progress and messages."""
+        parts = (self.backbone.label, self.task.label, self.protocol.label, self.budget)
+        return f"{' · '.join(parts)} · seed {self.seed}"
+
+
+class Metric(Frozen):
+    """A score as a fraction in [0, 1] over n examples, with its 95 % Wilson interval over the test set."""
+
+    value: float
+    ci_low: float
+    ci_high: float
+    n: int
+
+
+class Trial(Frozen):
+    """One setting that selection looked at: its options, and its score on the split it was judged on."""
+
+    options: dict[str, Any]
+    split: Literal["val", "train"]
+    metric: str
+    value: float | None
+    chosen: bool
+    note: str = ""
+
+
+class BackboneFacts(Frozen):
+    """What was evaluated: read off the built model, not off its name."""
+
+    family: str
+    weights: Weights
+    pretrain_data: str
+    source: str
+    params: int
+    feature_dim: int
+    size_px: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    weights_digest: str
+    weights_loaded: int | None = None
+    weights_missing: int | None = None
+    weights_unexpected: int | None = None
+
+
+class DataFacts(Frozen):
+    """What was learned from and scored on."""
+
+    group: str
+    num_classes: int
+    n_train: int
+    n_val: int
+    n_test: int
+    fingerprints: dict[str, str]
+    skipped: tuple[str, ...] = ()
+
+
+class Cost(Frozen):
+    """What the job took here: device-seconds by phase, analytic FLOPs, memory. Never part of a score."""
+
+    seconds: dict[str, float]
+    device: str
+    device_kind: Literal["cpu", "cuda"]
+    peak_memory_bytes: int
+    flops_per_image: int | None
+    images_forward: int
+    images_backward: int
+
+    @property
+    def total_s(self) -> float:
+        """Seconds of all phases together."""
+        return sum(self.seconds.values())
+
+
+class Env(Frozen):
+    """Where the job ran."""
+
+    python: str
+    platform: str
+    device: str
+    threads: int
+    packages: dict[str, str]
+    git_commit: str
+
+
+class Check(Frozen):
+    """One item of the conformance stamp; `reason` says what is missing."""
+
+    item: str
+    ok: bool
+    reason: str = ""
+
+
+class Failure(Frozen):
+    """Why a job has no score."""
+
+    kind: str
+    message: str
+    where: str = ""
+
+
+class Record(Frozen):
+    """What came out of one Job: a score or a failure, and everything needed to judge it."""
+
+    schema_version: Literal[1] = 1
+    key: str
+    job: Job
+    status: Literal["ok", "failed"]
+    metrics: dict[str, Metric] = {}
+    trials: tuple[Trial, ...] = ()
+    backbone: BackboneFacts | None = None
+    data: DataFacts | None = None
+    preprocess: str = ""
+    conformance: tuple[Check, ...] = ()
+    notes: tuple[str, ...] = ()
+    cost: Cost | None = None
+    env: Env
+    failure: Failure | None = None
+    created: str
+
+    @property
+    def conformant(self) -> bool:
+        """Whether every item of the conformance stamp holds."""
+        return self.status == "ok" and all(check.ok for check in self.conformance)

@@ -1,0 +1,200 @@
+"""One registry for backbones, tasks and protocols: what has a name, which options it takes, where it came from.
+
+The keyword parameters of what is registered are its options: their annotations are checked when a suite is read, before
+anything runs. A parameter annotated `pathlib.Path` is a location: a Job is keyed by what lies there, not by its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, create_model
+
+from vitbench.errors import UsageError, unknown
+from vitbench.files import digest_bytes
+
+F = TypeVar("F", bound=Callable[..., Any])
+BUILT_IN = "vitbench"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered component. `labels` are facts about it that lists and pages show."""
+
+    kind: str
+    name: str
+    build: Callable[..., Any]
+    version: str
+    origin: str
+    labels: dict[str, str]
+    argument: str = ""
+    arguments: Callable[[], Sequence[str]] = tuple
+
+    @property
+    def summary(self) -> str:
+        """The first line of its docstring."""
+        return (inspect.getdoc(self.build) or "").split("\n")[0].rstrip(".")
+
+    @cached_property
+    def options(self) -> type[BaseModel]:
+        """A pydantic model of the options, read off the signature of `build`."""
+        return _options_model(self)
+
+    @cached_property
+    def locations(self) -> frozenset[str]:
+        """The options that name a place on disk."""
+        fields = self.options.model_fields.items()
+        return frozenset(name for name, field in fields if _mentions_path(field.annotation))
+
+
+class Registry:
+    """Names of one kind of component."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, Entry] = {}
+
+    def register(
+        self,
+        name: str,
+        *,
+        version: int = 1,
+        argument: str = "",
+        arguments: Callable[[], Sequence[str]] = tuple,
+        **labels: str,
+    ) -> Callable[[F], F]:
+        """Decorate a class or a function that makes a component.
+
+        Raise `version` whenever a change moves a score: it is part of every Job's key. `argument` names what follows
+        the colon in specs such as `timm:NAME`; it becomes the first parameter. `arguments` lists what it may be, where
+        that is known.
+
+        Raises:
+            UsageError: the name is taken by something else.
+        """
+
+        def decorate(build: F) -> F:
+            origin, suffix = _origin_of(build)
+            versioned = f"{version}{suffix}"
+            self._add(Entry(self.kind, name, build, versioned, origin, labels, argument, arguments))
+            return build
+
+        return decorate
+
+    def _add(self, entry: Entry) -> None:
+        present = self._entries.get(entry.name)
+        if present is not None and present.origin != entry.origin:
+            msg = f"{self.kind} {entry.name!r} of {entry.origin} is already registered by {present.origin}"
+            raise UsageError(f"{msg}: give it another name")
+        self._entries[entry.name] = entry
+
+    def get(self, spec: str, where: str = "") -> tuple[Entry, str]:
+        """The entry behind a spec and the argument after its colon (`timm:NAME`), or ''.
+
+        Raises:
+            UsageError: nothing has that name, or an argument is missing or too many.
+        """
+        if spec in self._entries and not self._entries[spec].argument:
+            return self._entries[spec], ""
+        name, colon, argument = spec.partition(":")
+        entry = self._entries.get(name)
+        if entry is None or (colon and not entry.argument):
+            raise UsageError(unknown(self.kind, spec, self.specs(), where))
+        if not argument:
+            wanted = f"{name}:{entry.argument.upper()}"
+            raise UsageError(unknown(self.kind, spec, [wanted], where))
+        known = entry.arguments()
+        if known and argument not in known:
+            names = [f"{name}:{one}" for one in known]
+            raise UsageError(unknown(self.kind, spec, names, where))
+        return entry, argument
+
+    def entries(self) -> list[Entry]:
+        """Everything registered, by name."""
+        return [self._entries[name] for name in sorted(self._entries)]
+
+    def specs(self) -> list[str]:
+        """The names as a suite writes them; `timm:NAME` for those with an argument."""
+        return [
+            f"{entry.name}:{entry.argument.upper()}" if entry.argument else entry.name
+            for entry in self.entries()
+        ]
+
+    @contextlib.contextmanager
+    def restored(self) -> Iterator[None]:
+        """Within the block, additions are forgotten at its end: for tests and trial loads."""
+        saved = dict(self._entries)
+        try:
+            yield
+        finally:
+            self._entries = saved
+
+
+BACKBONES = Registry("backbone")
+TASKS = Registry("task")
+PROTOCOLS = Registry("protocol")
+register_backbone = BACKBONES.register
+register_task = TASKS.register
+register_protocol = PROTOCOLS.register
+
+_loading_package: list[str] = []
+
+
+@contextlib.contextmanager
+def loading(package: str) -> Iterator[None]:
+    """Within the block, what registers belongs to `package` ('my-plugin 0.3')."""
+    _loading_package.append(package)
+    try:
+        yield
+    finally:
+        _loading_package.pop()
+
+
+def _origin_of(build: Callable[..., Any]) -> tuple[str, str]:
+    """Where a component comes from, and what that adds to its version.
+
+    A packaged plugin adds its distribution's version, a loose file a digest of its source: an edit re-runs its jobs.
+    """
+    if build.__module__.startswith(f"{BUILT_IN}."):
+        return BUILT_IN, ""
+    if _loading_package:
+        return _loading_package[-1], f"+{_loading_package[-1].replace(' ', '-')}"
+    try:
+        file = Path(inspect.getfile(build))
+        return file.name, f"+{digest_bytes(file.read_bytes())[:12]}"
+    except (TypeError, OSError):
+        return build.__module__, "+interactive"
+
+
+def _options_model(entry: Entry) -> type[BaseModel]:
+    parameters = list(inspect.signature(entry.build).parameters.values())
+    if entry.argument:
+        parameters = parameters[1:]
+    target = entry.build.__init__ if inspect.isclass(entry.build) else entry.build  # type: ignore[misc]
+    try:
+        hints = typing.get_type_hints(target, include_extras=True)
+    except NameError:  # an annotation that only type checkers can see
+        hints = {}
+    fields: dict[str, Any] = {
+        parameter.name: (
+            hints.get(parameter.name, Any),
+            ... if parameter.default is parameter.empty else parameter.default,
+        )
+        for parameter in parameters
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }
+    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
+    return create_model(f"{entry.name} options", __config__=config, **fields)
+
+
+def _mentions_path(annotation: Any) -> bool:
+    if annotation is Path:
+        return True
+    return any(_mentions_path(inner) for inner in typing.get_args(annotation))

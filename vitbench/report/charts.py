@@ -1,0 +1,72 @@
+"""Charts as inline SVG that follows the page's colours, light or dark."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import altair as alt
+import pandas as pd
+import vl_convert
+
+from vitbench.report.views import ShotsPoint
+
+INK = "#7f7f81"  # stands for the page's own ink until the SVG is made
+# Okabe and Ito's palette: told apart by colour-blind readers, on white and on black.
+PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#999999", "#b8a800")
+
+
+def shots_curves(points: Sequence[ShotsPoint]) -> str:
+    """Accuracy against shots, a panel per task and protocol, a band from the lowest to the highest seed; '' without points."""
+    if len({point.shots for point in points}) < 2:
+        return ""
+    frame = pd.DataFrame([asdict(point) for point in points])
+    frame["panel"] = frame["task"] + " · " + frame["protocol"]
+    shots = sorted(frame["shots"].unique().tolist())
+    x = alt.X(
+        "shots:Q",
+        title="examples per class",
+        scale=alt.Scale(type="log"),
+        axis=alt.Axis(values=shots, grid=False),
+    )
+    percent = alt.Axis(format=".0%", tickCount=5)
+    colour = alt.Color(
+        "backbone:N",
+        title=None,
+        sort=None,
+        scale=alt.Scale(range=list(PALETTE)),
+        legend=alt.Legend(orient="bottom", columns=4, symbolType="stroke"),
+    )
+    base = alt.Chart(frame)
+    band = base.mark_area(opacity=0.15).encode(
+        x, alt.Y("low:Q", title="top-1", axis=percent), alt.Y2("high"), colour
+    )
+    line = base.mark_line(point=True).encode(
+        x, alt.Y("value:Q", title="top-1", axis=percent), colour
+    )
+    panels = alt.layer(band, line).properties(width=260, height=190)
+    chart = panels.facet(facet=alt.Facet("panel:N", title=None, sort=None), columns=3)
+    return _svg(chart.resolve_scale(y="independent"))
+
+
+def _svg(chart: alt.FacetChart) -> str:
+    """SVG without addresses, its ink the page's own."""
+    ink = {"labelColor": INK, "titleColor": INK, "domainColor": INK, "tickColor": INK}
+    styled = chart.configure(
+        background="transparent",
+        font="system-ui, sans-serif",
+        axis={**ink, "gridColor": INK, "gridOpacity": 0.2},
+        legend={"labelColor": INK, "titleColor": INK, "labelLimit": 240},
+        header={"labelColor": INK, "titleColor": INK, "labelFontWeight": "bold"},
+        view={"stroke": None},
+    )
+    svg = vl_convert.vegalite_to_svg(styled.to_json())
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
+    svg = re.sub(
+        r'(<svg[^>]*?) width="([\d.]+)" height="([\d.]+)"',
+        r'\1 style="max-width:\2px"',
+        svg,
+        count=1,
+    )
+    return svg.replace(INK, "currentColor").replace("rgb(127,127,129)", "currentColor")

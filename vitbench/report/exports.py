@@ -1,0 +1,128 @@
+"""The tidy table and the boards in the formats that people paste and load."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from typing import Literal
+
+from vitbench.records import Record
+from vitbench.report.frame import tidy
+from vitbench.report.views import Board, Cell, Row, boards
+
+Format = Literal["csv", "json", "parquet", "md", "latex"]
+FORMATS: tuple[Format, ...] = ("csv", "json", "parquet", "md", "latex")
+
+
+def export(records: Sequence[Record], form: Format) -> bytes:
+    """csv, json and parquet hold the tidy table, fractions; md and latex the boards, in percent."""
+    if form == "parquet":
+        buffer = io.BytesIO()
+        tidy(records).to_parquet(buffer, index=False)
+        return buffer.getvalue()
+    if form == "csv":
+        return str(tidy(records).to_csv(index=False)).encode()
+    if form == "json":
+        rows = json.loads(tidy(records).to_json(orient="records", double_precision=15))
+        return (json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode()
+    render = markdown if form == "md" else latex
+    return ("\n".join(render(board) for board in boards(records))).encode()
+
+
+def percent(value: float | None) -> str:
+    """A fraction as percent with one decimal, or a dash."""
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def _cell_text(cell: Cell, plus_minus: str) -> str:
+    if cell.value is None:
+        return "failed" if cell.failed else "–"
+    spread = f" {plus_minus} {100 * cell.spread:.1f}" if cell.spread is not None else ""
+    return f"{percent(cell.value)}{spread}"
+
+
+def _mean_text(row: Row) -> str:
+    return percent(row.mean) if row.mean is not None else f"{row.done}/{len(row.cells)}"
+
+
+def marked(row: Row) -> str:
+    """A backbone's name, saying so if its weights are not trained."""
+    return f"{row.backbone} (untrained)" if row.weights == "untrained" else row.backbone
+
+
+def markdown(board: Board) -> str:
+    """A board as a Markdown table."""
+    head = ["#", "backbone", *board.tasks, "mean"]
+    lines = [
+        f"### {_md(board.label)}",
+        "",
+        _md_line(head),
+        _md_line(["--:", ":--", *["--:"] * (len(head) - 2)]),
+    ]
+    for row in board.rows:
+        cells = [_cell_text(cell, "±") for cell in row.cells]
+        lines.append(_md_line([str(row.rank or "–"), _md(marked(row)), *cells, _mean_text(row)]))
+    return "\n".join([*lines, ""])
+
+
+def _md_line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _md(text: str) -> str:
+    return "".join(f"\\{c}" if c in "|\\`*_<>[]#" else c for c in " ".join(text.split()))
+
+
+def latex(board: Board) -> str:
+    """A board as a booktabs table."""
+    columns = "l" + "r" * (len(board.tasks) + 1)
+    head = " & ".join(["Backbone", *map(_tex, board.tasks), "Mean"])
+    lines = [
+        f"% {' '.join(board.label.split())}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        head + r" \\",
+        r"\midrule",
+    ]
+    for row in board.rows:
+        cells = [_cell_text(cell, r"$\pm$").replace("–", "--") for cell in row.cells]
+        lines.append(" & ".join([_tex(marked(row)), *cells, _mean_text(row)]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+_TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+
+
+def _tex(text: str) -> str:
+    clean = " ".join(text.split())
+    return "".join(_TEX.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in clean)
+
+
+def terminal(board_list: Sequence[Board]) -> str:
+    """The boards as plain text, means of each setting, for the end of a run."""
+    return "\n\n".join(_text_table(board) for board in board_list)
+
+
+def _text_table(board: Board) -> str:
+    head = ["#", "backbone", *board.tasks, "mean"]
+    body = [
+        [
+            str(row.rank or "–"),
+            marked(row),
+            *(_cell_text(c, "±") for c in row.cells),
+            _mean_text(row),
+        ]
+        for row in board.rows
+    ]
+    widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
+
+    def text(line: Sequence[str]) -> str:
+        parts = [
+            cell.ljust(widths[i]) if i == 1 else cell.rjust(widths[i])
+            for i, cell in enumerate(line)
+        ]
+        return "  ".join(parts).rstrip()
+
+    rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
+    return "\n".join([board.label, rule, text(head), *map(text, body)])

@@ -1,0 +1,91 @@
+"""The leaderboard: one HTML file, made from records alone, that opens from disk and loads nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from vitbench.records import Record
+from vitbench.report.charts import PALETTE, shots_curves
+from vitbench.report.exports import percent
+from vitbench.report.views import Board, boards, failures, shots_points
+
+_FOLDER = Path(__file__).parent / "page"
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Means of every backbone in every setting; None where a row is incomplete, with how far it is."""
+
+    backbones: tuple[str, ...]
+    weights: tuple[str, ...]
+    means: tuple[tuple[tuple[float | None, str], ...], ...]
+
+
+def render(records: Sequence[Record]) -> str:
+    """The page for these records."""
+    found = boards(records)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(percent=percent, count=_count, seconds=_seconds)
+    suites = list(dict.fromkeys(record.job.suite.name for record in records))
+    facts = {(r.job.preprocess, r.preprocess) for r in records if r.preprocess}
+    return environment.get_template(
+        "page.html.j2"
+    ).render(
+        title=", ".join(suites),
+        boards=found,
+        overview=_overview(found),
+        statuses=Counter(record.status for record in records),
+        failures=failures(records),
+        curves=Markup(shots_curves(shots_points(records))),  # noqa: S704  our own SVG; vl-convert escapes its text
+        untrained=any(row.weights == "untrained" for board in found for row in board.rows),
+        limits=sorted({board.limit for board in found if board.limit is not None}),
+        skipped=sorted({name for r in records if r.data for name in r.data.skipped}),
+        notes=Counter(note for record in records for note in record.notes).most_common(20),
+        preprocessing=sorted(facts),
+        devices=Counter(record.env.device for record in records).most_common(),
+        versions=sorted({r.env.packages.get("vitbench", "") for r in records}),
+        newest=max(record.created for record in records)[:10],
+        palette=PALETTE,
+        css=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),  # noqa: S704  our own file
+        js=Markup((_FOLDER / "page.js").read_text(encoding="utf-8")),  # noqa: S704  our own file
+    )
+
+
+def _overview(found: Sequence[Board]) -> Overview:
+    weights = {row.backbone: row.weights for board in found for row in board.rows}
+    means: dict[str, list[tuple[float | None, str]]] = {name: [] for name in weights}
+    for board in found:
+        rows = {row.backbone: row for row in board.rows}
+        for name in weights:
+            row = rows.get(name)
+            means[name].append((row.mean, f"{row.done}/{len(row.cells)}") if row else (None, "–"))
+    return Overview(tuple(weights), tuple(weights.values()), tuple(map(tuple, means.values())))
+
+
+def _count(number: float | None) -> str:
+    """A large number, short: 23.5 M, 4.1 G."""
+    if number is None:
+        return "–"
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:g}"
+
+
+def _seconds(seconds: float) -> str:
+    """A duration, short."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

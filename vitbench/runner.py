@@ -1,0 +1,349 @@
+"""run_job: build, adapt, score test once, meter. Whatever goes wrong in one job becomes its record."""
+
+from __future__ import annotations
+
+import datetime
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import binomtest
+
+from vitbench.api import Adaptation, Adapted, Labels, Protocol, Remarks, ScoreRule, Split, Task
+from vitbench.backbones.models.built import BuiltBackbone
+from vitbench.compute.environment import describe
+from vitbench.compute.flops import forward_flops
+from vitbench.compute.meter import Meter
+from vitbench.data.budgets import LabelledData, labelled_data, thinned
+from vitbench.data.preprocess import Preprocess, normalise, preset
+from vitbench.errors import VitbenchError
+from vitbench.features import FeatureReader, FeatureStore
+from vitbench.records import (
+    BackboneFacts,
+    Check,
+    Component,
+    Cost,
+    DataFacts,
+    Failure,
+    Job,
+    Metric,
+    Record,
+)
+from vitbench.registry import BACKBONES, PROTOCOLS, TASKS, Entry, Registry
+
+CONFIDENCE = 0.95
+SCORES_PER_BLOCK = 8192
+BACKBONES_HELD = 2
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A record and, where there is a score, one row per test example."""
+
+    record: Record
+    predictions: pd.DataFrame | None = None
+
+
+@dataclass
+class Workbench:
+    """What the jobs of one process share: the device, built backbones, opened tasks and the feature store."""
+
+    device: str
+    cache: Path
+    report: Callable[[str, int, int], None] = lambda _phase, _done, _total: None
+    built: OrderedDict[str, BuiltBackbone | VitbenchError] = field(default_factory=OrderedDict)
+    tasks: dict[str, Task] = field(default_factory=dict)
+    flops: dict[str, int | None] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.store = FeatureStore(self.cache / "features")
+
+    def backbone(self, job: Job) -> BuiltBackbone:
+        """The job's backbone at its resolution, on the device, frozen. A build that failed is not tried again."""
+        key = _backbone_key(job)
+        if key not in self.built:
+            while len(self.built) >= BACKBONES_HELD:
+                self.built.popitem(last=False)
+            try:
+                self.built[key] = self._build(job)
+            except VitbenchError as error:
+                self.built[key] = error
+        found = self.built[key]
+        if isinstance(found, VitbenchError):
+            raise found
+        return found
+
+    def _build(self, job: Job) -> BuiltBackbone:
+        entry, module = _instance(BACKBONES, job.backbone)
+        backbone = BuiltBackbone(module, job.backbone.label, entry.labels)
+        if job.resolution_px is not None:
+            backbone = backbone.at_resolution(job.resolution_px)
+        backbone = backbone.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return backbone.eval()
+
+    def weights_digest(self, job: Job) -> str:
+        """The digest of the job's weights, computed once."""
+        key = _backbone_key(job)
+        if key not in self.digests:
+            self.digests[key] = self.backbone(job).weights_digest()
+        return self.digests[key]
+
+    def task(self, job: Job) -> tuple[Entry, Task]:
+        """The job's task; its splits are read when first asked for."""
+        key = f"{sorted(job.task.identity().items())}"
+        if key not in self.tasks:
+            self.tasks[key] = _instance(TASKS, job.task)[1]
+        return TASKS.get(job.task.name)[0], self.tasks[key]
+
+
+def _backbone_key(job: Job) -> str:
+    return f"{sorted(job.backbone.identity().items())}@{job.resolution_px}"
+
+
+def _instance(registry: Registry, component: Component) -> tuple[Entry, Any]:
+    """Build a registered component from its stored options."""
+    spec = component.name + (f":{component.argument}" if component.argument else "")
+    entry, argument = registry.get(spec)
+    checked = entry.options.model_validate(component.options)
+    options = {name: getattr(checked, name) for name in entry.options.model_fields}
+    return entry, entry.build(argument, **options) if entry.argument else entry.build(**options)
+
+
+def run_job(job: Job, bench: Workbench) -> Outcome:
+    """One job to one record. Never raises for what a job does; only an interrupt passes through."""
+    meter = Meter(bench.device)
+    try:
+        return _Attempt(job, bench, meter).run()
+    except Exception as error:  # noqa: BLE001  a failing job is a record, and the run goes on
+        return Outcome(failed(job, bench.device, error))
+
+
+def failed(job: Job, device: str, error: Exception) -> Record:
+    """The record of a job that has no score, and why."""
+    frames = traceback.extract_tb(error.__traceback__)
+    expected = isinstance(error, VitbenchError)
+    place = (
+        "" if expected or not frames else f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
+    )
+    return Record(
+        key=job.key,
+        job=job,
+        status="failed",
+        env=describe(device),
+        failure=Failure(kind=type(error).__name__, message=str(error)[:2000], where=place),
+        created=_now(),
+    )
+
+
+@dataclass
+class _Attempt:
+    """The steps of one job, in order."""
+
+    job: Job
+    bench: Workbench
+    meter: Meter
+    remarks: Remarks = field(default_factory=Remarks)
+
+    def run(self) -> Outcome:
+        with self.meter.phase("build"):
+            protocol: Protocol = _instance(PROTOCOLS, self.job.protocol)[1]
+            backbone = self.bench.backbone(self.job)
+        with self.meter.phase("data"):
+            entry, task = self.bench.task(self.job)
+            data = labelled_data(task, self.job.budget, self.job.seed, self.job.limit)
+            how = preset(self.job.preprocess, backbone.input.size_px)
+            pools = tuple(thinned(read(), self.job.limit) for read in (task.train, task.val))
+            reader = self._reader(backbone, how, pools)
+        for remark in data.remarks:
+            self.remarks.add(remark)
+        with self.meter.phase("adapt"):
+            adapted = protocol.adapt(self._adaptation(backbone, data, reader, task))
+        # Everything is chosen and frozen: only now is test opened, once.
+        with self.meter.phase("test"):
+            test = thinned(task.test(), self.job.limit)
+            scored = self._reader(adapted.backbone, how, (test,))
+            predictions = self._predict(adapted, test, scored)
+        for moved in (reader, scored):
+            self.meter.move(moved.seconds, "test" if moved is scored else "adapt", "features")
+        forward = sum(reader.images_forward) + sum(scored.images_forward) + adapted.images_forward
+        facts = DataFacts(
+            group=entry.labels.get("group", ""),
+            num_classes=len(task.class_names),
+            n_train=len(data.train),
+            n_val=len(data.val),
+            n_test=len(test),
+            fingerprints={
+                name: split.source.fingerprint
+                for name, split in (("train", data.train), ("val", data.val), ("test", test))
+                if len(split)
+            },
+            skipped=task.skipped(),
+        )
+        return self._outcome(backbone, adapted, facts, how, (task, test, predictions), forward)
+
+    def _reader(self, backbone: Any, how: Preprocess, pools: tuple[Split, ...]) -> FeatureReader:
+        return FeatureReader(
+            backbone,
+            how,
+            self.bench.device,
+            self.job.dtype,
+            self.bench.store,
+            {
+                "backbone": self.job.backbone.identity(),
+                "weights": self.bench.weights_digest(self.job),
+                "resolution_px": self.job.resolution_px,
+                "preprocess": how.describe(backbone.input.mean, backbone.input.std),
+                "dtype": self.job.dtype,
+                "device": self.bench.device.split(":")[0],
+                "torch": torch.__version__,
+            },
+            pools,
+            partial(self.bench.report, "features"),
+        )
+
+    def _adaptation(
+        self, backbone: BuiltBackbone, data: LabelledData, reader: FeatureReader, task: Task
+    ) -> Adaptation:
+        spec = backbone.input
+
+        def pixels(split: Split) -> torch.Tensor:
+            return torch.cat([batch.to(self.bench.device) for batch in reader.pixel_batches(split)])
+
+        return Adaptation(
+            backbone,
+            data.train,
+            data.val,
+            len(task.class_names),
+            self.job.seed,
+            self.bench.device,
+            self.job.dtype,
+            reader,
+            pixels,
+            lambda images: normalise(images, spec.mean, spec.std),
+            self.remarks.add,
+            partial(self.bench.report, "adapt"),
+        )
+
+    def _predict(self, adapted: Adapted, test: Split, reader: FeatureReader) -> Labels:
+        """Predicted classes (N,) for every test example: no remainder is dropped.
+
+        Raises:
+            VitbenchError: scores are not numbers.
+        """
+        if adapted.trained_backbone:
+            features = reader.extract(adapted.backbone, test).to(self.bench.device)
+        else:
+            features = reader(test)
+        with torch.no_grad():
+            blocks = [adapted.head(block) for block in features.split(SCORES_PER_BLOCK)]
+        scores = torch.cat(blocks)
+        if not torch.isfinite(scores).all():
+            raise VitbenchError(
+                "class scores are not finite: the features or the head have overflowed"
+            )
+        return np.asarray(scores.argmax(1).cpu().numpy(), dtype=np.int64)
+
+    def _outcome(
+        self,
+        backbone: BuiltBackbone,
+        adapted: Adapted,
+        facts: DataFacts,
+        how: Preprocess,
+        scored: tuple[Task, Split, Labels],
+        images_forward: int,
+    ) -> Outcome:
+        task, test, predictions = scored
+        table = pd.DataFrame(
+            {
+                "index": test.indices,
+                "name": [test.source.name(i) for i in test.indices],
+                "label": test.labels,
+                "prediction": predictions,
+                **{f"{rule.name}_correct": rule.correct(predictions, test) for rule in task.rules},
+            }
+        )
+        record = Record(
+            key=self.job.key,
+            job=self.job,
+            status="ok",
+            metrics={rule.name: score(rule, predictions, test) for rule in task.rules},
+            trials=adapted.trials,
+            backbone=_backbone_facts(backbone, self.bench.weights_digest(self.job)),
+            data=facts,
+            preprocess=how.describe(backbone.input.mean, backbone.input.std),
+            conformance=tuple(_conformance(self.job, facts)),
+            notes=tuple(self.remarks.notes),
+            cost=self._cost(backbone, images_forward, adapted.images_backward),
+            env=describe(self.bench.device),
+            created=_now(),
+        )
+        return Outcome(record, table)
+
+    def _cost(self, backbone: BuiltBackbone, forward: int, backward: int) -> Cost:
+        key = _backbone_key(self.job)
+        if key not in self.bench.flops:
+            self.bench.flops[key] = forward_flops(backbone, backbone.input.size_px)
+        return Cost(
+            seconds=dict(self.meter.seconds),
+            device=describe(self.bench.device).device,
+            device_kind="cuda" if self.bench.device.startswith("cuda") else "cpu",
+            peak_memory_bytes=self.meter.peak_memory_bytes(),
+            flops_per_image=self.bench.flops[key],
+            images_forward=forward,
+            images_backward=backward,
+        )
+
+
+def score(rule: ScoreRule, predictions: Labels, split: Split) -> Metric:
+    """The share of counted examples that are right, with its Wilson interval."""
+    correct = rule.correct(predictions, split)
+    counted = correct[~np.isnan(correct)]
+    hits, n = int(counted.sum()), len(counted)
+    if n == 0:
+        raise VitbenchError("the test split has no example that counts")
+    interval = binomtest(hits, n).proportion_ci(CONFIDENCE, method="wilson")
+    return Metric(value=hits / n, ci_low=float(interval.low), ci_high=float(interval.high), n=n)
+
+
+def _backbone_facts(backbone: BuiltBackbone, weights_digest: str) -> BackboneFacts:
+    origin = backbone.provenance
+    return BackboneFacts(
+        family=origin.family,
+        weights=origin.weights,
+        pretrain_data=origin.pretrain_data,
+        source=origin.source,
+        params=backbone.params,
+        feature_dim=backbone.feature_dim,
+        size_px=backbone.input.size_px,
+        mean=backbone.input.mean,
+        std=backbone.input.std,
+        weights_digest=backbone.digest,
+        weights_loaded=origin.weights_loaded,
+        weights_missing=origin.weights_missing,
+        weights_unexpected=origin.weights_unexpected,
+    )
+
+
+def _conformance(job: Job, facts: DataFacts) -> list[Check]:
+    """The items that a number must meet to stand beside others.
+
+    Selection on test is no item: the types leave a protocol no way to it.
+    """
+    skipped = f"{len(facts.skipped)} unreadable pictures left out" if facts.skipped else ""
+    limited = f"each split limited to {job.limit} examples" if job.limit is not None else ""
+    return [
+        Check(item="all examples", ok=not limited, reason=limited),
+        Check(item="every picture readable", ok=not skipped, reason=skipped),
+    ]
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

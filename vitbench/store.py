@@ -1,0 +1,126 @@
+"""A run directory: which jobs are done, and the records of those that are. Reads and writes are safe beside other runs."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from vitbench.errors import Problem, UsageError
+from vitbench.files import write_atomically
+from vitbench.records import SCHEMA_VERSION, Job, Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Run:
+    """The directory of one run."""
+
+    path: Path
+
+    @property
+    def report_path(self) -> Path:
+        """Where the leaderboard goes."""
+        return self.path / "report.html"
+
+    def record_path(self, key: str) -> Path:
+        """The file of one record."""
+        return self.path / "records" / f"{key}.json"
+
+    def predictions_path(self, key: str) -> Path:
+        """The file of one job's per-example predictions."""
+        return self.path / "predictions" / f"{key}.parquet"
+
+    def done(self, jobs: Iterable[Job]) -> dict[str, Record]:
+        """The records there are for these jobs, by key. A torn or foreign file counts as not done."""
+        found = {}
+        for job in jobs:
+            record = self.read(job.key)
+            if record is not None:
+                found[job.key] = record
+        return found
+
+    def read(self, key: str) -> Record | None:
+        """The record of a key, or None if there is none that can be trusted."""
+        try:
+            record = Record.model_validate_json(self.record_path(key).read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+        return record if record.key == key == record.job.key else None
+
+    def write(self, record: Record, predictions: pd.DataFrame | None = None) -> None:
+        """Keep a record; its predictions first, so that a record always finds them."""
+        if predictions is not None:
+            buffer = io.BytesIO()
+            predictions.to_parquet(buffer, index=False, compression="zstd")
+            write_atomically(self.predictions_path(record.key), buffer.getvalue())
+        write_atomically(self.record_path(record.key), record.model_dump_json(indent=1) + "\n")
+
+    def write_suite(self, lock_text: str, env: dict[str, object]) -> None:
+        """Keep what was asked for, resolved, and where it ran."""
+        write_atomically(self.path / "suite.lock.yaml", lock_text)
+        write_atomically(self.path / "env.json", json.dumps(env, indent=1, sort_keys=True) + "\n")
+
+    def claim(self, key: str) -> FileLock | None:
+        """A lock on one job, or None while another run works on it. Release it when the record is written."""
+        lock = self._lock(key)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return None
+        return lock
+
+    def wait(self, key: str) -> None:
+        """Return when no other run works on a job."""
+        with self._lock(key):
+            pass
+
+    def _lock(self, key: str) -> FileLock:
+        folder = self.path / ".locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / f"{key}.lock")
+
+
+def load(path: Path) -> list[Record]:
+    """All records of a run directory, or of a folder that holds record files.
+
+    Raises:
+        UsageError: there are none, or a file is not a record of a schema that this version reads.
+    """
+    folder = path / "records" if (path / "records").is_dir() else path
+    files = sorted(folder.glob("*.json")) if folder.is_dir() else []
+    files = [file for file in files if file.name != "env.json"]
+    if not files:
+        raise UsageError(
+            Problem(f"no records in {path}", next_step="vitbench run SUITE --out " + str(path))
+        )
+    return [_load_record(file) for file in files]
+
+
+def _load_record(file: Path) -> Record:
+    data = file.read_bytes()
+    try:
+        return Record.model_validate_json(data)
+    except ValidationError as error:
+        raise UsageError(
+            Problem(
+                f"not a record that this version of vitbench reads (schema {SCHEMA_VERSION}): "
+                f"{_first_reason(error)}",
+                where=str(file),
+                next_step="delete the file and run its suite again",
+            )
+        ) from error
+
+
+def _first_reason(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place}: {first['msg']}" if place else str(first["msg"])

@@ -1,0 +1,130 @@
+"""From the entries of a suite to registered components with every option checked and spelled out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from vitbench.errors import Problem, UsageError, nearest
+from vitbench.files import digest_path
+from vitbench.records import Component
+from vitbench.registry import Entry
+from vitbench.suite.located import Located
+from vitbench.suite.models import (
+    KINDS,
+    BackboneEntry,
+    ProtocolEntry,
+    SuiteFile,
+    TaskEntry,
+    problems_of,
+)
+
+AnyEntry = BackboneEntry | TaskEntry | ProtocolEntry
+
+
+@dataclass
+class Resolver:
+    """Resolves entries, gathering every mistake and everything that is missing on disk."""
+
+    suite: SuiteFile
+    located: Located
+    problems: list[Problem] = field(default_factory=list)
+    missing: list[Problem] = field(default_factory=list)
+
+    def resolve(
+        self, kind: str, entry: AnyEntry, position: int | None
+    ) -> tuple[Entry, Component] | None:
+        """The registered entry and the component, or None after noting what is wrong.
+
+        `position` is the entry's place in its list in the file; None if it came from the command line.
+        """
+        path = (kind, position) if position is not None else ()
+        where = self.located.where(path) if path else f"--{kind.removesuffix('s')} {entry.name}"
+        try:
+            registered, argument = KINDS[kind].get(entry.spec, where)
+        except UsageError as error:
+            self.problems += error.problems
+            return None
+        checked = self._options(registered, entry, path, where, getattr(self.suite.defaults, kind))
+        if checked is None:
+            return None
+        options = self._placed(registered, checked, path)
+        contents = self._contents(registered, options, where)
+        label = entry.name if isinstance(entry, TaskEntry) else entry.label or entry.name
+        return registered, Component(
+            name=registered.name,
+            version=registered.version,
+            label=label,
+            argument=argument,
+            options={key: _plain(value) for key, value in options.items()},
+            contents=contents,
+        )
+
+    def _options(
+        self,
+        registered: Entry,
+        entry: AnyEntry,
+        path: tuple[Any, ...],
+        where: str,
+        defaults: Mapping[str, Any],
+    ) -> BaseModel | None:
+        known = registered.options.model_fields
+        given = {key: value for key, value in defaults.items() if key in known} | entry.options
+        try:
+            return registered.options.model_validate(given)
+        except ValidationError as error:
+            for item in error.errors():
+                if item["type"] == "extra_forbidden":
+                    own = [*type(entry).model_fields, *known]
+                    what = f"{registered.kind} {registered.name!r} has no option {item['loc'][0]!r}"
+                    place = self.located.where((*path, *item["loc"])) if path else where
+                    near = nearest(str(item["loc"][0]), own)
+                    self.problems.append(
+                        Problem(what, place, near, f"it takes: {', '.join(known) or 'none'}")
+                    )
+            others = [item for item in error.errors() if item["type"] != "extra_forbidden"]
+            if others:
+                found = problems_of(error, self.located, path)
+                kept = [p for p, i in zip(found, error.errors(), strict=True) if i in others]
+                self.problems += [p if path else Problem(p.what, where) for p in kept]
+            return None
+
+    def _placed(
+        self, registered: Entry, checked: BaseModel, path: tuple[Any, ...]
+    ) -> dict[str, Any]:
+        """Options as plain values; a relative place is relative to the file that names it, or to here for --set."""
+        options = {name: getattr(checked, name) for name in registered.options.model_fields}
+        for name in registered.locations:
+            if isinstance(options[name], Path):
+                file = self.located.where((*path, name)).rpartition(":")[0]
+                base = Path(file).parent if file and not file.startswith("--") else Path()
+                options[name] = (base / options[name].expanduser()).resolve()
+        return options
+
+    def _contents(self, registered: Entry, options: dict[str, Any], where: str) -> dict[str, str]:
+        contents = {}
+        for name in sorted(registered.locations):
+            place = options[name]
+            if not isinstance(place, Path):
+                continue
+            if place.exists():
+                contents[name] = digest_path(place)
+            else:
+                what = f"{registered.kind} {registered.name!r}: there is nothing at {place}"
+                self.missing.append(Problem(what, where, next_step=f"correct its `{name}`"))
+        return contents
+
+
+def _plain(value: Any) -> Any:
+    """A JSON value: paths as text, tuples as lists."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,274 @@
+"""A suite to its flat list of Jobs, backbone by backbone so that neighbours share features."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from vitbench.api import Protocol
+from vitbench.errors import DataMissingError, Problem, UsageError, nearest
+from vitbench.records import Component, Dtype, Job, SuiteContext
+from vitbench.suite.components import AnyEntry, Resolver
+from vitbench.suite.located import Located
+from vitbench.suite.models import BackboneEntry, ProtocolEntry, SuiteFile, TaskEntry, problems_of
+
+T = TypeVar("T", BackboneEntry, TaskEntry, ProtocolEntry)
+T_ = TypeVar("T_", str, int)
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line changes: lists replace the suite's, and narrow what single entries ask for."""
+
+    backbones: Sequence[str] = ()
+    tasks: Sequence[str] = ()
+    protocols: Sequence[str] = ()
+    budgets: Sequence[str] = ()
+    seeds: Sequence[int] = ()
+    limit: int | None = None
+    dtype: Dtype | None = None
+    settings: Sequence[str] = ()
+    plugins: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The jobs of a suite, and the suite with every option spelled out, as a suite file."""
+
+    name: str
+    jobs: tuple[Job, ...]
+    lock: str
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A protocol entry with what it was resolved to."""
+
+    entry: ProtocolEntry
+    component: Component
+    protocol: Protocol
+
+
+def expand(located: Located, overrides: Overrides | None = None) -> Plan:
+    """All jobs of a suite.
+
+    Raises:
+        UsageError: with every mistake in the suite and on the command line.
+        DataMissingError: with every place on disk that is named and not there.
+    """
+    overrides = overrides or Overrides()
+    suite = _validated(located, overrides)
+    resolver = Resolver(suite, located)
+    backbones = _resolved(
+        resolver, "backbones", _chosen(suite.backbones, overrides.backbones, BackboneEntry)
+    )
+    tasks = _resolved(resolver, "tasks", _chosen(suite.tasks, overrides.tasks, TaskEntry))
+    cells = [
+        _Cell(entry, component, registered.build(**component.options))
+        for entry, registered, component in _entries(
+            resolver, "protocols", _chosen(suite.protocols, overrides.protocols, ProtocolEntry)
+        )
+    ]
+    resolver.problems += _unknown_names(
+        suite, located, [c.label for c in backbones], [c.label for c in tasks]
+    )
+    resolver.problems += _same_labels(
+        located,
+        (("backbones", backbones), ("tasks", tasks), ("protocols", [c.component for c in cells])),
+    )
+    if resolver.problems:
+        raise UsageError(resolver.problems)
+    if resolver.missing:
+        raise DataMissingError(resolver.missing)
+    jobs = _jobs(suite, (backbones, tasks, cells), overrides)
+    if not jobs:
+        raise UsageError(f"suite {suite.name}: nothing is left to run once everything is narrowed")
+    return Plan(suite.name, tuple(jobs), _lock(suite, backbones, tasks, cells))
+
+
+def _validated(located: Located, overrides: Overrides) -> SuiteFile:
+    given: dict[str, Any] = {
+        "budgets": list(overrides.budgets), "seeds": list(overrides.seeds),
+        "limit": overrides.limit, "dtype": overrides.dtype,
+    }  # fmt: skip
+    for key, value in given.items():
+        if value not in (None, []):
+            located.data[key] = value
+            located.places = {p: at for p, at in located.places.items() if p[:1] != (key,)}
+            located.places[(key,)] = f"--{key.removesuffix('s') if key == 'budgets' else key}"
+    try:
+        return SuiteFile.model_validate(located.data)
+    except ValidationError as error:
+        problems = problems_of(error, located)
+    raise UsageError([*problems, *_component_problems(located)])
+
+
+def _component_problems(located: Located) -> list[Problem]:
+    """Mistakes in the entries of a file that has others too, so that all are told at once."""
+    found: list[Problem] = []
+    kinds = {"backbones": BackboneEntry, "tasks": TaskEntry, "protocols": ProtocolEntry}
+    for kind, model in kinds.items():
+        items = located.data.get(kind)
+        for position, item in enumerate(items if isinstance(items, list) else ()):
+            try:
+                entry: Any = model.model_validate({"name": item} if isinstance(item, str) else item)
+            except ValidationError:
+                continue
+            resolver = Resolver(SuiteFile.model_construct(), located)
+            resolver.resolve(kind, entry, position)
+            found += resolver.problems
+    return found
+
+
+def _chosen(
+    entries: Sequence[T], wanted: Sequence[str], model: type[T]
+) -> list[tuple[int | None, T]]:
+    """The entries asked for on the command line (by label or name), new ones made from what matches none."""
+    if not wanted:
+        return list(enumerate(entries))
+    chosen: list[tuple[int | None, T]] = []
+    for name in wanted:
+        matches = [
+            (i, e) for i, e in enumerate(entries) if name in (e.name, getattr(e, "label", None))
+        ]
+        chosen += matches or [(None, model(name=name))]
+    return chosen
+
+
+def _entries(
+    resolver: Resolver, kind: str, entries: Iterable[tuple[int | None, T]]
+) -> list[tuple[T, Any, Component]]:
+    found = [(entry, resolver.resolve(kind, entry, position)) for position, entry in entries]
+    return [(entry, *resolved) for entry, resolved in found if resolved is not None]
+
+
+def _resolved(
+    resolver: Resolver, kind: str, entries: Iterable[tuple[int | None, T]]
+) -> list[Component]:
+    return [component for _, _, component in _entries(resolver, kind, entries)]
+
+
+def _unknown_names(
+    suite: SuiteFile, located: Located, backbones: Sequence[str], tasks: Sequence[str]
+) -> list[Problem]:
+    """Names in a protocol's `backbones` and `tasks` that the suite does not have."""
+    known = {
+        "backbones": [*backbones, *(entry.label or entry.name for entry in suite.backbones), *(e.name for e in suite.backbones)],
+        "tasks": [*tasks, *(entry.name for entry in suite.tasks)],
+    }  # fmt: skip
+    return [
+        Problem(f"the suite has no {kind.removesuffix('s')} {name!r}", located.where(("protocols", i, kind, j)), nearest(name, known[kind]))
+        for i, entry in enumerate(suite.protocols)
+        for kind in known
+        for j, name in enumerate(getattr(entry, kind) or ())
+        if name not in known[kind]
+    ]  # fmt: skip
+
+
+def _same_labels(
+    located: Located, kinds: Iterable[tuple[str, Sequence[Component]]]
+) -> list[Problem]:
+    """Different components under one label: their numbers would stand in one cell."""
+    problems = []
+    for kind, components in kinds:
+        seen: dict[str, Component] = {}
+        for component in components:
+            other = seen.setdefault(component.label, component)
+            if other.identity() != component.identity():
+                key = "name" if kind == "tasks" else "label"
+                what = f"two different {kind} are called {component.label!r}: give one a {key} of its own"
+                problems.append(Problem(what, located.where((kind,))))
+    return problems
+
+
+def _jobs(
+    suite: SuiteFile,
+    axes: tuple[list[Component], list[Component], list[_Cell]],
+    overrides: Overrides,
+) -> list[Job]:
+    jobs: dict[str, Job] = {}
+    for backbone, task, cell in itertools.product(*axes):
+        if _wanted(cell.entry.backbones, backbone) and _wanted(cell.entry.tasks, task):
+            for job in _cell_jobs(suite, backbone, task, cell, overrides):
+                jobs.setdefault(job.key, job)
+    return list(jobs.values())
+
+
+def _wanted(names: list[str] | None, component: Component) -> bool:
+    spec = component.name + (f":{component.argument}" if component.argument else "")
+    return names is None or component.label in names or spec in names
+
+
+def _cell_jobs(
+    suite: SuiteFile, backbone: Component, task: Component, cell: _Cell, overrides: Overrides
+) -> Iterable[Job]:
+    entry = cell.entry
+    every_task = tuple(dict.fromkeys([*(t.name for t in suite.tasks), task.label]))
+    expected = tuple(name for name in every_task if entry.tasks is None or name in entry.tasks)
+    for budget in _narrowed(suite.budgets, entry.budgets, overrides.budgets):
+        seeds = _narrowed(suite.seeds, entry.seeds, overrides.seeds)
+        if not cell.protocol.depends_on_seed(budget):
+            seeds = seeds[:1]
+        for seed in seeds:
+            yield Job(
+                suite=SuiteContext(name=suite.name, tasks=expected, seeds=len(seeds)),
+                backbone=backbone,
+                task=task,
+                protocol=cell.component,
+                budget=budget,
+                seed=seed,
+                limit=suite.limit,
+                dtype=suite.dtype,
+                resolution_px=entry.resolution_px or suite.resolution_px,
+                preprocess=entry.preprocess or suite.preprocess or cell.protocol.default_preprocess,
+            )
+
+
+def _narrowed(given: list[T_], own: list[T_] | None, command_line: Sequence[T_]) -> list[T_]:
+    """An entry's own list before the suite's; the command line narrows the first and has replaced the second."""
+    if own is None:
+        return list(dict.fromkeys(given))
+    return [value for value in dict.fromkeys(own) if not command_line or value in command_line]
+
+
+def _lock(
+    suite: SuiteFile, backbones: list[Component], tasks: list[Component], cells: list[_Cell]
+) -> str:
+    """The suite with every option spelled out: a suite file that asks for the same jobs."""
+
+    def spec(component: Component) -> str:
+        return component.name + (f":{component.argument}" if component.argument else "")
+
+    def narrowing(entry: AnyEntry) -> dict[str, Any]:
+        return entry.model_dump(exclude={"name", "label", *entry.options}, exclude_none=True)
+
+    contents = suite.model_dump(
+        include={
+            "name",
+            "description",
+            "budgets",
+            "seeds",
+            "limit",
+            "dtype",
+            "preprocess",
+            "resolution_px",
+        },
+        exclude_none=True,
+    )
+    contents["backbones"] = [{"name": spec(c), "label": c.label, **c.options} for c in backbones]
+    contents["tasks"] = [{"name": c.label, "source": spec(c), **c.options} for c in tasks]
+    contents["protocols"] = [
+        {
+            "name": spec(c.component),
+            "label": c.component.label,
+            **narrowing(c.entry),
+            **c.component.options,
+        }
+        for c in cells
+    ]
+    return yaml.safe_dump(contents, sort_keys=False, allow_unicode=True, width=110)

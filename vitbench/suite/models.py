@@ -1,0 +1,126 @@
+"""The shape of a suite file, and its mistakes in words with places."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from vitbench.errors import Problem, nearest
+from vitbench.records import Budget, Dtype, PreprocessName
+from vitbench.registry import BACKBONES, PROTOCOLS, TASKS, Registry
+from vitbench.suite.located import Located
+
+KINDS: dict[str, Registry] = {"backbones": BACKBONES, "tasks": TASKS, "protocols": PROTOCOLS}
+
+
+class _Entry(BaseModel):
+    """An entry of a list; keys that are not fields here are options of the component."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str = Field(min_length=1, max_length=300)
+
+    @property
+    def spec(self) -> str:
+        """The registered name, with its argument."""
+        return self.name
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What goes to the component itself."""
+        return dict(self.model_extra or {})
+
+
+class BackboneEntry(_Entry):
+    """A backbone by its spec (`timm:NAME`, a plugin's name), with a label for the board and its options."""
+
+    label: str | None = Field(None, min_length=1, max_length=100)
+
+
+class TaskEntry(_Entry):
+    """A registered task, or a name of your own for one made from a `source` such as `folder`."""
+
+    source: str | None = None
+
+    @property
+    def spec(self) -> str:
+        """The registered name behind it."""
+        return self.source or self.name
+
+
+class ProtocolEntry(_Entry):
+    """A protocol with its options; the lists narrow what it is run on."""
+
+    label: str | None = Field(None, min_length=1, max_length=100)
+    backbones: list[str] | None = None
+    tasks: list[str] | None = None
+    budgets: list[Budget] | None = None
+    seeds: list[int] | None = None
+    preprocess: PreprocessName | None = None
+    resolution_px: int | None = Field(None, ge=1, le=4096)
+
+
+class Defaults(BaseModel):
+    """Options for every entry of a list that takes them and does not set them itself."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backbones: dict[str, Any] = {}
+    tasks: dict[str, Any] = {}
+    protocols: dict[str, Any] = {}
+
+
+class SuiteFile(BaseModel):
+    """A suite: which backbones on which tasks, by which protocols, on how much data, how often."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    description: str = ""
+    backbones: list[BackboneEntry] = Field(min_length=1)
+    tasks: list[TaskEntry] = Field(min_length=1)
+    protocols: list[ProtocolEntry] = Field(min_length=1)
+    budgets: list[Budget] = Field(["full"], min_length=1)
+    seeds: list[int] = Field([0], min_length=1)
+    defaults: Defaults = Defaults()
+    limit: int | None = Field(None, ge=1)
+    dtype: Dtype = "float32"
+    preprocess: PreprocessName | None = None
+    resolution_px: int | None = Field(None, ge=1, le=4096)
+
+    @field_validator("backbones", "tasks", "protocols", mode="before")
+    @classmethod
+    def _names_are_entries(cls, value: Any) -> Any:
+        """A bare name stands for an entry without options."""
+        if not isinstance(value, list):
+            return value
+        return [{"name": item} if isinstance(item, str) else item for item in value]
+
+
+def problems_of(
+    error: ValidationError, located: Located, prefix: tuple[str | int, ...] = ()
+) -> list[Problem]:
+    """Every mistake that pydantic found, with its place in the file."""
+    return [_problem(item, located, prefix) for item in error.errors()]
+
+
+_FIELDS = {
+    "": SuiteFile, "backbones": BackboneEntry, "tasks": TaskEntry, "protocols": ProtocolEntry, "defaults": Defaults,
+}  # fmt: skip
+
+
+def _problem(item: Any, located: Located, prefix: tuple[str | int, ...]) -> Problem:
+    path = (*prefix, *item["loc"])
+    where = located.where(path)
+    name = ".".join(map(str, path))
+    if item["type"] == "extra_forbidden":
+        parent = str(path[0]) if len(path) > 1 else ""
+        near = nearest(str(path[-1]), _FIELDS.get(parent, SuiteFile).model_fields)
+        return Problem(f"unknown key {path[-1]!r}", where, near, "vitbench list schema")
+    if item["type"] == "missing":
+        return Problem(f"{name} is missing", where)
+    given = repr(item["input"])
+    shown = given if len(given) <= 80 else given[:77] + "..."
+    message = item["msg"].removeprefix("Value error, ")
+    return Problem(f"{name}: {message[0].lower()}{message[1:]}, given {shown}", where)

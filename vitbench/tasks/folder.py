@@ -1,0 +1,68 @@
+"""A folder of pictures is a task: `{name: my_pets, source: folder, path: /data/pets}` in a suite, and no code."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from vitbench.api import Split, Task
+from vitbench.data.arrays import stratified_parts
+from vitbench.data.folder import FolderSource, class_folders, picture_files, unreadable
+from vitbench.registry import register_task
+
+Fraction = Annotated[float, Field(gt=0, lt=0.9)]
+
+
+@register_task("folder", group="folder", source="your own pictures")
+def folder(
+    path: Path,
+    on_bad_image: Literal["stop", "skip"] = "stop",
+    exif_rotate: bool = True,
+    split_seed: int = 0,
+    val_share: Fraction = 0.1,
+    test_share: Fraction = 0.2,
+) -> Task:
+    """Pictures at PATH/train/<class>/*, with val/ and test/ or seeded, stratified shares of train."""
+    classes = tuple(class_folders(path / "train"))
+    skipped: list[str] = []
+
+    def split(files: list[str], labels: list[int]) -> Split:
+        return Split(
+            FolderSource(path, tuple(files), exif_rotate),
+            np.arange(len(files)),
+            np.asarray(labels, dtype=np.int64),
+        )
+
+    def read(name: str) -> Split:
+        files, labels = picture_files(path, name, classes)
+        if on_bad_image == "stop":
+            return split(files, labels)
+        bad = set(unreadable(FolderSource(path, tuple(files), exif_rotate)))
+        skipped.extend(sorted(bad))
+        kept = [(file, label) for file, label in zip(files, labels, strict=True) if file not in bad]
+        return split([file for file, _ in kept], [label for _, label in kept])
+
+    @cache
+    def parts() -> dict[str, Split]:
+        """The splits; what the folder does not hold is cut from train. Each has a source of its own files only."""
+        found = {name: read(name) for name in ("train", "val", "test") if (path / name).is_dir()}
+        missing = [name for name in ("val", "test") if name not in found]
+        shares = {"val": val_share, "test": test_share}
+        whole = found["train"]
+        cut = stratified_parts(whole.labels, [shares[name] for name in missing], split_seed)
+        for name, part in zip(["train", *missing], cut, strict=True):
+            files = [whole.source.name(i) for i in part]
+            found[name] = split(files, whole.labels[part].tolist())
+        return found
+
+    return Task(
+        classes,
+        lambda: parts()["train"],
+        lambda: parts()["val"],
+        lambda: parts()["test"],
+        skipped=lambda: tuple(skipped),
+    )

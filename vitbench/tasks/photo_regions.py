@@ -1,0 +1,51 @@
+"""Where in which of scikit-learn's two sample photographs was this patch cut? Texture and colour, no download."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from vitbench.api import Labels, Pixels, Split, Task
+from vitbench.data.arrays import array_split, stratified_parts
+from vitbench.registry import register_task
+
+PATCH_PX = 16
+PHOTOS = ("china.jpg", "flower.jpg")
+ROWS, COLUMNS = 2, 3
+CLASSES = tuple(
+    f"{photo.removesuffix('.jpg')} {row} {column}"
+    for photo in PHOTOS
+    for row in ("top", "bottom")
+    for column in ("left", "middle", "right")
+)
+SPLIT_SEED = 0
+
+
+def _patches(photo: Pixels) -> tuple[Pixels, Labels]:
+    """Patches (N, P, P, 3) that do not overlap, and the cell (N,) of the 2 x 3 grid that each lies in."""
+    height, width = photo.shape[0] // PATCH_PX, photo.shape[1] // PATCH_PX
+    cropped = photo[: height * PATCH_PX, : width * PATCH_PX]
+    grid = cropped.reshape(height, PATCH_PX, width, PATCH_PX, 3).swapaxes(1, 2)
+    row = np.arange(height) * ROWS // height
+    column = np.arange(width) * COLUMNS // width
+    cells = row[:, None] * COLUMNS + column[None, :]
+    return grid.reshape(-1, PATCH_PX, PATCH_PX, 3), cells.reshape(-1).astype(np.int64)
+
+
+@cache
+def _splits() -> tuple[Split, Split, Split]:
+    from sklearn.datasets import load_sample_image
+
+    cut = [_patches(load_sample_image(photo)) for photo in PHOTOS]
+    images = np.concatenate([patches for patches, _ in cut])
+    labels = np.concatenate([cells + i * ROWS * COLUMNS for i, (_, cells) in enumerate(cut)])
+    parts = stratified_parts(labels, (0.2, 0.2), SPLIT_SEED)
+    train, val, test = (array_split(images[part], labels[part], "photo_regions") for part in parts)
+    return train, val, test
+
+
+@register_task("photo_regions", group="quickstart", source="scikit-learn, load_sample_images")
+def photo_regions() -> Task:
+    """Patches of two photographs, 16 x 16 px: which photograph, which sixth of it; 12 classes, 60/20/20."""
+    return Task(CLASSES, lambda: _splits()[0], lambda: _splits()[1], lambda: _splits()[2])
