@@ -35,7 +35,7 @@ class Entry:
     origin: str
     labels: dict[str, str]
     argument: str = ""
-    arguments: Callable[[], Sequence[str]] = tuple
+    unknown_argument: Callable[[str], Sequence[str] | None] = lambda _argument: None
 
     @property
     def summary(self) -> str:
@@ -67,14 +67,14 @@ class Registry:
         *,
         version: int = 1,
         argument: str = "",
-        arguments: Callable[[], Sequence[str]] = tuple,
+        unknown_argument: Callable[[str], Sequence[str] | None] = lambda _argument: None,
         **labels: str,
     ) -> Callable[[F], F]:
         """Decorate a class or a function that makes a component.
 
         Raise `version` whenever a change moves a score: it is part of every Job's key. `argument` names what follows
-        the colon in specs such as `timm:NAME`; it becomes the first parameter. `arguments` lists what it may be, where
-        that is known.
+        the colon in specs such as `timm:NAME`; it becomes the first parameter. `unknown_argument` gives
+        None for an argument that exists, else the names it could be.
 
         Raises:
             UsageError: the name is taken by something else.
@@ -83,7 +83,9 @@ class Registry:
         def decorate(build: F) -> F:
             origin, suffix = _origin_of(build)
             versioned = f"{version}{suffix}"
-            self._add(Entry(self.kind, name, build, versioned, origin, labels, argument, arguments))
+            self._add(
+                Entry(self.kind, name, build, versioned, origin, labels, argument, unknown_argument)
+            )
             return build
 
         return decorate
@@ -110,9 +112,9 @@ class Registry:
         if not argument:
             wanted = f"{name}:{entry.argument.upper()}"
             raise UsageError(unknown(self.kind, spec, [wanted], where))
-        known = entry.arguments()
-        if known and argument not in known:
-            names = [f"{name}:{one}" for one in known]
+        candidates = entry.unknown_argument(argument)
+        if candidates is not None:
+            names = [f"{name}:{candidate}" for candidate in candidates]
             raise UsageError(unknown(self.kind, spec, names, where))
         return entry, argument
 

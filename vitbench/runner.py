@@ -325,7 +325,7 @@ def _backbone_facts(backbone: BuiltBackbone, weights_digest: str) -> BackboneFac
         size_px=backbone.input.size_px,
         mean=backbone.input.mean,
         std=backbone.input.std,
-        weights_digest=backbone.digest,
+        weights_digest=weights_digest,
         weights_loaded=origin.weights_loaded,
         weights_missing=origin.weights_missing,
         weights_unexpected=origin.weights_unexpected,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from vitbench.backbones.timm_names import timm_names
+from vitbench.backbones.timm_names import not_timm
 from vitbench.errors import UsageError
 from vitbench.registry import register_backbone
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Side = Annotated[int, Field(ge=1, le=4096)]
 
 
-@register_backbone("timm", argument="model", arguments=timm_names, family="timm")
+@register_backbone("timm", argument="model", unknown_argument=not_timm, family="timm")
 def timm_backbone(
     model: str,
     *,
