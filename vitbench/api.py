@@ -139,7 +139,7 @@ class ScoreRule:
 
 
 def _top1(predictions: Labels, split: Split) -> NDArray[np.float64]:
-    return (predictions == split.labels).astype(np.float64)
+    return np.asarray(predictions == split.labels, dtype=np.float64)
 
 
 TOP1 = ScoreRule("top1", _top1)

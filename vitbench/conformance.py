@@ -40,9 +40,7 @@ def check_backbone(spec: str, options: dict[str, Any] | None = None) -> list[Fin
         checked = entry.options.model_validate(options or {})
     except ValidationError as error:
         first = error.errors()[0]
-        raise UsageError(
-            f"{spec}: option {'.'.join(map(str, first['loc']))}: {first['msg']}"
-        ) from error
+        raise UsageError(f"{spec}: option {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     arguments = {name: getattr(checked, name) for name in entry.options.model_fields}
     try:
         module = entry.build(argument, **arguments) if entry.argument else entry.build(**arguments)
@@ -55,9 +53,7 @@ def check_backbone(spec: str, options: dict[str, Any] | None = None) -> list[Fin
 
 
 def _findings(backbone: BuiltBackbone) -> Iterator[Finding]:
-    yield Finding(
-        "builds", True, f"{backbone.params:,} parameters, {backbone.feature_dim} features"
-    )
+    yield Finding("builds", True, f"{backbone.params:,} parameters, {backbone.feature_dim} features")
     yield _normalisation(backbone)
     yield _weights(backbone)
     backbone.eval()
@@ -99,9 +95,7 @@ def _shape(backbone: BuiltBackbone, features: object) -> Finding:
     wanted = (BATCH, backbone.feature_dim)
     if not isinstance(features, Tensor):
         return Finding("shape", False, f"features() gives {type(features).__name__}, not a Tensor")
-    return Finding(
-        "shape", tuple(features.shape) == wanted, f"{tuple(features.shape)}, declared {wanted}"
-    )
+    return Finding("shape", tuple(features.shape) == wanted, f"{tuple(features.shape)}, declared {wanted}")
 
 
 def _finite(_backbone: BuiltBackbone, _images: Tensor, features: Tensor) -> Finding:
@@ -128,17 +122,13 @@ def _batch_independent(backbone: BuiltBackbone, images: Tensor, features: Tensor
     scale = features.abs().max().clamp(min=1e-12)
     error = float((alone - features).abs().max() / scale)
     advice = "" if error <= BATCH_TOLERANCE else ": does a layer use statistics of the batch?"
-    return Finding(
-        "batch independence", error <= BATCH_TOLERANCE, f"relative difference {error:.1e}{advice}"
-    )
+    return Finding("batch independence", error <= BATCH_TOLERANCE, f"relative difference {error:.1e}{advice}")
 
 
 def _modes(backbone: BuiltBackbone, _images: Tensor, _features: Tensor) -> Finding:
     """`eval()` must reach every layer, or BatchNorm goes on averaging test images."""
     stuck = [name for name, module in backbone.named_modules() if module.training]
-    norms = sum(
-        isinstance(module, nn.modules.batchnorm._BatchNorm) for module in backbone.modules()
-    )
+    norms = sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in backbone.modules())
     text = (
         f"eval() reaches all layers, {norms} BatchNorm among them"
         if not stuck
@@ -147,7 +137,7 @@ def _modes(backbone: BuiltBackbone, _images: Tensor, _features: Tensor) -> Findi
     return Finding("eval mode", not stuck, text)
 
 
-def _sees(backbone: BuiltBackbone, images: Tensor, features: Tensor) -> Finding:
+def _sees(_backbone: BuiltBackbone, _images: Tensor, features: Tensor) -> Finding:
     """Different images must give different features."""
     spread = float(features.std(dim=0).max() / features.abs().max().clamp(min=1e-12))
     return Finding(
@@ -162,16 +152,12 @@ def _gradient(backbone: BuiltBackbone, images: Tensor, _features: Tensor) -> Fin
     weights = [(name, p) for name, p in backbone.named_parameters() if p.requires_grad]
     if not weights:
         frozen = backbone.params > 0
-        return Finding(
-            "gradient flow", True, "frozen: probes only" if frozen else "no weights: probes only"
-        )
+        return Finding("gradient flow", True, "frozen: probes only" if frozen else "no weights: probes only")
     backbone.zero_grad()
     backbone.features(images).square().sum().backward()
     dry = [name for name, p in weights if p.grad is None]
     backbone.zero_grad()
     text = (
-        f"reaches all {len(weights)} weights"
-        if not dry
-        else f"does not reach {len(dry)}, such as {dry[0]}"
+        f"reaches all {len(weights)} weights" if not dry else f"does not reach {len(dry)}, such as {dry[0]}"
     )
     return Finding("gradient flow", not dry, text)

@@ -114,9 +114,7 @@ def run_suite(
     progress: Progress | None = None,
 ) -> Result:
     """Run what is not done yet and keep every record as it comes; see `plan_suite` for what is raised."""
-    return run_planned(
-        plan_suite(suite, out, overrides or Overrides()), launch, progress, overrides
-    )
+    return run_planned(plan_suite(suite, out, overrides or Overrides()), launch, progress, overrides)
 
 
 def run_planned(
@@ -179,9 +177,7 @@ def _run_jobs(
 ) -> Iterator[Record]:
     """Run jobs, each under a lock of its own: what another run works on is left to it, and looked at again at the end."""
     launch, progress, plugins = how
-    executors: Any = importlib.import_module(
-        "vitbench.executors"
-    )  # torch comes in here, and not before
+    executors: Any = importlib.import_module("vitbench.executors")  # torch comes in here, and not before
     environment: Any = importlib.import_module("vitbench.compute.environment")
     workers = executors.Workers.choose(launch.device, launch.workers, cache_dir(), plugins)
     run.write_suite(plan.lock, environment.describe(workers.device).model_dump())
@@ -196,7 +192,7 @@ def _run_jobs(
     fresh = _Claims(run, pending, claims, current)
     with contextlib.ExitStack() as stack:
         stack.callback(progress.end)
-        stack.callback(lambda: [lock.release() for lock in claims.values()])
+        stack.callback(_release, claims)
         outcomes: Iterator[tuple[Job, Outcome]] = executors.execute(iter(fresh), workers, report)
         for job, outcome in outcomes:
             run.write(outcome.record, outcome.predictions)
@@ -208,6 +204,11 @@ def _run_jobs(
             if record is not None:
                 progress.finished(record)
                 yield record
+
+
+def _release(claims: dict[str, FileLock]) -> None:
+    for lock in claims.values():
+        lock.release()
 
 
 @dataclass
@@ -228,9 +229,7 @@ class _Claims:
                 yield found
             elif job not in self.elsewhere:
                 later.append(job)
-        for (
-            job
-        ) in later:  # another run has these: wait for each, and take over what it did not finish
+        for job in later:  # another run has these: wait for each, and take over what it did not finish
             with contextlib.suppress(OSError):
                 self.run.wait(job.key)
             if (found := self._claim(job, began[job.key])) is not None:

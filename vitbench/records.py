@@ -58,9 +58,7 @@ class Component(Frozen):
         """The part that a score depends on."""
         options = {key: value for key, value in self.options.items() if key not in self.contents}
         fields = (self.name, self.version, self.argument, options, self.contents)
-        return dict(
-            zip(("name", "version", "argument", "options", "contents"), fields, strict=True)
-        )
+        return dict(zip(("name", "version", "argument", "options", "contents"), fields, strict=True))
 
 
 class SuiteContext(Frozen):
@@ -93,9 +91,7 @@ class Job(Frozen):
             "backbone": self.backbone.identity(),
             "task": self.task.identity(),
             "protocol": self.protocol.identity(),
-            **self.model_dump(
-                include={"budget", "seed", "limit", "dtype", "resolution_px", "preprocess"}
-            ),
+            **self.model_dump(include={"budget", "seed", "limit", "dtype", "resolution_px", "preprocess"}),
         }
         text = json.dumps(parts, sort_keys=True, ensure_ascii=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]

@@ -83,9 +83,7 @@ class Registry:
         def decorate(build: F) -> F:
             origin, suffix = _origin_of(build)
             versioned = f"{version}{suffix}"
-            self._add(
-                Entry(self.kind, name, build, versioned, origin, labels, argument, unknown_argument)
-            )
+            self._add(Entry(self.kind, name, build, versioned, origin, labels, argument, unknown_argument))
             return build
 
         return decorate
@@ -179,7 +177,7 @@ def _options_model(entry: Entry) -> type[BaseModel]:
     parameters = list(inspect.signature(entry.build).parameters.values())
     if entry.argument:
         parameters = parameters[1:]
-    target = entry.build.__init__ if inspect.isclass(entry.build) else entry.build  # type: ignore[misc]
+    target = entry.build.__init__ if inspect.isclass(entry.build) else entry.build
     try:
         hints = typing.get_type_hints(target, include_extras=True)
     except NameError:  # an annotation that only type checkers can see

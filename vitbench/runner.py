@@ -86,7 +86,7 @@ class Workbench:
         backbone = BuiltBackbone(module, job.backbone.label, entry.labels)
         if job.resolution_px is not None:
             backbone = backbone.at_resolution(job.resolution_px)
-        backbone = backbone.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        backbone.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return backbone.eval()
 
     def weights_digest(self, job: Job) -> str:
@@ -130,9 +130,7 @@ def failed(job: Job, device: str, error: Exception) -> Record:
     """The record of a job that has no score, and why."""
     frames = traceback.extract_tb(error.__traceback__)
     expected = isinstance(error, VitbenchError)
-    place = (
-        "" if expected or not frames else f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
-    )
+    place = "" if expected or not frames else f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
     return Record(
         key=job.key,
         job=job,
@@ -238,17 +236,14 @@ class _Attempt:
         Raises:
             VitbenchError: scores are not numbers.
         """
-        if adapted.trained_backbone:
-            features = reader.extract(adapted.backbone, test).to(self.bench.device)
-        else:
-            features = reader(test)
+        trained = adapted.trained_backbone
+        features = reader.extract(adapted.backbone, test) if trained else reader(test)
+        features = features.to(self.bench.device)
         with torch.no_grad():
             blocks = [adapted.head(block) for block in features.split(SCORES_PER_BLOCK)]
         scores = torch.cat(blocks)
         if not torch.isfinite(scores).all():
-            raise VitbenchError(
-                "class scores are not finite: the features or the head have overflowed"
-            )
+            raise VitbenchError("class scores are not finite: the features or the head have overflowed")
         return np.asarray(scores.argmax(1).cpu().numpy(), dtype=np.int64)
 
     def _outcome(

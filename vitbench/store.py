@@ -99,9 +99,7 @@ def load(path: Path) -> list[Record]:
     files = sorted(folder.glob("*.json")) if folder.is_dir() else []
     files = [file for file in files if file.name != "env.json"]
     if not files:
-        raise UsageError(
-            Problem(f"no records in {path}", next_step="vitbench run SUITE --out " + str(path))
-        )
+        raise UsageError(Problem(f"no records in {path}", next_step="vitbench run SUITE --out " + str(path)))
     return [_load_record(file) for file in files]
 
 

@@ -10,9 +10,7 @@ from typing import NamedTuple
 
 _MODEL = re.compile(r"^@register_model\s*\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
 _CONFIG = re.compile(r"""["']([a-z]\w*)\.([\w.]+)["']""")
-_RENAMED = re.compile(
-    r"""^\s*["']([a-z]\w*)["']\s*:\s*["'][a-z]\w*(?:\.[\w.]+)?["']""", re.MULTILINE
-)
+_RENAMED = re.compile(r"""^\s*["']([a-z]\w*)["']\s*:\s*["'][a-z]\w*(?:\.[\w.]+)?["']""", re.MULTILINE)
 
 
 class TimmNames(NamedTuple):

@@ -9,12 +9,8 @@ import click
 
 @click.command(no_args_is_help=True)
 @click.argument("backbone")
-@click.option(
-    "--set", "settings", multiple=True, metavar="OPTION=VALUE", help="An option of the backbone."
-)
-@click.option(
-    "--plugin", "plugins", multiple=True, metavar="FILE|MODULE", help="Python to import first."
-)
+@click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="An option of the backbone.")
+@click.option("--plugin", "plugins", multiple=True, metavar="FILE|MODULE", help="Python to import first.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check(backbone: str, settings: tuple[str, ...], plugins: tuple[str, ...], as_json: bool) -> int:
     """Tell in seconds what will go wrong with BACKBONE: shapes, determinism, batch independence, modes, gradients, weights."""
@@ -37,16 +33,10 @@ def check(backbone: str, settings: tuple[str, ...], plugins: tuple[str, ...], as
         options[name] = parse_value(text)
     findings = check_backbone(backbone, options)
     if as_json:
-        click.echo(
-            json.dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False)
-        )
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False))
     else:
         for finding in findings:
-            mark = (
-                click.style("ok  ", fg="green")
-                if finding.ok
-                else click.style("FAIL", fg="red", bold=True)
-            )
+            mark = click.style("ok  ", fg="green") if finding.ok else click.style("FAIL", fg="red", bold=True)
             click.echo(f"{mark} {finding.item}: {finding.text}")
     return 0 if all(finding.ok for finding in findings) else 1
 

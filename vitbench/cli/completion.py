@@ -6,9 +6,7 @@ import click
 from click.shell_completion import CompletionItem
 
 
-def complete_suite(
-    _context: click.Context, _parameter: click.Parameter, start: str
-) -> list[CompletionItem]:
+def complete_suite(_context: click.Context, _parameter: click.Parameter, start: str) -> list[CompletionItem]:
     """Packaged suites by name, and files."""
     from vitbench.suite.reading import packaged_suites
 

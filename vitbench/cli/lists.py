@@ -65,9 +65,7 @@ _KINDS: dict[str, Callable[[str], list[Row]]] = {
 @click.command("list", no_args_is_help=True)
 @click.argument("kind", type=click.Choice([*_KINDS, "plugins", "schema"]))
 @click.argument("pattern", default="")
-@click.option(
-    "--plugin", "plugins", multiple=True, metavar="FILE|MODULE", help="Python to import first."
-)
+@click.option("--plugin", "plugins", multiple=True, metavar="FILE|MODULE", help="Python to import first.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(kind: str, pattern: str, plugins: tuple[str, ...], as_json: bool) -> None:
     """List what there is; PATTERN narrows it (`'*bit*'`, a part of a name, or `timm:*vit*` for timm's models).
@@ -85,6 +83,7 @@ def list_(kind: str, pattern: str, plugins: tuple[str, ...], as_json: bool) -> N
 
         click.echo(json.dumps(suite_schema(), indent=2))
         return
+    rows: list[Row]
     if kind == "plugins":
         rows = [
             {"name": p.name, "origin": p.origin, "summary": p.trouble or "loaded", "options": []}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from tqdm import tqdm
 
@@ -14,7 +15,7 @@ class TerminalProgress(Progress):
     """A bar over jobs with the time left, and what the current job does."""
 
     def __init__(self) -> None:
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[Any] | None = None
         self._failed = 0
 
     def begin(self, total: int, done: int) -> None:
@@ -41,9 +42,7 @@ class TerminalProgress(Progress):
         if self._bar is None:
             return
         if record.failure is not None and not self._bar.disable:
-            self._bar.write(
-                f"failed: {record.job.title}: {record.failure.message}"[:300], file=sys.stderr
-            )
+            self._bar.write(f"failed: {record.job.title}: {record.failure.message}"[:300], file=sys.stderr)
         self._bar.update(1)
 
     def end(self) -> None:

@@ -31,9 +31,7 @@ def _seeds(_context: click.Context, _option: click.Parameter, text: str | None) 
 )
 @click.option("--task", "tasks", multiple=True, metavar="T", help="Only this task.")
 @click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only this protocol.")
-@click.option(
-    "--budget", "budgets", multiple=True, metavar="B", help="Only this budget: full, 1k or N-shot."
-)
+@click.option("--budget", "budgets", multiple=True, metavar="B", help="Only this budget: full, 1k or N-shot.")
 @click.option("--seeds", callback=_seeds, metavar="0,1,2", help="Seeds in place of the suite's.")
 @click.option(
     "--limit",
@@ -47,9 +45,7 @@ def _seeds(_context: click.Context, _option: click.Parameter, text: str | None) 
     help="Run directory  [default: runs/NAME].",
 )
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N or auto.")
-@click.option(
-    "--dtype", type=click.Choice(["float32", "bfloat16"]), help="Precision of the forward pass."
-)
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="Precision of the forward pass.")
 @click.option(
     "--executor",
     type=click.Choice(["local"]),
@@ -57,9 +53,7 @@ def _seeds(_context: click.Context, _option: click.Parameter, text: str | None) 
     show_default=True,
     help="Where jobs run.",
 )
-@click.option(
-    "--workers", type=click.IntRange(1), help="Worker processes  [default: one per GPU, else one]."
-)
+@click.option("--workers", type=click.IntRange(1), help="Worker processes  [default: one per GPU, else one].")
 @click.option(
     "--plugin",
     "plugins",
@@ -78,15 +72,13 @@ def _seeds(_context: click.Context, _option: click.Parameter, text: str | None) 
 @click.option("--force", is_flag=True, help="Run what is done once more.")
 @click.option("--retry-failed", is_flag=True, help="Run again what failed before.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first job that fails.")
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print the results as JSON instead of tables."
-)
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON instead of tables.")
 def run(suite: str, out: Path | None, **options: Any) -> int:
     """Run SUITE: a YAML file, or the name of a suite that ships with vitbench.
 
     What is done is never run twice: the same command again finishes what was interrupted.
     """
-    from vitbench.launch import Launch, Overrides, plan_suite, run_planned
+    from vitbench.launch import Launch, Overrides, plan_suite
 
     names = (
         "backbones",
@@ -118,19 +110,14 @@ def _print_plan(planned: Planned, launch: Any, as_json: bool) -> int:
         import json
 
         rows = [
-            {"key": job.key, "title": job.title, "done": job.key not in pending}
-            for job in planned.plan.jobs
+            {"key": job.key, "title": job.title, "done": job.key not in pending} for job in planned.plan.jobs
         ]
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return 0
     for job in planned.plan.jobs:
         record = planned.done.get(job.key)
         state = (
-            "to run"
-            if job.key in pending
-            else "failed"
-            if record and record.status == "failed"
-            else "done"
+            "to run" if job.key in pending else "failed" if record and record.status == "failed" else "done"
         )
         click.echo(f"{state:7} {job.key[:8]}  {printable(job.title)}")
     done = len(planned.plan.jobs) - len(pending)
@@ -157,19 +144,17 @@ def _run(planned: Planned, launch: Any, overrides: Any, *, as_json: bool) -> int
         return 130
     if result.ran == 0 and planned.run.report_path.is_file():
         count = len(result.records)
-        click.echo(
-            f"nothing to do: all {count} jobs are done, see {planned.run.report_path}", err=True
-        )
+        click.echo(f"nothing to do: all {count} jobs are done, see {planned.run.report_path}", err=True)
     else:
         _show(result, as_json)
     return _tell_failures(result, len(planned.plan.jobs))
 
 
 def _show(result: Result, as_json: bool) -> None:
+    from vitbench.files import write_atomically
     from vitbench.report.exports import export, terminal
     from vitbench.report.html import render
     from vitbench.report.views import boards
-    from vitbench.files import write_atomically
     from vitbench.store import load
 
     if as_json:

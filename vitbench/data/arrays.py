@@ -23,7 +23,7 @@ class ArraySource(ImageSource):
         return len(self.images)
 
     @cached_property
-    def fingerprint(self) -> str:  # type: ignore[override]
+    def fingerprint(self) -> str:
         """Digest of shape and pixels."""
         return digest_bytes(repr(self.images.shape).encode(), self.images.tobytes())
 

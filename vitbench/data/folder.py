@@ -14,9 +14,7 @@ from vitbench.data.images import BadImageError, decode
 from vitbench.errors import DataMissingError, Problem
 from vitbench.files import cache_dir, digest_bytes, digest_path, write_atomically
 
-PICTURE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .png .bmp .gif .webp .tif .tiff .ppm .pgm .pbm".split()
-)
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +29,7 @@ class FolderSource(ImageSource):
         return len(self.files)
 
     @cached_property
-    def fingerprint(self) -> str:  # type: ignore[override]
+    def fingerprint(self) -> str:
         """Digest of names and contents, in order."""
         digests = (digest_path(self.root / file).encode() for file in self.files)
         names = "\n".join(self.files).encode("utf-8", "surrogateescape")
@@ -72,9 +70,7 @@ def class_folders(folder: Path) -> list[str]:
             )
         )
     names = sorted(
-        entry.name
-        for entry in folder.iterdir()
-        if entry.is_dir() and not entry.name.startswith(".")
+        entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
     )
     if len(names) < 2:
         raise DataMissingError(f"{folder} holds {len(names)} class folder(s); a task needs two")

@@ -17,9 +17,7 @@ class BadImageError(VitbenchError):
 
     def __init__(self, names: list[str], reasons: list[str], total: int) -> None:
         self.names = tuple(names)
-        shown = "; ".join(
-            f"{name} ({reason})" for name, reason in zip(names[:5], reasons[:5], strict=True)
-        )
+        shown = "; ".join(f"{name} ({reason})" for name, reason in zip(names[:5], reasons[:5], strict=True))
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         super().__init__(
             f"{len(names)} of {total} pictures cannot be decoded: {shown}{more}. "

@@ -51,11 +51,7 @@ class Preprocess:
 
 
 def _short(triple: Triple) -> str:
-    return (
-        f"{triple[0]:g}"
-        if len(set(triple)) == 1
-        else "(" + ", ".join(map("{:g}".format, triple)) + ")"
-    )
+    return f"{triple[0]:g}" if len(set(triple)) == 1 else "(" + ", ".join(map("{:g}".format, triple)) + ")"
 
 
 def preset(name: PreprocessName, size_px: int) -> Preprocess:
@@ -75,9 +71,7 @@ def apply(pictures: Sequence[Pixels], how: Preprocess, device: str = "cpu") -> T
     """
     if len({picture.shape for picture in pictures}) == 1:
         return _resized(torch.from_numpy(np.stack(pictures)).to(device), how)
-    return torch.cat([_resized(torch.from_numpy(picture)[None], how) for picture in pictures]).to(
-        device
-    )
+    return torch.cat([_resized(torch.from_numpy(picture)[None], how) for picture in pictures]).to(device)
 
 
 def _resized(batch: Tensor, how: Preprocess) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F  # noqa: N812  the field's name for it
+import torch.nn.functional as F
 from torch import Tensor
 
 Size = int | tuple[int, int]
@@ -70,17 +70,13 @@ def _box_weights(length: int, size: int) -> Tensor:
     return (overlap / scale).float()
 
 
-def pil(
-    images: Tensor, size: Size, interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-) -> Tensor:
+def pil(images: Tensor, size: Size, interpolation: Literal["bilinear", "bicubic"] = "bilinear") -> Tensor:
     """Pillow's antialiased resize with its rounding to whole levels; at most 1 level away on 0.03 % of values.
 
     Takes uint8 images; what timm and torchvision evaluate with.
     """
     last = images.contiguous(memory_format=torch.channels_last)
-    resized = F.interpolate(
-        last, _pair(size), mode=interpolation, antialias=True, align_corners=False
-    )
+    resized = F.interpolate(last, _pair(size), mode=interpolation, antialias=True, align_corners=False)
     return resized.float()
 
 

@@ -119,9 +119,7 @@ class Finetune(Protocol):
         )
         if not np.isfinite(log.losses[-1]):
             first = int(np.flatnonzero(~np.isfinite(log.losses))[0])
-            raise VitbenchError(
-                f"the loss is not finite from step {first} on: lower base_lr {self.base_lr}"
-            )
+            raise VitbenchError(f"the loss is not finite from step {first} on: lower base_lr {self.base_lr}")
         trial = Trial(
             options={"base_lr": self.base_lr, "steps": self.steps, "final_loss": log.losses[-1]},
             split="train", metric="loss", value=log.losses[-1], chosen=True,

@@ -71,9 +71,7 @@ class Knn(Protocol):
         y = _labels((data.train, data.val), data.device)
         if k > len(x):
             data.note(f"k = {k} exceeds the {len(x)} labelled examples: all of them vote")
-        return Adapted(
-            data.backbone, lambda z: vote(x, y, z, [k], data.num_classes)[0], False, trials
-        )
+        return Adapted(data.backbone, lambda z: vote(x, y, z, [k], data.num_classes)[0], False, trials)
 
     def _trials(self, data: Adaptation) -> tuple[Trial, ...]:
         if self.k != "val" or len(data.val) == 0:

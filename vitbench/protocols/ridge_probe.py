@@ -84,9 +84,7 @@ def fit(x: Tensor, y: Tensor, num_classes: int, l2: float | Sequence[float]) -> 
     return RidgeSolution(mean, std, basis, floored, target, targets.sum(0), len(x))
 
 
-@register_protocol(
-    "ridge_probe", version=1, source="arXiv 2010.11929 sec. 4.1; big_vision fewshot_lsr"
-)
+@register_protocol("ridge_probe", version=1, source="arXiv 2010.11929 sec. 4.1; big_vision fewshot_lsr")
 @dataclass(frozen=True)
 class RidgeProbe(Protocol):
     """Closed-form linear probe on frozen features (the ViT paper's few-shot evaluation).

@@ -36,16 +36,16 @@ def shots_curves(points: Sequence[ShotsPoint]) -> str:
         title=None,
         sort=None,
         scale=alt.Scale(range=list(PALETTE)),
-        legend=alt.Legend(orient="bottom", columns=4, symbolType="stroke"),
+        legend=alt.Legend(
+            orient="bottom", columns=4, symbolType="stroke", symbolOpacity=1, symbolStrokeWidth=3
+        ),
     )
     base = alt.Chart(frame)
     band = base.mark_area(opacity=0.15).encode(
         x, alt.Y("low:Q", title="top-1", axis=percent), alt.Y2("high"), colour
     )
-    line = base.mark_line(point=True).encode(
-        x, alt.Y("value:Q", title="top-1", axis=percent), colour
-    )
-    panels = alt.layer(band, line).properties(width=260, height=190)
+    line = base.mark_line(point=True).encode(x, alt.Y("value:Q", title="top-1", axis=percent), colour)
+    panels = alt.layer(band, line).properties(width=300, height=210)
     chart = panels.facet(facet=alt.Facet("panel:N", title=None, sort=None), columns=3)
     return _svg(chart.resolve_scale(y="independent"))
 

@@ -118,10 +118,7 @@ def _text_table(board: Board) -> str:
     widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
 
     def text(line: Sequence[str]) -> str:
-        parts = [
-            cell.ljust(widths[i]) if i == 1 else cell.rjust(widths[i])
-            for i, cell in enumerate(line)
-        ]
+        parts = [cell.ljust(widths[i]) if i == 1 else cell.rjust(widths[i]) for i, cell in enumerate(line)]
         return "  ".join(parts).rstrip()
 
     rule = "─" * (sum(widths) + 2 * (len(widths) - 1))

@@ -83,9 +83,7 @@ def distinct_labels(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     counts: dict[str, int] = {}
     for label in labels.values():
         counts[label] = counts.get(label, 0) + 1
-    return {
-        key: label if counts[label] == 1 else f"{label} #{key[:4]}" for key, label in labels.items()
-    }
+    return {key: label if counts[label] == 1 else f"{label} #{key[:4]}" for key, label in labels.items()}
 
 
 def unique_in_order(items: Iterable[Any], key: Callable[[Any], Any]) -> Sequence[Any]:

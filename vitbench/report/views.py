@@ -138,9 +138,7 @@ def _board(key: str, label: str, records: Sequence[Record]) -> Board:
     task_labels = distinct_labels((component_key(r.job.task), r.job.task.label) for r in records)
     expected = dict.fromkeys(task for r in records for task in r.job.suite.tasks)
     tasks = list(dict.fromkeys([*expected, *task_labels.values()]))
-    backbone_labels = distinct_labels(
-        (component_key(r.job.backbone), r.job.backbone.label) for r in records
-    )
+    backbone_labels = distinct_labels((component_key(r.job.backbone), r.job.backbone.label) for r in records)
     rows = []
     for backbone_key, backbone in backbone_labels.items():
         own = [r for r in records if component_key(r.job.backbone) == backbone_key]
@@ -195,13 +193,8 @@ def _ranked(rows: Iterable[Row]) -> list[Row]:
     """Complete rows by mean, best first, ties sharing a rank; then the others, the fuller first."""
     rows = list(rows)
     means = sorted((row.mean for row in rows if row.mean is not None), reverse=True)
-    ranked = [
-        replace(row, rank=means.index(row.mean) + 1 if row.mean is not None else None)
-        for row in rows
-    ]
-    return sorted(
-        ranked, key=lambda row: (row.rank is None, row.rank or 0, -row.done, row.backbone)
-    )
+    ranked = [replace(row, rank=means.index(row.mean) + 1 if row.mean is not None else None) for row in rows]
+    return sorted(ranked, key=lambda row: (row.rank is None, row.rank or 0, -row.done, row.backbone))
 
 
 def _with_best(rows: Sequence[Row], tasks: int) -> list[Row]:
@@ -209,10 +202,12 @@ def _with_best(rows: Sequence[Row], tasks: int) -> list[Row]:
         max((row.cells[i].value or 0.0 for row in rows if row.cells[i].complete), default=None)
         for i in range(tasks)
     ]
-    return [
-        replace(row, cells=tuple(replace(cell, best=cell.complete and cell.value == best[i]) for i, cell in enumerate(row.cells)))
-        for row in rows
-    ]  # fmt: skip
+
+    def marked(row: Row) -> tuple[Cell, ...]:
+        cells = zip(row.cells, best, strict=True)
+        return tuple(replace(cell, best=cell.complete and cell.value == top) for cell, top in cells)
+
+    return [replace(row, cells=marked(row)) for row in rows]
 
 
 def shots_points(records: Sequence[Record]) -> list[ShotsPoint]:

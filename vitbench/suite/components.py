@@ -17,8 +17,8 @@ from vitbench.suite.located import Located
 from vitbench.suite.models import (
     KINDS,
     BackboneEntry,
+    Defaults,
     ProtocolEntry,
-    SuiteFile,
     TaskEntry,
     problems_of,
 )
@@ -30,14 +30,12 @@ AnyEntry = BackboneEntry | TaskEntry | ProtocolEntry
 class Resolver:
     """Resolves entries, gathering every mistake and everything that is missing on disk."""
 
-    suite: SuiteFile
+    defaults: Defaults
     located: Located
     problems: list[Problem] = field(default_factory=list)
     missing: list[Problem] = field(default_factory=list)
 
-    def resolve(
-        self, kind: str, entry: AnyEntry, position: int | None
-    ) -> tuple[Entry, Component] | None:
+    def resolve(self, kind: str, entry: AnyEntry, position: int | None) -> tuple[Entry, Component] | None:
         """The registered entry and the component, or None after noting what is wrong.
 
         `position` is the entry's place in its list in the file; None if it came from the command line.
@@ -49,7 +47,7 @@ class Resolver:
         except UsageError as error:
             self.problems += error.problems
             return None
-        checked = self._options(registered, entry, path, where, getattr(self.suite.defaults, kind))
+        checked = self._options(registered, entry, path, where, getattr(self.defaults, kind))
         if checked is None:
             return None
         options = self._placed(registered, checked, path)
@@ -77,25 +75,20 @@ class Resolver:
         try:
             return registered.options.model_validate(given)
         except ValidationError as error:
-            for item in error.errors():
-                if item["type"] == "extra_forbidden":
-                    own = [*type(entry).model_fields, *known]
-                    what = f"{registered.kind} {registered.name!r} has no option {item['loc'][0]!r}"
-                    place = self.located.where((*path, *item["loc"])) if path else where
-                    near = nearest(str(item["loc"][0]), own)
-                    self.problems.append(
-                        Problem(what, place, near, f"it takes: {', '.join(known) or 'none'}")
-                    )
-            others = [item for item in error.errors() if item["type"] != "extra_forbidden"]
-            if others:
-                found = problems_of(error, self.located, path)
-                kept = [p for p, i in zip(found, error.errors(), strict=True) if i in others]
-                self.problems += [p if path else Problem(p.what, where) for p in kept]
-            return None
+            items = error.errors()
+        strangers = [item for item in items if item["type"] == "extra_forbidden"]
+        for item in strangers:
+            name = str(item["loc"][0])
+            what = f"{registered.kind} {registered.name!r} has no option {name!r}"
+            place = self.located.where((*path, name)) if path else where
+            near = nearest(name, [*type(entry).model_fields, *known])
+            takes = f"it takes: {', '.join(known) or 'no options'}"
+            self.problems.append(Problem(what, place, near, takes))
+        found = problems_of((item for item in items if item not in strangers), self.located, path)
+        self.problems += found if path else [Problem(problem.what, where) for problem in found]
+        return None
 
-    def _placed(
-        self, registered: Entry, checked: BaseModel, path: tuple[Any, ...]
-    ) -> dict[str, Any]:
+    def _placed(self, registered: Entry, checked: BaseModel, path: tuple[Any, ...]) -> dict[str, Any]:
         """Options as plain values; a relative place is relative to the file that names it, or to here for --set."""
         options = {name: getattr(checked, name) for name in registered.options.model_fields}
         for name in registered.locations:

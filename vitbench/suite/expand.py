@@ -15,7 +15,7 @@ from vitbench.errors import DataMissingError, Problem, UsageError, nearest
 from vitbench.records import Component, Dtype, Job, SuiteContext
 from vitbench.suite.components import AnyEntry, Resolver
 from vitbench.suite.located import Located
-from vitbench.suite.models import BackboneEntry, ProtocolEntry, SuiteFile, TaskEntry, problems_of
+from vitbench.suite.models import BackboneEntry, Defaults, ProtocolEntry, SuiteFile, TaskEntry, problems_of
 
 T = TypeVar("T", BackboneEntry, TaskEntry, ProtocolEntry)
 T_ = TypeVar("T_", str, int)
@@ -63,10 +63,8 @@ def expand(located: Located, overrides: Overrides | None = None) -> Plan:
     """
     overrides = overrides or Overrides()
     suite = _validated(located, overrides)
-    resolver = Resolver(suite, located)
-    backbones = _resolved(
-        resolver, "backbones", _chosen(suite.backbones, overrides.backbones, BackboneEntry)
-    )
+    resolver = Resolver(suite.defaults, located)
+    backbones = _resolved(resolver, "backbones", _chosen(suite.backbones, overrides.backbones, BackboneEntry))
     tasks = _resolved(resolver, "tasks", _chosen(suite.tasks, overrides.tasks, TaskEntry))
     cells = [
         _Cell(entry, component, registered.build(**component.options))
@@ -104,7 +102,7 @@ def _validated(located: Located, overrides: Overrides) -> SuiteFile:
     try:
         return SuiteFile.model_validate(located.data)
     except ValidationError as error:
-        problems = problems_of(error, located)
+        problems = problems_of(error.errors(), located)
     raise UsageError([*problems, *_component_problems(located)])
 
 
@@ -119,23 +117,19 @@ def _component_problems(located: Located) -> list[Problem]:
                 entry: Any = model.model_validate({"name": item} if isinstance(item, str) else item)
             except ValidationError:
                 continue
-            resolver = Resolver(SuiteFile.model_construct(), located)
+            resolver = Resolver(Defaults(), located)
             resolver.resolve(kind, entry, position)
             found += resolver.problems
     return found
 
 
-def _chosen(
-    entries: Sequence[T], wanted: Sequence[str], model: type[T]
-) -> list[tuple[int | None, T]]:
+def _chosen(entries: Sequence[T], wanted: Sequence[str], model: type[T]) -> list[tuple[int | None, T]]:
     """The entries asked for on the command line (by label or name), new ones made from what matches none."""
     if not wanted:
         return list(enumerate(entries))
     chosen: list[tuple[int | None, T]] = []
     for name in wanted:
-        matches = [
-            (i, e) for i, e in enumerate(entries) if name in (e.name, getattr(e, "label", None))
-        ]
+        matches = [(i, e) for i, e in enumerate(entries) if name in (e.name, getattr(e, "label", None))]
         chosen += matches or [(None, model(name=name))]
     return chosen
 
@@ -143,13 +137,15 @@ def _chosen(
 def _entries(
     resolver: Resolver, kind: str, entries: Iterable[tuple[int | None, T]]
 ) -> list[tuple[T, Any, Component]]:
-    found = [(entry, resolver.resolve(kind, entry, position)) for position, entry in entries]
-    return [(entry, *resolved) for entry, resolved in found if resolved is not None]
+    found: list[tuple[T, Any, Component]] = []
+    for position, entry in entries:
+        pair = resolver.resolve(kind, entry, position)
+        if pair is not None:
+            found.append((entry, *pair))
+    return found
 
 
-def _resolved(
-    resolver: Resolver, kind: str, entries: Iterable[tuple[int | None, T]]
-) -> list[Component]:
+def _resolved(resolver: Resolver, kind: str, entries: Iterable[tuple[int | None, T]]) -> list[Component]:
     return [component for _, _, component in _entries(resolver, kind, entries)]
 
 
@@ -157,22 +153,20 @@ def _unknown_names(
     suite: SuiteFile, located: Located, backbones: Sequence[str], tasks: Sequence[str]
 ) -> list[Problem]:
     """Names in a protocol's `backbones` and `tasks` that the suite does not have."""
-    known = {
-        "backbones": [*backbones, *(entry.label or entry.name for entry in suite.backbones), *(e.name for e in suite.backbones)],
-        "tasks": [*tasks, *(entry.name for entry in suite.tasks)],
-    }  # fmt: skip
-    return [
-        Problem(f"the suite has no {kind.removesuffix('s')} {name!r}", located.where(("protocols", i, kind, j)), nearest(name, known[kind]))
-        for i, entry in enumerate(suite.protocols)
-        for kind in known
-        for j, name in enumerate(getattr(entry, kind) or ())
-        if name not in known[kind]
-    ]  # fmt: skip
+    entries = [name for entry in suite.backbones for name in (entry.label, entry.name) if name]
+    known = {"backbones": [*backbones, *entries], "tasks": [*tasks, *(entry.name for entry in suite.tasks)]}
+    problems = []
+    for position, entry in enumerate(suite.protocols):
+        for kind, names in known.items():
+            for index, name in enumerate(getattr(entry, kind) or ()):
+                if name not in names:
+                    place = located.where(("protocols", position, kind, index))
+                    what = f"the suite has no {kind.removesuffix('s')} {name!r}"
+                    problems.append(Problem(what, place, nearest(name, names)))
+    return problems
 
 
-def _same_labels(
-    located: Located, kinds: Iterable[tuple[str, Sequence[Component]]]
-) -> list[Problem]:
+def _same_labels(located: Located, kinds: Iterable[tuple[str, Sequence[Component]]]) -> list[Problem]:
     """Different components under one label: their numbers would stand in one cell."""
     problems = []
     for kind, components in kinds:
@@ -236,9 +230,7 @@ def _narrowed(given: list[T_], own: list[T_] | None, command_line: Sequence[T_])
     return [value for value in dict.fromkeys(own) if not command_line or value in command_line]
 
 
-def _lock(
-    suite: SuiteFile, backbones: list[Component], tasks: list[Component], cells: list[_Cell]
-) -> str:
+def _lock(suite: SuiteFile, backbones: list[Component], tasks: list[Component], cells: list[_Cell]) -> str:
     """The suite with every option spelled out: a suite file that asks for the same jobs."""
 
     def spec(component: Component) -> str:

@@ -12,7 +12,7 @@ import yaml
 
 from vitbench.errors import Problem, UsageError
 
-Path_ = tuple[str | int, ...]
+Place = tuple[str | int, ...]
 MAX_BYTES = 4 * 2**20
 MAX_VALUES = 200_000  # aliases can make a small file enormous
 
@@ -32,9 +32,7 @@ _Loader.yaml_implicit_resolvers = {
 _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(rf"^(?:{_BOOL.pattern})$"), list("tTfF")
-)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(rf"^(?:{_BOOL.pattern})$"), list("tTfF"))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:int", re.compile(rf"^(?:{_INT.pattern})$"), list("-+0123456789")
 )
@@ -48,9 +46,9 @@ class Located:
     """Data with the place (`file:line`) of each value, by its path of keys and indices."""
 
     data: Any
-    places: dict[Path_, str] = field(default_factory=dict)
+    places: dict[Place, str] = field(default_factory=dict)
 
-    def where(self, path: Path_) -> str:
+    def where(self, path: Place) -> str:
         """The place of a value, or of the nearest thing around it."""
         for length in range(len(path), -1, -1):
             if path[:length] in self.places:
@@ -63,9 +61,7 @@ class Located:
         for part in path:
             data = data[part]
         places = {
-            place[len(path) :]: where
-            for place, where in self.places.items()
-            if place[: len(path)] == path
+            place[len(path) :]: where for place, where in self.places.items() if place[: len(path)] == path
         }
         return Located(data, places)
 
@@ -98,13 +94,15 @@ def parse_value(text: str) -> Any:
 
 
 def _construct(
-    node: yaml.Node | None, name: str, places: dict[Path_, str], path: Path_, budget: Iterator[int]
+    node: yaml.Node | None, name: str, places: dict[Place, str], path: Place, budget: Iterator[int]
 ) -> Any:
     if node is None:
         return None
     if next(budget, None) is None:
         raise ValueError(f"over {MAX_VALUES} values once its aliases are expanded")
     places[path] = f"{name}:{node.start_mark.line + 1}"
+    if node.tag.startswith("!") or not node.tag.startswith("tag:yaml.org,2002:") or "/" in node.tag:
+        raise _tag_problem(node, places[path])
     if isinstance(node, yaml.MappingNode):
         return _construct_mapping(node, name, places, path, budget)
     if isinstance(node, yaml.SequenceNode):
@@ -114,16 +112,14 @@ def _construct(
 
 
 def _construct_mapping(
-    node: yaml.MappingNode, name: str, places: dict[Path_, str], path: Path_, budget: Iterator[int]
+    node: yaml.MappingNode, name: str, places: dict[Place, str], path: Place, budget: Iterator[int]
 ) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key_node, value_node in node.value:
         key = str(key_node.value)
         if key in result:
             place = f"{name}:{key_node.start_mark.line + 1}"
-            raise UsageError(
-                Problem(f"the key {key!r} stands here for the second time", where=place)
-            )
+            raise UsageError(Problem(f"the key {key!r} stands here for the second time", where=place))
         result[key] = _construct(value_node, name, places, (*path, key), budget)
         places[(*path, key)] = f"{name}:{key_node.start_mark.line + 1}"
     return result
@@ -141,7 +137,11 @@ def _scalar(node: yaml.Node, place: str) -> Any:
         return int(node.value)
     if kind == "float":
         return float(node.value)
-    raise UsageError(Problem(f"the YAML tag {node.tag!r} is not allowed here", where=place))
+    raise _tag_problem(node, place)
+
+
+def _tag_problem(node: yaml.Node, place: str) -> UsageError:
+    return UsageError(Problem(f"the YAML tag {node.tag!r} is not allowed here", where=place))
 
 
 def read_yaml(path: Path) -> Located:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from vitbench.errors import Problem, nearest
 from vitbench.records import Budget, Dtype, PreprocessName
 from vitbench.registry import BACKBONES, PROTOCOLS, TASKS, Registry
-from vitbench.suite.located import Located
+from vitbench.suite.located import Located, Place
 
 KINDS: dict[str, Registry] = {"backbones": BACKBONES, "tasks": TASKS, "protocols": PROTOCOLS}
 
@@ -98,19 +99,38 @@ class SuiteFile(BaseModel):
         return [{"name": item} if isinstance(item, str) else item for item in value]
 
 
-def problems_of(
-    error: ValidationError, located: Located, prefix: tuple[str | int, ...] = ()
-) -> list[Problem]:
-    """Every mistake that pydantic found, with its place in the file."""
-    return [_problem(item, located, prefix) for item in error.errors()]
+def problems_of(items: Iterable[Any], located: Located, prefix: Place = ()) -> list[Problem]:
+    """Mistakes that pydantic found (`error.errors()`), each with its place; the branches of a union are one mistake."""
+    found: dict[tuple[Any, ...], Problem] = {}
+    for item in items:
+        branch = _union_branch(item, located, prefix)
+        loc = item["loc"][:branch]
+        problem = _problem({**item, "loc": loc}, located, prefix)
+        known = found.get(loc)
+        if known is not None and branch < len(item["loc"]):
+            shorter = problem.what.partition(": ")[2].partition(", given")[0]
+            problem = Problem(known.what.replace(", given", f" or {shorter}, given"), known.where)
+        found[loc] = problem
+    return list(found.values())
 
 
-_FIELDS = {
+def _union_branch(item: Any, located: Located, prefix: Place) -> int:
+    """How much of pydantic's path is in the file: behind it come the names of a union's branches."""
+    data = located.child(*prefix).data if prefix else located.data
+    for depth, part in enumerate(item["loc"]):
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            return depth if item["type"] not in ("missing", "extra_forbidden") and depth else depth + 1
+    return len(item["loc"])
+
+
+_FIELDS: dict[str, type[BaseModel]] = {
     "": SuiteFile, "backbones": BackboneEntry, "tasks": TaskEntry, "protocols": ProtocolEntry, "defaults": Defaults,
 }  # fmt: skip
 
 
-def _problem(item: Any, located: Located, prefix: tuple[str | int, ...]) -> Problem:
+def _problem(item: Any, located: Located, prefix: Place) -> Problem:
     path = (*prefix, *item["loc"])
     where = located.where(path)
     name = ".".join(map(str, path))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vitbench.errors import Problem, UsageError, nearest
-from vitbench.suite.located import Located, Path_, parse_value, read_yaml
+from vitbench.suite.located import Located, Place, parse_value, read_yaml
 
 JOINED = ("backbones", "tasks", "protocols")
 
@@ -87,7 +87,7 @@ def _merge(base: Located, more: Located) -> None:
                 base.places[_shifted(path, offset)] = at
 
 
-def _shifted(path: Path_, offset: int) -> Path_:
+def _shifted(path: Place, offset: int) -> Place:
     if offset and len(path) > 1 and isinstance(path[1], int):
         return (path[0], path[1] + offset, *path[2:])
     return path
@@ -99,7 +99,8 @@ def _apply(located: Located, setting: str) -> None:
     if not equals or not re.fullmatch(r"[^\s=]+", path_text):
         raise UsageError(f"--set {setting}: write path=value, such as protocols.finetune.steps=100")
     *parents, last = path_text.split(".")
-    target, path = located.data, ()
+    target: Any = located.data
+    path: Place = ()
     for part in parents:
         key = _step(target, part, setting)
         if isinstance(target[key], str) and isinstance(target, list):
@@ -135,9 +136,7 @@ def _step(target: Any, part: str, setting: str) -> Any:
         names = [name for names_of in labels for name in names_of]
     else:
         names = []
-    raise UsageError(
-        Problem(f"--set {setting}: there is no {part!r}", nearest=nearest(part, names))
-    )
+    raise UsageError(Problem(f"--set {setting}: there is no {part!r}", nearest=nearest(part, names)))
 
 
 def _labels_of(item: Any) -> list[str]:

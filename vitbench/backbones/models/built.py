@@ -24,9 +24,7 @@ class BuiltBackbone(nn.Module):
         self.input: InputSpec = _declared(module, name, "input", InputSpec)
         self.feature_dim: int = _declared(module, name, "feature_dim", int)
         if not callable(getattr(module, "features", None)):
-            raise UsageError(
-                f"backbone {name!r} has no method features(images (B, 3, S, S)) -> (B, D)"
-            )
+            raise UsageError(f"backbone {name!r} has no method features(images (B, 3, S, S)) -> (B, D)")
         provenance = getattr(module, "provenance", None)
         if not isinstance(provenance, Provenance):
             provenance = Provenance(

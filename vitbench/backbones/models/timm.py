@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import timm
 import torch
-import torch.nn.functional as F  # noqa: N812  the field's name for it
-from timm.data import resolve_data_config
+import torch.nn.functional as F
+from timm.data.config import resolve_data_config
 from torch import Tensor, nn
 
 from vitbench.api import InputSpec, Provenance
@@ -84,9 +84,7 @@ class TimmBackbone(nn.Module):
                 )
             ) from error
         tag = str(getattr(model, "pretrained_cfg", {}).get("tag") or "")
-        provenance = Provenance(
-            _family(name), "pretrained", _pretrain_data(tag), f"timm:{name} [{tag}]"
-        )
+        provenance = Provenance(_family(name), "pretrained", _pretrain_data(tag), f"timm:{name} [{tag}]")
         return _at(cls(model, name, _native_px(model), extra, provenance), size_px)
 
     @classmethod
@@ -106,17 +104,13 @@ class TimmBackbone(nn.Module):
         return _at(cls(model, name, _native_px(model), extra, provenance), size_px)
 
     @classmethod
-    def untrained(
-        cls, name: str, size_px: int | None, extra: dict[str, Any], init_seed: int
-    ) -> TimmBackbone:
+    def untrained(cls, name: str, size_px: int | None, extra: dict[str, Any], init_seed: int) -> TimmBackbone:
         """With seeded initial weights, built for `size_px` at once."""
         with seeded_construction(init_seed):
             model = _create(name, pretrained=False, **extra)
             if size_px is not None and getattr(model, "patch_embed", None) is not None:
                 model = _create(name, pretrained=False, img_size=size_px, **extra)
-        provenance = Provenance(
-            _family(name), "untrained", "none", f"initial weights, seed {init_seed}"
-        )
+        provenance = Provenance(_family(name), "untrained", "none", f"initial weights, seed {init_seed}")
         return cls(model, name, size_px or _native_px(model), extra, provenance)
 
 
@@ -128,18 +122,12 @@ def _create(name: str, **options: Any) -> nn.Module:
             )  # timm warns of renamed models; `vitbench list` shows what a name is
             model = timm.create_model(name, num_classes=0, **options)
     except TypeError as error:
-        raise UsageError(
-            f"timm:{name} does not take {sorted(options)}: {_one_line(error)}"
-        ) from error
-    return cast("nn.Module", model)
+        raise UsageError(f"timm:{name} does not take {sorted(options)}: {_one_line(error)}") from error
+    return model
 
 
 def _at(backbone: TimmBackbone, size_px: int | None) -> TimmBackbone:
-    return (
-        backbone
-        if size_px in (None, backbone.input.size_px)
-        else backbone.at_resolution(size_px or 0)
-    )
+    return backbone if size_px in (None, backbone.input.size_px) else backbone.at_resolution(size_px or 0)
 
 
 def _native_px(model: nn.Module) -> int:
@@ -156,9 +144,7 @@ def _vit_at(model: nn.Module, name: str, size_px: int, extra: dict[str, Any]) ->
     for key, value in state.items():
         if wanted[key].shape != value.shape:
             if key != "pos_embed" or value.ndim != 3:
-                raise UsageError(
-                    f"timm:{name} cannot be resized to {size_px} px: {key} has no grid"
-                )
+                raise UsageError(f"timm:{name} cannot be resized to {size_px} px: {key} has no grid")
             state[key] = resize_position_embedding(value, _grid(model), _grid(resized))
     resized.load_state_dict(state)
     return resized.train(model.training)
@@ -169,9 +155,7 @@ def _grid(model: nn.Module) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def resize_position_embedding(
-    embedding: Tensor, grid: tuple[int, int], wanted: tuple[int, int]
-) -> Tensor:
+def resize_position_embedding(embedding: Tensor, grid: tuple[int, int], wanted: tuple[int, int]) -> Tensor:
     """Position embeddings (1, P + h x w, D) for another grid; the P prefix tokens (class token) stay untouched.
 
     Bilinear with aligned corners, as the ViT paper's code does (facts/protocols.md 3.3); timm's own way differs by up to the
@@ -188,9 +172,7 @@ def resize_position_embedding(
 def _family(name: str) -> str:
     if "resnetv2" in name and "_bit" in name:
         return "BiT"
-    return next(
-        (family for prefix, family in _FAMILIES if name.startswith(prefix)), name.split("_")[0]
-    )
+    return next((family for prefix, family in _FAMILIES if name.startswith(prefix)), name.split("_")[0])
 
 
 def _pretrain_data(tag: str) -> str:

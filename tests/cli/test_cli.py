@@ -1,0 +1,174 @@
+"""The command as its users and their scripts see it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def vitbench(*arguments, **environment):
+    command = [sys.executable, "-m", "vitbench", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+
+
+def imported(*arguments):
+    """What a command has imported when it ends."""
+    code = f"import sys\nsys.argv = {['vitbench', *map(str, arguments)]!r}\nfrom vitbench.cli import main\ntry: main()\nexcept SystemExit: pass\nprint('\\nMODULES', *sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
+    assert "MODULES" in done.stdout, done.stderr
+    return set(done.stdout.rpartition("MODULES")[2].split())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A small finished run."""
+    folder = tmp_path_factory.mktemp("cli")
+    suite = folder / "tiny.yaml"
+    suite.write_text(
+        "name: tiny\nbudgets: [2-shot]\nbackbones: [{name: raw_pixels, size_px: 4}]\ntasks: [digits]\nprotocols: [ridge_probe]\n"
+    )
+    done = vitbench("run", suite, "--out", folder / "run", VITBENCH_CACHE=str(folder / "cache"))
+    assert done.returncode == 0, done.stderr
+    return suite, folder / "run", done
+
+
+@pytest.mark.parametrize(
+    "command", ["help", "list", "timm", "schema", "report", "export", "dry-run", "nothing to do", "mistake"]
+)
+def test_only_computing_imports_torch(command, finished, tmp_path):
+    suite, run, _ = finished
+    arguments = {
+        "help": ["--help"],
+        "list": ["list", "backbones"],
+        "timm": ["list", "backbones", "timm:*vit_tiny*"],
+        "schema": ["list", "schema"],
+        "report": ["report", run, "-o", tmp_path / "a.html"],
+        "export": ["export", run],
+        "dry-run": ["run", suite, "--out", tmp_path / "none", "--dry-run"],
+        "nothing to do": ["run", suite, "--out", run],
+        "mistake": ["run", suite, "--backbone", "timm:vit_tyni"],
+    }[command]
+    heavy = {"torch", "timm", "torchvision", "sklearn", "tensorflow"}
+    if command == "help":
+        heavy |= {"pandas", "numpy", "yaml", "pydantic", "altair", "jinja2"}
+    assert imported(*arguments) & heavy == set()
+
+
+def test_a_run_prints_its_board_and_says_where_the_page_is(finished):
+    _, run, done = finished
+    assert "ridge_probe · 2-shot" in done.stdout
+    assert "raw_pixels" in done.stdout
+    assert f"Leaderboard: {run / 'report.html'}" in done.stderr
+    assert (run / "report.html").is_file()
+    assert "\x1b" not in done.stdout + done.stderr  # no colours and no progress bar where nobody watches
+
+
+def test_running_again_does_nothing_and_says_so(finished):
+    suite, run, _ = finished
+    again = vitbench("run", suite, "--out", run)
+    assert again.returncode == 0
+    assert "nothing to do: all 1 jobs are done" in again.stderr
+    assert again.stdout == ""
+
+
+def test_a_dry_run_lists_the_jobs_and_starts_nothing(finished, tmp_path):
+    suite, run, _ = finished
+    assert vitbench("run", suite, "--out", run, "--dry-run").stdout.startswith("done ")
+    fresh = vitbench("run", suite, "--out", tmp_path / "x", "--dry-run", "--seeds", "0,1", "--json")
+    assert [row["done"] for row in json.loads(fresh.stdout)] == [False, False]
+    assert not (tmp_path / "x").exists()
+
+
+def test_results_as_json(finished, tmp_path):
+    suite, _, _ = finished
+    done = vitbench("run", suite, "--out", tmp_path / "j", "--json", "--limit", "50")
+    rows = json.loads(done.stdout)
+    assert rows[0]["limit"] == 50
+    assert 0 <= rows[0]["value"] <= 1
+    assert "limited" in (tmp_path / "j" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["run", "no_such_suite"], 2, "there is no suite 'no_such_suite'"),
+        (["run", "quickstar"], 2, "did you mean: quickstart"),
+        (["run", "quickstart", "--task", "digit"], 2, "did you mean: digits"),
+        (["run", "quickstart", "--budget", "5shot"], 2, "--budget: budgets.0: unknown budget '5shot'"),
+        (["run", "quickstart", "--seeds", "a"], 2, "0,1,2"),
+        (["run", "quickstart", "--set", "x"], 2, "path=value"),
+        (["run", "quickstart", "--device", "cuda", "--out", "{tmp}/r"], 2, "torch sees no GPU"),
+        (["run", "quickstart", "--limit", "0"], 2, "0 is not in the range"),
+        (["run", "folder", "--set", "tasks.pictures.path=/nowhere"], 3, "there is nothing at /nowhere"),
+        (["run", "folder"], 2, "path"),
+        (["report", "{tmp}"], 2, "no records in"),
+        (["list", "backbone"], 2, "backbones"),
+        (["check", "raw_pixel"], 2, "did you mean: raw_pixels"),
+        (["check", "raw_pixels", "--set", "size=3"], 2, "option size"),
+        (["nonsense"], 2, "No such command"),
+    ],
+)
+def test_a_mistake_ends_in_a_message_and_an_exit_code(arguments, code, message, tmp_path):
+    done = vitbench(*[a.replace("{tmp}", str(tmp_path)) for a in arguments])
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_failures_give_exit_code_1_and_a_board_all_the_same(finished, tmp_path):
+    suite, _, _ = finished
+    (tmp_path / "bad.safetensors").write_bytes(b"torn")
+    suite2 = tmp_path / "f.yaml"
+    suite2.write_text(
+        suite.read_text().replace(
+            "backbones: [",
+            f"backbones: [{{name: 'timm:resnet10t', checkpoint: {tmp_path}/bad.safetensors}}, ",
+        )
+    )
+    done = vitbench("run", suite2, "--out", tmp_path / "r")
+    assert done.returncode == 1
+    assert "1 jobs failed" in done.stderr
+    assert "failed" in done.stdout
+    assert "bad.safetensors cannot be read as weights" in (tmp_path / "r" / "report.html").read_text()
+    assert (
+        vitbench("run", suite2, "--out", tmp_path / "r").returncode == 1
+    )  # nothing to do, still not all right
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "md", "latex", "parquet"])
+def test_exports_go_to_files_and_to_stdout(finished, tmp_path, form):
+    _, run, _ = finished
+    target = tmp_path / f"out.{form}"
+    assert vitbench("export", run, "--format", form, "-o", target).returncode == 0
+    if form != "parquet":
+        assert vitbench("export", run, "--format", form).stdout == target.read_text()
+
+
+def test_lists_are_json_on_request():
+    names = {row["name"] for row in json.loads(vitbench("list", "protocols", "--json").stdout)}
+    assert {"ridge_probe", "knn", "finetune"} <= names
+    suites = {row["name"] for row in json.loads(vitbench("list", "suites", "--json").stdout)}
+    assert {"quickstart", "folder"} <= suites
+    assert "timm:vit_tiny_patch16_224.augreg_in21k" in vitbench("list", "backbones", "timm:vit_tiny*").stdout
+
+
+def test_the_schema_accepts_the_packaged_suites():
+    schema = json.loads(vitbench("list", "schema").stdout)
+    assert schema["additionalProperties"] is False
+    assert any(item.get("const") == "digits" for item in schema["properties"]["tasks"]["items"]["anyOf"])
+
+
+def test_version_and_completion():
+    assert vitbench("--version").stdout.startswith("vitbench 0.")
+    assert "vitbench" in vitbench(_VITBENCH_COMPLETE="bash_source").stdout
+
+
+def test_control_characters_of_a_label_do_not_reach_the_terminal(finished, tmp_path):
+    suite, _, _ = finished
+    evil = tmp_path / "evil.yaml"
+    evil.write_text(suite.read_text().replace("size_px: 4", 'size_px: 4, label: "a\\x1b[31mb"'))
+    done = vitbench("run", evil, "--out", tmp_path / "r", "--limit", "30")
+    assert done.returncode == 0
+    assert "\x1b" not in done.stdout

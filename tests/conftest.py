@@ -1,0 +1,88 @@
+"""Strictness for everyone: one thread, no network, a cache of one's own."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch, worker_id):
+    """A cache that no other session has filled; shared by the tests of one worker."""
+    folder = tmp_path_factory.getbasetemp() / f"cache-{worker_id}"
+    monkeypatch.setenv("VITBENCH_CACHE", str(folder))
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch):
+    """Only this machine may be spoken to."""
+    connect = socket.socket.connect
+
+    def local_only(self, address):
+        host = address[0] if isinstance(address, tuple) else ""
+        if host not in ("", "127.0.0.1", "::1", "localhost"):
+            raise OSError(f"a test reached for the network: {address}")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", local_only)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _builtins():
+    from vitbench.plugins import load_all
+
+    load_all()
+
+
+@pytest.fixture
+def suite_file(tmp_path):
+    """Write a suite and return its path."""
+
+    def write(text, name="suite.yaml"):
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+TINY = """\
+name: tiny
+budgets: [2-shot, full]
+seeds: [0, 1]
+preprocess: squash
+backbones: [{name: raw_pixels, size_px: 8}]
+tasks: [digits]
+protocols: [ridge_probe, {name: knn, budgets: [full]}]
+"""
+
+
+@pytest.fixture
+def tiny(suite_file):
+    """A suite that runs in a second: 4 jobs."""
+    return suite_file(TINY, "tiny.yaml")
+
+
+@pytest.fixture(scope="session")
+def tiny_records(tmp_path_factory, worker_id):
+    """The records of the tiny suite with one failure among them, for whatever reads records."""
+    os.environ["VITBENCH_CACHE"] = str(tmp_path_factory.getbasetemp() / f"cache-{worker_id}")
+    import vitbench
+
+    folder = tmp_path_factory.mktemp("tiny")
+    suite = folder / "tiny.yaml"
+    suite.write_text(TINY)
+    records = vitbench.run(suite, folder / "run")
+    assert [record.status for record in records] == ["ok"] * 4
+    return records

@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+import torch
+
+from vitbench.data.preprocess import apply, normalise, preset
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(("name", "resize_px"), [("squash", 224), ("fewshot", 256), ("centre_crop", 256)])
+def test_presets_at_the_papers_size(name, resize_px):
+    how = preset(name, 224)
+    assert (how.resize_px, how.crop_px) == (resize_px, 224)
+
+
+@pytest.mark.parametrize("name", ["squash", "fewshot", "centre_crop"])
+def test_pictures_of_mixed_sizes_equal_those_alone(name):
+    how = preset(name, 28)
+    pictures = [
+        RNG.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((40, 31), (9, 70), (28, 28), (1, 1))
+    ]
+    together = apply(pictures, how)
+    assert together.shape == (4, 3, 28, 28)
+    for picture, one in zip(pictures, together, strict=True):
+        assert torch.equal(apply([picture], how)[0], one)
+
+
+def test_reading_twice_gives_the_same_pixels():
+    picture = RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    before = picture.copy()
+    first = normalise(apply([picture], preset("squash", 8)), (0.5,) * 3, (0.5,) * 3)
+    again = normalise(apply([picture], preset("squash", 8)), (0.5,) * 3, (0.5,) * 3)
+    assert torch.equal(first, again)
+    assert np.array_equal(picture, before)
+
+
+def test_normalisation_is_the_definition():
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    pixels = torch.from_numpy(RNG.integers(0, 256, (2, 3, 4, 4), dtype=np.uint8))
+    wanted = (pixels.double().numpy() / 255 - np.reshape(mean, (1, 3, 1, 1))) / np.reshape(std, (1, 3, 1, 1))
+    assert np.abs(normalise(pixels, mean, std).numpy() - wanted).max() < 1e-5
+
+
+def test_the_description_says_everything():
+    text = preset("fewshot", 224).describe((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    for part in ("tf2_bilinear", "256 px square", "cut to uint8", "crop 224 px", "(x/255 - 0.5) / 0.5"):
+        assert part in text

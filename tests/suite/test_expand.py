@@ -1,0 +1,182 @@
+import pytest
+import yaml
+
+from vitbench.errors import DataMissingError, UsageError
+from vitbench.suite import Overrides, expand, read_suite
+
+BASE = """\
+name: base
+budgets: [1-shot, full]
+seeds: [0, 1, 2]
+backbones: [{name: raw_pixels, label: Pixels}]
+tasks: [digits, photo_regions]
+protocols:
+  - {name: ridge_probe, l2: 1e-3}
+  - {name: knn, budgets: [full], tasks: [digits]}
+"""
+
+
+def plan(path, *settings, **overrides):
+    return expand(read_suite(path, settings), Overrides(**overrides))
+
+
+def cells(found):
+    return [(j.task.label, j.protocol.name, j.budget, j.seed) for j in found.jobs]
+
+
+def test_a_suite_becomes_its_cells(suite_file):
+    found = plan(suite_file(BASE))
+    assert cells(found) == [
+        *[("digits", "ridge_probe", "1-shot", s) for s in (0, 1, 2)],
+        ("digits", "ridge_probe", "full", 0),  # nothing random: one seed
+        ("digits", "knn", "full", 0),
+        *[("photo_regions", "ridge_probe", "1-shot", s) for s in (0, 1, 2)],
+        ("photo_regions", "ridge_probe", "full", 0),
+    ]
+    assert found.jobs[0].protocol.options == {"l2": 0.001}
+    assert found.jobs[0].preprocess == "fewshot"  # the protocol's own
+    assert found.jobs[4].suite.tasks == ("digits",)
+    assert len({job.key for job in found.jobs}) == len(found.jobs)
+
+
+def test_every_mistake_is_told_at_once_with_its_line(suite_file):
+    path = suite_file(
+        "name: a\nbackbones: [raw_pixel]\ntasks: [digit, {name: p, source: folder}]\n"
+        "protocols:\n  - {name: ridge_probe, l3: 1}\n  - {name: knn, k: x, budgets: [5shot]}\nbudgets: [full]\nlimt: 3\n"
+    )
+    with pytest.raises(UsageError) as caught:
+        plan(path)
+    text = str(caught.value)
+    for line, words in (
+        (2, "unknown backbone 'raw_pixel'"),
+        (3, "unknown task 'digit'"),
+        (3, "tasks.1.path is missing"),
+        (5, "has no option 'l3'"),
+        (6, "unknown budget '5shot'"),
+        (8, "unknown key 'limt'"),
+    ):
+        assert any(f"{path.name}:{line}: " in row and words in row for row in text.split("\n")), (
+            line,
+            words,
+            text,
+        )
+    assert "did you mean: limit" in text
+    assert "did you mean: raw_pixels" in text
+
+
+def test_an_option_of_several_types_is_one_mistake(suite_file):
+    with pytest.raises(UsageError, match=r"suite.yaml:7: protocols\.0\.k.*integer.*or.*'val'") as caught:
+        plan(
+            suite_file(
+                BASE.replace("{name: ridge_probe, l2: 1e-3}", "{name: knn, k: x}").replace(
+                    "  - {name: knn, budgets: [full], tasks: [digits]}\n", ""
+                )
+            )
+        )
+    assert len(caught.value.problems) == 1
+
+
+def test_overrides_replace_the_suite_and_narrow_its_entries(suite_file):
+    path = suite_file(BASE)
+    assert {b for *_, b, _ in cells(plan(path, budgets=["5-shot"]))} == {"5-shot"}
+    assert cells(plan(path, budgets=["full"], tasks=["digits"])) == [
+        ("digits", "ridge_probe", "full", 0),
+        ("digits", "knn", "full", 0),
+    ]
+    assert {s for *_, s in cells(plan(path, seeds=[7], protocols=["ridge_probe"]))} == {7}
+    assert plan(path, backbones=["Pixels"]).jobs[0].backbone.label == "Pixels"
+    assert plan(path, backbones=["timm:resnet18"]).jobs[0].backbone.argument == "resnet18"
+    assert {job.limit for job in plan(path, limit=9).jobs} == {9}
+    with pytest.raises(UsageError, match="--backbone timm:resnet1: unknown backbone"):
+        plan(path, backbones=["timm:resnet1"])
+    with pytest.raises(UsageError, match="nothing is left to run"):
+        plan(path, protocols=["knn"], budgets=["1-shot"])
+
+
+def test_a_narrowed_run_still_knows_the_whole_row(suite_file):
+    assert plan(suite_file(BASE), tasks=["digits"]).jobs[0].suite.tasks == ("digits", "photo_regions")
+
+
+def test_set_reaches_values_by_key_position_and_name(suite_file):
+    path = suite_file(BASE)
+    assert plan(path, "protocols.ridge_probe.l2=2e1").jobs[0].protocol.options["l2"] == 20.0
+    assert plan(path, "backbones.Pixels.size_px=8").jobs[0].backbone.options["size_px"] == 8
+    assert {j.seed for j in plan(path, "seeds=[5]").jobs} == {5}
+    assert plan(path, "protocols.0.l2=3").jobs[0].protocol.options["l2"] == 3.0
+    with pytest.raises(UsageError, match=r"there is no 'ridge_prob'[\s\S]*did you mean: ridge_probe"):
+        plan(path, "protocols.ridge_prob.l2=3")
+    with pytest.raises(UsageError, match="--set protocols"):
+        plan(path, "protocols.ridge_probe.l2=x")
+
+
+def test_include_joins_lists_and_replaces_the_rest(suite_file):
+    suite_file("backbones: [raw_pixels]\nseeds: [9]\nbudgets: [1k]\n", "nets.yaml")
+    path = suite_file(
+        "name: b\ninclude: nets.yaml\nbackbones: [{name: raw_pixels, label: L, size_px: 4}]\nseeds: [1]\ntasks: [digits]\nprotocols: [ridge_probe, {name: knn, x: 1}]\n"
+    )
+    with pytest.raises(UsageError, match=r"suite.yaml:6: protocol 'knn' has no option 'x'"):
+        plan(path)
+    found = plan(path, "protocols=[ridge_probe]")
+    assert [(j.backbone.label, j.budget) for j in found.jobs] == [("raw_pixels", "1k"), ("L", "1k")]
+    loop = suite_file("include: loop.yaml\n", "loop.yaml")
+    with pytest.raises(UsageError, match="includes itself"):
+        read_suite(loop)
+
+
+def test_places_in_a_suite_are_relative_to_it_and_missing_ones_are_named(suite_file, tmp_path):
+    path = suite_file(
+        BASE.replace(
+            "tasks: [digits, photo_regions]", "tasks: [{name: mine, source: folder, path: pets}]"
+        ).replace("tasks: [digits]", "tasks: [mine]")
+    )
+    with pytest.raises(
+        DataMissingError, match=rf"suite.yaml:5: task 'folder': there is nothing at {tmp_path}/pets"
+    ):
+        plan(path)
+    (tmp_path / "pets").mkdir()
+    (tmp_path / "pets" / "a.txt").write_text("1")
+    first = plan(path).jobs[0]
+    assert first.task.label == "mine"
+    (tmp_path / "pets" / "a.txt").write_text("2")
+    assert plan(path).jobs[0].key != first.key  # the content counts, not the place
+    (tmp_path / "pets" / "a.txt").write_text("1")
+    (tmp_path / "pets").rename(tmp_path / "moved")
+    assert plan(path, f"tasks.mine.path={tmp_path}/moved").jobs[0].key == first.key
+
+
+def test_two_things_under_one_label_are_refused(suite_file):
+    path = suite_file(
+        BASE.replace(
+            "[{name: raw_pixels, label: Pixels}]",
+            "[{name: raw_pixels, size_px: 4}, {name: raw_pixels, size_px: 8}]",
+        )
+    )
+    with pytest.raises(UsageError, match="two different backbones are called 'raw_pixels'"):
+        plan(path)
+
+
+def test_defaults_go_to_entries_that_take_them(suite_file):
+    found = plan(suite_file(BASE + "defaults: {backbones: {size_px: 4, pretrained: false}}\n"))
+    assert found.jobs[0].backbone.options == {"size_px": 4}
+
+
+def test_the_lock_asks_for_the_same_jobs(suite_file):
+    found = plan(suite_file(BASE), tasks=["digits"])
+    locked = plan(suite_file(found.lock, "lock.yaml"))
+    assert [job.key for job in locked.jobs] == [job.key for job in found.jobs]
+    assert yaml.safe_load(found.lock)["name"] == "base"
+
+
+def test_a_protocol_that_names_a_stranger(suite_file):
+    with pytest.raises(
+        UsageError, match=r"suite.yaml:8: the suite has no task 'digit'[\s\S]*did you mean: digits"
+    ):
+        plan(suite_file(BASE.replace("tasks: [digits]}", "tasks: [digit]}")))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "3", "name: ../x\nbackbones: [raw_pixels]\ntasks: [digits]\nprotocols: [knn]\n"]
+)
+def test_what_is_no_suite_is_refused(suite_file, text):
+    with pytest.raises(UsageError):
+        plan(suite_file(text))

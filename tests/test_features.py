@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+import torch
+
+from vitbench.backbones.models.built import BuiltBackbone
+from vitbench.backbones.models.pixels import RawPixels
+from vitbench.data.arrays import array_split
+from vitbench.data.preprocess import preset
+from vitbench.features import FeatureReader, FeatureStore
+
+RNG = np.random.default_rng(0)
+
+
+class Counting(RawPixels):
+    """Raw pixels that count the images they are shown."""
+
+    def __init__(self, size_px):
+        super().__init__(size_px)
+        self.seen = 0
+
+    def features(self, images):
+        self.seen += len(images)
+        return super().features(images)
+
+
+@pytest.fixture
+def split():
+    return array_split(RNG.integers(0, 256, (150, 6, 6, 3), dtype=np.uint8), np.arange(150) % 3, "x")
+
+
+def reader(folder, split, module, **changes):
+    backbone = BuiltBackbone(module, "x", {})
+    arguments = {
+        "backbone": backbone, "preprocess": preset("squash", 4), "device": "cpu", "dtype": "float32",
+        "store": FeatureStore(folder), "identity": {"weights": "w"}, "pools": (split,), "report": lambda _done, _total: None,
+    }  # fmt: skip
+    return FeatureReader(**{**arguments, **changes})
+
+
+def test_draws_of_a_pool_share_one_extraction(tmp_path, split):
+    module = Counting(4)
+    read = reader(tmp_path, split, module)
+    everything = read(split)
+    drawn = np.array([7, 149, 3, 3])
+    assert torch.equal(read(split.take(drawn)), everything[torch.from_numpy(drawn)])
+    assert module.seen == 150
+
+
+def test_another_process_reads_what_this_one_kept_to_the_bit(tmp_path, split):
+    first = reader(tmp_path, split, RawPixels(4))(split)
+    module = Counting(4)
+    assert torch.equal(reader(tmp_path, split, module)(split), first)
+    assert module.seen == 0
+
+
+@pytest.mark.parametrize("change", [{"identity": {"weights": "other"}}])
+def test_other_weights_are_other_features(tmp_path, split, change):
+    reader(tmp_path, split, RawPixels(4))(split)
+    module = Counting(4)
+    reader(tmp_path, split, module, **change)(split)
+    assert module.seen == 150
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda d: d[:-9], lambda d: d[:200] + bytes([d[200] ^ 1]) + d[201:]], ids=["torn", "flipped"]
+)
+def test_a_damaged_file_is_made_anew(tmp_path, split, damage):
+    first = reader(tmp_path, split, RawPixels(4))(split)
+    file = next(tmp_path.glob("*.npy"))
+    file.write_bytes(damage(file.read_bytes()))
+    module = Counting(4)
+    assert torch.equal(reader(tmp_path, split, module)(split), first)
+    assert module.seen == 150
+
+
+def test_a_pool_that_is_too_large_is_not_extracted_for_a_few(tmp_path, split):
+    module = Counting(4)
+    read = reader(tmp_path, split, module, pool_limit=100)
+    drawn = np.array([90, 2, 40])
+    wanted = reader(tmp_path / "b", split, RawPixels(4))(split)[torch.from_numpy(drawn)]
+    assert torch.equal(read(split.take(drawn)), wanted)
+    assert module.seen == 3
+
+
+def test_features_are_the_modules_own_on_exact_pixels(tmp_path, split):
+    images = torch.from_numpy(split.source.images).permute(0, 3, 1, 2).float()
+    wanted = torch.nn.functional.interpolate(images, (4, 4), mode="bilinear")
+    wanted = ((wanted / 255 - 0.5) / 0.5).flatten(1)
+    assert (reader(tmp_path, split, RawPixels(4))(split) - wanted).abs().max() < 1e-5
