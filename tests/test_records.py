@@ -49,6 +49,11 @@ def test_labels_and_places_do_not_move_the_key():
     assert job(suite=other_suite).key == job().key
 
 
+def test_a_changed_copy_has_a_key_of_its_own():
+    first = job()
+    assert first.key != first.model_copy(update={"seed": 5}).key
+
+
 def test_the_key_is_the_same_on_every_machine_and_day():
     assert job().key == "a4af52aad33e56d0823d5bc9"
 

@@ -38,7 +38,7 @@ def test_a_record_under_another_name_is_not_done(tiny_records, tmp_path):
 
 
 def test_an_empty_directory_says_what_to_do(tmp_path):
-    with pytest.raises(UsageError, match="no records in[\\s\\S]*vitbench run"):
+    with pytest.raises(UsageError, match=r"no records in[\s\S]*vitbench run"):
         load(tmp_path)
 
 

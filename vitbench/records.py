@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -83,7 +82,7 @@ class Job(Frozen):
     resolution_px: int | None = None
     preprocess: PreprocessName = "squash"
 
-    @cached_property
+    @property
     def key(self) -> str:
         """Hash of everything the score depends on; the name of the record's file."""
         parts = {

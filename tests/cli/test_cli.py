@@ -15,7 +15,10 @@ def vitbench(*arguments, **environment):
 
 def imported(*arguments):
     """What a command has imported when it ends."""
-    code = f"import sys\nsys.argv = {['vitbench', *map(str, arguments)]!r}\nfrom vitbench.cli import main\ntry: main()\nexcept SystemExit: pass\nprint('\\nMODULES', *sorted(sys.modules))"
+    code = (
+        f"import sys\nsys.argv = {['vitbench', *map(str, arguments)]!r}\nfrom vitbench.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\nprint('\\nMODULES', *sorted(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
     assert "MODULES" in done.stdout, done.stderr
     return set(done.stdout.rpartition("MODULES")[2].split())
@@ -27,7 +30,8 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
     suite = folder / "tiny.yaml"
     suite.write_text(
-        "name: tiny\nbudgets: [2-shot]\nbackbones: [{name: raw_pixels, size_px: 4}]\ntasks: [digits]\nprotocols: [ridge_probe]\n"
+        "name: tiny\nbudgets: [2-shot]\nbackbones: [{name: raw_pixels, size_px: 4}]\ntasks: [digits]\n"
+        "protocols: [ridge_probe]\n"
     )
     done = vitbench("run", suite, "--out", folder / "run", VITBENCH_CACHE=str(folder / "cache"))
     assert done.returncode == 0, done.stderr

@@ -112,7 +112,8 @@ def test_set_reaches_values_by_key_position_and_name(suite_file):
 def test_include_joins_lists_and_replaces_the_rest(suite_file):
     suite_file("backbones: [raw_pixels]\nseeds: [9]\nbudgets: [1k]\n", "nets.yaml")
     path = suite_file(
-        "name: b\ninclude: nets.yaml\nbackbones: [{name: raw_pixels, label: L, size_px: 4}]\nseeds: [1]\ntasks: [digits]\nprotocols: [ridge_probe, {name: knn, x: 1}]\n"
+        "name: b\ninclude: nets.yaml\nbackbones: [{name: raw_pixels, label: L, size_px: 4}]\nseeds: [1]\n"
+        "tasks: [digits]\nprotocols: [ridge_probe, {name: knn, x: 1}]\n"
     )
     with pytest.raises(UsageError, match=r"suite.yaml:6: protocol 'knn' has no option 'x'"):
         plan(path)

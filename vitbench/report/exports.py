@@ -24,8 +24,9 @@ def export(records: Sequence[Record], form: Format) -> bytes:
     if form == "csv":
         return str(tidy(records).to_csv(index=False)).encode()
     if form == "json":
-        rows = json.loads(tidy(records).to_json(orient="records", double_precision=15))
-        return (json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode()
+        table = tidy(records).astype(object)
+        rows = table.where(table.notna(), None).to_dict(orient="records")
+        return (json.dumps(rows, indent=1, ensure_ascii=False, default=lambda v: v.item()) + "\n").encode()
     render = markdown if form == "md" else latex
     return ("\n".join(render(board) for board in boards(records))).encode()
 

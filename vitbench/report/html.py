@@ -13,18 +13,17 @@ from markupsafe import Markup
 from vitbench.records import Record
 from vitbench.report.charts import PALETTE, shots_curves
 from vitbench.report.exports import percent
-from vitbench.report.views import Board, boards, failures, shots_points
+from vitbench.report.views import Board, Row, boards, failures, shots_points
 
 _FOLDER = Path(__file__).parent / "page"
 
 
 @dataclass(frozen=True)
-class Overview:
-    """Means of every backbone in every setting; None where a row is incomplete, with how far it is."""
+class OverviewRow:
+    """A backbone's mean in every setting; None where a row is incomplete, with how far it is."""
 
-    backbones: tuple[str, ...]
-    weights: tuple[str, ...]
-    means: tuple[tuple[tuple[float | None, str], ...], ...]
+    row: Row
+    means: tuple[tuple[float | None, str], ...]
 
 
 def render(records: Sequence[Record]) -> str:
@@ -61,15 +60,15 @@ def render(records: Sequence[Record]) -> str:
     )
 
 
-def _overview(found: Sequence[Board]) -> Overview:
-    weights = {row.backbone: row.weights for board in found for row in board.rows}
-    means: dict[str, list[tuple[float | None, str]]] = {name: [] for name in weights}
-    for board in found:
-        rows = {row.backbone: row for row in board.rows}
-        for name in weights:
-            row = rows.get(name)
-            means[name].append((row.mean, f"{row.done}/{len(row.cells)}") if row else (None, "–"))
-    return Overview(tuple(weights), tuple(weights.values()), tuple(map(tuple, means.values())))
+def _overview(found: Sequence[Board]) -> list[OverviewRow]:
+    by_board = [{row.backbone: row for row in board.rows} for board in found]
+    first = {name: row for rows in reversed(by_board) for name, row in rows.items()}
+    names = dict.fromkeys(name for rows in by_board for name in rows)
+
+    def mean(row: Row | None) -> tuple[float | None, str]:
+        return (row.mean, f"{row.done}/{len(row.cells)}") if row else (None, "–")
+
+    return [OverviewRow(first[name], tuple(mean(rows.get(name)) for rows in by_board)) for name in names]
 
 
 def _count(number: float | None) -> str:

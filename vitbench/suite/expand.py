@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from vitbench.api import Protocol
 from vitbench.errors import DataMissingError, Problem, UsageError, nearest
 from vitbench.records import Component, Dtype, Job, SuiteContext
+from vitbench.registry import Entry
 from vitbench.suite.components import AnyEntry, Resolver
 from vitbench.suite.located import Located
 from vitbench.suite.models import BackboneEntry, Defaults, ProtocolEntry, SuiteFile, TaskEntry, problems_of
@@ -141,7 +142,7 @@ def _entries(
     for position, entry in entries:
         pair = resolver.resolve(kind, entry, position)
         if pair is not None:
-            found.append((entry, *pair))
+            found.append((entry, pair[0], pair[1]))
     return found
 
 

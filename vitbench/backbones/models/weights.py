@@ -37,7 +37,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  a torn or hostile file makes the readers raise anything
+    except Exception as error:
         first = f"{type(error).__name__}: {error}".strip().split("\n")[0][:200]
         raise UsageError(
             f"{path} cannot be read as weights: {first}. Only tensors are loaded, never pickled objects; "
@@ -46,6 +46,8 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
+    if not isinstance(content, Mapping):
+        raise UsageError(f"{path} holds a {type(content).__name__}, not a state dict of named weights")
     return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
 
 

@@ -1,0 +1,126 @@
+import pickle
+
+import numpy as np
+import pytest
+import safetensors.torch
+import timm
+import torch
+
+from vitbench.backbones.models.built import BuiltBackbone
+from vitbench.backbones.models.timm import resize_position_embedding
+from vitbench.backbones.timm import timm_backbone
+from vitbench.errors import UsageError
+
+NAME = "resnet10t"
+
+
+@pytest.fixture
+def state():
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        return timm.create_model(NAME, num_classes=7).state_dict()
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("prefix", ["", "module.", "module.backbone."])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_local_checkpoints_load_whatever_their_wrapping(state, tmp_path, suffix, prefix, wrapped):
+    path = tmp_path / f"w{suffix}"
+    named = {prefix + name: value for name, value in state.items()}
+    if suffix == ".safetensors":
+        safetensors.torch.save_file(named, path)
+    else:
+        torch.save({"state_dict": named, "epoch": 3} if wrapped else named, path)
+    built = timm_backbone(NAME, checkpoint=path)
+    assert built.provenance.weights == "pretrained"
+    assert built.provenance.weights_missing == 0
+    assert built.provenance.weights_unexpected == 0
+    reference = timm.create_model(NAME, num_classes=0)
+    reference.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")})
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(built.eval().features(images), reference.eval()(images))
+
+
+def test_a_missing_weight_is_refused_with_counts(state, tmp_path):
+    del state["layer1.0.conv1.weight"]
+    path = tmp_path / "w.safetensors"
+    safetensors.torch.save_file(state, path)
+    with pytest.raises(
+        UsageError, match=r"\d+ of \d+ weights found, 2 unexpected; missing layer1.0.conv1.weight"
+    ):
+        timm_backbone(NAME, checkpoint=path)
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+def test_a_pickle_is_never_executed(tmp_path, capsys):
+    for save in (
+        lambda p: torch.save({"x": Evil()}, p),
+        lambda p: p.write_bytes(pickle.dumps({"x": Evil()})),
+    ):
+        path = tmp_path / "evil.pth"
+        save(path)
+        with pytest.raises(UsageError, match="never pickled objects"):
+            timm_backbone(NAME, checkpoint=path)
+    assert "executed" not in capsys.readouterr().out
+
+
+def test_a_tensor_is_no_state_dict(tmp_path):
+    torch.save(torch.ones(3), tmp_path / "t.pth")
+    with pytest.raises(UsageError, match="holds a Tensor"):
+        timm_backbone(NAME, checkpoint=tmp_path / "t.pth")
+
+
+def test_initial_weights_follow_their_seed_and_leave_the_global_stream_alone():
+    before = torch.random.get_rng_state()
+    digests = [
+        BuiltBackbone(timm_backbone(NAME, pretrained=False, init_seed=s), "x", {}).weights_digest()
+        for s in (0, 0, 1)
+    ]
+    assert digests[0] == digests[1] != digests[2]
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "mean"),
+    [
+        ("vit_tiny_patch16_224", "ViT", 0.5),
+        ("resnetv2_50x1_bit", "BiT", 0.5),
+        ("tf_efficientnet_b0", "EfficientNet", 0.485),
+    ],
+)
+def test_the_input_is_the_checkpoints(name, family, mean):
+    built = timm_backbone(name, pretrained=False)
+    assert built.provenance.family == family
+    assert built.input.size_px == 224
+    assert built.input.mean[0] == mean
+
+
+def test_a_vit_at_another_side_is_resized_as_the_paper_did():
+    """Bilinear with corners aligned, which is scipy's zoom of order 1; the class token stays."""
+    from scipy.ndimage import zoom
+
+    vit = timm_backbone("vit_tiny_patch16_224", pretrained=False, size_px=64)
+    wide = vit.at_resolution(96)
+    assert wide.input.size_px == 96
+    old, new = vit.model.pos_embed[0].detach(), wide.model.pos_embed[0].detach()
+    assert torch.equal(old[0], new[0])
+    wanted = zoom(old[1:].reshape(4, 4, -1).numpy(), (6 / 4, 6 / 4, 1), order=1)
+    assert np.abs(new[1:].reshape(6, 6, -1).numpy() - wanted).max() < 1e-5
+    with torch.no_grad():
+        assert wide.eval().features(torch.zeros(1, 3, 96, 96)).shape == (1, 192)
+
+
+def test_a_grid_need_not_be_square():
+    embedding = torch.arange(1 + 6, dtype=torch.float32).reshape(1, 7, 1)
+    found = resize_position_embedding(embedding, (2, 3), (3, 3))
+    assert found[0, :, 0].tolist() == [0, 1, 2, 3, 2.5, 3.5, 4.5, 4, 5, 6]
+
+
+def test_patch_side_belongs_to_untrained_models():
+    with pytest.raises(UsageError, match="pretrained: false"):
+        timm_backbone("vit_tiny_patch16_224", patch_px=8)

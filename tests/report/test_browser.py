@@ -1,0 +1,194 @@
+"""The page in a real browser, opened from disk."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from vitbench.report.html import render
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+REQUIRED = os.environ.get("VITBENCH_REQUIRE_BROWSER") == "1"  # .ci/run installs Chromium and sets it
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        not (CHROMIUM and DRIVER) and not REQUIRED,
+        reason="no Chromium: apt-get install chromium chromium-driver",
+    ),
+]
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --force-prefers-reduced-motion"
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in FLAGS.split():
+        options.add_argument(flag)
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+def relabelled(record, label, value, **facts):
+    backbone = record.job.backbone.model_copy(update={"label": label, "name": label})
+    metric = record.metrics["top1"].model_copy(update={"value": value})
+    job = record.job.model_copy(update={"backbone": backbone})
+    known = record.backbone.model_copy(update=facts)
+    return record.model_copy(
+        update={"job": job, "key": job.key, "metrics": {"top1": metric}, "backbone": known}
+    )
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory, tiny_records):
+    """Three backbones in three settings, one of them untrained, one with a name to be afraid of."""
+    records = [
+        relabelled(record, label, value, family=family, weights=weights)
+        for record in tiny_records
+        for label, value, family, weights in (
+            ("Beta", 0.31, "ViT", "untrained"),
+            ("alpha", 0.52, "BiT", "pretrained"),
+            ("<img src=x onerror=alert(1)>", 0.4, "CNN", "none"),
+        )
+    ]
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(render(records))
+    return path
+
+
+@pytest.fixture
+def opened(browser, page):
+    browser.set_window_size(1300, 900)
+    browser.get(Path(page).as_uri())
+    yield browser
+    assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
+
+
+def panel(browser):
+    (shown,) = [p for p in browser.find_elements(By.CSS_SELECTOR, "[role=tabpanel]") if p.is_displayed()]
+    return shown
+
+
+def names(browser):
+    return [
+        row.text.split("\n")[0].split(" untrained")[0].split(" baseline")[0]
+        for row in panel(browser).find_elements(By.CSS_SELECTOR, "tbody th")
+        if row.is_displayed()
+    ]
+
+
+def header(browser, text):
+    return next(
+        b for b in panel(browser).find_elements(By.CSS_SELECTOR, "thead button") if b.text.startswith(text)
+    )
+
+
+def tab(browser, text):
+    return next(b for b in browser.find_elements(By.CSS_SELECTOR, "[role=tab]") if b.text == text)
+
+
+def test_the_board_is_ranked_and_sorts_both_ways(opened):
+    tab(opened, "ridge_probe · full").click()
+    assert names(opened) == ["alpha", "<img src=x onerror=alert(1)>", "Beta"]
+    header(opened, "Mean").click()
+    assert names(opened)[0] == "alpha"
+    header(opened, "Mean").click()
+    assert names(opened)[0] == "Beta"
+    assert header(opened, "Mean").find_element(By.XPATH, "..").get_attribute("aria-sort") == "ascending"
+    header(opened, "Backbone").click()
+    assert names(opened) == ["<img src=x onerror=alert(1)>", "alpha", "Beta"]
+
+
+def test_the_filter_narrows_every_table(opened):
+    box = opened.find_element(By.ID, "filter")
+    box.send_keys("vit")
+    assert names(opened) == ["Beta"]
+    assert opened.find_element(By.ID, "shown").text == "1 of 3 rows"
+    box.send_keys(Keys.BACKSPACE * 3 + "untrained")
+    assert names(opened) == ["Beta"]
+    box.send_keys(Keys.BACKSPACE * 9 + "nothing like it")
+    assert names(opened) == []
+
+
+def test_tabs_work_by_mouse_keyboard_and_fragment(opened, page):
+    assert panel(opened).get_attribute("id") == "overview"
+    first = tab(opened, "Overview")
+    first.send_keys(Keys.ARROW_RIGHT)
+    chosen = panel(opened).get_attribute("id")
+    assert chosen.startswith("board-")
+    assert opened.current_url.endswith("#" + chosen)
+    opened.get("about:blank")
+    opened.get(f"{Path(page).as_uri()}#{chosen}")
+    assert panel(opened).get_attribute("id") == chosen
+
+
+def test_untrained_is_said_on_the_row_and_above(opened):
+    assert "untrained" in opened.find_element(By.CSS_SELECTOR, ".notice").text
+    rows = panel(opened).find_elements(By.CSS_SELECTOR, "tbody tr")
+    assert [("untrained" in row.text) for row in rows if "Beta" in row.text] == [True]
+
+
+def test_a_name_stays_a_name(opened):
+    assert opened.find_elements(By.CSS_SELECTOR, "img") == []
+
+
+@pytest.mark.parametrize("width", [1600, 360])
+def test_nothing_is_wider_than_the_window(opened, width):
+    opened.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500},
+    )
+    try:
+        opened.refresh()
+        overflow = opened.execute_script(
+            "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
+        assert overflow <= 0
+    finally:
+        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+# Text whose contrast to what is behind it is under WCAG AA's 4.5.
+CONTRAST = """
+const rgb = (text) => text.match(/[0-9.]+/g).slice(0, 3).map((v) => v / 255);
+const linear = (v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+const light = (text) => { const [r, g, b] = rgb(text).map(linear); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+const colour = (e) => getComputedStyle(e).backgroundColor;
+const behind = (e) => {
+  for (; e; e = e.parentElement) if (!/, 0\\)$|transparent/.test(colour(e))) return colour(e);
+  return colour(document.documentElement);
+};
+const texts = [...document.querySelectorAll("h1,h2,p,td,th,button,.badge,dd,summary")].filter((e) => e.offsetParent);
+return texts.map((e) => {
+  const [a, b] = [light(getComputedStyle(e).color), light(behind(e))].sort((x, y) => y - x);
+  return [(a + 0.05) / (b + 0.05), e.textContent.trim().slice(0, 30)];
+}).filter(([ratio]) => ratio < 4.5);
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_in_both_schemes(opened, scheme):
+    opened.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    )
+    assert opened.execute_script(CONTRAST) == []
+
+
+def test_paper_shows_every_board(opened):
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert all(p.is_displayed() for p in opened.find_elements(By.CSS_SELECTOR, "[role=tabpanel]"))
+        assert not opened.find_element(By.CSS_SELECTOR, ".controls").is_displayed()
+    finally:
+        opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
