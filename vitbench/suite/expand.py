@@ -13,7 +13,6 @@ from pydantic import ValidationError
 from vitbench.api import Protocol
 from vitbench.errors import DataMissingError, Problem, UsageError, nearest
 from vitbench.records import Component, Dtype, Job, SuiteContext
-from vitbench.registry import Entry
 from vitbench.suite.components import AnyEntry, Resolver
 from vitbench.suite.located import Located
 from vitbench.suite.models import BackboneEntry, Defaults, ProtocolEntry, SuiteFile, TaskEntry, problems_of
