@@ -13,7 +13,8 @@ from vitbench.api import Adapted, Protocol, ScoreRule, Task
 from vitbench.data.arrays import array_split
 from vitbench.records import Component, Job, SuiteContext
 from vitbench.registry import BACKBONES, PROTOCOLS, TASKS
-from vitbench.runner import Workbench, run_job, score
+from vitbench.runner import run_job, score
+from vitbench.workbench import Workbench
 
 RNG = np.random.default_rng(0)
 

@@ -35,16 +35,13 @@ def check_backbone(spec: str, options: dict[str, Any] | None = None) -> list[Fin
     Raises:
         UsageError: nothing has that name, or it does not take these options.
     """
-    entry, argument = BACKBONES.get(spec)
+    BACKBONES.get(spec)
     try:
-        checked = entry.options.model_validate(options or {})
+        entry, module = BACKBONES.make(spec, options or {})
+        backbone = BuiltBackbone(module, spec, entry.labels)
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"{spec}: option {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    arguments = {name: getattr(checked, name) for name in entry.options.model_fields}
-    try:
-        module = entry.build(argument, **arguments) if entry.argument else entry.build(**arguments)
-        backbone = BuiltBackbone(module, spec, entry.labels)
     except VitbenchError as error:
         return [Finding("builds", False, str(error))]
     except Exception as error:  # noqa: BLE001  an author's code may raise anything

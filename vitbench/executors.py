@@ -20,7 +20,8 @@ from vitbench.compute.environment import choose_device, settle
 from vitbench.errors import VitbenchError
 from vitbench.plugins import load_all
 from vitbench.records import Job
-from vitbench.runner import Outcome, Workbench, failed, run_job
+from vitbench.runner import Outcome, failed, run_job
+from vitbench.workbench import Workbench
 
 Report = Callable[[str, int, int], None]
 

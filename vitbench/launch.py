@@ -158,11 +158,8 @@ def _check_data(jobs: Sequence[Job]) -> None:
     problems: list[Problem] = []
     components = {str(job.task.identity()): job.task for job in jobs}
     for component in components.values():
-        entry, _ = TASKS.get(component.name)
-        checked = entry.options.model_validate(component.options)
-        options = {name: getattr(checked, name) for name in entry.options.model_fields}
         try:
-            entry.build(**options)
+            TASKS.make(component.spec, component.options)
         except DataMissingError as error:
             problems += [
                 Problem(f"task {component.label!r}: {p.what}", p.where, p.nearest, p.next_step)

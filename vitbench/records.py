@@ -53,6 +53,11 @@ class Component(Frozen):
     options: dict[str, Any] = {}
     contents: dict[str, str] = {}
 
+    @property
+    def spec(self) -> str:
+        """The name as a suite writes it: `timm:NAME` where there is an argument."""
+        return f"{self.name}:{self.argument}" if self.argument else self.name
+
     def identity(self) -> dict[str, Any]:
         """The part that a score depends on."""
         options = {key: value for key, value in self.options.items() if key not in self.contents}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -115,6 +115,18 @@ class Registry:
             names = [f"{name}:{candidate}" for candidate in candidates]
             raise UsageError(unknown(self.kind, spec, names, where))
         return entry, argument
+
+    def make(self, spec: str, options: Mapping[str, Any]) -> tuple[Entry, Any]:
+        """Build what a spec names, its options checked first.
+
+        Raises:
+            UsageError: nothing has that name.
+            pydantic.ValidationError: an option is unknown or of the wrong kind.
+        """
+        entry, argument = self.get(spec)
+        checked = entry.options.model_validate(dict(options))
+        arguments = {name: getattr(checked, name) for name in entry.options.model_fields}
+        return entry, entry.build(*([argument] if entry.argument else []), **arguments)
 
     def entries(self) -> list[Entry]:
         """Everything registered, by name."""

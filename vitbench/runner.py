@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime
 import traceback
-from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,16 +17,14 @@ from scipy.stats import binomtest
 from vitbench.api import Adaptation, Adapted, Labels, Protocol, Remarks, ScoreRule, Split, Task
 from vitbench.backbones.models.built import BuiltBackbone
 from vitbench.compute.environment import describe
-from vitbench.compute.flops import forward_flops
 from vitbench.compute.meter import Meter
 from vitbench.data.budgets import LabelledData, labelled_data, thinned
 from vitbench.data.preprocess import Preprocess, normalise, preset
 from vitbench.errors import VitbenchError
-from vitbench.features import FeatureReader, FeatureStore
+from vitbench.features import FeatureReader
 from vitbench.records import (
     BackboneFacts,
     Check,
-    Component,
     Cost,
     DataFacts,
     Failure,
@@ -36,11 +32,11 @@ from vitbench.records import (
     Metric,
     Record,
 )
-from vitbench.registry import BACKBONES, PROTOCOLS, TASKS, Entry, Registry
+from vitbench.registry import PROTOCOLS
+from vitbench.workbench import Workbench
 
 CONFIDENCE = 0.95
 SCORES_PER_BLOCK = 8192
-BACKBONES_HELD = 2
 
 
 @dataclass(frozen=True)
@@ -49,72 +45,6 @@ class Outcome:
 
     record: Record
     predictions: pd.DataFrame | None = None
-
-
-@dataclass
-class Workbench:
-    """What the jobs of one process share: the device, built backbones, opened tasks and the feature store."""
-
-    device: str
-    cache: Path
-    report: Callable[[str, int, int], None] = lambda _phase, _done, _total: None
-    built: OrderedDict[str, BuiltBackbone | VitbenchError] = field(default_factory=OrderedDict)
-    tasks: dict[str, Task] = field(default_factory=dict)
-    flops: dict[str, int | None] = field(default_factory=dict)
-    digests: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.store = FeatureStore(self.cache / "features")
-
-    def backbone(self, job: Job) -> BuiltBackbone:
-        """The job's backbone at its resolution, on the device, frozen. A build that failed is not tried again."""
-        key = _backbone_key(job)
-        if key not in self.built:
-            while len(self.built) >= BACKBONES_HELD:
-                self.built.popitem(last=False)
-            try:
-                self.built[key] = self._build(job)
-            except VitbenchError as error:
-                self.built[key] = error
-        found = self.built[key]
-        if isinstance(found, VitbenchError):
-            raise found
-        return found
-
-    def _build(self, job: Job) -> BuiltBackbone:
-        entry, module = _instance(BACKBONES, job.backbone)
-        backbone = BuiltBackbone(module, job.backbone.label, entry.labels)
-        if job.resolution_px is not None:
-            backbone = backbone.at_resolution(job.resolution_px)
-        backbone.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return backbone.eval()
-
-    def weights_digest(self, job: Job) -> str:
-        """The digest of the job's weights, computed once."""
-        key = _backbone_key(job)
-        if key not in self.digests:
-            self.digests[key] = self.backbone(job).weights_digest()
-        return self.digests[key]
-
-    def task(self, job: Job) -> tuple[Entry, Task]:
-        """The job's task; its splits are read when first asked for."""
-        key = f"{sorted(job.task.identity().items())}"
-        if key not in self.tasks:
-            self.tasks[key] = _instance(TASKS, job.task)[1]
-        return TASKS.get(job.task.name)[0], self.tasks[key]
-
-
-def _backbone_key(job: Job) -> str:
-    return f"{sorted(job.backbone.identity().items())}@{job.resolution_px}"
-
-
-def _instance(registry: Registry, component: Component) -> tuple[Entry, Any]:
-    """Build a registered component from its stored options."""
-    spec = component.name + (f":{component.argument}" if component.argument else "")
-    entry, argument = registry.get(spec)
-    checked = entry.options.model_validate(component.options)
-    options = {name: getattr(checked, name) for name in entry.options.model_fields}
-    return entry, entry.build(argument, **options) if entry.argument else entry.build(**options)
 
 
 def run_job(job: Job, bench: Workbench) -> Outcome:
@@ -152,7 +82,7 @@ class _Attempt:
 
     def run(self) -> Outcome:
         with self.meter.phase("build"):
-            protocol: Protocol = _instance(PROTOCOLS, self.job.protocol)[1]
+            protocol: Protocol = PROTOCOLS.make(self.job.protocol.spec, self.job.protocol.options)[1]
             backbone = self.bench.backbone(self.job)
         with self.meter.phase("data"):
             entry, task = self.bench.task(self.job)
@@ -276,22 +206,19 @@ class _Attempt:
             preprocess=how.describe(backbone.input.mean, backbone.input.std),
             conformance=tuple(_conformance(self.job, facts)),
             notes=tuple(self.remarks.notes),
-            cost=self._cost(backbone, images_forward, adapted.images_backward),
+            cost=self._cost(images_forward, adapted.images_backward),
             env=describe(self.bench.device),
             created=_now(),
         )
         return Outcome(record, table)
 
-    def _cost(self, backbone: BuiltBackbone, forward: int, backward: int) -> Cost:
-        key = _backbone_key(self.job)
-        if key not in self.bench.flops:
-            self.bench.flops[key] = forward_flops(backbone, backbone.input.size_px)
+    def _cost(self, forward: int, backward: int) -> Cost:
         return Cost(
             seconds=dict(self.meter.seconds),
             device=describe(self.bench.device).device,
             device_kind="cuda" if self.bench.device.startswith("cuda") else "cpu",
             peak_memory_bytes=self.meter.peak_memory_bytes(),
-            flops_per_image=self.bench.flops[key],
+            flops_per_image=self.bench.flops_per_image(self.job),
             images_forward=forward,
             images_backward=backward,
         )

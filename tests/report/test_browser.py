@@ -127,9 +127,9 @@ def test_tabs_work_by_mouse_keyboard_and_fragment(opened, page):
     first.send_keys(Keys.ARROW_RIGHT)
     chosen = panel(opened).get_attribute("id")
     assert chosen.startswith("board-")
-    assert opened.current_url.endswith("#" + chosen)
+    assert opened.current_url.endswith("#/" + chosen)
     opened.get("about:blank")
-    opened.get(f"{Path(page).as_uri()}#{chosen}")
+    opened.get(f"{Path(page).as_uri()}#/{chosen}")
     assert panel(opened).get_attribute("id") == chosen
 
 

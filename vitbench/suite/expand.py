@@ -194,8 +194,7 @@ def _jobs(
 
 
 def _wanted(names: list[str] | None, component: Component) -> bool:
-    spec = component.name + (f":{component.argument}" if component.argument else "")
-    return names is None or component.label in names or spec in names
+    return names is None or component.label in names or component.spec in names
 
 
 def _cell_jobs(
@@ -233,9 +232,6 @@ def _narrowed(given: list[T_], own: list[T_] | None, command_line: Sequence[T_])
 def _lock(suite: SuiteFile, backbones: list[Component], tasks: list[Component], cells: list[_Cell]) -> str:
     """The suite with every option spelled out: a suite file that asks for the same jobs."""
 
-    def spec(component: Component) -> str:
-        return component.name + (f":{component.argument}" if component.argument else "")
-
     def narrowing(entry: AnyEntry) -> dict[str, Any]:
         return entry.model_dump(exclude={"name", "label", *entry.options}, exclude_none=True)
 
@@ -252,11 +248,11 @@ def _lock(suite: SuiteFile, backbones: list[Component], tasks: list[Component], 
         },
         exclude_none=True,
     )
-    contents["backbones"] = [{"name": spec(c), "label": c.label, **c.options} for c in backbones]
-    contents["tasks"] = [{"name": c.label, "source": spec(c), **c.options} for c in tasks]
+    contents["backbones"] = [{"name": c.spec, "label": c.label, **c.options} for c in backbones]
+    contents["tasks"] = [{"name": c.label, "source": c.spec, **c.options} for c in tasks]
     contents["protocols"] = [
         {
-            "name": spec(c.component),
+            "name": c.component.spec,
             "label": c.component.label,
             **narrowing(c.entry),
             **c.component.options,

@@ -10,7 +10,7 @@
       other.tabIndex = other === tab ? 0 : -1;
     }
     for (const panel of panels) panel.hidden = panel.id !== tab.getAttribute("aria-controls");
-    if (remember) history.replaceState(null, "", "#" + tab.getAttribute("aria-controls"));
+    if (remember) history.replaceState(null, "", "#/" + tab.getAttribute("aria-controls"));
     filter();
   }
 
@@ -60,6 +60,6 @@
     next.focus();
     choose(next, true);
   });
-  const wanted = tabs.find((tab) => "#" + tab.getAttribute("aria-controls") === location.hash);
+  const wanted = tabs.find((tab) => "#/" + tab.getAttribute("aria-controls") === location.hash);
   if (tabs.length) choose(wanted || tabs[0], false);
 })();

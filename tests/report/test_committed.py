@@ -1,0 +1,33 @@
+"""The built examples in reports/ are what their records give today."""
+
+from pathlib import Path
+
+import pytest
+
+from vitbench.report.html import render
+from vitbench.store import load
+
+REPORTS = sorted(path.parent for path in (Path(__file__).parents[2] / "reports").glob("*/records"))
+
+
+@pytest.mark.parametrize("folder", REPORTS, ids=lambda folder: folder.name)
+def test_the_page_is_rebuilt_from_its_records(folder):
+    assert render(load(folder)) == (folder / "report.html").read_text(), (
+        "run `vitbench report` on the folder and look at it"
+    )
+
+
+def test_there_is_one():
+    assert [folder.name for folder in REPORTS] == ["quickstart"]
+
+
+def test_the_example_is_whole():
+    records = load(REPORTS[0])
+    assert {record.status for record in records} == {"ok"}
+    assert {record.job.backbone.label for record in records} >= {
+        "Raw pixels",
+        "ViT-Ti/16",
+        "BiT-R50x1",
+        "EfficientNet-B0",
+    }
+    assert {record.job.budget for record in records} == {"1-shot", "5-shot", "10-shot", "full"}

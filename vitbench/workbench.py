@@ -1,0 +1,85 @@
+"""What the jobs of one process share: the device, built backbones, opened tasks and the feature store."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from vitbench.api import Task
+from vitbench.backbones.models.built import BuiltBackbone
+from vitbench.compute.flops import forward_flops
+from vitbench.errors import VitbenchError
+from vitbench.features import FeatureStore
+from vitbench.records import Job
+from vitbench.registry import BACKBONES, TASKS, Entry
+
+BACKBONES_HELD = 2
+
+
+@dataclass
+class Workbench:
+    """Shared by jobs that run one after another; nothing in it moves a score."""
+
+    device: str
+    cache: Path
+    report: Callable[[str, int, int], None] = lambda _phase, _done, _total: None
+    built: OrderedDict[str, BuiltBackbone | VitbenchError] = field(default_factory=OrderedDict)
+    tasks: dict[str, tuple[Entry, Task]] = field(default_factory=dict)
+    flops: dict[str, int | None] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.store = FeatureStore(self.cache / "features")
+
+    def backbone(self, job: Job) -> BuiltBackbone:
+        """The job's backbone at its resolution, on the device, frozen. A build that failed is not tried again."""
+        key = _backbone_key(job)
+        if key not in self.built:
+            while len(self.built) >= BACKBONES_HELD:
+                self.built.popitem(last=False)
+            try:
+                self.built[key] = self._build(job)
+            except VitbenchError as error:
+                self.built[key] = error
+        found = self.built[key]
+        if isinstance(found, VitbenchError):
+            raise found
+        return found
+
+    def _build(self, job: Job) -> BuiltBackbone:
+        entry, module = BACKBONES.make(job.backbone.spec, job.backbone.options)
+        backbone = BuiltBackbone(module, job.backbone.label, entry.labels)
+        if job.resolution_px is not None:
+            backbone = backbone.at_resolution(job.resolution_px)
+        backbone.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return backbone.eval()
+
+    def weights_digest(self, job: Job) -> str:
+        """The digest of the job's weights, computed once."""
+        key = _backbone_key(job)
+        if key not in self.digests:
+            self.digests[key] = self.backbone(job).weights_digest()
+        return self.digests[key]
+
+    def flops_per_image(self, job: Job) -> int | None:
+        """Analytic FLOPs of the job's backbone at its input size, counted once."""
+        key = _backbone_key(job)
+        if key not in self.flops:
+            backbone = self.backbone(job)
+            self.flops[key] = forward_flops(backbone, backbone.input.size_px)
+        return self.flops[key]
+
+    def task(self, job: Job) -> tuple[Entry, Task]:
+        """The job's task; its splits are read when first asked for."""
+        key = f"{sorted(job.task.identity().items())}"
+        if key not in self.tasks:
+            self.tasks[key] = TASKS.make(job.task.spec, job.task.options)
+        return self.tasks[key]
+
+
+def _backbone_key(job: Job) -> str:
+    return f"{sorted(job.backbone.identity().items())}@{job.resolution_px}"
