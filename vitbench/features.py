@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import time
 import zlib
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from vitbench.api import Backbone, Split
+from vitbench.data.images import BadImageError
 from vitbench.data.preprocess import Preprocess, apply, normalise
 from vitbench.files import digest_bytes, write_atomically
 
@@ -133,19 +135,30 @@ class FeatureReader:
         return torch.cat(parts).cpu() if parts else torch.empty(0, backbone.feature_dim)
 
     def pixel_batches(self, split: Split) -> Iterator[Tensor]:
-        """Preprocessed pixels (B, 3, S, S) in the split's order, decoded ahead by a few threads."""
+        """Preprocessed pixels (B, 3, S, S) in the split's order, decoded ahead by a few threads.
+
+        Raises:
+            BadImageError: pictures cannot be decoded; all of the split's are named.
+        """
         size = BATCH[self.device.split(":")[0]]
-        starts = range(0, len(split), size)
+        starts = iter(range(0, len(split), size))
 
-        def load(start: int) -> Tensor:
-            chosen = split.indices[start : start + size]
-            return apply(split.source.read(chosen.tolist()), self.preprocess, self.device)
+        def load(start: int) -> Tensor | BadImageError:
+            try:
+                pictures = split.source.read(split.indices[start : start + size].tolist())
+            except BadImageError as error:
+                return error
+            return apply(pictures, self.preprocess, self.device)
 
+        bad: list[BadImageError] = []
         with ThreadPoolExecutor(DECODE_THREADS) as pool:
-            waiting: deque[Future[Tensor]] = deque()
-            for start in starts:
-                waiting.append(pool.submit(load, start))
-                if len(waiting) >= BATCHES_AHEAD:
-                    yield waiting.popleft().result()
+            waiting = deque(pool.submit(load, start) for start in itertools.islice(starts, BATCHES_AHEAD))
             while waiting:
-                yield waiting.popleft().result()
+                batch = waiting.popleft().result()
+                waiting.extend(pool.submit(load, start) for start in itertools.islice(starts, 1))
+                if isinstance(batch, BadImageError):
+                    bad.append(batch)
+                elif not bad:  # after a bad picture the rest is only looked through, to name all
+                    yield batch
+        if bad:
+            raise BadImageError.together(bad, len(split))

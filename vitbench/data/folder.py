@@ -38,17 +38,15 @@ class FolderSource(ImageSource):
     def read(self, indices: Sequence[int]) -> list[Pixels]:
         """Decode the pictures asked for; all that fail are named together."""
         pictures: list[Pixels] = []
-        bad: list[str] = []
-        reasons: list[str] = []
+        bad: dict[str, str] = {}
         for index in indices:
             try:
                 data = (self.root / self.files[index]).read_bytes()
                 pictures.append(decode(data, exif_rotate=self.exif_rotate))
             except (ValueError, OSError) as error:
-                bad.append(self.files[index])
-                reasons.append(str(error))
+                bad[self.files[index]] = str(error)
         if bad:
-            raise BadImageError(bad, reasons, len(self.files))
+            raise BadImageError(bad, len(indices))
         return pictures
 
     def name(self, index: int) -> str:

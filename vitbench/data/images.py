@@ -13,20 +13,25 @@ from vitbench.errors import VitbenchError
 
 
 class BadImageError(VitbenchError):
-    """Pictures that cannot be decoded; `names` lists them."""
+    """Pictures that cannot be decoded: their names with the reasons, out of how many."""
 
-    def __init__(self, names: list[str], reasons: list[str], total: int) -> None:
-        self.names = tuple(names)
-        shown = "; ".join(f"{name} ({reason})" for name, reason in zip(names[:5], reasons[:5], strict=True))
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    def __init__(self, bad: dict[str, str], total: int) -> None:
+        self.bad = bad
+        self.total = total
+        shown = "; ".join(f"{name} ({reason})" for name, reason in list(bad.items())[:5])
+        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
         super().__init__(
-            f"{len(names)} of {total} pictures cannot be decoded: {shown}{more}. "
+            f"{len(bad)} of {total} pictures cannot be decoded: {shown}{more}. "
             "Mend or remove them, or set `on_bad_image: skip` on the task"
         )
-        self._parts = (list(names), list(reasons), total)
 
-    def __reduce__(self) -> tuple[type[BadImageError], tuple[list[str], list[str], int]]:  # type: ignore[override]
-        return type(self), self._parts
+    @classmethod
+    def together(cls, errors: list[BadImageError], total: int) -> BadImageError:
+        """One error for all that several have named."""
+        return cls({name: reason for error in errors for name, reason in error.bad.items()}, total)
+
+    def __reduce__(self) -> tuple[type[BadImageError], tuple[dict[str, str], int]]:  # type: ignore[override]
+        return type(self), (self.bad, self.total)
 
 
 def decode(data: bytes, *, exif_rotate: bool) -> Pixels:
