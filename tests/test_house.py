@@ -37,10 +37,14 @@ def test_nothing_executes_pickles():
             assert "allow_pickle=False" in call
 
 
+# Written apart, so that this file does not contain what it looks for.
+FOREIGN = "|".join(["index" + "-url", "find" + "-links", "/sim" + "ple/", "/wo" + "rk/"])
+
+
 def test_no_registry_and_no_machine_path_is_named():
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    assert "README.md" in tracked
     for name in tracked:
         file = ROOT / name
         if file.suffix in (".py", ".md", ".toml", ".yaml", ".json", ".html", "") and file.is_file():
-            text = file.read_text(errors="replace")
-            assert not re.search(r"index-url|find-links|/simple/|" + "/wo" + "rk/", text), name
+            assert not re.search(FOREIGN, file.read_text(errors="replace")), name

@@ -53,6 +53,7 @@
     button.addEventListener("click", () => sort(button.closest("th")));
   }
   input.addEventListener("input", filter);
+  addEventListener("beforeprint", () => all("details").forEach((details) => (details.open = true)));
   document.querySelector("[role=tablist]").addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!step) return;
