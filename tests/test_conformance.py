@@ -121,6 +121,31 @@ class Missing(Good):
     provenance = Provenance("x", "pretrained", "y", weights_loaded=3, weights_missing=2, weights_unexpected=0)
 
 
+class Unexpected(Good):
+    provenance = Provenance("x", "pretrained", "y", weights_loaded=3, weights_missing=0, weights_unexpected=4)
+
+
+class NoGradient(Good):
+    def features(self, images):
+        with torch.no_grad():
+            return super().features(images)
+
+
+class Squeezes(Good):
+    def features(self, images):
+        return super().features(images).squeeze()
+
+
+class OtherWeightsEachTime(Good):
+    def __init__(self):
+        super().__init__()
+        with torch.no_grad():
+            self.conv.bias.fill_(next(COUNTER))
+
+
+COUNTER = iter(range(100))
+
+
 class NoPixels(Good):
     def __init__(self):
         super().__init__()
@@ -142,6 +167,10 @@ class NoPixels(Good):
         (NoInput, "builds"),
         (Missing, "weights"),
         (NoPixels, "input"),
+        (Unexpected, "weights"),
+        (NoGradient, "gradient flow"),
+        (Squeezes, "batch independence"),
+        (OtherWeightsEachTime, "same weights twice"),
     ],
 )
 def test_each_fault_is_found(module, item):

@@ -73,6 +73,19 @@ def test_a_damaged_file_is_made_anew(tmp_path, split, damage):
     assert module.seen == 150
 
 
+@pytest.mark.parametrize("order", ["interleaved", "shuffled", "contiguous"])
+def test_splits_over_one_source_never_get_each_others_rows(tmp_path, split, order):
+    indices = {"interleaved": np.arange(150), "shuffled": RNG.permutation(150), "contiguous": np.arange(150)}[
+        order
+    ]
+    first, second = (indices[::2], indices[1::2]) if order != "contiguous" else (indices[:75], indices[75:])
+    train, val = (split.take(part) for part in (first, second))
+    read = reader(tmp_path, split, RawPixels(4), pools=(train, val))
+    everything = reader(tmp_path / "all", split, RawPixels(4))(split)
+    for part in (train, val, val.take(np.array([5, 2]))):
+        assert torch.equal(read(part), everything[torch.from_numpy(part.indices)])
+
+
 def test_a_pool_that_is_too_large_is_not_extracted_for_a_few(tmp_path, split):
     module = Counting(4)
     read = reader(tmp_path, split, module, pool_limit=100)

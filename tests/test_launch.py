@@ -170,7 +170,7 @@ SLOW = PLUGIN.replace(
 )
 
 
-def start(suite, plugin, out):
+def start(suite, plugin, out, workers=1):
     command = [
         sys.executable,
         "-m",
@@ -181,6 +181,8 @@ def start(suite, plugin, out):
         str(plugin),
         "--out",
         str(out),
+        "--workers",
+        str(workers),
     ]
     return subprocess.Popen(
         command,
@@ -240,13 +242,27 @@ def test_a_kill_loses_nothing_that_was_done(slow, tmp_path):
     assert len(titles) == 8 - len(kept)
 
 
-def test_two_runs_in_one_directory_share_the_work(slow, tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_two_runs_in_one_directory_share_the_work(slow, tmp_path, workers):
     suite, plugin = slow
     out = tmp_path / "run"
-    processes = [start(suite, plugin, out) for _ in range(2)]
+    processes = [start(suite, plugin, out, workers) for _ in range(2)]
     outputs = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert len(vitbench.load_records(out)) == 8
     created = [record.created for record in vitbench.load_records(out)]
     assert len(created) == 8
     assert not list(out.rglob("*.tmp"))
+
+
+def test_a_worker_that_dies_fails_its_own_job_only(flaky, tmp_path):
+    suite, plugin, marker = flaky
+    plugin.write_text(
+        PLUGIN.replace(
+            'raise RuntimeError("mended later")', '__import__("os").kill(__import__("os").getpid(), 9)'
+        )
+    )
+    result, titles = ran(suite, tmp_path / "run", plugins=[str(plugin)], workers=2)
+    assert len(titles) == 3
+    assert [record.status for record in result.records] == ["ok", "failed", "ok"]
+    assert "worker process died" in result.records[1].failure.message

@@ -66,3 +66,18 @@ def test_the_version_of_a_loose_file_follows_its_source(registry, tmp_path):
         versions.append(fresh.get("x")[0].version)
     assert versions[0] != versions[1]
     assert all(version.startswith("1+") for version in versions)
+
+
+def test_built_in_options_have_types():
+    timm, _ = BACKBONES.get("timm:resnet18")
+    assert timm.locations == {"checkpoint"}
+    with pytest.raises(ValidationError):
+        timm.options.model_validate({"size_px": "abc"})
+
+
+def test_a_type_that_cannot_be_resolved_is_told_when_it_registers(registry):
+    def net(width: "Nonsense" = 3):  # noqa: F821
+        pass
+
+    with pytest.raises(UsageError, match="type of a parameter cannot be resolved.*TYPE_CHECKING"):
+        registry.register("net")(net)

@@ -9,9 +9,9 @@ import torch
 from scipy.stats import binomtest
 from sklearn.neighbors import KNeighborsClassifier
 
-from vitbench.api import Adapted, Protocol, ScoreRule, Task
+from vitbench.api import Adapted, InputSpec, Protocol, ScoreRule, Task
 from vitbench.data.arrays import array_split
-from vitbench.records import Component, Job, SuiteContext
+from vitbench.records import Component, Job, SuiteContext, Trial
 from vitbench.registry import BACKBONES, PROTOCOLS, TASKS
 from vitbench.runner import run_job, score
 from vitbench.workbench import Workbench
@@ -31,6 +31,9 @@ def make_job(backbone="raw_pixels", task="digits", protocol="knn", **changes):
         "protocol": component(protocol, **options.get(protocol, {})),
     }  # fmt: skip
     return Job(**{**fields, **changes})
+
+
+FINETUNE = {"steps": 6, "warmup_steps": 1, "base_lr": 0.05, "batch_size": 16}
 
 
 @pytest.fixture
@@ -171,6 +174,114 @@ def test_a_failure_is_a_record(bench, registered, protocol, kind, message):
     assert outcome.record.metrics == {}
 
 
+@dataclass(frozen=True)
+class Vandal(Protocol):
+    """Writes into the backbone that all share."""
+
+    def depends_on_seed(self, budget):
+        return False
+
+    def adapt(self, data):
+        with torch.no_grad():
+            for weight in data.backbone.parameters():
+                weight.zero_()
+        return Adapted(data.backbone, lambda x: torch.zeros(len(x), data.num_classes), False)
+
+
+@dataclass(frozen=True)
+class Unwritable(Protocol):
+    """Leaves something in its record that is no JSON."""
+
+    def depends_on_seed(self, budget):
+        return False
+
+    def adapt(self, data):
+        trial = Trial(options={"k": object()}, split="train", metric="top1", value=None, chosen=True)
+        return Adapted(data.backbone, lambda x: torch.zeros(len(x), data.num_classes), False, (trial,))
+
+
+@dataclass(frozen=True)
+class Leaves(Protocol):
+    """Ends the interpreter."""
+
+    def depends_on_seed(self, budget):
+        return False
+
+    def adapt(self, data):
+        raise SystemExit(0)
+
+
+@pytest.mark.parametrize("protocol", [Unwritable, Leaves])
+def test_whatever_a_protocol_does_the_run_goes_on(bench, registered, protocol):
+    PROTOCOLS.register("odd")(protocol)
+    record = run_job(make_job(protocol="odd", limit=20), bench).record
+    assert record.status == "failed"
+    assert record.model_dump_json()
+
+
+SMALL = Component(
+    name="timm", version="1", label="r", argument="resnet10t", options={"pretrained": False, "size_px": 32}
+)
+
+
+def test_a_protocol_that_writes_into_the_shared_backbone_fails_alone(bench, registered):
+    PROTOCOLS.register("vandal")(Vandal)
+    job = make_job(limit=60).model_copy(update={"backbone": SMALL})
+    before = run_job(job, bench).record.metrics
+    spoiled = run_job(job.model_copy(update={"protocol": component("vandal")}), bench).record
+    assert "changed the backbone it was given" in spoiled.failure.message
+    bench.store.held.clear()
+    for file in bench.cache.rglob("*.npy"):
+        file.unlink()
+    assert run_job(job, bench).record.metrics == before
+
+
+def test_weights_left_to_chance_are_the_same_every_time(tmp_path, registered):
+    class Careless(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.input, self.feature_dim = InputSpec(8, (0.5,) * 3, (0.5,) * 3), 6
+            self.conv = torch.nn.Conv2d(3, 6, 3)
+
+        def features(self, images):
+            return self.conv(images).square().mean((2, 3))
+
+    BACKBONES.register("careless")(Careless)
+    torch.rand(3)
+    first = run_job(make_job(backbone="careless"), Workbench("cpu", tmp_path / "a")).record
+    torch.rand(5)
+    again = run_job(make_job(backbone="careless"), Workbench("cpu", tmp_path / "b")).record
+    assert first.metrics == again.metrics
+    assert first.backbone.weights_digest == again.backbone.weights_digest
+
+
+def test_dropout_in_fine_tuning_follows_the_jobs_seed(tmp_path, registered):
+    class Dropping(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.input, self.feature_dim = InputSpec(8, (0.5,) * 3, (0.5,) * 3), 16
+            self.conv, self.drop = torch.nn.Conv2d(3, 16, 3), torch.nn.Dropout(0.5)
+
+        def features(self, images):
+            return self.drop(self.conv(images).square().mean((2, 3)))
+
+    BACKBONES.register("dropping")(Dropping)
+    job = make_job(backbone="dropping", limit=60).model_copy(
+        update={"protocol": component("finetune", **FINETUNE)}
+    )
+    losses = []
+    for seed in (0, 0, 1):
+        torch.rand(7)
+        record = run_job(job.model_copy(update={"seed": seed}), Workbench("cpu", tmp_path)).record
+        losses.append(record.trials[0].value)
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_nothing_to_train_is_said(bench):
+    job = make_job(limit=20).model_copy(update={"protocol": component("finetune", **FINETUNE)})
+    assert "no weights to train" in run_job(job, bench).record.failure.message
+
+
 def test_weights_that_cannot_be_had_say_so(bench, tmp_path):
     bad = tmp_path / "bad.pth"
     bad.write_bytes(b"\x80\x04\x95not a state dict")
@@ -180,9 +291,6 @@ def test_weights_that_cannot_be_had_say_so(bench, tmp_path):
     record = run_job(make_job(backbone="raw_pixels").model_copy(update={"backbone": spec}), bench).record
     assert record.failure.kind == "UsageError"
     assert "never pickled objects" in record.failure.message
-
-
-FINETUNE = {"steps": 6, "warmup_steps": 1, "base_lr": 0.05, "batch_size": 16}
 
 
 @pytest.mark.parametrize("protocol", ["ridge_probe", "knn", "finetune"])
@@ -244,11 +352,7 @@ def test_flops_are_counted_at_the_jobs_size(bench):
 
 
 def test_resolution_is_refused_where_the_architecture_is_tied_to_its_size(bench, registered):
-    from torch import nn
-
-    from vitbench.api import InputSpec
-
-    class Tied(nn.Module):
+    class Tied(torch.nn.Module):
         input = InputSpec(8, (0.5,) * 3, (0.5,) * 3)
         feature_dim = 3
 

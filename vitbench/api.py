@@ -150,7 +150,8 @@ class Task:
     """Data, splits, label rule and metric. Nothing is read until a split is called for.
 
     Only the runner calls `test`, once, after the protocol has handed over its frozen result. `skipped` names the pictures that
-    were left out because they cannot be read.
+    were left out because they cannot be read. `stored_order_is_random` says that the first N examples are a fair sample, as in
+    TensorFlow Datasets; elsewhere the `1k` budget draws its own.
     """
 
     class_names: tuple[str, ...]
@@ -158,6 +159,7 @@ class Task:
     val: Callable[[], Split]
     test: Callable[[], Split]
     rules: tuple[ScoreRule, ...] = (TOP1,)
+    stored_order_is_random: bool = False
     skipped: Callable[[], tuple[str, ...]] = tuple
 
 

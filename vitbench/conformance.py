@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vitbench.backbones.models.built import BuiltBackbone
 from vitbench.errors import UsageError, VitbenchError
-from vitbench.randomness import torch_generator
+from vitbench.randomness import seeded, torch_generator
 from vitbench.registry import BACKBONES
 
 BATCH = 4
@@ -36,9 +36,14 @@ def check_backbone(spec: str, options: dict[str, Any] | None = None) -> list[Fin
         UsageError: nothing has that name, or it does not take these options.
     """
     BACKBONES.get(spec)
+
+    def build() -> BuiltBackbone:
+        with seeded(0, "construction"):
+            entry, module = BACKBONES.make(spec, options or {})
+        return BuiltBackbone(module, spec, entry.labels)
+
     try:
-        entry, module = BACKBONES.make(spec, options or {})
-        backbone = BuiltBackbone(module, spec, entry.labels)
+        backbone = build()
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"{spec}: option {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
@@ -46,10 +51,24 @@ def check_backbone(spec: str, options: dict[str, Any] | None = None) -> list[Fin
         return [Finding("builds", False, str(error))]
     except Exception as error:  # noqa: BLE001  an author's code may raise anything
         return [Finding("builds", False, f"{type(error).__name__}: {error}")]
-    return list(_findings(backbone))
+    return list(_findings(backbone, build))
 
 
-def _findings(backbone: BuiltBackbone) -> Iterator[Finding]:
+def _guarded(
+    check: Callable[[BuiltBackbone, Tensor, Tensor], Finding],
+    backbone: BuiltBackbone,
+    images: Tensor,
+    features: Tensor,
+) -> Finding:
+    """A check whose failure is a finding too."""
+    try:
+        return check(backbone, images, features)
+    except Exception as error:  # noqa: BLE001  an author's code may raise anything
+        item = (check.__doc__ or check.__name__).split(":")[0]
+        return Finding(item, False, f"raised {type(error).__name__}: {error}")
+
+
+def _findings(backbone: BuiltBackbone, again: Callable[[], BuiltBackbone]) -> Iterator[Finding]:
     yield Finding("builds", True, f"{backbone.params:,} parameters, {backbone.feature_dim} features")
     yield _normalisation(backbone)
     yield _weights(backbone)
@@ -69,7 +88,8 @@ def _findings(backbone: BuiltBackbone) -> Iterator[Finding]:
             _finite, _deterministic, _batch_independent, _modes, _sees, _gradient,
         )  # fmt: skip
         for check in checks:
-            yield check(backbone, images * 2 - 1, features)
+            yield _guarded(check, backbone, images * 2 - 1, features)
+        yield _repeatable(backbone, again)
 
 
 def _normalisation(backbone: BuiltBackbone) -> Finding:
@@ -85,7 +105,7 @@ def _weights(backbone: BuiltBackbone) -> Finding:
         f"; {origin.weights_loaded} loaded, {missing} missing, {origin.weights_unexpected} unexpected"
     )  # fmt: skip
     text = f"{origin.family}, {origin.weights}, pre-trained on {origin.pretrain_data}{counts}"
-    return Finding("weights", missing == 0, text)
+    return Finding("weights", missing == 0 and not origin.weights_unexpected, text)
 
 
 def _shape(backbone: BuiltBackbone, features: object) -> Finding:
@@ -96,6 +116,7 @@ def _shape(backbone: BuiltBackbone, features: object) -> Finding:
 
 
 def _finite(_backbone: BuiltBackbone, _images: Tensor, features: Tensor) -> Finding:
+    """finite: no feature overflows."""
     bad = int((~torch.isfinite(features)).sum())
     return Finding(
         "finite",
@@ -105,6 +126,7 @@ def _finite(_backbone: BuiltBackbone, _images: Tensor, features: Tensor) -> Find
 
 
 def _deterministic(backbone: BuiltBackbone, images: Tensor, features: Tensor) -> Finding:
+    """determinism: two passes give the same."""
     with torch.no_grad():
         again = backbone.features(images)
     same = torch.equal(again, features)
@@ -113,7 +135,7 @@ def _deterministic(backbone: BuiltBackbone, images: Tensor, features: Tensor) ->
 
 
 def _batch_independent(backbone: BuiltBackbone, images: Tensor, features: Tensor) -> Finding:
-    """An example's features must not depend on its neighbours."""
+    """Batch independence: an example's features must not depend on its neighbours."""
     with torch.no_grad():
         alone = torch.cat([backbone.features(image[None]) for image in images])
     scale = features.abs().max().clamp(min=1e-12)
@@ -123,7 +145,7 @@ def _batch_independent(backbone: BuiltBackbone, images: Tensor, features: Tensor
 
 
 def _modes(backbone: BuiltBackbone, _images: Tensor, _features: Tensor) -> Finding:
-    """`eval()` must reach every layer, or BatchNorm goes on averaging test images."""
+    """Eval mode: `eval()` must reach every layer, or BatchNorm goes on averaging test images."""
     stuck = [name for name, module in backbone.named_modules() if module.training]
     norms = sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in backbone.modules())
     text = (
@@ -134,8 +156,15 @@ def _modes(backbone: BuiltBackbone, _images: Tensor, _features: Tensor) -> Findi
     return Finding("eval mode", not stuck, text)
 
 
+def _repeatable(backbone: BuiltBackbone, again: Callable[[], BuiltBackbone]) -> Finding:
+    """Every process must build the same weights."""
+    same = again().weights_digest() == backbone.weights_digest()
+    advice = "two builds have different weights: draw them from a generator with a fixed seed"
+    return Finding("same weights twice", same, "two builds have equal weights" if same else advice)
+
+
 def _sees(_backbone: BuiltBackbone, _images: Tensor, features: Tensor) -> Finding:
-    """Different images must give different features."""
+    """Sees its input: different images must give different features."""
     spread = float(features.std(dim=0).max() / features.abs().max().clamp(min=1e-12))
     return Finding(
         "sees its input",
@@ -145,7 +174,7 @@ def _sees(_backbone: BuiltBackbone, _images: Tensor, features: Tensor) -> Findin
 
 
 def _gradient(backbone: BuiltBackbone, images: Tensor, _features: Tensor) -> Finding:
-    """Fine-tuning needs gradients in every weight; a backbone without weights has none to give."""
+    """Gradient flow: fine-tuning needs gradients in every weight; a backbone without weights has none to give."""
     weights = [(name, p) for name, p in backbone.named_parameters() if p.requires_grad]
     if not weights:
         frozen = backbone.params > 0

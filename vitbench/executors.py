@@ -6,13 +6,14 @@ import contextlib
 import multiprocessing
 import os
 import signal
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+import time
+import typing
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -24,6 +25,7 @@ from vitbench.runner import Outcome, failed, run_job
 from vitbench.workbench import Workbench
 
 Report = Callable[[str, int, int], None]
+PATIENCE_S = 0.2  # between looks at what other runs hold
 
 
 @dataclass(frozen=True)
@@ -50,51 +52,78 @@ class Workers:
         return self.device
 
 
-def execute(jobs: Iterator[Job], workers: Workers, report: Report) -> Iterator[tuple[Job, Outcome]]:
-    """Run jobs and give each with its outcome as it ends. `jobs` is asked for the next one only when a worker is free."""
+class Queue(typing.Protocol):
+    """Gives out jobs to whoever is free."""
+
+    def take(self) -> Job | Literal["later"] | None:
+        """The next job; `later` while other runs hold all that is left; None when nothing is left. Never waits."""
+        ...
+
+
+def execute(queue: Queue, workers: Workers, report: Report) -> Generator[tuple[Job, Outcome], None, None]:
+    """Run jobs and give each with its outcome as it ends; a job is taken only when a worker is free for it."""
     if workers.count == 1:
-        yield from _here(jobs, workers, report)
+        yield from _here(queue, workers, report)
     else:
-        yield from _in_processes(jobs, workers)
+        yield from _in_processes(queue, workers)
 
 
-def _here(jobs: Iterator[Job], workers: Workers, report: Report) -> Iterator[tuple[Job, Outcome]]:
+def _here(queue: Queue, workers: Workers, report: Report) -> Generator[tuple[Job, Outcome], None, None]:
     settle(None)
     bench = Workbench(workers.device, workers.cache, report)
-    for job in jobs:
-        yield job, run_job(job, bench)
+    while (job := queue.take()) is not None:
+        if isinstance(job, str):
+            time.sleep(PATIENCE_S)
+        else:
+            yield job, run_job(job, bench)
 
 
-def _in_processes(jobs: Iterator[Job], workers: Workers) -> Iterator[tuple[Job, Outcome]]:
+def _in_processes(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
     """One process per worker. A job that was running when a worker died is run once more, alone, to find out which it was."""
-    suspects: deque[Job] = deque()
+    suspects: list[Job] = []
+    running: dict[Future[Outcome], Job] = {}
+    left = True
     with _pool(workers, workers.count) as pool:
-        running: dict[Future[Outcome], Job] = {}
-        broken = False
-        while True:
-            while not broken and len(running) < workers.count and (job := next(jobs, None)):
-                running[pool.submit(_run_in_worker, job)] = job
+        while running or (left and not suspects):
+            while left and not suspects and len(running) < workers.count:
+                job = queue.take()
+                if isinstance(job, str):
+                    break
+                left = job is not None
+                if job is not None and not _submit(pool, job, running):
+                    suspects.append(job)
             if not running:
-                break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                time.sleep(PATIENCE_S if left and not suspects else 0)
+                continue
+            for future in wait(running, timeout=PATIENCE_S, return_when=FIRST_COMPLETED).done:
                 job = running.pop(future)
                 try:
-                    yield job, future.result()
+                    outcome = future.result()
                 except BrokenProcessPool:
                     suspects.append(job)
-                    broken = True
+                else:
+                    yield job, outcome
     if suspects:
         yield from _one_at_a_time(suspects, workers)
-        yield from _in_processes(jobs, workers)
+        yield from _in_processes(queue, workers)
 
 
-def _one_at_a_time(jobs: deque[Job], workers: Workers) -> Iterator[tuple[Job, Outcome]]:
+def _submit(pool: ProcessPoolExecutor, job: Job, running: dict[Future[Outcome], Job]) -> bool:
+    try:
+        running[pool.submit(_run_in_worker, job)] = job
+    except BrokenProcessPool:
+        return False
+    return True
+
+
+def _one_at_a_time(jobs: list[Job], workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
     for job in jobs:
         with _pool(workers, 1) as pool:
             try:
-                yield job, pool.submit(_run_in_worker, job).result()
+                outcome = pool.submit(_run_in_worker, job).result()
             except BrokenProcessPool:
-                yield job, _died(job, workers)
+                outcome = _died(job, workers)
+        yield job, outcome
 
 
 def _died(job: Job, workers: Workers) -> Outcome:

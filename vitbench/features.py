@@ -92,12 +92,15 @@ class FeatureReader:
     def __call__(self, split: Split) -> Tensor:
         """Features (N, D) float32 on the device."""
         pool = self._pool_of(split)
-        rows = np.searchsorted(pool.indices, split.indices)
+        order = np.argsort(pool.indices)
+        rows = order[np.searchsorted(pool.indices, split.indices, sorter=order)]
         return self._stored(pool)[torch.from_numpy(rows)].to(self.device)
 
     def _pool_of(self, split: Split) -> Split:
+        """A whole split of the same source that holds these examples, else the examples alone."""
         for pool in self.pools:
-            if pool.source is split.source and len(pool) <= self.pool_limit:
+            fits = pool.source is split.source and len(pool) <= self.pool_limit
+            if fits and np.isin(split.indices, pool.indices).all():
                 return pool
         order = np.unique(split.indices)
         return Split(split.source, order, np.zeros(len(order), dtype=np.int64))

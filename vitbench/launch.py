@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vitbench.errors import DataMissingError, Problem, VitbenchError
-from vitbench.files import cache_dir
+from vitbench.errors import DataMissingError, Problem, UsageError, VitbenchError
+from vitbench.files import cache_dir, write_atomically
 from vitbench.plugins import LoadedPlugin, load_all
 from vitbench.records import Job, Record
 from vitbench.registry import TASKS
@@ -130,10 +131,12 @@ def run_planned(
     if pending:
         _check_data(pending)
         plugins = overrides.plugins if overrides else ()
-        for record in _run_jobs(run, planned.plan, pending, (launch, progress, plugins)):
-            done[record.key] = record
-            if launch.fail_fast and record.status == "failed":
-                break
+        ended = _run_jobs(planned, dict(done), pending, (launch, progress, plugins))
+        with contextlib.closing(ended):
+            for record in ended:
+                done[record.key] = record
+                if launch.fail_fast and record.status == "failed":
+                    break
     records = tuple(done[job.key] for job in planned.plan.jobs if job.key in done)
     return Result(run, records, len(pending), planned.plugins)
 
@@ -154,93 +157,100 @@ def _check_data(jobs: Sequence[Job]) -> None:
 
     Raises:
         DataMissingError: with all that is missing.
+        UsageError: a task cannot be opened for another reason.
     """
-    problems: list[Problem] = []
+    missing: list[Problem] = []
+    wrong: list[Problem] = []
     components = {str(job.task.identity()): job.task for job in jobs}
     for component in components.values():
         try:
             TASKS.make(component.spec, component.options)
         except DataMissingError as error:
-            problems += [
-                Problem(f"task {component.label!r}: {p.what}", p.where, p.nearest, p.next_step)
-                for p in error.problems
-            ]
-    if problems:
-        raise DataMissingError(problems)
+            missing += [replace(p, what=f"task {component.label!r}: {p.what}") for p in error.problems]
+        except Exception as error:  # noqa: BLE001  a plugin's own code may raise anything
+            wrong.append(
+                Problem(f"task {component.label!r} cannot be opened: {type(error).__name__}: {error}")
+            )
+    if wrong:
+        raise UsageError([*wrong, *missing])
+    if missing:
+        raise DataMissingError(missing)
 
 
 def _run_jobs(
-    run: Run, plan: Plan, pending: list[Job], how: tuple[Launch, Progress, Sequence[str]]
-) -> Iterator[Record]:
-    """Run jobs, each under a lock of its own: what another run works on is left to it, and looked at again at the end."""
+    planned: Planned,
+    before: dict[str, Record],
+    pending: list[Job],
+    how: tuple[Launch, Progress, Sequence[str]],
+) -> Generator[Record, None, None]:
+    """Run jobs, each under a lock of its own, and keep each record as it comes."""
     launch, progress, plugins = how
+    run, plan = planned.run, planned.plan
     executors: Any = importlib.import_module("vitbench.executors")  # torch comes in here, and not before
     environment: Any = importlib.import_module("vitbench.compute.environment")
     workers = executors.Workers.choose(launch.device, launch.workers, cache_dir(), plugins)
+    _make_writable(run)
     run.write_suite(plan.lock, environment.describe(workers.device).model_dump())
     progress.begin(len(plan.jobs), len(plan.jobs) - len(pending))
-    claims: dict[str, FileLock] = {}
-    current: list[Job] = []
+    queue = _Claims(run, before, pending)
 
     def report(phase: str, done: int, total: int) -> None:
-        if current:
-            progress.step(current[-1], phase, done, total)
+        progress.step(queue.current, phase, done, total)
 
-    fresh = _Claims(run, pending, claims, current)
     with contextlib.ExitStack() as stack:
         stack.callback(progress.end)
-        stack.callback(_release, claims)
-        outcomes: Iterator[tuple[Job, Outcome]] = executors.execute(iter(fresh), workers, report)
+        stack.callback(queue.release)
+        outcomes: Generator[tuple[Job, Outcome], None, None] = executors.execute(queue, workers, report)
+        stack.enter_context(contextlib.closing(outcomes))
         for job, outcome in outcomes:
             run.write(outcome.record, outcome.predictions)
-            claims.pop(job.key).release()
+            queue.claims.pop(job.key).release()
             progress.finished(outcome.record)
             yield outcome.record
-        for job in fresh.elsewhere:
-            record = run.read(job.key)
-            if record is not None:
-                progress.finished(record)
-                yield record
+        for record in queue.elsewhere:
+            progress.finished(record)
+            yield record
 
 
-def _release(claims: dict[str, FileLock]) -> None:
-    for lock in claims.values():
-        lock.release()
+def _make_writable(run: Run) -> None:
+    try:
+        run.record_path("x").parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(run.path / ".writable", "")
+        (run.path / ".writable").unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"the run directory {run.path} cannot be written: {error.strerror}") from error
 
 
-@dataclass
 class _Claims:
-    """Pending jobs that no other run is working on, claimed one by one as they are asked for."""
+    """Pending jobs, each given out under a lock of its own; what another run holds is asked for again, or taken over done."""
 
-    run: Run
-    pending: list[Job]
-    claims: dict[str, FileLock]
-    current: list[Job]
-    elsewhere: list[Job] = field(default_factory=list)
+    def __init__(self, run: Run, before: dict[str, Record], pending: Sequence[Job]) -> None:
+        self.run = run
+        self.before = before
+        self.waiting = deque(pending)
+        self.claims: dict[str, FileLock] = {}
+        self.elsewhere: list[Record] = []
+        self.current = pending[0]
 
-    def __iter__(self) -> Iterator[Job]:
-        began = {job.key: self.run.read(job.key) for job in self.pending}
-        later: list[Job] = []
-        for job in self.pending:
-            if (found := self._claim(job, began[job.key])) is not None:
-                yield found
-            elif job not in self.elsewhere:
-                later.append(job)
-        for job in later:  # another run has these: wait for each, and take over what it did not finish
-            with contextlib.suppress(OSError):
-                self.run.wait(job.key)
-            if (found := self._claim(job, began[job.key])) is not None:
-                yield found
+    def take(self) -> Job | Literal["later"] | None:
+        """The next job that nobody works on."""
+        for _ in range(len(self.waiting)):
+            job = self.waiting.popleft()
+            lock = self.run.claim(job.key)
+            if lock is None:
+                self.waiting.append(job)
+                continue
+            record = self.run.read(job.key)
+            if record is not None and record != self.before.get(job.key):  # finished by another run meanwhile
+                lock.release()
+                self.elsewhere.append(record)
+                continue
+            self.claims[job.key] = lock
+            self.current = job
+            return job
+        return "later" if self.waiting else None
 
-    def _claim(self, job: Job, began: Record | None) -> Job | None:
-        lock = self.run.claim(job.key)
-        if lock is None:
-            return None
-        present = self.run.read(job.key)
-        if present is not None and present != began:  # another run finished it meanwhile
+    def release(self) -> None:
+        """Let go of what was claimed and not finished."""
+        for lock in self.claims.values():
             lock.release()
-            self.elsewhere.append(job)
-            return None
-        self.claims[job.key] = lock
-        self.current.append(job)
-        return job

@@ -68,6 +68,8 @@ def _load_named(name: str) -> LoadedPlugin:
         found = importlib.util.find_spec(name)
     except (ImportError, ValueError):
         found = None
+    except (Exception, SystemExit) as error:  # noqa: BLE001  finding a submodule imports its package
+        return LoadedPlugin(name, "module", f"{type(error).__name__}: {error}")
     if found is None:
         raise UsageError(
             Problem(
@@ -97,7 +99,7 @@ def _import_file(path: Path) -> None:
 def _trouble(load: Callable[[], object]) -> str:
     try:
         load()
-    except Exception as error:  # noqa: BLE001  somebody else's code: it may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001  somebody else's code: it may raise anything
         frames = traceback.extract_tb(error.__traceback__)
         place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
         return f"{type(error).__name__}: {error}{place}"

@@ -33,13 +33,14 @@ def torch_generator(seed: int, purpose: str, device: str = "cpu") -> torch.Gener
 
 
 @contextlib.contextmanager
-def seeded_construction(seed: int) -> Iterator[None]:
-    """Within the block, modules draw their initial weights from `seed`; the global stream outside is untouched.
+def seeded(seed: int, purpose: str) -> Iterator[None]:
+    """Within the block, torch's global streams start from `seed`; outside they go on as if nothing had happened.
 
-    torch's layer initialisers take no generator, so this is the one place that seeds the global one.
+    Layer initialisers, dropout and stochastic depth take no generator, so this is the one place that seeds the global ones.
     """
     import torch
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(seed, "construction"))
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    with torch.random.fork_rng(devices=list(devices)):
+        torch.manual_seed(derived_seed(seed, purpose))
         yield

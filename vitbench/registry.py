@@ -77,13 +77,17 @@ class Registry:
         None for an argument that exists, else the names it could be.
 
         Raises:
-            UsageError: the name is taken by something else.
+            UsageError: the name is taken by something else, or a parameter's type cannot be resolved.
         """
 
         def decorate(build: F) -> F:
             origin, suffix = _origin_of(build)
             versioned = f"{version}{suffix}"
-            self._add(Entry(self.kind, name, build, versioned, origin, labels, argument, unknown_argument))
+            entry = Entry(self.kind, name, build, versioned, origin, labels, argument, unknown_argument)
+            _ = (
+                entry.options
+            )  # a signature that cannot be read is its author's mistake, told when it registers
+            self._add(entry)
             return build
 
         return decorate
@@ -172,28 +176,25 @@ def loading(package: str) -> Iterator[None]:
 def _origin_of(build: Callable[..., Any]) -> tuple[str, str]:
     """Where a component comes from, and what that adds to its version.
 
-    A packaged plugin adds its distribution's version, a loose file a digest of its source: an edit re-runs its jobs.
+    A plugin adds its distribution's name and version and a digest of its source file: an edit re-runs its jobs.
     """
     if build.__module__.startswith(f"{BUILT_IN}."):
         return BUILT_IN, ""
-    if _loading_package:
-        return _loading_package[-1], f"+{_loading_package[-1].replace(' ', '-')}"
     try:
         file = Path(inspect.getfile(build))
-        return file.name, f"+{digest_bytes(file.read_bytes())[:12]}"
+        source, digest = file.name, digest_bytes(file.read_bytes())[:12]
     except (TypeError, OSError):
-        return build.__module__, "+interactive"
+        source, digest = build.__module__, "interactive"
+    if _loading_package:
+        return _loading_package[-1], f"+{_loading_package[-1].replace(' ', '-')}.{digest}"
+    return source, f"+{digest}"
 
 
 def _options_model(entry: Entry) -> type[BaseModel]:
     parameters = list(inspect.signature(entry.build).parameters.values())
     if entry.argument:
         parameters = parameters[1:]
-    target = entry.build.__init__ if inspect.isclass(entry.build) else entry.build
-    try:
-        hints = typing.get_type_hints(target, include_extras=True)
-    except NameError:  # an annotation that only type checkers can see
-        hints = {}
+    hints = _hints(entry)
     fields: dict[str, Any] = {
         parameter.name: (
             hints.get(parameter.name, Any),
@@ -204,6 +205,22 @@ def _options_model(entry: Entry) -> type[BaseModel]:
     }
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
     return create_model(f"{entry.name} options", __config__=config, **fields)
+
+
+def _hints(entry: Entry) -> dict[str, Any]:
+    """The types of the parameters; what is returned may be known to type checkers only.
+
+    Raises:
+        UsageError: a parameter's annotation cannot be resolved, so its values could not be checked.
+    """
+    function: Any = entry.build.__init__ if inspect.isclass(entry.build) else entry.build
+    own = {name: hint for name, hint in inspect.get_annotations(function).items() if name != "return"}
+    holder = type("Parameters", (), {"__annotations__": own})
+    try:
+        return typing.get_type_hints(holder, getattr(function, "__globals__", {}), include_extras=True)
+    except NameError as error:
+        what = f"{entry.kind} {entry.name!r}: the type of a parameter cannot be resolved: {error}"
+        raise UsageError(f"{what}; import it outside `if TYPE_CHECKING`") from error
 
 
 def _mentions_path(annotation: Any) -> bool:

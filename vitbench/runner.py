@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from scipy.stats import binomtest
 
-from vitbench.api import Adaptation, Adapted, Labels, Protocol, Remarks, ScoreRule, Split, Task
+from vitbench.api import Adaptation, Adapted, Backbone, Labels, Protocol, Remarks, ScoreRule, Split, Task
 from vitbench.backbones.models.built import BuiltBackbone
 from vitbench.compute.environment import describe
 from vitbench.compute.meter import Meter
@@ -22,6 +22,7 @@ from vitbench.data.budgets import LabelledData, labelled_data, thinned
 from vitbench.data.preprocess import Preprocess, normalise, preset
 from vitbench.errors import VitbenchError
 from vitbench.features import FeatureReader
+from vitbench.randomness import seeded
 from vitbench.records import (
     BackboneFacts,
     Check,
@@ -33,7 +34,7 @@ from vitbench.records import (
     Record,
 )
 from vitbench.registry import PROTOCOLS
-from vitbench.workbench import Workbench
+from vitbench.workbench import Workbench, backbone_key
 
 CONFIDENCE = 0.95
 SCORES_PER_BLOCK = 8192
@@ -49,14 +50,15 @@ class Outcome:
 
 def run_job(job: Job, bench: Workbench) -> Outcome:
     """One job to one record. Never raises for what a job does; only an interrupt passes through."""
-    meter = Meter(bench.device)
     try:
-        return _Attempt(job, bench, meter).run()
-    except Exception as error:  # noqa: BLE001  a failing job is a record, and the run goes on
+        outcome = _Attempt(job, bench, Meter(bench.device)).run()
+        outcome.record.model_dump_json()  # what cannot be written is this job's failure, not the run's
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a failing job is a record, and the run goes on
         return Outcome(failed(job, bench.device, error))
+    return outcome
 
 
-def failed(job: Job, device: str, error: Exception) -> Record:
+def failed(job: Job, device: str, error: BaseException) -> Record:
     """The record of a job that has no score, and why."""
     frames = traceback.extract_tb(error.__traceback__)
     expected = isinstance(error, VitbenchError)
@@ -87,17 +89,17 @@ class _Attempt:
         with self.meter.phase("data"):
             entry, task = self.bench.task(self.job)
             data = labelled_data(task, self.job.budget, self.job.seed, self.job.limit)
-            how = preset(self.job.preprocess, backbone.input.size_px)
+            how = self._preset(backbone)
             pools = tuple(thinned(read(), self.job.limit) for read in (task.train, task.val))
             reader = self._reader(backbone, how, pools)
         for remark in data.remarks:
             self.remarks.add(remark)
         with self.meter.phase("adapt"):
-            adapted = protocol.adapt(self._adaptation(backbone, data, reader, task))
+            adapted = self._adapt(protocol, self._adaptation(backbone, data, reader, task))
         # Everything is chosen and frozen: only now is test opened, once.
         with self.meter.phase("test"):
             test = thinned(task.test(), self.job.limit)
-            scored = self._reader(adapted.backbone, how, (test,))
+            scored = self._reader(adapted.backbone, self._preset(adapted.backbone), (test,))
             predictions = self._predict(adapted, test, scored)
         for moved in (reader, scored):
             self.meter.move(moved.seconds, "test" if moved is scored else "adapt", "features")
@@ -117,7 +119,28 @@ class _Attempt:
         )
         return self._outcome(backbone, adapted, facts, how, (task, test, predictions), forward)
 
+    def _preset(self, backbone: Backbone) -> Preprocess:
+        return preset(self.job.preprocess, backbone.input.size_px)
+
+    def _adapt(self, protocol: Protocol, data: Adaptation) -> Adapted:
+        """Adapt, with every global random stream seeded by the job, and see that the shared backbone stayed as it was.
+
+        Raises:
+            VitbenchError: the protocol wrote into the backbone that other jobs use too.
+        """
+        shared = self.bench.backbone(self.job)
+        before = shared.writes()
+        with seeded(self.job.seed, "adapt"):
+            adapted = protocol.adapt(data)
+        if shared.writes() != before or shared.training:
+            self.bench.forget(backbone_key(self.job))
+            raise VitbenchError(
+                f"protocol {self.job.protocol.name!r} changed the backbone it was given: train a copy.deepcopy of it"
+            )
+        return adapted
+
     def _reader(self, backbone: Any, how: Preprocess, pools: tuple[Split, ...]) -> FeatureReader:
+        packages = describe(self.bench.device).packages
         return FeatureReader(
             backbone,
             how,
@@ -131,7 +154,9 @@ class _Attempt:
                 "preprocess": how.describe(backbone.input.mean, backbone.input.std),
                 "dtype": self.job.dtype,
                 "device": self.bench.device.split(":")[0],
-                "torch": torch.__version__,
+                "packages": {
+                    name: packages[name] for name in ("torch", "torchvision", "timm", "pillow", "numpy")
+                },
             },
             pools,
             partial(self.bench.report, "features"),
@@ -166,8 +191,11 @@ class _Attempt:
         Raises:
             VitbenchError: scores are not numbers.
         """
-        trained = adapted.trained_backbone
-        features = reader.extract(adapted.backbone, test) if trained else reader(test)
+        backbone: Any = adapted.backbone
+        if backbone is self.bench.backbone(self.job) and not adapted.trained_backbone:
+            features = reader(test)
+        else:  # the store knows the backbone as it came, not what became of it
+            features = reader.extract(backbone.eval(), test)
         features = features.to(self.bench.device)
         with torch.no_grad():
             blocks = [adapted.head(block) for block in features.split(SCORES_PER_BLOCK)]

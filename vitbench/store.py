@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,7 +52,7 @@ class Run:
         """The record of a key, or None if there is none that can be trusted."""
         try:
             record = Record.model_validate_json(self.record_path(key).read_bytes())
-        except (FileNotFoundError, ValidationError):
+        except (OSError, ValidationError):
             return None
         return record if record.key == key == record.job.key else None
 
@@ -89,33 +89,47 @@ class Run:
         return FileLock(folder / f"{key}.lock")
 
 
-def load(path: Path) -> list[Record]:
+def load(path: Path, on_unreadable: Callable[[str], None] | None = None) -> list[Record]:
     """All records of a run directory, or of a folder that holds record files.
 
+    `on_unreadable` is told of files that are not records which this version reads; without it they are an error.
+
     Raises:
-        UsageError: there are none, or a file is not a record of a schema that this version reads.
+        UsageError: there are none, or a file is not a record.
     """
     folder = path / "records" if (path / "records").is_dir() else path
     files = sorted(folder.glob("*.json")) if folder.is_dir() else []
     files = [file for file in files if file.name != "env.json"]
     if not files:
         raise UsageError(Problem(f"no records in {path}", next_step="vitbench run SUITE --out " + str(path)))
-    return [_load_record(file) for file in files]
+    records = []
+    for file in files:
+        try:
+            records.append(_load_record(file))
+        except UsageError as error:
+            if on_unreadable is None:
+                raise
+            on_unreadable(str(error.problems[0].where) + ": " + error.problems[0].what)
+    return records
 
 
 def _load_record(file: Path) -> Record:
-    data = file.read_bytes()
     try:
-        return Record.model_validate_json(data)
+        record = Record.model_validate_json(file.read_bytes())
+        trouble = "" if record.key == record.job.key else "its key is not that of its job"
     except ValidationError as error:
+        trouble = _first_reason(error)
+    except OSError as error:
+        trouble = str(error.strerror)
+    if trouble:
         raise UsageError(
             Problem(
-                f"not a record that this version of vitbench reads (schema {SCHEMA_VERSION}): "
-                f"{_first_reason(error)}",
+                f"not a record that this version of vitbench reads (schema {SCHEMA_VERSION}): {trouble}",
                 where=str(file),
                 next_step="delete the file and run its suite again",
             )
-        ) from error
+        )
+    return record
 
 
 def _first_reason(error: ValidationError) -> str:

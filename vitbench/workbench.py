@@ -14,6 +14,7 @@ from vitbench.backbones.models.built import BuiltBackbone
 from vitbench.compute.flops import forward_flops
 from vitbench.errors import VitbenchError
 from vitbench.features import FeatureStore
+from vitbench.randomness import seeded
 from vitbench.records import Job
 from vitbench.registry import BACKBONES, TASKS, Entry
 
@@ -37,10 +38,10 @@ class Workbench:
 
     def backbone(self, job: Job) -> BuiltBackbone:
         """The job's backbone at its resolution, on the device, frozen. A build that failed is not tried again."""
-        key = _backbone_key(job)
+        key = backbone_key(job)
         if key not in self.built:
             while len(self.built) >= BACKBONES_HELD:
-                self.built.popitem(last=False)
+                self.forget(next(iter(self.built)))
             try:
                 self.built[key] = self._build(job)
             except VitbenchError as error:
@@ -50,8 +51,16 @@ class Workbench:
             raise found
         return found
 
+    def forget(self, key: str) -> None:
+        """Drop a backbone and what is known of its weights."""
+        self.built.pop(key, None)
+        self.digests.pop(key, None)
+
     def _build(self, job: Job) -> BuiltBackbone:
-        entry, module = BACKBONES.make(job.backbone.spec, job.backbone.options)
+        with seeded(
+            0, "construction"
+        ):  # weights that a plugin leaves to chance are the same in every process
+            entry, module = BACKBONES.make(job.backbone.spec, job.backbone.options)
         backbone = BuiltBackbone(module, job.backbone.label, entry.labels)
         if job.resolution_px is not None:
             backbone = backbone.at_resolution(job.resolution_px)
@@ -60,14 +69,14 @@ class Workbench:
 
     def weights_digest(self, job: Job) -> str:
         """The digest of the job's weights, computed once."""
-        key = _backbone_key(job)
+        key = backbone_key(job)
         if key not in self.digests:
             self.digests[key] = self.backbone(job).weights_digest()
         return self.digests[key]
 
     def flops_per_image(self, job: Job) -> int | None:
         """Analytic FLOPs of the job's backbone at its input size, counted once."""
-        key = _backbone_key(job)
+        key = backbone_key(job)
         if key not in self.flops:
             backbone = self.backbone(job)
             self.flops[key] = forward_flops(backbone, backbone.input.size_px)
@@ -81,5 +90,6 @@ class Workbench:
         return self.tasks[key]
 
 
-def _backbone_key(job: Job) -> str:
+def backbone_key(job: Job) -> str:
+    """What tells built backbones apart."""
     return f"{sorted(job.backbone.identity().items())}@{job.resolution_px}"

@@ -77,6 +77,42 @@ def test_running_again_does_nothing_and_says_so(finished):
     assert again.stdout == ""
 
 
+def test_a_new_label_makes_a_new_page_and_json_is_json_when_nothing_is_to_do(finished, tmp_path):
+    suite, run, _ = finished
+    mine = tmp_path / "tiny.yaml"
+    mine.write_text(suite.read_text().replace("size_px: 4", "size_px: 4, label: Renamed"))
+    again = vitbench("run", mine, "--out", run, "--json")
+    assert json.loads(again.stdout)[0]["backbone"] == "Renamed"
+    assert "Renamed" in (run / "report.html").read_text()
+    assert vitbench("run", suite, "--out", run).returncode == 0
+    assert "Renamed" not in (run / "report.html").read_text()
+
+
+def test_a_record_of_another_schema_is_left_out_and_named(finished, tmp_path):
+    suite, _, _ = finished
+    out = tmp_path / "r"
+    (out / "records").mkdir(parents=True)
+    (out / "records" / "old.json").write_text('{"schema_version": 0}')
+    done = vitbench("run", suite, "--out", out)
+    assert done.returncode == 0
+    assert "warning: left out:" in done.stderr
+    assert "old.json" in done.stderr
+    assert (out / "report.html").is_file()
+    assert vitbench("report", out).returncode == 2
+
+
+def test_output_that_nobody_reads_is_no_fault():
+    pipe = subprocess.Popen(
+        [sys.executable, "-m", "vitbench", "list", "backbones", "timm:*"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    pipe.stdout.readline()
+    pipe.stdout.close()
+    assert b"Traceback" not in pipe.stderr.read()
+    pipe.wait()
+
+
 def test_a_dry_run_lists_the_jobs_and_starts_nothing(finished, tmp_path):
     suite, run, _ = finished
     assert vitbench("run", suite, "--out", run, "--dry-run").stdout.startswith("done ")
@@ -104,6 +140,9 @@ def test_results_as_json(finished, tmp_path):
         (["run", "quickstart", "--seeds", "a"], 2, "0,1,2"),
         (["run", "quickstart", "--set", "x"], 2, "path=value"),
         (["run", "quickstart", "--device", "cuda", "--out", "{tmp}/r"], 2, "torch sees no GPU"),
+        (["run", "quickstart", "--device", "gpu", "--out", "{tmp}/r"], 2, "it is cpu, cuda, cuda:N or auto"),
+        (["run", "quickstart", "--backbone", "", "--out", "{tmp}/r"], 2, "unknown backbone ''"),
+        (["run", "quickstart", "--out", "/dev/null/r"], 2, "cannot be written"),
         (["run", "quickstart", "--limit", "0"], 2, "0 is not in the range"),
         (["run", "folder", "--set", "tasks.pictures.path=/nowhere"], 3, "there is nothing at /nowhere"),
         (["run", "folder"], 2, "path"),

@@ -10,12 +10,12 @@ RNG = np.random.default_rng(3)
 LABELS = RNG.integers(0, 5, 200)
 
 
-def make_task(n_train=1000, n_val=300):
+def make_task(n_train=1000, n_val=300, **facts):
     def split(n):
         return array_split(np.zeros((n, 2, 2, 3), np.uint8), np.arange(n) % 3, "x")
 
     train, val = split(n_train), split(n_val)
-    return Task(("a", "b", "c"), lambda: train, lambda: val, lambda: val)
+    return Task(("a", "b", "c"), lambda: train, lambda: val, lambda: val, **facts)
 
 
 def test_shots_are_the_references_draw():
@@ -39,12 +39,28 @@ def test_a_class_with_too_few_examples_gives_all_and_is_noted():
     assert len(data.val) == 0
 
 
-def test_1k_is_the_first_800_and_200():
-    data = labelled_data(make_task(), "1k", 0, None)
+def test_1k_is_the_first_800_and_200_of_data_in_random_order():
+    data = labelled_data(make_task(stored_order_is_random=True), "1k", 0, None)
     assert data.train.indices.tolist() == list(range(800))
     assert data.val.indices.tolist() == list(range(200))
     with pytest.raises(UsageError, match="this task has 50 and 300"):
         labelled_data(make_task(50), "1k", 0, None)
+
+
+def test_1k_of_sorted_data_draws_from_every_class_and_notes_absent_ones():
+    labels = np.repeat(np.arange(10), 150)
+    split = array_split(np.zeros((1500, 1, 1, 3), np.uint8), labels, "sorted")
+    task = Task(tuple("0123456789a"), lambda: split, lambda: split, lambda: split)
+    data = labelled_data(task, "1k", 0, None)
+    assert np.bincount(data.train.labels).min() > 50
+    assert np.array_equal(labelled_data(task, "1k", 7, None).train.indices, data.train.indices)
+    assert data.remarks == ("1 of 11 classes have no training example in the 1k draw",)
+
+
+def test_what_a_protocol_does_to_its_splits_stays_with_it():
+    task = make_task()
+    labelled_data(task, "full", 0, None).train.labels[:] = 2
+    assert set(task.train().labels) == {0, 1, 2}
 
 
 def test_a_limit_keeps_every_class_of_sorted_data():

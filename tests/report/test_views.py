@@ -4,7 +4,7 @@ import statistics
 import pytest
 
 from vitbench.records import Failure, Metric
-from vitbench.report.frame import COLUMNS, tidy
+from vitbench.report.frame import COLUMNS, newest, tidy
 from vitbench.report.views import boards, failures, shots_points
 
 
@@ -63,16 +63,49 @@ def test_an_incomplete_row_is_shown_and_not_ranked_nor_averaged(base):
         changed(base, backbone="half", task="a", value=0.99, tasks=TASKS),
         changed(base, backbone="broken", task="a", value=0.99, tasks=TASKS),
         changed(base, backbone="broken", task="b", status="failed", tasks=TASKS),
-        changed(base, backbone="seedless", task="a", value=0.9, tasks=TASKS, seeds=3),
-        changed(base, backbone="seedless", task="b", value=0.9, tasks=TASKS, seeds=3),
     ]
     (board,) = boards(records)
     assert (board.rows[0].backbone, board.rows[0].rank) == ("whole", 1)
-    for name, done in (("half", 1), ("broken", 1), ("seedless", 0)):
+    for name, done in (("half", 1), ("broken", 1)):
         assert (row(board, name).rank, row(board, name).mean, row(board, name).done) == (None, None, done)
     assert row(board, "broken").cells[1].failed == 1
     assert [cell.best for cell in row(board, "whole").cells] == [False, True]
     assert [f.message for f in failures(records)] == ["boom"]
+
+
+def test_a_row_with_fewer_seeds_than_the_others_is_not_ranked(base):
+    """Even if its own record, from a narrowed run, expected no more."""
+    records = [
+        changed(base, backbone="x", task="a", seed=s, value=0.5, tasks=("a",), seeds=3) for s in range(3)
+    ]
+    (board,) = boards([*records, changed(base, backbone="y", task="a", value=0.9, tasks=("a",), seeds=1)])
+    assert [(r.backbone, r.rank) for r in board.rows] == [("x", 1), ("y", None)]
+    assert (row(board, "y").cells[0].seeds, row(board, "y").cells[0].seeds_expected) == (1, 3)
+
+
+def test_an_old_version_of_a_cell_leaves_the_board(base):
+    old = changed(base, backbone="x", task="a", value=0.5, tasks=("a",))
+    task = old.job.task.model_copy(update={"contents": {"path": "new"}})
+    job = old.job.model_copy(update={"task": task})
+    new = old.model_copy(update={"job": job, "key": job.key, "created": "2999-01-01T00:00:00+00:00"})
+    assert newest([new, old]) == [new]
+    assert newest([new, old], current=[old]) == [old]  # what the suite asks for now
+    (board,) = boards(newest([old, new]))
+    assert (board.tasks, board.rows[0].rank) == (("a",), 1)
+
+
+def test_a_task_whose_metric_is_its_own_is_shown(base):
+    record = changed(base, backbone="x", task="a", value=0.7, tasks=("a",))
+    record = record.model_copy(update={"metrics": {"balanced": record.metrics["top1"]}})
+    assert boards([record])[0].rows[0].mean == 0.7
+
+
+def test_curves_of_different_settings_stay_apart(base):
+    records = [
+        changed(base, backbone="x", task="a", value=0.5, budget="1-shot"),
+        changed(base, backbone="x", task="a", value=0.1, budget="1-shot", limit=30),
+    ]
+    assert sorted(point.value for point in shots_points(records)) == [0.1, 0.5]
 
 
 def test_a_task_that_no_backbone_has_done_still_counts(base):

@@ -83,7 +83,10 @@ def test_overrides_replace_the_suite_and_narrow_its_entries(suite_file):
         ("digits", "ridge_probe", "full", 0),
         ("digits", "knn", "full", 0),
     ]
-    assert {s for *_, s in cells(plan(path, seeds=[7], protocols=["ridge_probe"]))} == {7}
+    assert {s for *_, b, s in cells(plan(path, seeds=[7])) if b == "1-shot"} == {7}
+    assert {s for *_, b, s in cells(plan(path, seeds=[7])) if b == "full"} == {
+        0
+    }  # nothing random: one cell for all seeds
     assert plan(path, backbones=["Pixels"]).jobs[0].backbone.label == "Pixels"
     assert plan(path, backbones=["timm:resnet18"]).jobs[0].backbone.argument == "resnet18"
     assert {job.limit for job in plan(path, limit=9).jobs} == {9}
@@ -101,7 +104,7 @@ def test_set_reaches_values_by_key_position_and_name(suite_file):
     path = suite_file(BASE)
     assert plan(path, "protocols.ridge_probe.l2=2e1").jobs[0].protocol.options["l2"] == 20.0
     assert plan(path, "backbones.Pixels.size_px=8").jobs[0].backbone.options["size_px"] == 8
-    assert {j.seed for j in plan(path, "seeds=[5]").jobs} == {5}
+    assert {j.seed for j in plan(path, "seeds=[5]").jobs if j.budget == "1-shot"} == {5}
     assert plan(path, "protocols.0.l2=3").jobs[0].protocol.options["l2"] == 3.0
     with pytest.raises(UsageError, match=r"there is no 'ridge_prob'[\s\S]*did you mean: ridge_probe"):
         plan(path, "protocols.ridge_prob.l2=3")
@@ -161,11 +164,57 @@ def test_defaults_go_to_entries_that_take_them(suite_file):
     assert found.jobs[0].backbone.options == {"size_px": 4}
 
 
-def test_the_lock_asks_for_the_same_jobs(suite_file):
-    found = plan(suite_file(BASE), tasks=["digits"])
+@pytest.mark.parametrize(
+    "narrowed",
+    [
+        {},
+        {"tasks": ["digits"]},
+        {"tasks": ["photo_regions"]},
+        {"budgets": ["5-shot"]},
+        {"seeds": [4]},
+        {"backbones": ["Pixels"]},
+        {"limit": 9},
+    ],
+    ids=str,
+)
+def test_the_lock_asks_for_the_same_jobs(suite_file, narrowed):
+    found = plan(suite_file(BASE), **narrowed)
     locked = plan(suite_file(found.lock, "lock.yaml"))
     assert [job.key for job in locked.jobs] == [job.key for job in found.jobs]
     assert yaml.safe_load(found.lock)["name"] == "base"
+
+
+def test_a_checkpoint_is_keyed_by_its_content_and_must_be_there(suite_file, tmp_path):
+    net = "{name: 'timm:resnet10t', label: n, checkpoint: w.safetensors}"
+    path = suite_file(BASE.replace("{name: raw_pixels, label: Pixels}", net))
+    with pytest.raises(DataMissingError, match=rf"nothing at {tmp_path}/w.safetensors"):
+        plan(path)
+    keys = []
+    for content in (b"one", b"two", b"one"):
+        (tmp_path / "w.safetensors").write_bytes(content)
+        keys.append(plan(path).jobs[0].key)
+    assert keys[0] == keys[2] != keys[1]
+    with pytest.raises(UsageError, match=r"suite.yaml:4: backbones\.0\.size_px"):
+        plan(suite_file(BASE.replace("label: Pixels", "size_px: abc")))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("include: 3\n" + BASE, "write a file or a list"),
+        (BASE.replace("[0, 1, 2]", "[-1]"), "seeds"),
+        (BASE.replace("tasks: [digits, photo_regions]", "tasks: []"), "tasks"),
+        (BASE.replace("name: base", "name: 7"), "name"),
+    ],
+)
+def test_odd_values_are_explained(suite_file, text, message):
+    with pytest.raises(UsageError, match=message):
+        plan(suite_file(text))
+
+
+def test_an_empty_name_on_the_command_line(suite_file):
+    with pytest.raises(UsageError, match="unknown backbone ''"):
+        plan(suite_file(BASE), backbones=[""])
 
 
 def test_a_protocol_that_names_a_stranger(suite_file):

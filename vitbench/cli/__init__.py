@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -11,6 +12,7 @@ from vitbench.cli.author import check, new
 from vitbench.cli.board import export, report
 from vitbench.cli.lists import list_
 from vitbench.cli.run import run
+from vitbench.cli.text import printable
 from vitbench.errors import VitbenchError
 
 INTERRUPTED = 130
@@ -49,13 +51,31 @@ def main() -> None:
         code = error.exit_code
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()
-        code = 1
+    except BrokenPipeError:  # whoever read our output has gone: `vitbench list … | head`
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  so that closing does not complain again
+        code = 0
+    except Exception as error:  # noqa: BLE001  the last line of defence: a message, not a traceback
+        code = _surprise(error, color)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _surprise(error: Exception, color: bool | None) -> int:
+    """What nobody foresaw: a line that says where, or with VITBENCH_DEBUG=1 the traceback."""
+    if os.environ.get("VITBENCH_DEBUG"):
+        raise error
+    if isinstance(error, OSError) and error.filename:
+        say(f"error: {error.filename}: {error.strerror}", "red", color)
+        return 1
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    place = f" ({Path(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno})" if frame else ""
+    say(f"error: {type(error).__name__}: {error}{place}", "red", color)
+    say("this is a fault of vitbench or of a plugin: VITBENCH_DEBUG=1 shows the traceback", "yellow", color)
+    return 1
 
 
 def say(text: str, colour: str, color: bool | None) -> None:
     """A message on stderr, its first word coloured where colour is wanted."""
-    head, colon, rest = text.partition(":")
+    head, colon, rest = printable(text).partition(":")
     click.echo(click.style(head + colon, fg=colour, bold=True) + rest, err=True, color=color)

@@ -4,10 +4,30 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+if TYPE_CHECKING:
+    from vitbench.records import Record
+
 RUNS = click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+
+
+def _records(runs: tuple[Path, ...]) -> list[Record]:
+    """The records of all runs, of each directory the newest of every cell."""
+    from vitbench.report.frame import newest
+    from vitbench.store import load
+
+    found: dict[str, Record] = {}
+    for run in runs:
+        records = load(run)
+        kept = newest(records)
+        if len(kept) < len(records):
+            left = len(records) - len(kept)
+            click.echo(f"{run}: {left} records that later ones stand in for are left out", err=True)
+        found.update({record.key: record for record in kept})
+    return list(found.values())
 
 
 @click.command(no_args_is_help=True)
@@ -22,11 +42,9 @@ def report(runs: tuple[Path, ...], output: Path | None) -> None:
     """Make the leaderboard of one or more RUN directories: one HTML file that loads nothing."""
     from vitbench.files import write_atomically
     from vitbench.report.html import render
-    from vitbench.store import load
 
     target = output or runs[0] / "report.html"
-    records = {record.key: record for run in runs for record in load(run)}
-    write_atomically(target, render(list(records.values())))
+    write_atomically(target, render(_records(runs)))
     click.echo(str(target))
 
 
@@ -48,13 +66,11 @@ def export(runs: tuple[Path, ...], form: str, output: Path | None) -> None:
     from vitbench.files import write_atomically
     from vitbench.report.exports import FORMATS
     from vitbench.report.exports import export as render
-    from vitbench.store import load
 
-    records = {record.key: record for run in runs for record in load(run)}
     known = next(name for name in FORMATS if name == form)
     if output is None and known == "parquet" and sys.stdout.isatty():
         raise UsageError("parquet is not for a terminal: add -o FILE.parquet")
-    content = render(list(records.values()), known)
+    content = render(_records(runs), known)
     if output is None:
         click.echo(content, nl=False)
     else:

@@ -7,6 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from vitbench.cli.text import printable
 from vitbench.launch import Progress
 from vitbench.records import Job, Record
 
@@ -32,9 +33,8 @@ class TerminalProgress(Progress):
     def step(self, job: Job, phase: str, done: int, total: int) -> None:
         """Say how far the job is."""
         if self._bar is not None and not self._bar.disable:
-            self._bar.set_postfix_str(
-                f"{job.backbone.label} · {job.task.label} · {phase} {done}/{total}", refresh=False
-            )
+            text = f"{job.backbone.label} · {job.task.label} · {phase} {done}/{total}"
+            self._bar.set_postfix_str(printable(text), refresh=False)
             self._bar.update(0)
 
     def finished(self, record: Record) -> None:
@@ -42,7 +42,8 @@ class TerminalProgress(Progress):
         if self._bar is None:
             return
         if record.failure is not None and not self._bar.disable:
-            self._bar.write(f"failed: {record.job.title}: {record.failure.message}"[:300], file=sys.stderr)
+            text = f"failed: {record.job.title}: {record.failure.message}"
+            self._bar.write(printable(text)[:300], file=sys.stderr)
         self._bar.update(1)
 
     def end(self) -> None:

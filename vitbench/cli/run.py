@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vitbench.cli.completion import complete_suite
+from vitbench.cli.text import printable
 
 if TYPE_CHECKING:
     from vitbench.launch import Planned, Result
@@ -142,7 +143,7 @@ def _run(planned: Planned, launch: Any, overrides: Any, *, as_json: bool) -> int
             err=True,
         )
         return 130
-    if result.ran == 0 and planned.run.report_path.is_file():
+    if result.ran == 0 and not as_json and run_is_shown(result):
         count = len(result.records)
         click.echo(f"nothing to do: all {count} jobs are done, see {planned.run.report_path}", err=True)
     else:
@@ -150,9 +151,16 @@ def _run(planned: Planned, launch: Any, overrides: Any, *, as_json: bool) -> int
     return _tell_failures(result, len(planned.plan.jobs))
 
 
+def run_is_shown(result: Result) -> bool:
+    """Whether the page is newer than every record."""
+    page, records = result.run.report_path, result.run.path / "records"
+    return page.is_file() and page.stat().st_mtime_ns >= records.stat().st_mtime_ns
+
+
 def _show(result: Result, as_json: bool) -> None:
     from vitbench.files import write_atomically
     from vitbench.report.exports import export, terminal
+    from vitbench.report.frame import newest
     from vitbench.report.html import render
     from vitbench.report.views import boards
     from vitbench.store import load
@@ -161,11 +169,13 @@ def _show(result: Result, as_json: bool) -> None:
         click.echo(export(result.records, "json"), nl=False)
     else:
         click.echo(printable(terminal(boards(result.records))))
-    write_atomically(result.run.report_path, render(load(result.run.path)))
-    click.echo(
-        f"\n{len(result.records)} jobs, {result.ran} new. Leaderboard: {result.run.report_path}",
-        err=True,
-    )
+    unreadable: list[str] = []
+    everything = load(result.run.path, unreadable.append)
+    for message in unreadable:
+        click.echo(printable(f"warning: left out: {message}"), err=True)
+    write_atomically(result.run.report_path, render(newest(everything, result.records)))
+    count = f"{len(result.records)} jobs, {result.ran} new"
+    click.echo(f"\n{count}. Leaderboard: {result.run.report_path}", err=True)
 
 
 def _tell_failures(result: Result, jobs: int) -> int:
@@ -180,8 +190,3 @@ def _tell_failures(result: Result, jobs: int) -> int:
         click.echo(f"  and {len(failures) - 10} more, all on the board", err=True)
     click.echo("once the cause is mended, run the same command with --retry-failed", err=True)
     return 1
-
-
-def printable(text: str) -> str:
-    """Text that cannot steer a terminal: control characters become spaces."""
-    return "".join(c if c == "\n" or (c.isprintable() or c == " ") else " " for c in text)

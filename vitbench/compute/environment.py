@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import platform
+import re
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -22,12 +23,18 @@ def choose_device(wanted: str) -> str:
     """`cpu`, `cuda` or `cuda:N`; `auto` takes a GPU if there is one.
 
     Raises:
-        UsageError: a GPU was asked for and torch sees none.
+        UsageError: it is none of these, or torch sees no such GPU.
     """
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError("--device cuda: torch sees no GPU here; use --device cpu or auto")
+    if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", wanted):
+        raise UsageError(f"--device {wanted}: it is cpu, cuda, cuda:N or auto")
+    if wanted != "cpu":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if count == 0:
+            raise UsageError(f"--device {wanted}: torch sees no GPU here; use --device cpu or auto")
+        if int(wanted.partition(":")[2] or 0) >= count:
+            raise UsageError(f"--device {wanted}: torch sees {count} GPU(s), counted from cuda:0")
     return wanted
 
 

@@ -48,6 +48,8 @@ def thinned(split: Split, limit: int | None) -> Split:
 def labelled_data(task: Task, budget: str, seed: int, limit: int | None) -> LabelledData:
     """Train and val of a task under a budget.
 
+    The splits are copies: what a protocol does to them stays with it.
+
     Raises:
         UsageError: the task has too few examples for `1k`.
     """
@@ -59,15 +61,25 @@ def labelled_data(task: Task, budget: str, seed: int, limit: int | None) -> Labe
         remark = f"{short} of {len(counts)} classes have fewer than {shots} training examples"
         return LabelledData(chosen, val.take(np.empty(0, np.int64)), (remark,) if short else ())
     if budget == "1k":
-        return _vtab_1k(train, val, limited=limit is not None)
-    return LabelledData(train, val)
+        return _vtab_1k(task, train, val, limited=limit is not None)
+    return LabelledData(train.take(np.arange(len(train))), val.take(np.arange(len(val))))
 
 
-def _vtab_1k(train: Split, val: Split, *, limited: bool) -> LabelledData:
+def _vtab_1k(task: Task, train: Split, val: Split, *, limited: bool) -> LabelledData:
     if not limited and (len(train) < TRAIN_1K or len(val) < VAL_1K):
         raise UsageError(
             f"budget 1k takes {TRAIN_1K} training and {VAL_1K} validation examples, "
             f"this task has {len(train)} and {len(val)}: use full or N-shot"
         )
-    first, second = np.arange(min(TRAIN_1K, len(train))), np.arange(min(VAL_1K, len(val)))
-    return LabelledData(train.take(first), val.take(second))
+    chosen = LabelledData(_first(task, train, TRAIN_1K), _first(task, val, VAL_1K))
+    absent = len(task.class_names) - len(np.unique(chosen.train.labels))
+    remark = f"{absent} of {len(task.class_names)} classes have no training example in the 1k draw"
+    return LabelledData(chosen.train, chosen.val, (remark,) if absent else ())
+
+
+def _first(task: Task, split: Split, n: int) -> Split:
+    """The first n examples; of data in an order of its own, such as sorted by class, the first of one fixed shuffle."""
+    order = np.arange(len(split))
+    if not task.stored_order_is_random:
+        order = np.random.default_rng(0).permutation(len(split))
+    return split.take(order[:n])

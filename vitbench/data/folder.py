@@ -44,14 +44,14 @@ class FolderSource(ImageSource):
                 data = (self.root / self.files[index]).read_bytes()
                 pictures.append(decode(data, exif_rotate=self.exif_rotate))
             except (ValueError, OSError) as error:
-                bad[self.files[index]] = str(error)
+                bad[self.name(index)] = str(error)
         if bad:
             raise BadImageError(bad, len(indices))
         return pictures
 
     def name(self, index: int) -> str:
-        """The path below the root."""
-        return self.files[index]
+        """The path below the root; bytes that are no text are escaped."""
+        return self.files[index].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def class_folders(folder: Path) -> list[str]:
@@ -99,11 +99,11 @@ def picture_files(root: Path, split: str, classes: Sequence[str]) -> tuple[list[
     return files, labels
 
 
-def unreadable(source: FolderSource) -> list[str]:
-    """The files of a source that cannot be decoded, found by decoding all of them; kept under its fingerprint."""
+def unreadable(source: FolderSource) -> list[int]:
+    """The positions of files that cannot be decoded, found by decoding all of them; kept under its fingerprint."""
     known = cache_dir() / "unreadable" / f"{source.fingerprint}.json"
     if known.is_file():
-        return [str(name) for name in json.loads(known.read_text())]
+        return [int(position) for position in json.loads(known.read_text())]
 
     def fails(index: int) -> bool:
         try:
@@ -114,6 +114,6 @@ def unreadable(source: FolderSource) -> list[str]:
 
     with ThreadPoolExecutor() as pool:
         bad = list(pool.map(fails, range(len(source))))
-    names = [name for name, is_bad in zip(source.files, bad, strict=True) if is_bad]
-    write_atomically(known, json.dumps(names))
-    return names
+    positions = [i for i, is_bad in enumerate(bad) if is_bad]
+    write_atomically(known, json.dumps(positions))
+    return positions

@@ -75,6 +75,11 @@ def pil(images: Tensor, size: Size, interpolation: Literal["bilinear", "bicubic"
 
     Takes uint8 images; what timm and torchvision evaluate with.
     """
+    if (
+        images.is_cuda
+    ):  # the antialiased kernel for uint8 exists on CPUs only; in float it is rounded afterwards
+        exact = F.interpolate(images.float(), _pair(size), mode=interpolation, antialias=True)
+        return exact.round().clamp(0, 255)
     last = images.contiguous(memory_format=torch.channels_last)
     resized = F.interpolate(last, _pair(size), mode=interpolation, antialias=True, align_corners=False)
     return resized.float()

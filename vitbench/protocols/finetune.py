@@ -105,10 +105,12 @@ class Finetune(Protocol):
         """Train a copy of the backbone.
 
         Raises:
-            VitbenchError: the loss is not finite.
+            VitbenchError: the backbone has nothing to train, or the loss is not finite.
         """
         recipe = Recipe(self.steps, self.warmup_steps, self.base_lr, self.batch_size)
         backbone: Any = copy.deepcopy(data.backbone)
+        if not any(weight.requires_grad for weight in backbone.parameters()):
+            raise VitbenchError("the backbone has no weights to train: leave it to probes")
         log = train(
             backbone,
             self._batches(data, recipe),

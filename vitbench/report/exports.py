@@ -54,7 +54,7 @@ def marked(row: Row) -> str:
 
 def markdown(board: Board) -> str:
     """A board as a Markdown table."""
-    head = ["#", "backbone", *board.tasks, "mean"]
+    head = ["\\#", "backbone", *map(_md, board.tasks), "mean"]
     lines = [
         f"### {_md(board.label)}",
         "",

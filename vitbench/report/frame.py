@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -63,9 +63,13 @@ def _rows(record: Record) -> list[dict[str, Any]]:
 
 
 def setting_key(job: Job) -> str:
-    """What must agree for two numbers to stand in one column: protocol, budget and everything that changes the measuring."""
-    parts = job.model_dump(include={"budget", "limit", "dtype", "resolution_px", "preprocess"})
-    return _digest({"protocol": job.protocol.identity(), **parts})
+    """The column that a number stands in: its setting and budget."""
+    return _digest({**setting_of(job), "budget": job.budget})
+
+
+def curve_key(job: Job) -> str:
+    """The curve that a number is a point of: its setting without the budget, its task and its backbone."""
+    return _digest({**setting_of(job), "task": job.task.identity(), "backbone": job.backbone.identity()})
 
 
 def component_key(component: Component) -> str:
@@ -86,6 +90,26 @@ def distinct_labels(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     return {key: label if counts[label] == 1 else f"{label} #{key[:4]}" for key, label in labels.items()}
 
 
-def unique_in_order(items: Iterable[Any], key: Callable[[Any], Any]) -> Sequence[Any]:
-    """The first item of every key."""
-    return list({key(item): item for item in reversed(list(items))}.values())[::-1]
+def newest(records: Iterable[Record], current: Iterable[Record] = ()) -> list[Record]:
+    """The records of one run directory without those that another one stands in for: one of `current`, else the latest.
+
+    A cell is the same cell while its labels are: when the data behind a label, an option or a version changes, the new record
+    has another key, and the old one must not share the board with it.
+    """
+    cells: dict[tuple[Any, ...], Record] = {}
+    for record in sorted(records, key=lambda record: record.created):
+        cells[_cell(record.job)] = record
+    for record in current:
+        cells[_cell(record.job)] = record
+    return list(cells.values())
+
+
+def _cell(job: Job) -> tuple[Any, ...]:
+    labels = (job.backbone.label, job.task.label, job.protocol.label)
+    return (*labels, job.budget, job.seed, job.limit, job.dtype, job.resolution_px, job.preprocess)
+
+
+def setting_of(job: Job) -> dict[str, Any]:
+    """What must agree for two numbers to be compared: the protocol and everything that changes the measuring."""
+    parts = job.model_dump(include={"limit", "dtype", "resolution_px", "preprocess"})
+    return {"protocol": job.protocol.identity(), **parts}

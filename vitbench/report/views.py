@@ -12,10 +12,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from vitbench.records import Record, shots_of
-from vitbench.report.frame import component_key, distinct_labels, setting_key
-
-METRIC = "top1"
+from vitbench.records import Metric, Record, shots_of
+from vitbench.report.frame import component_key, curve_key, distinct_labels, setting_key
 
 
 @dataclass(frozen=True)
@@ -104,6 +102,11 @@ class FailedJob:
     key: str
 
 
+def main_metric(record: Record) -> Metric | None:
+    """The score that boards show: the first of the task's rules, top-1 unless the task says otherwise."""
+    return next(iter(record.metrics.values()), None)
+
+
 def boards(records: Sequence[Record]) -> list[Board]:
     """One board per setting, in the order of protocols as they come and of growing budgets."""
     by_setting: dict[str, list[Record]] = defaultdict(list)
@@ -136,8 +139,11 @@ def _budget_rank(budget: str) -> int:
 
 def _board(key: str, label: str, records: Sequence[Record]) -> Board:
     task_labels = distinct_labels((component_key(r.job.task), r.job.task.label) for r in records)
-    expected = dict.fromkeys(task for r in records for task in r.job.suite.tasks)
-    tasks = list(dict.fromkeys([*expected, *task_labels.values()]))
+    present = {r.job.task.label for r in records}  # under labels of their own where two versions share one
+    absent = [task for r in records for task in r.job.suite.tasks if task not in present]
+    in_order = [task for r in records for task in r.job.suite.tasks if task in task_labels.values()]
+    tasks = list(dict.fromkeys([*in_order, *task_labels.values(), *absent]))
+    seeds = max(record.job.suite.seeds for record in records)
     backbone_labels = distinct_labels((component_key(r.job.backbone), r.job.backbone.label) for r in records)
     rows = []
     for backbone_key, backbone in backbone_labels.items():
@@ -145,7 +151,7 @@ def _board(key: str, label: str, records: Sequence[Record]) -> Board:
         by_task: dict[str, list[Record]] = defaultdict(list)
         for record in own:
             by_task[task_labels[component_key(record.job.task)]].append(record)
-        rows.append(_row(backbone, own, tuple(_cell(by_task[task]) for task in tasks)))
+        rows.append(_row(backbone, own, tuple(_cell(by_task[task], seeds) for task in tasks)))
     job = records[0].job
     return Board(
         key, label, job.protocol.label, job.budget, tuple(tasks), tuple(_with_best(_ranked(rows), len(tasks))), job.limit
@@ -168,10 +174,9 @@ def _row(backbone: str, records: Sequence[Record], cells: tuple[Cell, ...]) -> R
     )
 
 
-def _cell(records: Sequence[Record]) -> Cell:
-    expected = max((record.job.suite.seeds for record in records), default=1)
+def _cell(records: Sequence[Record], expected: int) -> Cell:
     failures = sum(record.status == "failed" for record in records)
-    metrics = [record.metrics[METRIC] for record in records if METRIC in record.metrics]
+    metrics = [metric for record in records if (metric := main_metric(record)) is not None]
     if not metrics:
         return Cell(None, failed=failures, seeds_expected=expected)
     values = [metric.value for metric in metrics]
@@ -211,18 +216,29 @@ def _with_best(rows: Sequence[Row], tasks: int) -> list[Row]:
 
 
 def shots_points(records: Sequence[Record]) -> list[ShotsPoint]:
-    """Scores at every N-shot budget."""
-    found: dict[tuple[str, str, str, int], list[float]] = defaultdict(list)
-    for record in records:
-        shots = shots_of(record.job.budget)
-        if shots is not None and METRIC in record.metrics:
-            job = record.job
-            place = (job.task.label, job.protocol.label, job.backbone.label, shots)
-            found[place].append(record.metrics[METRIC].value)
-    return [
-        ShotsPoint(*place, statistics.fmean(values), min(values), max(values))
-        for place, values in found.items()
-    ]
+    """Scores at every N-shot budget; what was measured differently is a curve of its own."""
+    shot = [record for record in records if shots_of(record.job.budget) and main_metric(record)]
+    pairs = [(curve_key(record.job), _curve(record)) for record in shot]
+    labels = dict(pairs)
+    names = list(labels.values())
+    found: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for (key, _), record in zip(pairs, shot, strict=True):
+        metric = main_metric(record)
+        if metric is not None:
+            found[key, shots_of(record.job.budget) or 0].append(metric.value)
+    points = []
+    for (key, shots), values in found.items():
+        task, protocol, backbone = labels[key]
+        apart = f" #{key[:4]}" if names.count(labels[key]) > 1 else ""
+        mean = statistics.fmean(values)
+        points.append(ShotsPoint(task, protocol, backbone + apart, shots, mean, min(values), max(values)))
+    return points
+
+
+def _curve(record: Record) -> tuple[str, str, str]:
+    job = record.job
+    protocol = _setting_label(record).replace(f" · {job.budget}", "", 1)
+    return job.task.label, protocol, job.backbone.label
 
 
 def failures(records: Iterable[Record]) -> list[FailedJob]:

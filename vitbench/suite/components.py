@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import to_jsonable_python
 
 from vitbench.errors import Problem, UsageError, nearest
 from vitbench.files import digest_path
@@ -58,7 +59,7 @@ class Resolver:
             version=registered.version,
             label=label,
             argument=argument,
-            options={key: _plain(value) for key, value in options.items()},
+            options=to_jsonable_python(options),
             contents=contents,
         )
 
@@ -110,14 +111,3 @@ class Resolver:
                 what = f"{registered.kind} {registered.name!r}: there is nothing at {place}"
                 self.missing.append(Problem(what, where, next_step=f"correct its `{name}`"))
         return contents
-
-
-def _plain(value: Any) -> Any:
-    """A JSON value: paths as text, tuples as lists."""
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return value

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from vitbench.api import Protocol
 from vitbench.errors import DataMissingError, Problem, UsageError, nearest
 from vitbench.records import Component, Dtype, Job, SuiteContext
-from vitbench.suite.components import AnyEntry, Resolver
+from vitbench.registry import PROTOCOLS
+from vitbench.suite.components import Resolver
 from vitbench.suite.located import Located
 from vitbench.suite.models import BackboneEntry, Defaults, ProtocolEntry, SuiteFile, TaskEntry, problems_of
 
@@ -66,12 +67,15 @@ def expand(located: Located, overrides: Overrides | None = None) -> Plan:
     resolver = Resolver(suite.defaults, located)
     backbones = _resolved(resolver, "backbones", _chosen(suite.backbones, overrides.backbones, BackboneEntry))
     tasks = _resolved(resolver, "tasks", _chosen(suite.tasks, overrides.tasks, TaskEntry))
-    cells = [
-        _Cell(entry, component, registered.build(**component.options))
-        for entry, registered, component in _entries(
-            resolver, "protocols", _chosen(suite.protocols, overrides.protocols, ProtocolEntry)
-        )
-    ]
+    cells = []
+    wanted = _chosen(suite.protocols, overrides.protocols, ProtocolEntry)
+    for entry, _, component in _entries(resolver, "protocols", wanted):
+        try:
+            cells.append(_Cell(entry, component, PROTOCOLS.make(component.spec, component.options)[1]))
+        except Exception as error:  # noqa: BLE001  a protocol may refuse options that do not go together
+            resolver.problems.append(
+                Problem(f"protocol {component.label!r}: {error}", located.where(("protocols",)))
+            )
     resolver.problems += _unknown_names(
         suite, located, [c.label for c in backbones], [c.label for c in tasks]
     )
@@ -86,7 +90,7 @@ def expand(located: Located, overrides: Overrides | None = None) -> Plan:
     jobs = _jobs(suite, (backbones, tasks, cells), overrides)
     if not jobs:
         raise UsageError(f"suite {suite.name}: nothing is left to run once everything is narrowed")
-    return Plan(suite.name, tuple(jobs), _lock(suite, backbones, tasks, cells))
+    return Plan(suite.name, tuple(jobs), _lock(suite, (backbones, tasks, cells), overrides))
 
 
 def _validated(located: Located, overrides: Overrides) -> SuiteFile:
@@ -130,7 +134,7 @@ def _chosen(entries: Sequence[T], wanted: Sequence[str], model: type[T]) -> list
     chosen: list[tuple[int | None, T]] = []
     for name in wanted:
         matches = [(i, e) for i, e in enumerate(entries) if name in (e.name, getattr(e, "label", None))]
-        chosen += matches or [(None, model(name=name))]
+        chosen += matches or [(None, model.model_construct(name=name))]
     return chosen
 
 
@@ -206,7 +210,7 @@ def _cell_jobs(
     for budget in _narrowed(suite.budgets, entry.budgets, overrides.budgets):
         seeds = _narrowed(suite.seeds, entry.seeds, overrides.seeds)
         if not cell.protocol.depends_on_seed(budget):
-            seeds = seeds[:1]
+            seeds = [0][: len(seeds)]  # always the same one, whatever seeds are asked for
         for seed in seeds:
             yield Job(
                 suite=SuiteContext(name=suite.name, tasks=expected, seeds=len(seeds)),
@@ -229,34 +233,26 @@ def _narrowed(given: list[T_], own: list[T_] | None, command_line: Sequence[T_])
     return [value for value in dict.fromkeys(own) if not command_line or value in command_line]
 
 
-def _lock(suite: SuiteFile, backbones: list[Component], tasks: list[Component], cells: list[_Cell]) -> str:
-    """The suite with every option spelled out: a suite file that asks for the same jobs."""
-
-    def narrowing(entry: AnyEntry) -> dict[str, Any]:
-        return entry.model_dump(exclude={"name", "label", *entry.options}, exclude_none=True)
-
-    contents = suite.model_dump(
-        include={
-            "name",
-            "description",
-            "budgets",
-            "seeds",
-            "limit",
-            "dtype",
-            "preprocess",
-            "resolution_px",
-        },
-        exclude_none=True,
-    )
+def _lock(
+    suite: SuiteFile, axes: tuple[list[Component], list[Component], list[_Cell]], overrides: Overrides
+) -> str:
+    """The suite with every option spelled out and everything narrowed: a suite file that asks for the same jobs."""
+    backbones, tasks, cells = axes
+    kept = {"name", "description", "budgets", "seeds", "limit", "dtype", "preprocess", "resolution_px"}
+    contents = suite.model_dump(include=kept, exclude_none=True)
     contents["backbones"] = [{"name": c.spec, "label": c.label, **c.options} for c in backbones]
     contents["tasks"] = [{"name": c.label, "source": c.spec, **c.options} for c in tasks]
     contents["protocols"] = [
         {
-            "name": c.component.spec,
-            "label": c.component.label,
-            **narrowing(c.entry),
-            **c.component.options,
+            "name": cell.component.spec,
+            "label": cell.component.label,
+            "backbones": [c.label for c in backbones if _wanted(cell.entry.backbones, c)],
+            "tasks": [c.label for c in tasks if _wanted(cell.entry.tasks, c)],
+            "budgets": _narrowed(suite.budgets, cell.entry.budgets, overrides.budgets),
+            "seeds": _narrowed(suite.seeds, cell.entry.seeds, overrides.seeds),
+            **cell.entry.model_dump(include={"preprocess", "resolution_px"}, exclude_none=True),
+            **cell.component.options,
         }
-        for c in cells
+        for cell in cells
     ]
     return yaml.safe_dump(contents, sort_keys=False, allow_unicode=True, width=110)

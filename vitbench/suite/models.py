@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -12,6 +12,7 @@ from vitbench.records import Budget, Dtype, PreprocessName
 from vitbench.registry import BACKBONES, PROTOCOLS, TASKS, Registry
 from vitbench.suite.located import Located, Place
 
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 KINDS: dict[str, Registry] = {"backbones": BACKBONES, "tasks": TASKS, "protocols": PROTOCOLS}
 
 
@@ -57,7 +58,7 @@ class ProtocolEntry(_Entry):
     backbones: list[str] | None = None
     tasks: list[str] | None = None
     budgets: list[Budget] | None = None
-    seeds: list[int] | None = None
+    seeds: list[Seed] | None = None
     preprocess: PreprocessName | None = None
     resolution_px: int | None = Field(None, ge=1, le=4096)
 
@@ -83,7 +84,7 @@ class SuiteFile(BaseModel):
     tasks: list[TaskEntry] = Field(min_length=1)
     protocols: list[ProtocolEntry] = Field(min_length=1)
     budgets: list[Budget] = Field(["full"], min_length=1)
-    seeds: list[int] = Field([0], min_length=1)
+    seeds: list[Seed] = Field([0], min_length=1)
     defaults: Defaults = Defaults()
     limit: int | None = Field(None, ge=1)
     dtype: Dtype = "float32"

@@ -65,6 +65,8 @@ def _with_includes(path: Path, seen: tuple[Path, ...]) -> Located:
         )
     included = own.data.pop("include", None) or []
     merged = Located({}, {(): own.where(())})
+    if not isinstance(included, str | list):
+        raise UsageError(Problem("include: write a file or a list of files", where=own.where(("include",))))
     for name in [included] if isinstance(included, str) else included:
         target = path.parent / str(name)
         if not target.is_file():

@@ -37,14 +37,15 @@ def folder(
             np.asarray(labels, dtype=np.int64),
         )
 
-    def read(name: str) -> Split:
+    def read(name: str) -> tuple[list[str], list[int]]:
         files, labels = picture_files(path, name, classes)
         if on_bad_image == "stop":
-            return split(files, labels)
-        bad = set(unreadable(FolderSource(path, tuple(files), exif_rotate)))
-        skipped.extend(sorted(bad))
-        kept = [(file, label) for file, label in zip(files, labels, strict=True) if file not in bad]
-        return split([file for file, _ in kept], [label for _, label in kept])
+            return files, labels
+        whole = FolderSource(path, tuple(files), exif_rotate)
+        bad = set(unreadable(whole))
+        skipped.extend(whole.name(i) for i in sorted(bad))
+        kept = [i for i in range(len(files)) if i not in bad]
+        return [files[i] for i in kept], [labels[i] for i in kept]
 
     @cache
     def parts() -> dict[str, Split]:
@@ -52,12 +53,11 @@ def folder(
         found = {name: read(name) for name in ("train", "val", "test") if (path / name).is_dir()}
         missing = [name for name in ("val", "test") if name not in found]
         shares = {"val": val_share, "test": test_share}
-        whole = found["train"]
-        cut = stratified_parts(whole.labels, [shares[name] for name in missing], split_seed)
+        files, labels = found["train"]
+        cut = stratified_parts(np.asarray(labels), [shares[name] for name in missing], split_seed)
         for name, part in zip(["train", *missing], cut, strict=True):
-            files = [whole.source.name(i) for i in part]
-            found[name] = split(files, whole.labels[part].tolist())
-        return found
+            found[name] = [files[i] for i in part], [labels[i] for i in part]
+        return {name: split(*pair) for name, pair in found.items()}
 
     return Task(
         classes,

@@ -64,6 +64,10 @@ class BuiltBackbone(nn.Module):
         """Number of parameters."""
         return sum(parameter.numel() for parameter in self.parameters())
 
+    def writes(self) -> int:
+        """How often weights and buffers have been written to in place, as torch counts it."""
+        return sum(tensor._version for tensor in (*self.parameters(), *self.buffers()))
+
     def weights_digest(self) -> str:
         """SHA-256 over names, types and values of all weights and buffers."""
         total = hashlib.sha256()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vitbench.api import InputSpec, Provenance
 from vitbench.backbones.models.weights import load_into, read_checkpoint
 from vitbench.errors import DataMissingError, Problem, UsageError
-from vitbench.randomness import seeded_construction
+from vitbench.randomness import seeded
 
 # What the tokens of timm's weight tags stand for (facts/protocols.md 7.2).
 _DATA_TOKENS = {
@@ -106,7 +106,7 @@ class TimmBackbone(nn.Module):
     @classmethod
     def untrained(cls, name: str, size_px: int | None, extra: dict[str, Any], init_seed: int) -> TimmBackbone:
         """With seeded initial weights, built for `size_px` at once."""
-        with seeded_construction(init_seed):
+        with seeded(init_seed, "initial weights"):
             model = _create(name, pretrained=False, **extra)
             if size_px is not None and getattr(model, "patch_embed", None) is not None:
                 model = _create(name, pretrained=False, img_size=size_px, **extra)
