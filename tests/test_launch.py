@@ -256,7 +256,7 @@ def test_two_runs_in_one_directory_share_the_work(slow, tmp_path, workers):
 
 
 def test_a_worker_that_dies_fails_its_own_job_only(flaky, tmp_path):
-    suite, plugin, marker = flaky
+    suite, plugin, _ = flaky
     plugin.write_text(
         PLUGIN.replace(
             'raise RuntimeError("mended later")', '__import__("os").kill(__import__("os").getpid(), 9)'

@@ -79,5 +79,5 @@ def test_a_type_that_cannot_be_resolved_is_told_when_it_registers(registry):
     def net(width: "Nonsense" = 3):  # noqa: F821
         pass
 
-    with pytest.raises(UsageError, match="type of a parameter cannot be resolved.*TYPE_CHECKING"):
+    with pytest.raises(UsageError, match=r"type of a parameter cannot be resolved.*TYPE_CHECKING"):
         registry.register("net")(net)

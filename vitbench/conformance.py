@@ -29,6 +29,9 @@ class Finding:
     text: str
 
 
+Check = Callable[[BuiltBackbone, Tensor, Tensor], Finding]
+
+
 def check_backbone(spec: str, options: dict[str, Any] | None = None) -> list[Finding]:
     """Build a registered backbone and check it; stops at what makes further checks meaningless.
 
@@ -55,7 +58,8 @@ def check_backbone(spec: str, options: dict[str, Any] | None = None) -> list[Fin
 
 
 def _guarded(
-    check: Callable[[BuiltBackbone, Tensor, Tensor], Finding],
+    item: str,
+    check: Check,
     backbone: BuiltBackbone,
     images: Tensor,
     features: Tensor,
@@ -64,7 +68,6 @@ def _guarded(
     try:
         return check(backbone, images, features)
     except Exception as error:  # noqa: BLE001  an author's code may raise anything
-        item = (check.__doc__ or check.__name__).split(":")[0]
         return Finding(item, False, f"raised {type(error).__name__}: {error}")
 
 
@@ -84,11 +87,8 @@ def _findings(backbone: BuiltBackbone, again: Callable[[], BuiltBackbone]) -> It
     shape = _shape(backbone, features)
     yield shape
     if shape.ok:
-        checks: tuple[Callable[[BuiltBackbone, Tensor, Tensor], Finding], ...] = (
-            _finite, _deterministic, _batch_independent, _modes, _sees, _gradient,
-        )  # fmt: skip
-        for check in checks:
-            yield _guarded(check, backbone, images * 2 - 1, features)
+        for item, check in _CHECKS.items():
+            yield _guarded(item, check, backbone, images * 2 - 1, features)
         yield _repeatable(backbone, again)
 
 
@@ -116,7 +116,7 @@ def _shape(backbone: BuiltBackbone, features: object) -> Finding:
 
 
 def _finite(_backbone: BuiltBackbone, _images: Tensor, features: Tensor) -> Finding:
-    """finite: no feature overflows."""
+    """No feature overflows."""
     bad = int((~torch.isfinite(features)).sum())
     return Finding(
         "finite",
@@ -126,7 +126,7 @@ def _finite(_backbone: BuiltBackbone, _images: Tensor, features: Tensor) -> Find
 
 
 def _deterministic(backbone: BuiltBackbone, images: Tensor, features: Tensor) -> Finding:
-    """determinism: two passes give the same."""
+    """Two passes give the same."""
     with torch.no_grad():
         again = backbone.features(images)
     same = torch.equal(again, features)
@@ -135,7 +135,7 @@ def _deterministic(backbone: BuiltBackbone, images: Tensor, features: Tensor) ->
 
 
 def _batch_independent(backbone: BuiltBackbone, images: Tensor, features: Tensor) -> Finding:
-    """Batch independence: an example's features must not depend on its neighbours."""
+    """An example's features must not depend on its neighbours."""
     with torch.no_grad():
         alone = torch.cat([backbone.features(image[None]) for image in images])
     scale = features.abs().max().clamp(min=1e-12)
@@ -145,7 +145,7 @@ def _batch_independent(backbone: BuiltBackbone, images: Tensor, features: Tensor
 
 
 def _modes(backbone: BuiltBackbone, _images: Tensor, _features: Tensor) -> Finding:
-    """Eval mode: `eval()` must reach every layer, or BatchNorm goes on averaging test images."""
+    """`eval()` must reach every layer, or BatchNorm goes on averaging test images."""
     stuck = [name for name, module in backbone.named_modules() if module.training]
     norms = sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in backbone.modules())
     text = (
@@ -164,7 +164,7 @@ def _repeatable(backbone: BuiltBackbone, again: Callable[[], BuiltBackbone]) -> 
 
 
 def _sees(_backbone: BuiltBackbone, _images: Tensor, features: Tensor) -> Finding:
-    """Sees its input: different images must give different features."""
+    """Different images must give different features."""
     spread = float(features.std(dim=0).max() / features.abs().max().clamp(min=1e-12))
     return Finding(
         "sees its input",
@@ -174,7 +174,7 @@ def _sees(_backbone: BuiltBackbone, _images: Tensor, features: Tensor) -> Findin
 
 
 def _gradient(backbone: BuiltBackbone, images: Tensor, _features: Tensor) -> Finding:
-    """Gradient flow: fine-tuning needs gradients in every weight; a backbone without weights has none to give."""
+    """Fine-tuning needs gradients in every weight; a backbone without weights has none to give."""
     weights = [(name, p) for name, p in backbone.named_parameters() if p.requires_grad]
     if not weights:
         frozen = backbone.params > 0
@@ -187,3 +187,13 @@ def _gradient(backbone: BuiltBackbone, images: Tensor, _features: Tensor) -> Fin
         f"reaches all {len(weights)} weights" if not dry else f"does not reach {len(dry)}, such as {dry[0]}"
     )
     return Finding("gradient flow", not dry, text)
+
+
+_CHECKS: dict[str, Check] = {
+    "finite": _finite,
+    "determinism": _deterministic,
+    "batch independence": _batch_independent,
+    "eval mode": _modes,
+    "sees its input": _sees,
+    "gradient flow": _gradient,
+}
