@@ -106,6 +106,11 @@ class Raises(Good):
         raise RuntimeError("boom")
 
 
+class Leaves(Good):
+    def features(self, images):
+        raise SystemExit(0)
+
+
 class NoFeatures(nn.Module):
     input = InputSpec(8, (0.5,) * 3, (0.5,) * 3)
     feature_dim = 6
@@ -164,6 +169,7 @@ class NoPixels(Good):
         (NotANumber, "finite"),
         (Raises, "shape"),
         (NoFeatures, "builds"),
+        (Leaves, "shape"),
         (NoInput, "builds"),
         (Missing, "weights"),
         (NoPixels, "input"),

@@ -229,6 +229,30 @@ def test_an_interrupt_keeps_what_is_done(slow, tmp_path):
     assert all(after[key] == record for key, record in kept.items())
 
 
+def children(process):
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True
+    ).stdout
+    return [int(pid) for pid in listed.split()]
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
+def test_no_worker_outlives_its_driver(slow, tmp_path, ending):
+    suite, plugin = slow
+    out = tmp_path / "run"
+    process = start(suite, plugin, out, workers=2)
+    wait_for_records(out, 1, process)
+    workers = children(process)
+    assert len(workers) >= 2
+    process.send_signal(ending)
+    process.communicate(timeout=60)
+    assert process.returncode == (130 if ending == signal.SIGTERM else -signal.SIGKILL)
+    until = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
 def test_a_kill_loses_nothing_that_was_done(slow, tmp_path):
     suite, plugin = slow
     out = tmp_path / "run"
@@ -242,11 +266,10 @@ def test_a_kill_loses_nothing_that_was_done(slow, tmp_path):
     assert len(titles) == 8 - len(kept)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_two_runs_in_one_directory_share_the_work(slow, tmp_path, workers):
+def test_two_runs_in_one_directory_share_the_work(slow, tmp_path):
     suite, plugin = slow
     out = tmp_path / "run"
-    processes = [start(suite, plugin, out, workers) for _ in range(2)]
+    processes = [start(suite, plugin, out, workers=2) for _ in range(2)]
     outputs = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert len(vitbench.load_records(out)) == 8

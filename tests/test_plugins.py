@@ -122,7 +122,7 @@ def test_the_written_skeleton_works_and_its_test_passes(tmp_path):
     assert "nothing was written" in again.stderr
 
 
-@pytest.mark.parametrize("name", ["../evil", "a b", "", "1st", "x" * 100])
+@pytest.mark.parametrize("name", ["../evil", "a b", "", "1st", "x" * 100, "raw_pixels", "torch"])
 def test_a_skeleton_needs_a_plain_name(tmp_path, name):
     assert vitbench("new", "backbone", name, cwd=tmp_path).returncode == 2
     assert list(tmp_path.iterdir()) == []

@@ -77,3 +77,12 @@ def test_a_record_with_a_foreign_field_is_refused(tiny_records):
     text = tiny_records[0].model_dump_json().replace('"schema_version":1', '"schema_version":1,"evil":2')
     with pytest.raises(ValidationError, match="evil"):
         Record.model_validate_json(text)
+
+
+@pytest.mark.parametrize("value", ["7.5", "-0.1", "NaN"])
+def test_a_score_that_is_no_fraction_is_no_record(tiny_records, value):
+    record = tiny_records[0]
+    text = record.model_dump_json().replace(f'"value":{record.metrics["top1"].value}', f'"value":{value}', 1)
+    assert text != record.model_dump_json()
+    with pytest.raises(ValidationError):
+        Record.model_validate_json(text)

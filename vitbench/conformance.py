@@ -52,7 +52,7 @@ def check_backbone(spec: str, options: dict[str, Any] | None = None) -> list[Fin
         raise UsageError(f"{spec}: option {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     except VitbenchError as error:
         return [Finding("builds", False, str(error))]
-    except Exception as error:  # noqa: BLE001  an author's code may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001  an author's code may raise anything
         return [Finding("builds", False, f"{type(error).__name__}: {error}")]
     return list(_findings(backbone, build))
 
@@ -67,7 +67,7 @@ def _guarded(
     """A check whose failure is a finding too."""
     try:
         return check(backbone, images, features)
-    except Exception as error:  # noqa: BLE001  an author's code may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001  an author's code may raise anything
         return Finding(item, False, f"raised {type(error).__name__}: {error}")
 
 
@@ -81,7 +81,7 @@ def _findings(backbone: BuiltBackbone, again: Callable[[], BuiltBackbone]) -> It
     try:
         with torch.no_grad():
             features = backbone.features(images * 2 - 1)
-    except Exception as error:  # noqa: BLE001  an author's code may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001  an author's code may raise anything
         yield Finding("shape", False, f"features() raised {type(error).__name__}: {error}")
         return
     shape = _shape(backbone, features)

@@ -58,9 +58,11 @@ def nearest(name: str, names: Iterable[str], most: int = 2) -> tuple[str, ...]:
     """The names closest to a misspelt one, best first; a unique continuation counts as close."""
     known = list(dict.fromkeys(names))
     close = difflib.get_close_matches(name, known, n=most, cutoff=0.6)
-    if not close and len(name) >= 3:
-        close = [known_name for known_name in known if name.lower() in known_name.lower()]
-    return tuple(close[:most])
+    if len(name) >= 3:
+        longer = sorted((one for one in known if one.lower().startswith(name.lower())), key=len)
+        within = [one for one in known if name.lower() in one.lower()]
+        close = [*longer, *close, *within]
+    return tuple(dict.fromkeys(close))[:most]
 
 
 def unknown(kind: str, name: str, names: Sequence[str], where: str = "") -> Problem:

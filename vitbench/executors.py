@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import torch
 
-from vitbench.compute.environment import choose_device, settle
+from vitbench.compute.environment import choose_device, die_with_parent, settle
 from vitbench.errors import VitbenchError
 from vitbench.plugins import load_all
 from vitbench.records import Job
@@ -155,6 +155,8 @@ _bench: list[Workbench] = []
 
 def _start(workers: Workers, threads: int, turns: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what an interrupt means
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    die_with_parent()
     settle(threads)
     load_all(workers.plugins)
     _bench.append(Workbench(workers.device_of(turns.get()), workers.cache))

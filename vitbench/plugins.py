@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
@@ -98,7 +99,8 @@ def _import_file(path: Path) -> None:
 
 def _trouble(load: Callable[[], object]) -> str:
     try:
-        load()
+        with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints is no part of our output
+            load()
     except (Exception, SystemExit) as error:  # noqa: BLE001  somebody else's code: it may raise anything
         frames = traceback.extract_tb(error.__traceback__)
         place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""

@@ -107,13 +107,16 @@ class Job(Frozen):
         return f"{' · '.join(parts)} · seed {self.seed}"
 
 
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
 class Metric(Frozen):
     """A score as a fraction in [0, 1] over n examples, with its 95 % Wilson interval over the test set."""
 
-    value: float
-    ci_low: float
-    ci_high: float
-    n: int
+    value: Fraction
+    ci_low: Fraction
+    ci_high: Fraction
+    n: int = Field(ge=1)
 
 
 class Trial(Frozen):

@@ -20,7 +20,9 @@ def changed(record, *, value=None, n=100, status="ok", **job):
     fields |= {k: v for k, v in job.items() if k in ("budget", "seed", "limit")} | {"suite": context}
     new = type(record.job)(**fields)
     metrics = (
-        {} if value is None else {"top1": Metric(value=value, ci_low=value - 0.1, ci_high=value + 0.1, n=n)}
+        {}
+        if value is None
+        else {"top1": Metric(value=value, ci_low=value - 0.1, ci_high=min(value + 0.1, 1.0), n=n)}
     )
     failure = Failure(kind="X", message="boom") if status == "failed" else None
     return record.model_copy(

@@ -160,8 +160,10 @@ def test_two_things_under_one_label_are_refused(suite_file):
 
 
 def test_defaults_go_to_entries_that_take_them(suite_file):
-    found = plan(suite_file(BASE + "defaults: {backbones: {size_px: 4, pretrained: false}}\n"))
+    two = BASE.replace("label: Pixels}", "label: Pixels}, {name: 'timm:resnet10t', label: R}")
+    found = plan(suite_file(two + "defaults: {backbones: {size_px: 4, pretrained: false}}\n"))
     assert found.jobs[0].backbone.options == {"size_px": 4}
+    assert found.jobs[-1].backbone.options["pretrained"] is False
 
 
 @pytest.mark.parametrize(
@@ -230,3 +232,22 @@ def test_a_protocol_that_names_a_stranger(suite_file):
 def test_what_is_no_suite_is_refused(suite_file, text):
     with pytest.raises(UsageError):
         plan(suite_file(text))
+
+
+def test_defaults_do_not_reach_what_the_command_line_names(suite_file):
+    path = suite_file(BASE + "defaults: {backbones: {size_px: 4}}\n")
+    job = plan(path, backbones=["raw_pixels", "Pixels"]).jobs
+    assert {j.backbone.options["size_px"] for j in job} == {4}  # both mean the suite's own entry
+    trained = suite_file(BASE + "defaults: {backbones: {size_px: 4}}\n", "b.yaml")
+    assert plan(trained, backbones=["timm:resnet10t"]).jobs[0].backbone.options["size_px"] is None
+
+
+def test_a_default_that_nothing_takes_is_told(suite_file):
+    with pytest.raises(
+        UsageError, match=r"no entry of backbones takes the option 'size'[\s\S]*did you mean: size_px"
+    ):
+        plan(suite_file(BASE + "defaults: {backbones: {size: 4}}\n"))
+
+
+def test_set_can_begin_defaults(suite_file):
+    assert plan(suite_file(BASE), "defaults.backbones.size_px=8").jobs[0].backbone.options["size_px"] == 8

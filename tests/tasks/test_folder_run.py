@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 import vitbench
+from vitbench.errors import DataMissingError, UsageError
 from vitbench.report.html import render
 
 RNG = np.random.default_rng(0)
@@ -78,3 +79,20 @@ def test_skipping_them_is_recorded_and_shown(zoo, tmp_path):
     assert "1 unreadable picture was left out" in page
     assert "train/&lt;dark&gt;/rgb5.png" in page
     assert "<dark>" not in page
+
+
+def test_a_class_without_a_readable_picture_is_no_class(zoo, tmp_path):
+    folder, suite = zoo
+    for file in (folder / "train" / "<dark>").iterdir():
+        file.write_bytes(b"")
+    suite.write_text(suite.read_text().replace("path: zoo", "path: zoo, on_bad_image: skip"))
+    with pytest.raises(DataMissingError, match="<dark>"):
+        vitbench.run(suite, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_shares_must_leave_something(zoo, tmp_path):
+    _, suite = zoo
+    suite.write_text(suite.read_text().replace("path: zoo", "path: zoo, val_share: 0.5, test_share: 0.6"))
+    with pytest.raises(UsageError, match="leave nothing to train on"):
+        vitbench.run(suite, tmp_path / "run")

@@ -20,15 +20,15 @@ INTERRUPTED = 130
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="vitbench", message="%(prog)s %(version)s")
-def cli() -> None:
-    r"""How well does a vision backbone transfer, and at what compute?
+def cli() -> None:  # the \b below is click's mark for "keep these lines"
+    """How well does a vision backbone transfer, and at what compute?
 
     \b
       vitbench run quickstart            a real board in a minute: no network, no GPU
       vitbench report runs/quickstart    the leaderboard, one HTML file
 
     Exit codes: 0 all done, 1 some job failed, 2 usage or suite error, 3 data or weights missing, 130 interrupted.
-    """
+    """  # noqa: D301
 
 
 for _verb in (run, report, export, list_, check, new):

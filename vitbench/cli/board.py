@@ -40,9 +40,12 @@ def _records(runs: tuple[Path, ...]) -> list[Record]:
 )
 def report(runs: tuple[Path, ...], output: Path | None) -> None:
     """Make the leaderboard of one or more RUN directories: one HTML file that loads nothing."""
+    from vitbench.errors import UsageError
     from vitbench.files import write_atomically
     from vitbench.report.html import render
 
+    if len(runs) > 1 and output is None:
+        raise UsageError("several runs make a page of their own: add -o FILE.html")
     target = output or runs[0] / "report.html"
     write_atomically(target, render(_records(runs)))
     click.echo(str(target))

@@ -68,7 +68,7 @@ _KINDS: dict[str, Callable[[str], list[Row]]] = {
 @click.option("--plugin", "plugins", multiple=True, metavar="FILE|MODULE", help="Python to import first.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(kind: str, pattern: str, plugins: tuple[str, ...], as_json: bool) -> None:
-    """List what there is; PATTERN narrows it (`'*bit*'`, a part of a name, or `timm:*vit*` for timm's models).
+    """List what there is; PATTERN narrows it (a part of a name, or with stars; `'timm:*vit*'` looks through timm's models).
 
     `schema` prints the JSON schema of a suite file, for editors.
     """

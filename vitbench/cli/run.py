@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,6 +134,7 @@ def _run(planned: Planned, launch: Any, overrides: Any, *, as_json: bool) -> int
     from vitbench.cli.progress import TerminalProgress
     from vitbench.launch import run_planned
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's notice is an interrupt too
     try:
         result = run_planned(planned, launch, TerminalProgress(), overrides)
     except KeyboardInterrupt:
@@ -165,15 +167,15 @@ def _show(result: Result, as_json: bool) -> None:
     from vitbench.report.views import boards
     from vitbench.store import load
 
-    if as_json:
-        click.echo(export(result.records, "json"), nl=False)
-    else:
-        click.echo(printable(terminal(boards(result.records))))
     unreadable: list[str] = []
     everything = load(result.run.path, unreadable.append)
     for message in unreadable:
         click.echo(printable(f"warning: left out: {message}"), err=True)
     write_atomically(result.run.report_path, render(newest(everything, result.records)))
+    if as_json:
+        click.echo(export(result.records, "json"), nl=False)
+    else:
+        click.echo(printable(terminal(boards(result.records))))
     count = f"{len(result.records)} jobs, {result.ran} new"
     click.echo(f"\n{count}. Leaderboard: {result.run.report_path}", err=True)
 
@@ -189,4 +191,5 @@ def _tell_failures(result: Result, jobs: int) -> int:
     if len(failures) > 10:
         click.echo(f"  and {len(failures) - 10} more, all on the board", err=True)
     click.echo("once the cause is mended, run the same command with --retry-failed", err=True)
-    return 1
+    missing = all(record.failure and record.failure.kind == "DataMissingError" for record in failures)
+    return 3 if missing else 1

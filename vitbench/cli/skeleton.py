@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
 from vitbench.errors import UsageError
 from vitbench.files import write_atomically
+from vitbench.plugins import load_all
+from vitbench.registry import BACKBONES
 
 _MODULE = '''"""{name}: a backbone for vitbench. Check it: vitbench check {name} --plugin {file}"""
 
@@ -71,6 +74,9 @@ def write_backbone(name: str, folder: Path) -> Path:
     for path in (module, test):
         if path.exists():
             raise UsageError(f"{path} is there already: nothing was written")
+    load_all()
+    if name in BACKBONES.specs() or importlib.util.find_spec(stem) is not None:
+        raise UsageError(f"{name!r} is the name of something else already: choose another")
     class_name = "".join(part.capitalize() for part in re.split(r"[-_]", name))
     write_atomically(module, _MODULE.format(name=name, file=module.name, class_name=class_name))
     write_atomically(test, _TEST.format(name=name, file=module.name, test=test.name))

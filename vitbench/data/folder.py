@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -101,8 +102,8 @@ def picture_files(root: Path, split: str, classes: Sequence[str]) -> tuple[list[
 
 def unreadable(source: FolderSource) -> list[int]:
     """The positions of files that cannot be decoded, found by decoding all of them; kept under its fingerprint."""
-    known = cache_dir() / "unreadable" / f"{source.fingerprint}.json"
-    if known.is_file():
+    known = cache_dir() / "unreadable-1" / f"{source.fingerprint}.json"
+    with contextlib.suppress(OSError, ValueError, TypeError):  # missing or damaged: looked for anew
         return [int(position) for position in json.loads(known.read_text())]
 
     def fails(index: int) -> bool:

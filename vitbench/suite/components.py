@@ -48,7 +48,7 @@ class Resolver:
         except UsageError as error:
             self.problems += error.problems
             return None
-        checked = self._options(registered, entry, path, where, getattr(self.defaults, kind))
+        checked = self._options(registered, entry, path, where, getattr(self.defaults, kind) if path else {})
         if checked is None:
             return None
         options = self._placed(registered, checked, path)

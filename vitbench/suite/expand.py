@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,15 @@ from vitbench.records import Component, Dtype, Job, SuiteContext
 from vitbench.registry import PROTOCOLS
 from vitbench.suite.components import Resolver
 from vitbench.suite.located import Located
-from vitbench.suite.models import BackboneEntry, Defaults, ProtocolEntry, SuiteFile, TaskEntry, problems_of
+from vitbench.suite.models import (
+    KINDS,
+    BackboneEntry,
+    Defaults,
+    ProtocolEntry,
+    SuiteFile,
+    TaskEntry,
+    problems_of,
+)
 
 T = TypeVar("T", BackboneEntry, TaskEntry, ProtocolEntry)
 T_ = TypeVar("T_", str, int)
@@ -83,6 +92,7 @@ def expand(located: Located, overrides: Overrides | None = None) -> Plan:
         located,
         (("backbones", backbones), ("tasks", tasks), ("protocols", [c.component for c in cells])),
     )
+    resolver.problems += _unused_defaults(suite, located)
     if resolver.problems:
         raise UsageError(resolver.problems)
     if resolver.missing:
@@ -167,6 +177,22 @@ def _unknown_names(
                     place = located.where(("protocols", position, kind, index))
                     what = f"the suite has no {kind.removesuffix('s')} {name!r}"
                     problems.append(Problem(what, place, nearest(name, names)))
+    return problems
+
+
+def _unused_defaults(suite: SuiteFile, located: Located) -> list[Problem]:
+    """Options in `defaults` that no entry of the suite takes."""
+    problems = []
+    for kind, registry in KINDS.items():
+        taken: set[str] = set()
+        for entry in getattr(suite, kind):
+            with contextlib.suppress(UsageError):
+                taken |= set(registry.get(entry.spec)[0].options.model_fields)
+        for name in getattr(suite.defaults, kind):
+            if name not in taken:
+                what = f"no entry of {kind} takes the option {name!r}"
+                place = located.where(("defaults", kind, name))
+                problems.append(Problem(what, place, nearest(name, sorted(taken))))
     return problems
 
 

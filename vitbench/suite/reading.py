@@ -104,6 +104,9 @@ def _apply(located: Located, setting: str) -> None:
     target: Any = located.data
     path: Place = ()
     for part in parents:
+        may_begin = (not path and part == "defaults") or (path == ("defaults",) and part in JOINED)
+        if may_begin and isinstance(target, dict):
+            target.setdefault(part, {})
         key = _step(target, part, setting)
         if isinstance(target[key], str) and isinstance(target, list):
             target[key] = {"name": target[key]}
@@ -129,7 +132,7 @@ def _step(target: Any, part: str, setting: str) -> Any:
             return part
         names: Sequence[str] = list(target)
     elif isinstance(target, list):
-        if part.isdigit() and int(part) < len(target):
+        if part.isdecimal() and int(part) < len(target):
             return int(part)
         labels = [_labels_of(item) for item in target]
         for position, names_of in enumerate(labels):

@@ -12,6 +12,7 @@ from pydantic import Field
 from vitbench.api import Split, Task
 from vitbench.data.arrays import stratified_parts
 from vitbench.data.folder import FolderSource, class_folders, picture_files, unreadable
+from vitbench.errors import DataMissingError, UsageError
 from vitbench.registry import register_task
 
 Fraction = Annotated[float, Field(gt=0, lt=0.9)]
@@ -27,6 +28,8 @@ def folder(
     test_share: Fraction = 0.2,
 ) -> Task:
     """Pictures at PATH/train/<class>/*, with val/ and test/ or seeded, stratified shares of train."""
+    if val_share + test_share >= 1:
+        raise UsageError(f"val_share {val_share} and test_share {test_share} leave nothing to train on")
     classes = tuple(class_folders(path / "train"))
     skipped: list[str] = []
 
@@ -45,6 +48,11 @@ def folder(
         bad = set(unreadable(whole))
         skipped.extend(whole.name(i) for i in sorted(bad))
         kept = [i for i in range(len(files)) if i not in bad]
+        emptied = sorted(set(labels) - {labels[i] for i in kept})
+        if emptied and name == "train":
+            raise DataMissingError(
+                f"no picture of {[classes[i] for i in emptied]} in {path / name} can be read"
+            )
         return [files[i] for i in kept], [labels[i] for i in kept]
 
     @cache
@@ -59,6 +67,7 @@ def folder(
             found[name] = [files[i] for i in part], [labels[i] for i in part]
         return {name: split(*pair) for name, pair in found.items()}
 
+    parts()  # lists the files now, so that what is missing is told before anything runs
     return Task(
         classes,
         lambda: parts()["train"],

@@ -76,7 +76,9 @@ class TimmBackbone(nn.Module):
         """
         try:
             model = _create(name, pretrained=True, **extra)
-        except (OSError, RuntimeError, ValueError) as error:
+        except UsageError:
+            raise
+        except Exception as error:  # each hub's client raises its own kinds when it cannot be reached
             raise DataMissingError(
                 Problem(
                     f"the weights of timm:{name} cannot be loaded: {_one_line(error)}",
