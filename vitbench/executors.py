@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 import time
 import typing
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -17,7 +18,8 @@ from typing import Any, Literal
 
 import torch
 
-from vitbench.compute.environment import choose_device, die_with_parent, settle
+from vitbench import forks
+from vitbench.compute.environment import choose_device, settle
 from vitbench.errors import VitbenchError
 from vitbench.plugins import load_all
 from vitbench.records import Job
@@ -133,8 +135,8 @@ def _died(job: Job, workers: Workers) -> Outcome:
 
 @contextlib.contextmanager
 def _pool(workers: Workers, count: int) -> Iterator[ProcessPoolExecutor]:
-    """Spawned workers; an interrupt of the driver ends them at once."""
-    context = multiprocessing.get_context("spawn")
+    """Worker processes; an interrupt of the driver ends them at once."""
+    context = forks.context()
     turns = context.Queue()
     for worker in range(count):
         turns.put(worker)
@@ -153,10 +155,18 @@ def _pool(workers: Workers, count: int) -> Iterator[ProcessPoolExecutor]:
 _bench: list[Workbench] = []
 
 
+def _end_with_driver() -> None:
+    """No worker goes on without its driver, however that ended."""
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        driver.join()
+        os._exit(1)
+
+
 def _start(workers: Workers, threads: int, turns: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what an interrupt means
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    die_with_parent()
+    threading.Thread(target=_end_with_driver, daemon=True).start()
     settle(threads)
     load_all(workers.plugins)
     _bench.append(Workbench(workers.device_of(turns.get()), workers.cache))

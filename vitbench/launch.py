@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from vitbench import forks
 from vitbench.errors import DataMissingError, Problem, UsageError, VitbenchError
 from vitbench.files import cache_dir, write_atomically
 from vitbench.plugins import LoadedPlugin, load_all
@@ -186,6 +187,8 @@ def _run_jobs(
     """Run jobs, each under a lock of its own, and keep each record as it comes."""
     launch, progress, plugins = how
     run, plan = planned.run, planned.plan
+    if (launch.workers or 1) > 1:
+        forks.context()
     executors: Any = importlib.import_module("vitbench.executors")  # torch comes in here, and not before
     environment: Any = importlib.import_module("vitbench.compute.environment")
     workers = executors.Workers.choose(launch.device, launch.workers, cache_dir(), plugins)

@@ -1,14 +1,47 @@
 """The command as its users and their scripts see it."""
 
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 
+from vitbench.cli import main
 
-def vitbench(*arguments, **environment):
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command wrote, and its exit code."""
+
+    stdout: str
+    stderr: str
+    returncode: int
+
+
+def vitbench(*arguments):
+    """The command, within this process: torch is imported once for all tests."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())) as out,
+        contextlib.redirect_stderr(io.TextIOWrapper(io.BytesIO())) as err,
+    ):
+        patch.setattr(sys, "argv", ["vitbench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    return Ended(*(_written(stream) for stream in (out, err)), ended.value.code)
+
+
+def _written(stream):
+    stream.flush()
+    return stream.buffer.getvalue().decode()
+
+
+def process(*arguments, **environment):
+    """The command as a process of its own."""
     command = [sys.executable, "-m", "vitbench", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
 
@@ -33,7 +66,7 @@ def finished(tmp_path_factory):
         "name: tiny\nbudgets: [2-shot]\nbackbones: [{name: raw_pixels, size_px: 4}]\ntasks: [digits]\n"
         "protocols: [ridge_probe]\n"
     )
-    done = vitbench("run", suite, "--out", folder / "run", VITBENCH_CACHE=str(folder / "cache"))
+    done = vitbench("run", suite, "--out", folder / "run")
     assert done.returncode == 0, done.stderr
     return suite, folder / "run", done
 
@@ -203,8 +236,8 @@ def test_the_schema_accepts_the_packaged_suites():
 
 
 def test_version_and_completion():
-    assert vitbench("--version").stdout.startswith("vitbench 0.")
-    assert "vitbench" in vitbench(_VITBENCH_COMPLETE="bash_source").stdout
+    assert process("--version").stdout.startswith("vitbench 0.")
+    assert "vitbench" in process(_VITBENCH_COMPLETE="bash_source").stdout
 
 
 def test_control_characters_of_a_label_do_not_reach_the_terminal(finished, tmp_path):

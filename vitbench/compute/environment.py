@@ -6,7 +6,6 @@ import ctypes
 import functools
 import platform
 import re
-import signal
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -54,13 +53,6 @@ def settle(threads: int | None) -> None:
         m_trim_threshold, m_mmap_max = -1, -4
         libc.mallopt(m_mmap_max, 0)
         libc.mallopt(m_trim_threshold, 2**31 - 1)
-
-
-def die_with_parent() -> None:
-    """Have the kernel end this process when the one that started it ends, however that happens (Linux)."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 @functools.cache
