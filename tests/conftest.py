@@ -15,11 +15,10 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name != "test_readme.py")
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch, worker_id):
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory, worker_id):
     """A cache that no other session has filled; shared by the tests of one worker."""
-    folder = tmp_path_factory.getbasetemp() / f"cache-{worker_id}"
-    monkeypatch.setenv("VITBENCH_CACHE", str(folder))
+    os.environ["VITBENCH_CACHE"] = str(tmp_path_factory.getbasetemp() / f"cache-{worker_id}")
 
 
 @pytest.fixture(autouse=True)
@@ -80,9 +79,8 @@ def tiny(suite_file):
 
 
 @pytest.fixture(scope="session")
-def tiny_records(tmp_path_factory, worker_id):
+def tiny_records(tmp_path_factory):
     """The records of the tiny suite with one failure among them, for whatever reads records."""
-    os.environ["VITBENCH_CACHE"] = str(tmp_path_factory.getbasetemp() / f"cache-{worker_id}")
     import vitbench
 
     folder = tmp_path_factory.mktemp("tiny")

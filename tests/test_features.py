@@ -86,9 +86,10 @@ def test_splits_over_one_source_never_get_each_others_rows(tmp_path, split, orde
         assert torch.equal(read(part), everything[torch.from_numpy(part.indices)])
 
 
-def test_a_pool_that_is_too_large_is_not_extracted_for_a_few(tmp_path, split):
+def test_a_pool_that_is_too_large_is_not_extracted_for_a_few(tmp_path, split, monkeypatch):
     module = Counting(4)
-    read = reader(tmp_path, split, module, pool_limit=100)
+    monkeypatch.setattr("vitbench.features.POOL_ALWAYS", 100)
+    read = reader(tmp_path, split, module)
     drawn = np.array([90, 2, 40])
     wanted = reader(tmp_path / "b", split, RawPixels(4))(split)[torch.from_numpy(drawn)]
     assert torch.equal(read(split.take(drawn)), wanted)

@@ -167,7 +167,10 @@ def test_what_another_run_finished_meanwhile_is_taken_over(tiny, tmp_path):
 
 SLOW = PLUGIN.replace(
     'if data.seed == 1 and __import__("os").path.exists(self.marker):\n            raise RuntimeError("mended later")',
-    "__import__('time').sleep(0.4)",
+    """import os, time
+        with open(self.marker, "a") as log:  # short lines are appended whole
+            log.write(f"{data.seed} {os.getpid()}\\n")
+        time.sleep(0.4)""",
 )
 
 
@@ -191,6 +194,7 @@ def start(suite, plugin, out, workers=1):
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        start_new_session=True,
     )
 
 
@@ -228,29 +232,59 @@ def test_an_interrupt_keeps_what_is_done(slow, tmp_path):
     assert all(after[key] == record for key, record in kept.items())
 
 
-def descendants(pid):
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout
-    children = [int(child) for child in listed.split()]
-    return children + [
-        pid for child in children for pid in descendants(child) if Path(f"/proc/{child}").exists()
-    ]
+def alive(pid):
+    """Whether a process runs: one that nobody has reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
 def test_no_worker_outlives_its_driver(slow, tmp_path, ending):
     suite, plugin = slow
-    out = tmp_path / "run"
+    out, log = tmp_path / "run", tmp_path / "marker"
     process = start(suite, plugin, out, workers=2)
-    wait_for_records(out, 1, process)
-    workers = descendants(process.pid)
-    assert len(workers) >= 2
+    wait_for_records(out, 2, process)
+    workers = {int(line.split()[1]) for line in log.read_text().splitlines()}
+    assert len(workers) == 2
+    assert process.pid not in workers
     process.send_signal(ending)
     process.communicate(timeout=60)
     assert process.returncode == (130 if ending == signal.SIGTERM else -signal.SIGKILL)
     until = time.monotonic() + 20
-    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+    while any(alive(pid) for pid in workers):
         assert time.monotonic() < until
         time.sleep(0.1)
+
+
+@pytest.mark.parametrize("after_s", [1.0, 3.0])
+def test_an_interrupt_while_workers_start_is_quiet(slow, tmp_path, after_s):
+    suite, plugin = slow
+    process = start(suite, plugin, tmp_path / "run", workers=2)
+    time.sleep(after_s)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+
+
+def test_workers_run_the_code_of_their_driver(slow, tmp_path, monkeypatch):
+    suite, plugin = slow
+    for name in ("timm", "vitbench"):
+        (tmp_path / "here" / name).mkdir(parents=True)
+        (tmp_path / "here" / name / "__init__.py").write_text("raise ValueError('the wrong one')\n")
+    monkeypatch.chdir(tmp_path / "here")
+    suite.write_text(suite.read_text().replace("seeds: [0, 1, 2, 3, 4, 5, 6, 7]", "seeds: [0, 1]"))
+    vitbench_command = Path(sys.executable).parent / "vitbench"
+    done = subprocess.run(
+        [vitbench_command, "run", suite, "--plugin", plugin, "--out", tmp_path / "run", "--workers", "2"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("wrong") == 0
 
 
 def test_a_kill_loses_nothing_that_was_done(slow, tmp_path):
@@ -268,17 +302,23 @@ def test_a_kill_loses_nothing_that_was_done(slow, tmp_path):
 
 def test_two_runs_in_one_directory_share_the_work(slow, tmp_path):
     suite, plugin = slow
-    out = tmp_path / "run"
-    other = start(suite, plugin, out, workers=2)
-    wait_for_records(out, 1, other)
+    out, log = tmp_path / "run", tmp_path / "marker"
+    suite.write_text(suite.read_text().replace("seeds: [0,", "seeds: [8, 9, 10, 11, 12, 13, 14, 15, 0,"))
+    ran(suite, out, plugins=[str(plugin)], workers=2, seeds=(0, 1))  # has the workers' server ready
+    other = start(suite, plugin, out)
+    wait_for_records(out, 3, other)
     here, _ = ran(suite, out, plugins=[str(plugin)], workers=2)
     _, errors = other.communicate(timeout=60)
     assert (other.returncode, here.failed) == (0, 0), errors
-    assert 1 <= here.ran <= 7
+    lines = [line.split() for line in log.read_text().splitlines()]
+    assert sorted(int(seed) for seed, _ in lines) == list(
+        range(16)
+    )  # nobody did what another one had claimed
+    assert str(other.pid) in {pid for _, pid in lines}
+    assert len({pid for _, pid in lines}) >= 4
     assert {record.key: record for record in here.records} == {
         record.key: record for record in vitbench.load_records(out)
     }
-    assert len(here.records) == 8
     assert not list(out.rglob("*.tmp"))
 
 

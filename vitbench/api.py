@@ -11,7 +11,7 @@ import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,8 +102,10 @@ class ImageSource(ABC):
         """A digest that changes whenever a picture does."""
 
     @abstractmethod
-    def read(self, indices: Sequence[int]) -> list[Pixels]:
+    def read(self, indices: Sequence[int], *, fast_dct: bool = False) -> list[Pixels]:
         """RGB pictures (H, W, 3) uint8, in the order asked for. Safe to call from several threads.
+
+        `fast_dct` asks for JPEGs to be decoded as TensorFlow does by default; what holds no JPEGs need not care.
 
         Raises:
             BadImageError: one cannot be decoded.
@@ -150,8 +152,12 @@ class Task:
     """Data, splits, label rule and metric. Nothing is read until a split is called for.
 
     Only the runner calls `test`, once, after the protocol has handed over its frozen result. `skipped` names the pictures that
-    were left out because they cannot be read. `stored_order_is_random` says that the first N examples are a fair sample, as in
-    TensorFlow Datasets; elsewhere the `1k` budget draws its own.
+    were left out because they cannot be read, `departures` says where the data differ from the reference's.
+
+    `first(part, n)` gives the first n examples of train or val without reading the rest; it says that their stored order is
+    random, as in TensorFlow Datasets, so that they are a fair sample (without it the `1k` budget draws its own). `shots` is
+    what N-shot budgets draw from, if that is not `train`. `flip` and `crop` tell whether a mirrored or a cropped picture keeps
+    its label: no recipe may do to a task's pictures what its task rules out.
     """
 
     class_names: tuple[str, ...]
@@ -159,8 +165,13 @@ class Task:
     val: Callable[[], Split]
     test: Callable[[], Split]
     rules: tuple[ScoreRule, ...] = (TOP1,)
-    stored_order_is_random: bool = False
     skipped: Callable[[], tuple[str, ...]] = tuple
+    departures: Callable[[], tuple[str, ...]] = tuple
+    first: Callable[[Literal["train", "val"], int], Split] | None = None
+    shots: Callable[[], Split] | None = None
+    flip: bool = True
+    crop: bool = True
+    version: str = ""
 
 
 # ---------------------------------------------------------------- protocols
@@ -172,7 +183,8 @@ class Adaptation:
 
     `features(split)` gives (N, D) float32 of the backbone as it came, from the shared store; `pixels(split)` gives
     (N, 3, S, S) uint8 as the job's preprocessing makes them; `normalise` turns those into what the backbone takes;
-    `report(done, total)` moves the progress bar; `note(text)` leaves a remark in the record.
+    `report(done, total)` moves the progress bar; `note(text)` leaves a remark in the record. Where `flip` or `crop` is
+    false, the task's labels do not survive it: training must leave it out.
     """
 
     backbone: Backbone
@@ -187,6 +199,8 @@ class Adaptation:
     normalise: Callable[[Tensor], Tensor]
     note: Callable[[str], None]
     report: Callable[[int, int], None]
+    flip: bool = True
+    crop: bool = True
 
 
 @dataclass(frozen=True)

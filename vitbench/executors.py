@@ -27,6 +27,7 @@ from vitbench.runner import Outcome, failed, run_job
 from vitbench.workbench import Workbench
 
 Report = Callable[[str, int, int], None]
+GONE = (BrokenProcessPool, EOFError, ConnectionError)  # the worker died, or what it is forked off
 PATIENCE_S = 0.2  # between looks at what other runs hold
 
 
@@ -101,7 +102,7 @@ def _in_processes(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcom
                 job = running.pop(future)
                 try:
                     outcome = future.result()
-                except BrokenProcessPool:
+                except GONE:
                     suspects.append(job)
                 else:
                     yield job, outcome
@@ -113,7 +114,7 @@ def _in_processes(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcom
 def _submit(pool: ProcessPoolExecutor, job: Job, running: dict[Future[Outcome], Job]) -> bool:
     try:
         running[pool.submit(_run_in_worker, job)] = job
-    except BrokenProcessPool:
+    except GONE:
         return False
     return True
 
@@ -123,7 +124,7 @@ def _one_at_a_time(jobs: list[Job], workers: Workers) -> Generator[tuple[Job, Ou
         with _pool(workers, 1) as pool:
             try:
                 outcome = pool.submit(_run_in_worker, job).result()
-            except BrokenProcessPool:
+            except GONE:
                 outcome = _died(job, workers)
         yield job, outcome
 
@@ -141,7 +142,7 @@ def _pool(workers: Workers, count: int) -> Iterator[ProcessPoolExecutor]:
     for worker in range(count):
         turns.put(worker)
     threads = max((os.cpu_count() or 1) // workers.count, 1)
-    pool = ProcessPoolExecutor(count, context, _start, (workers, threads, turns))
+    pool = ProcessPoolExecutor(count, context, _start, (workers, threads, turns, dict(os.environ)))
     try:
         yield pool
     except BaseException:
@@ -163,7 +164,9 @@ def _end_with_driver() -> None:
         os._exit(1)
 
 
-def _start(workers: Workers, threads: int, turns: Any) -> None:
+def _start(workers: Workers, threads: int, turns: Any, environment: dict[str, str]) -> None:
+    os.environ.clear()  # the server's is that of the driver's first run
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what an interrupt means
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_driver, daemon=True).start()

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import io
-import itertools
 import json
 import time
 import zlib
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,13 +17,15 @@ import torch
 from torch import Tensor
 
 from vitbench.api import Backbone, Split
-from vitbench.data.images import BadImageError
-from vitbench.data.preprocess import Preprocess, apply, normalise
+from vitbench.data.decoded import DecodedStore
+from vitbench.data.loader import batches
+from vitbench.data.preprocess import Preprocess, normalise
 from vitbench.files import digest_bytes, write_atomically
 
 BATCH = {"cpu": 64, "cuda": 256}
-BATCHES_AHEAD = 4
-DECODE_THREADS = 2
+# A draw is read with all that it was drawn from, for other shots and seeds, if that is little more or little altogether.
+POOL_ALWAYS = 8_192
+POOL_SHARE = 20
 FORMAT = 1  # raise it when the same key would hold other numbers
 
 
@@ -87,7 +87,7 @@ class FeatureReader:
     report: Callable[[int, int], None]
     images_forward: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
-    pool_limit: int = 100_000
+    decoded: DecodedStore | None = None
 
     def __call__(self, split: Split) -> Tensor:
         """Features (N, D) float32 on the device."""
@@ -97,10 +97,10 @@ class FeatureReader:
         return self._stored(pool)[torch.from_numpy(rows)].to(self.device)
 
     def _pool_of(self, split: Split) -> Split:
-        """A whole split of the same source that holds these examples, else the examples alone."""
+        """A whole split of the same source that holds these examples, unless they are few of many; else they alone."""
         for pool in self.pools:
-            fits = pool.source is split.source and len(pool) <= self.pool_limit
-            if fits and np.isin(split.indices, pool.indices).all():
+            fits = len(pool) <= max(POOL_ALWAYS, POOL_SHARE * len(split))
+            if pool.source is split.source and fits and np.isin(split.indices, pool.indices).all():
                 return pool
         order = np.unique(split.indices)
         return Split(split.source, order, np.zeros(len(order), dtype=np.int64))
@@ -138,30 +138,5 @@ class FeatureReader:
         return torch.cat(parts).cpu() if parts else torch.empty(0, backbone.feature_dim)
 
     def pixel_batches(self, split: Split) -> Iterator[Tensor]:
-        """Preprocessed pixels (B, 3, S, S) in the split's order, decoded ahead by a few threads.
-
-        Raises:
-            BadImageError: pictures cannot be decoded; all of the split's are named.
-        """
-        size = BATCH[self.device.split(":")[0]]
-        starts = iter(range(0, len(split), size))
-
-        def load(start: int) -> Tensor | BadImageError:
-            try:
-                pictures = split.source.read(split.indices[start : start + size].tolist())
-            except BadImageError as error:
-                return error
-            return apply(pictures, self.preprocess, self.device)
-
-        bad: list[BadImageError] = []
-        with ThreadPoolExecutor(DECODE_THREADS) as pool:
-            waiting = deque(pool.submit(load, start) for start in itertools.islice(starts, BATCHES_AHEAD))
-            while waiting:
-                batch = waiting.popleft().result()
-                waiting.extend(pool.submit(load, start) for start in itertools.islice(starts, 1))
-                if isinstance(batch, BadImageError):
-                    bad.append(batch)
-                elif not bad:  # after a bad picture the rest is only looked through, to name all
-                    yield batch
-        if bad:
-            raise BadImageError.together(bad, len(split))
+        """Preprocessed pixels (B, 3, S, S) in the split's order; see `vitbench.data.loader.batches`."""
+        return batches(split, self.preprocess, self.device, BATCH[self.device.split(":")[0]], self.decoded)

@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import os
 import sys
+from collections.abc import Iterator
 from multiprocessing.context import BaseContext
 
-PRELOAD = ["vitbench.executors", "timm", "torch._dynamo"]  # torch.utils.flop_counter comes to need _dynamo
+PRELOADED = "vitbench.preload"
 
 
 def context() -> BaseContext:
-    """How processes are started; the server imports while its driver does, so call this early."""
-    if sys.platform != "linux":
-        return multiprocessing.get_context("spawn")
-    from multiprocessing import forkserver
+    """How processes are started; the server imports while its driver does, so call this early.
 
-    forkserver.set_forkserver_preload(PRELOAD)
-    forkserver.ensure_running()
-    return multiprocessing.get_context("forkserver")
+    Where there can be no server (no Unix socket at $TMPDIR, another system than Linux), each worker imports for itself.
+    """
+    if sys.platform == "linux":
+        from multiprocessing import forkserver
+
+        forkserver.set_forkserver_preload([PRELOADED])
+        with contextlib.suppress(OSError), _same_modules():
+            forkserver.ensure_running()
+            return multiprocessing.get_context("forkserver")
+    return multiprocessing.get_context("spawn")
+
+
+@contextlib.contextmanager
+def _same_modules() -> Iterator[None]:
+    """Have the server import from where its driver does: on its own it would look into the current folder first."""
+    changed = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        restore(before)
+
+
+def restore(environment: dict[str, str | None]) -> None:
+    """Set environment variables to what they were; None is not set."""
+    for name, value in environment.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

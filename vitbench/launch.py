@@ -188,7 +188,7 @@ def _run_jobs(
     launch, progress, plugins = how
     run, plan = planned.run, planned.plan
     if (launch.workers or 1) > 1:
-        forks.context()
+        forks.context()  # its server imports torch while we do
     executors: Any = importlib.import_module("vitbench.executors")  # torch comes in here, and not before
     environment: Any = importlib.import_module("vitbench.compute.environment")
     workers = executors.Workers.choose(launch.device, launch.workers, cache_dir(), plugins)

@@ -13,7 +13,7 @@ SCHEMA_VERSION = 1
 KEY_LENGTH = 24  # 96 bits: no collision in any number of jobs that anyone will run
 
 Dtype = Literal["float32", "bfloat16"]
-PreprocessName = Literal["squash", "fewshot", "centre_crop"]
+PreprocessName = Literal["squash", "squash_tf1", "fewshot", "centre_crop"]
 Weights = Literal["pretrained", "untrained", "none", "unknown"]
 
 _BUDGET = re.compile(r"full|1k|[1-9][0-9]{0,5}-shot")
@@ -158,6 +158,8 @@ class DataFacts(Frozen):
     n_test: int
     fingerprints: dict[str, str]
     skipped: tuple[str, ...] = ()
+    departures: tuple[str, ...] = ()
+    version: str = Field(default="", description="version of the prepared data set")
 
 
 class Cost(Frozen):

@@ -90,8 +90,7 @@ class _Attempt:
             entry, task = self.bench.task(self.job)
             data = labelled_data(task, self.job.budget, self.job.seed, self.job.limit)
             how = self._preset(backbone)
-            pools = tuple(thinned(read(), self.job.limit) for read in (task.train, task.val))
-            reader = self._reader(backbone, how, pools)
+            reader = self._reader(backbone, how, data.pools)
         for remark in data.remarks:
             self.remarks.add(remark)
         with self.meter.phase("adapt"):
@@ -116,6 +115,8 @@ class _Attempt:
                 if len(split)
             },
             skipped=task.skipped(),
+            departures=task.departures(),
+            version=task.version,
         )
         return self._outcome(backbone, adapted, facts, how, (task, test, predictions), forward)
 
@@ -155,11 +156,13 @@ class _Attempt:
                 "dtype": self.job.dtype,
                 "device": self.bench.device.split(":")[0],
                 "packages": {
-                    name: packages[name] for name in ("torch", "torchvision", "timm", "pillow", "numpy")
+                    name: packages[name]
+                    for name in ("torch", "torchvision", "timm", "pillow", "simplejpeg", "numpy")
                 },
             },
             pools,
             partial(self.bench.report, "features"),
+            decoded=self.bench.decoded,
         )
 
     def _adaptation(
@@ -183,6 +186,8 @@ class _Attempt:
             lambda images: normalise(images, spec.mean, spec.std),
             self.remarks.add,
             partial(self.bench.report, "adapt"),
+            task.flip,
+            task.crop,
         )
 
     def _predict(self, adapted: Adapted, test: Split, reader: FeatureReader) -> Labels:
@@ -292,6 +297,9 @@ def _conformance(job: Job, facts: DataFacts) -> list[Check]:
     return [
         Check(item="all examples", ok=not limited, reason=limited),
         Check(item="every picture readable", ok=not skipped, reason=skipped),
+        Check(
+            item="data as the reference has them", ok=not facts.departures, reason="; ".join(facts.departures)
+        ),
     ]
 
 

@@ -12,6 +12,7 @@ import torch
 from vitbench.api import Task
 from vitbench.backbones.models.built import BuiltBackbone
 from vitbench.compute.flops import forward_flops
+from vitbench.data.decoded import DecodedStore
 from vitbench.errors import VitbenchError
 from vitbench.features import FeatureStore
 from vitbench.randomness import seeded
@@ -35,6 +36,7 @@ class Workbench:
 
     def __post_init__(self) -> None:
         self.store = FeatureStore(self.cache / "features")
+        self.decoded = DecodedStore(self.cache / "decoded")
 
     def backbone(self, job: Job) -> BuiltBackbone:
         """The job's backbone at its resolution, on the device, frozen. A build that failed is not tried again."""

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,12 @@ def make_task(n_train=1000, n_val=300, **facts):
 
     train, val = split(n_train), split(n_val)
     return Task(("a", "b", "c"), lambda: train, lambda: val, lambda: val, **facts)
+
+
+def in_random_order(n_train=1000, n_val=300):
+    task = make_task(n_train, n_val)
+    parts = {"train": task.train(), "val": task.val()}
+    return replace(task, first=lambda part, n: parts[part].take(np.arange(min(n, len(parts[part])))))
 
 
 def test_shots_are_the_references_draw():
@@ -40,9 +48,11 @@ def test_a_class_with_too_few_examples_gives_all_and_is_noted():
 
 
 def test_1k_is_the_first_800_and_200_of_data_in_random_order():
-    data = labelled_data(make_task(stored_order_is_random=True), "1k", 0, None)
+    data = labelled_data(in_random_order(), "1k", 0, None)
     assert data.train.indices.tolist() == list(range(800))
     assert data.val.indices.tolist() == list(range(200))
+    with pytest.raises(UsageError, match="this task has 50 and 200"):
+        labelled_data(in_random_order(50), "1k", 0, None)
     with pytest.raises(UsageError, match="this task has 50 and 300"):
         labelled_data(make_task(50), "1k", 0, None)
 

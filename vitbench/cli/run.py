@@ -134,7 +134,9 @@ def _run(planned: Planned, launch: Any, overrides: Any, *, as_json: bool) -> int
     from vitbench.cli.progress import TerminalProgress
     from vitbench.launch import run_planned
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's notice is an interrupt too
+    before = signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # a batch system's notice is an interrupt
     try:
         result = run_planned(planned, launch, TerminalProgress(), overrides)
     except KeyboardInterrupt:
@@ -145,6 +147,8 @@ def _run(planned: Planned, launch: Any, overrides: Any, *, as_json: bool) -> int
             err=True,
         )
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     if result.ran == 0 and not as_json and run_is_shown(result):
         count = len(result.records)
         click.echo(f"nothing to do: all {count} jobs are done, see {planned.run.report_path}", err=True)

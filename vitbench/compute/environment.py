@@ -16,7 +16,7 @@ import torch
 from vitbench.errors import UsageError
 from vitbench.records import Env
 
-PACKAGES = ("vitbench", "torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow")
+PACKAGES = ("vitbench", "torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow", "simplejpeg")
 
 
 def choose_device(wanted: str) -> str:

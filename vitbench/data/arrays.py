@@ -27,7 +27,7 @@ class ArraySource(ImageSource):
         """Digest of shape and pixels."""
         return digest_bytes(repr(self.images.shape).encode(), self.images.tobytes())
 
-    def read(self, indices: Sequence[int]) -> list[Pixels]:
+    def read(self, indices: Sequence[int], *, fast_dct: bool = False) -> list[Pixels]:  # noqa: ARG002  no JPEGs here
         """Copies of the pictures asked for."""
         return list(self.images[np.asarray(indices, dtype=np.int64)])
 

@@ -17,10 +17,11 @@ VAL_1K = 200
 
 @dataclass(frozen=True)
 class LabelledData:
-    """What a protocol may see, with remarks on what the budget could not give."""
+    """What a protocol may see, the whole splits that it was drawn from, and remarks on what the budget could not give."""
 
     train: Split
     val: Split
+    pools: tuple[Split, ...] = ()
     remarks: tuple[str, ...] = ()
 
 
@@ -53,16 +54,23 @@ def labelled_data(task: Task, budget: str, seed: int, limit: int | None) -> Labe
     Raises:
         UsageError: the task has too few examples for `1k`.
     """
-    train, val = thinned(task.train(), limit), thinned(task.val(), limit)
     if (shots := shots_of(budget)) is not None:
-        chosen = train.take(draw_shots(train.labels, shots, seed))
-        counts = np.bincount(chosen.labels, minlength=len(task.class_names))
-        short = int((counts < shots).sum())
-        remark = f"{short} of {len(counts)} classes have fewer than {shots} training examples"
-        return LabelledData(chosen, val.take(np.empty(0, np.int64)), (remark,) if short else ())
+        return _few_shots(task, shots, seed, limit)
+    if budget == "1k" and task.first is not None and limit is None:
+        return _vtab_1k(task, task.first("train", TRAIN_1K), task.first("val", VAL_1K), limited=False)
+    train, val = thinned(task.train(), limit), thinned(task.val(), limit)
     if budget == "1k":
         return _vtab_1k(task, train, val, limited=limit is not None)
-    return LabelledData(train.take(np.arange(len(train))), val.take(np.arange(len(val))))
+    return LabelledData(train.take(np.arange(len(train))), val.take(np.arange(len(val))), (train, val))
+
+
+def _few_shots(task: Task, shots: int, seed: int, limit: int | None) -> LabelledData:
+    pool = thinned((task.shots or task.train)(), limit)
+    chosen = pool.take(draw_shots(pool.labels, shots, seed))
+    counts = np.bincount(chosen.labels, minlength=len(task.class_names))
+    short = int((counts < shots).sum())
+    remark = f"{short} of {len(counts)} classes have fewer than {shots} training examples"
+    return LabelledData(chosen, pool.take(np.empty(0, np.int64)), (pool,), (remark,) if short else ())
 
 
 def _vtab_1k(task: Task, train: Split, val: Split, *, limited: bool) -> LabelledData:
@@ -71,15 +79,15 @@ def _vtab_1k(task: Task, train: Split, val: Split, *, limited: bool) -> Labelled
             f"budget 1k takes {TRAIN_1K} training and {VAL_1K} validation examples, "
             f"this task has {len(train)} and {len(val)}: use full or N-shot"
         )
-    chosen = LabelledData(_first(task, train, TRAIN_1K), _first(task, val, VAL_1K))
-    absent = len(task.class_names) - len(np.unique(chosen.train.labels))
+    first, first_val = _first(task, train, TRAIN_1K), _first(task, val, VAL_1K)
+    absent = len(task.class_names) - len(np.unique(first.labels))
     remark = f"{absent} of {len(task.class_names)} classes have no training example in the 1k draw"
-    return LabelledData(chosen.train, chosen.val, (remark,) if absent else ())
+    return LabelledData(first, first_val, (), (remark,) if absent else ())
 
 
 def _first(task: Task, split: Split, n: int) -> Split:
     """The first n examples; of data in an order of its own, such as sorted by class, the first of one fixed shuffle."""
     order = np.arange(len(split))
-    if not task.stored_order_is_random:
+    if task.first is None:
         order = np.random.default_rng(0).permutation(len(split))
     return split.take(order[:n])

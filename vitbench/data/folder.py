@@ -36,14 +36,14 @@ class FolderSource(ImageSource):
         names = "\n".join(self.files).encode("utf-8", "surrogateescape")
         return digest_bytes(b"exif" if self.exif_rotate else b"plain", names, *digests)
 
-    def read(self, indices: Sequence[int]) -> list[Pixels]:
+    def read(self, indices: Sequence[int], *, fast_dct: bool = False) -> list[Pixels]:
         """Decode the pictures asked for; all that fail are named together."""
         pictures: list[Pixels] = []
         bad: dict[str, str] = {}
         for index in indices:
             try:
                 data = (self.root / self.files[index]).read_bytes()
-                pictures.append(decode(data, exif_rotate=self.exif_rotate))
+                pictures.append(decode(data, exif_rotate=self.exif_rotate, fast_dct=fast_dct))
             except (ValueError, OSError) as error:
                 bad[self.name(index)] = str(error)
         if bad:

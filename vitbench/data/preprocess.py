@@ -1,9 +1,13 @@
 """From decoded pictures to what a backbone takes, stated in full so that a record can repeat it.
 
-Three presets, by name in a suite:
-- `squash`: resize to S x S whatever the aspect, tf2_bilinear; ViT's, BiT's and VTAB's evaluation (facts/protocols.md 3.2)
+Four presets, by name in a suite:
+- `squash`: resize to S x S whatever the aspect, tf2_bilinear; ViT's and BiT's evaluation (facts/protocols.md 3.2)
+- `squash_tf1`: the same with tf1_bilinear, the legacy kernel of VTAB's released code (2.1)
 - `fewshot`: resize to a square of 8/7 S, truncate to uint8, centre crop S; big_vision's few-shot evaluation (3.4)
 - `centre_crop`: shorter side to 8/7 S, antialiased as in Pillow, centre crop S; the usual ImageNet evaluation (256 -> 224)
+
+The first three decode JPEGs with the fast DCT, which is TensorFlow's default and so the references'; the last with the
+accurate one of Pillow and torchvision (8.3, point 19).
 """
 
 from __future__ import annotations
@@ -38,6 +42,7 @@ class Preprocess:
     kernel: Kernel
     crop_px: int
     rounding: Literal["none", "truncate", "nearest"]
+    dct: Literal["accurate", "fast"]
 
     def describe(self, mean: Triple, std: Triple) -> str:
         """The whole way from file to tensor in a line, for the record."""
@@ -45,7 +50,7 @@ class Preprocess:
         shape = "square" if self.resize == "square" else "shorter side"
         rounded = {"none": "", "truncate": ", cut to uint8", "nearest": ", rounded to uint8"}
         return (
-            f"RGB, accurate DCT, {self.kernel} to {self.resize_px} px {shape}{rounded[self.rounding]}{crop}, "
+            f"RGB, {self.dct} DCT, {self.kernel} to {self.resize_px} px {shape}{rounded[self.rounding]}{crop}, "
             f"(x/255 - {_short(mean)}) / {_short(std)}"
         )
 
@@ -58,19 +63,21 @@ def preset(name: PreprocessName, size_px: int) -> Preprocess:
     """The preset at an input size."""
     enlarged = round(size_px * 8 / 7)  # 256 for 224, BV configs/common_fewshot.py:49-57
     if name == "squash":
-        return Preprocess(size_px, "square", "tf2_bilinear", size_px, "none")
+        return Preprocess(size_px, "square", "tf2_bilinear", size_px, "none", "fast")
+    if name == "squash_tf1":
+        return Preprocess(size_px, "square", "tf1_bilinear", size_px, "none", "fast")
     if name == "fewshot":
-        return Preprocess(enlarged, "square", "tf2_bilinear", size_px, "truncate")
-    return Preprocess(enlarged, "shorter_side", "pil", size_px, "nearest")
+        return Preprocess(enlarged, "square", "tf2_bilinear", size_px, "truncate", "fast")
+    return Preprocess(enlarged, "shorter_side", "pil", size_px, "nearest", "accurate")
 
 
-def apply(pictures: Sequence[Pixels], how: Preprocess, device: str = "cpu") -> Tensor:
+def apply(pictures: Sequence[Pixels] | Pixels, how: Preprocess, device: str = "cpu") -> Tensor:
     """Pictures (H, W, 3) uint8 to a batch (B, 3, S, S) on `device`; float32 unless `how` rounds, then uint8.
 
     Pictures of one size travel as uint8 and are resized together on the device.
     """
     if len({picture.shape for picture in pictures}) == 1:
-        return _resized(torch.from_numpy(np.stack(pictures)).to(device), how)
+        return _resized(torch.from_numpy(np.stack(list(pictures))).to(device), how)
     return torch.cat([_resized(torch.from_numpy(picture)[None], how) for picture in pictures]).to(device)
 
 

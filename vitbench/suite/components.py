@@ -48,7 +48,7 @@ class Resolver:
         except UsageError as error:
             self.problems += error.problems
             return None
-        checked = self._options(registered, entry, path, where, getattr(self.defaults, kind) if path else {})
+        checked = self._options(registered, entry, path, where, self._defaults(kind, in_file=bool(path)))
         if checked is None:
             return None
         options = self._placed(registered, checked, path)
@@ -62,6 +62,17 @@ class Resolver:
             options=to_jsonable_python(options),
             contents=contents,
         )
+
+    def _defaults(self, kind: str, *, in_file: bool) -> Mapping[str, Any]:
+        """A file's defaults are for its own entries; those that the command line sets, for all."""
+        given: Mapping[str, Any] = getattr(self.defaults, kind)
+        if in_file:
+            return given
+        return {
+            name: value
+            for name, value in given.items()
+            if self.located.where(("defaults", kind, name)).startswith("--set")
+        }
 
     def _options(
         self,

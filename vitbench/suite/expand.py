@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -185,9 +184,11 @@ def _unused_defaults(suite: SuiteFile, located: Located) -> list[Problem]:
     problems = []
     for kind, registry in KINDS.items():
         taken: set[str] = set()
-        for entry in getattr(suite, kind):
-            with contextlib.suppress(UsageError):
+        try:
+            for entry in getattr(suite, kind):
                 taken |= set(registry.get(entry.spec)[0].options.model_fields)
+        except UsageError:  # told elsewhere; who knows what that entry would have taken
+            continue
         for name in getattr(suite.defaults, kind):
             if name not in taken:
                 what = f"no entry of {kind} takes the option {name!r}"

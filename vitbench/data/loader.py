@@ -1,0 +1,154 @@
+"""Pictures to batches: decoded ahead by threads, whole batches at a time, in the split's order.
+
+Threads, not processes: decoding releases the interpreter's lock, nothing is pickled, and array_record crashes under fork
+(facts/data_layer.md 4c). What comes out depends neither on their number nor on what is cached.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitbench.api import Pixels, Split
+from vitbench.data.decoded import DecodedStore, Writer
+from vitbench.data.images import BadImageError
+from vitbench.data.preprocess import Preprocess, apply
+from vitbench.files import digest_bytes
+
+BATCHES_AHEAD = 4
+MOST_THREADS = 16
+SMALL_PX = 128  # pictures of one size up to this travel and are kept as they are, and are resized together on the device
+
+
+def batches(
+    split: Split, how: Preprocess, device: str, size: int, store: DecodedStore | None = None
+) -> Iterator[Tensor]:
+    """Preprocessed pixels (B, 3, S, S) of a split, on the device.
+
+    Raises:
+        BadImageError: pictures cannot be decoded; all of the split's are named.
+    """
+    load = _Load(split, how, device, size)
+    for is_native in (True, False):
+        kept = store.open(load.key(is_native)) if store is not None else None
+        if kept is not None:
+            for start in range(0, len(split), size):
+                yield load.finish(_Batch(np.array(kept[start : start + size]), is_native))
+            return
+    keeping = _Keeping(load, store)
+    try:
+        for batch in _decoded(load):
+            keeping.add(batch)
+            yield load.finish(batch)
+        keeping.finish()
+    finally:
+        keeping.abandon()
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Small pictures of one size as they are, (B, H, W, 3) uint8; or pictures resized in their thread, (B, 3, S, S)."""
+
+    pixels: Pixels | Tensor
+    is_native: bool
+
+
+@dataclass(frozen=True)
+class _Load:
+    """What is done to a split's pictures, batch by batch."""
+
+    split: Split
+    how: Preprocess
+    device: str
+    size: int
+
+    def __call__(self, start: int) -> _Batch | BadImageError:
+        """Decode one batch, in a thread."""
+        positions = self.split.indices[start : start + self.size].tolist()
+        fast = {"fast_dct": True} if self.how.dct == "fast" else {}
+        try:
+            pictures = self.split.source.read(positions, **fast)
+        except BadImageError as error:
+            return error
+        if len({picture.shape for picture in pictures}) == 1 and max(pictures[0].shape[:2]) <= SMALL_PX:
+            return _Batch(np.stack(pictures), is_native=True)
+        return _Batch(apply(pictures, self.how, "cpu"), is_native=False)
+
+    def finish(self, batch: _Batch) -> Tensor:
+        """The batch on the device, resized there if it is not yet."""
+        if batch.is_native:
+            return apply(np.asarray(batch.pixels), self.how, self.device)
+        if isinstance(batch.pixels, Tensor):
+            return batch.pixels.to(self.device, non_blocking=True)
+        return torch.from_numpy(batch.pixels).permute(0, 3, 1, 2).to(self.device)
+
+    def key(self, is_native: bool) -> str:
+        """Under which its pictures are kept: as they are, or as the preprocessing makes them."""
+        how = self.how.dct if is_native else repr(self.how)
+        return digest_bytes(
+            how.encode(), self.split.source.fingerprint.encode(), self.split.indices.tobytes()
+        )[:32]
+
+
+def _decoded(load: _Load) -> Iterator[_Batch]:
+    """Batches in order, some of them ahead; after a bad picture the rest is only looked through, to name all."""
+    bad: list[BadImageError] = []
+    threads = max(2, min(torch.get_num_threads(), os.cpu_count() or 1, MOST_THREADS))
+    with ThreadPoolExecutor(threads) as pool:
+        work = (pool.submit(load, start) for start in range(0, len(load.split), load.size))
+        waiting = deque(itertools.islice(work, max(BATCHES_AHEAD, threads)))
+        while waiting:
+            batch = waiting.popleft().result()
+            waiting.extend(itertools.islice(work, 1))
+            if isinstance(batch, BadImageError):
+                bad.append(batch)
+            elif not bad:
+                yield batch
+    if bad:
+        raise BadImageError.together(bad, len(load.split))
+
+
+class _Keeping:
+    """Keeps what goes by, if all of it can be kept without loss and fits."""
+
+    def __init__(self, load: _Load, store: DecodedStore | None) -> None:
+        self.load = load
+        self.store = store
+        self.writer: Writer | None = None
+        self.is_native: bool | None = None
+
+    def add(self, batch: _Batch) -> None:
+        """Keep a batch, or stop keeping."""
+        if self.store is None or not (batch.is_native or self.load.how.rounding != "none"):
+            self.abandon()
+            return
+        pixels = (
+            batch.pixels.permute(0, 2, 3, 1).numpy() if isinstance(batch.pixels, Tensor) else batch.pixels
+        )
+        if self.is_native is None:
+            self.writer = self.store.writer(self.load.key(batch.is_native), len(self.load.split), pixels)
+            self.is_native = batch.is_native
+        if batch.is_native != self.is_native:
+            self.abandon()
+        if self.writer is not None and not self.writer.add(pixels):
+            self.writer = None
+
+    def finish(self) -> None:
+        """All has gone by."""
+        if self.writer is not None:
+            self.writer.finish()
+            self.writer = None
+
+    def abandon(self) -> None:
+        """Leave nothing behind."""
+        if self.writer is not None:
+            self.writer.abandon()
+            self.writer = None

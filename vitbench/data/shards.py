@@ -1,0 +1,228 @@
+"""Records of prepared TFDS files by position: array_record and tfrecord, without TensorFlow, in the same order.
+
+Which files, and which records of each, is TFDS's own answer (`info.splits[spec].file_instructions`). Reading is safe from
+several threads; array_record crashes under fork, so readers open late and refuse to be used in a child process.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitbench.errors import VitbenchError
+from vitbench.files import cache_dir, digest_bytes, write_atomically
+
+LENGTH_BYTES = 8  # tfrecord: length u64 | crc of length u32 | data | crc of data u32, all little-endian
+CRC_BYTES = 4
+HEADER_BYTES = LENGTH_BYTES + CRC_BYTES
+INDEX_FORMAT = 1
+
+
+class DamagedFileError(VitbenchError):
+    """A prepared file is truncated or corrupted; the message names the file and where in it."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """`take` records of one file after the first `skip`."""
+
+    path: Path
+    skip: int
+    take: int
+
+
+class ShardFile(ABC):
+    """One prepared file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.process = os.getpid()
+
+    def check_process(self) -> None:
+        """Refuse to go on in a forked child: array_record would crash it (facts/data_layer.md 0.3).
+
+        Raises:
+            VitbenchError: this is not the process that opened the file.
+        """
+        if os.getpid() != self.process:
+            raise VitbenchError(
+                f"{self.path} was opened in another process: start workers with spawn or forkserver, or read in threads"
+            )
+
+    @abstractmethod
+    def read(self, positions: Sequence[int]) -> list[bytes]:
+        """The records at these positions of the file.
+
+        Raises:
+            DamagedFileError: one cannot be read.
+        """
+
+
+class ArrayRecordFile(ShardFile):
+    """A file of the array_record library."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.lock = threading.Lock()
+
+    @cached_property
+    def _reader(self) -> Any:
+        from array_record.python.array_record_module import ArrayRecordReader
+
+        try:
+            return ArrayRecordReader(str(self.path))
+        except (RuntimeError, ValueError) as error:
+            size = self.path.stat().st_size if self.path.is_file() else 0
+            raise DamagedFileError(
+                f"{self.path}: no array_record file, or cut short at {size:,} bytes: {error}"
+            ) from error
+
+    def read(self, positions: Sequence[int]) -> list[bytes]:
+        """The records at these positions; see `ShardFile.read`."""
+        self.check_process()
+        with self.lock:
+            reader = self._reader
+        try:
+            records: list[bytes] = reader.read(list(positions))
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise DamagedFileError(
+                f"{self.path}: damaged at record {self._first_bad(positions)}: {error}"
+            ) from error
+        return records
+
+    def _first_bad(self, positions: Sequence[int]) -> int:
+        for position in sorted(positions):
+            try:
+                self._reader.read([position])
+            except (RuntimeError, ValueError, IndexError):
+                return position
+        return min(positions)
+
+
+class TFRecordFile(ShardFile):
+    """A tfrecord file, mapped into memory, with the offsets of its records found once and kept in the cache."""
+
+    @cached_property
+    def _map(self) -> mmap.mmap:
+        with self.path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    @cached_property
+    def _offsets(self) -> NDArray[np.int64]:
+        """Where each record's data begins and ends, (N, 2)."""
+        status = self.path.stat()
+        facts = f"{INDEX_FORMAT} {self.path.resolve()} {status.st_size} {status.st_mtime_ns}"
+        kept = cache_dir() / "tfrecord-index" / f"{digest_bytes(facts.encode())[:32]}.npy"
+        try:
+            found: NDArray[np.int64] = np.load(kept, allow_pickle=False)
+        except (OSError, ValueError):
+            found = self._walk()
+            write_atomically(kept, _npy(found))
+        return found
+
+    def _walk(self) -> NDArray[np.int64]:
+        data, size = self._map, len(self._map)
+        found: list[tuple[int, int]] = []
+        offset = 0
+        while offset < size:
+            start = offset + HEADER_BYTES
+            header = data[offset:start]
+            if len(header) < HEADER_BYTES or masked_crc32c(header[:LENGTH_BYTES]) != _u32(
+                header[LENGTH_BYTES:]
+            ):
+                raise self._damage(offset, "no record begins there")
+            stop = start + int.from_bytes(header[:LENGTH_BYTES], "little")
+            offset = stop + CRC_BYTES
+            if offset > size:
+                raise self._damage(start, f"the file ends at {size:,}, the record at {offset:,}")
+            found.append((start, stop))
+        return np.asarray(found, dtype=np.int64).reshape(-1, 2)
+
+    def _damage(self, offset: int, why: str) -> DamagedFileError:
+        return DamagedFileError(f"{self.path}: truncated or corrupted at byte {offset:,}: {why}")
+
+    def read(self, positions: Sequence[int]) -> list[bytes]:
+        """The records at these positions, checksums compared; see `ShardFile.read`."""
+        records = []
+        for position in positions:
+            if not 0 <= position < len(self._offsets):
+                raise self._damage(
+                    len(self._map), f"record {position} is not in it, it holds {len(self._offsets)}"
+                )
+            start, stop = map(int, self._offsets[position])
+            record = self._map[start:stop]
+            if masked_crc32c(record) != _u32(self._map[stop : stop + CRC_BYTES]):
+                raise self._damage(start, f"the checksum of record {position} does not match")
+            records.append(record)
+        return records
+
+
+FORMATS: dict[str, type[ShardFile]] = {"array_record": ArrayRecordFile, "tfrecord": TFRecordFile}
+
+
+@dataclass(frozen=True, eq=False)
+class Shards:
+    """Stretches of files, one after another: records by position over all of them."""
+
+    stretches: tuple[Stretch, ...]
+    kind: type[ShardFile]
+    files: dict[Path, ShardFile] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return sum(stretch.take for stretch in self.stretches)
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        return np.cumsum([0, *(stretch.take for stretch in self.stretches)])
+
+    def read(self, positions: Sequence[int]) -> list[bytes]:
+        """The records at these positions, each file asked once.
+
+        Raises:
+            DamagedFileError: a file is truncated or corrupted.
+        """
+        wanted = np.asarray(positions, dtype=np.int64)
+        if len(wanted) and not (wanted.min() >= 0 and wanted.max() < len(self)):
+            raise IndexError(f"positions {wanted.min()} to {wanted.max()} of {len(self)} records")
+        which = np.searchsorted(self._starts, wanted, side="right") - 1
+        records: list[bytes] = [b""] * len(wanted)
+        for shard in np.unique(which):
+            stretch = self.stretches[shard]
+            rows = np.flatnonzero(which == shard)
+            inside = (wanted[rows] - self._starts[shard] + stretch.skip).tolist()
+            for row, record in zip(rows, self._file(stretch.path).read(inside), strict=True):
+                records[row] = record
+        return records
+
+    def _file(self, path: Path) -> ShardFile:
+        return self.files.setdefault(path, self.kind(path))
+
+
+def masked_crc32c(data: bytes) -> int:
+    """The checksum that tfrecord files carry: CRC-32C, rotated and shifted."""
+    import google_crc32c
+
+    crc = int(google_crc32c.value(data))
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _u32(data: bytes) -> int:
+    return int.from_bytes(data, "little")
+
+
+def _npy(array: NDArray[np.int64]) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()

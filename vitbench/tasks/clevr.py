@@ -1,0 +1,42 @@
+"""CLEVR: how many objects, and how near is the nearest (protocols.md 1.4.12 and 13). Stored as PNG, with alpha."""
+
+from vitbench.api import Task
+from vitbench.data.datasets import DataSet, declare
+from vitbench.data.examples import Example
+from vitbench.data.slices import held_out, prepared_task
+from vitbench.registry import register_task
+from vitbench.tasks.labels import clevr_count as count
+from vitbench.tasks.labels import clevr_distance as distance
+
+
+def _objects(example: Example) -> object:
+    return example.floats("objects/pixel_coords", 3)
+
+
+CLEVR = declare(
+    DataSet(
+        "clevr",
+        majors=(3,),
+        sizes={"train": 70_000, "validation": 15_000},  # the real test set has no annotations
+        labels={"count": lambda e: count(_objects(e)), "distance": lambda e: distance(_objects(e))},  # type: ignore[arg-type]
+        key=lambda example, _split: example.text("file_name"),
+        title=lambda example: example.text("file_name"),
+    )
+)
+SLICES = held_out(10, test="validation")  # TA:data/clevr.py:103-113
+COUNTS = tuple(f"{n} objects" for n in range(3, 11))
+DISTANCES = ("to 8", "8 to 8.5", "8.5 to 9", "9 to 9.5", "9.5 to 10", "over 10")
+
+
+@register_task("vtab/clevr_count", group="structured", dataset="clevr", source="VTAB; TA:data/clevr.py:32-34")
+def clevr_count() -> Task:
+    """How many objects are in the scene: 3 to 10. A cropped picture may have lost one."""
+    return prepared_task(CLEVR, SLICES, COUNTS, label="count", crop=False)  # protocols.md 4.3
+
+
+@register_task(
+    "vtab/clevr_distance", group="structured", dataset="clevr", source="VTAB; TA:data/clevr.py:45-53"
+)
+def clevr_distance() -> Task:
+    """How far from the camera is the nearest object, in six classes."""
+    return prepared_task(CLEVR, SLICES, DISTANCES, label="distance", crop=False)  # protocols.md 4.3

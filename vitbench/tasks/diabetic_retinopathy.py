@@ -1,0 +1,38 @@
+"""Diabetic retinopathy, prepared as `btgraham-300`: Kaggle's raw pictures are a different task (protocols.md 1.4.11)."""
+
+from vitbench.api import Task
+from vitbench.data.datasets import DataSet, ManualFile, declare
+from vitbench.data.slices import official, prepared_task
+from vitbench.registry import register_task
+
+KAGGLE = "kaggle.com/c/diabetic-retinopathy-detection"
+RETINOPATHY = declare(
+    DataSet(
+        "diabetic_retinopathy_detection/btgraham-300",
+        majors=(3,),
+        sizes={
+            "train": 35_126,
+            "validation": 10_906,
+            "test": 42_670,
+        },  # validation: usage Public, test: Private
+        key=lambda example, _split: example.text("name"),
+        title=lambda example: example.text("name"),
+        manual=(
+            ManualFile("train", 35_000_000_000, f"{KAGGLE}: train.zip.001 … .005, joined and unzipped"),
+            ManualFile("test", 53_000_000_000, f"{KAGGLE}: test.zip.001 … .007, joined and unzipped"),
+            ManualFile("sample", 15_000_000, f"{KAGGLE}: sample.zip, unzipped"),
+            ManualFile("trainLabels.csv", 500_000, f"{KAGGLE}: trainLabels.csv.zip, unzipped"),
+        ),
+    )
+)
+
+
+@register_task(
+    "vtab/diabetic_retinopathy",
+    group="specialized",
+    dataset="diabetic_retinopathy_detection/btgraham-300",
+    source="VTAB; TA:data/diabetic_retinopathy.py",
+)
+def diabetic_retinopathy() -> Task:
+    """5 grades of retinopathy, up to 540 x 540 px on grey; about 74 % are grade 0."""
+    return prepared_task(RETINOPATHY, official(), classes=5)

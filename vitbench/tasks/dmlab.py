@@ -1,0 +1,22 @@
+"""DMLab frames: what is near, and is it good (protocols.md 1.4.14)."""
+
+from vitbench.api import Task
+from vitbench.data.datasets import DataSet, declare
+from vitbench.data.slices import official, prepared_task
+from vitbench.registry import register_task
+
+DMLAB = declare(
+    DataSet(
+        "dmlab",
+        majors=(2,),
+        sizes={"train": 65_550, "validation": 22_628, "test": 22_735},
+        key=lambda example, _split: example.text("filename"),
+        title=lambda example: example.text("filename"),
+    )
+)
+
+
+@register_task("vtab/dmlab", group="structured", dataset="dmlab", source="VTAB; TA:data/dmlab.py")
+def dmlab() -> Task:
+    """Close, far or very far, with positive or negative reward; 360 x 480 px of a 3D maze."""
+    return prepared_task(DMLAB, official(), classes=6, crop=False)  # protocols.md 4.3

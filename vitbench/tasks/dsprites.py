@@ -1,0 +1,57 @@
+"""dSprites: where is the shape, and how is it turned (protocols.md 1.4.16 and 17). Stored as 0 and 1, shown as 0 and 255."""
+
+from vitbench.api import Task
+from vitbench.data.datasets import DataSet, declare
+from vitbench.data.examples import Example
+from vitbench.data.order import Key
+from vitbench.data.slices import carved, prepared_task
+from vitbench.registry import register_task
+from vitbench.tasks.labels import dsprites_bins
+
+POSITIONS, ORIENTATIONS = 32, 40
+LATENTS = (("scale", 6), ("orientation", ORIENTATIONS), ("x_position", POSITIONS), ("y_position", POSITIONS))
+
+
+def _key(example: Example, _split: str) -> Key:
+    """The row of the hdf5 file: the shape counts most, y least (protocols.md 1.4.17)."""
+    row = example.ints("label_shape")[0]
+    for name, count in LATENTS:
+        row = row * count + example.ints(f"label_{name}")[0]
+    return row
+
+
+DSPRITES = declare(
+    DataSet(
+        "dsprites",
+        majors=(2,),
+        sizes={"train": 737_280},
+        labels={
+            "location": lambda e: dsprites_bins(e.ints("label_x_position")[0], POSITIONS),
+            "orientation": lambda e: dsprites_bins(e.ints("label_orientation")[0], ORIENTATIONS),
+        },
+        key=_key,
+        ink=255,  # TA:data/dsprites.py:95-99
+    )
+)
+BINS = tuple(map(str, range(16)))
+
+
+@register_task(
+    "vtab/dsprites_location", group="structured", dataset="dsprites", source="VTAB; TA:data/dsprites.py:67-99"
+)
+def dsprites_location() -> Task:
+    """The shape's horizontal position in 16 classes, 64 x 64 px; 80/10/10."""
+    return prepared_task(
+        DSPRITES, carved(80, 10), BINS, label="location", flip=False, crop=False
+    )  # protocols.md 4.3
+
+
+@register_task(
+    "vtab/dsprites_orientation",
+    group="structured",
+    dataset="dsprites",
+    source="VTAB; TA:data/dsprites.py:67-99",
+)
+def dsprites_orientation() -> Task:
+    """The shape's angle in 16 classes, 64 x 64 px; 80/10/10."""
+    return prepared_task(DSPRITES, carved(80, 10), BINS, label="orientation", flip=False)  # protocols.md 4.3

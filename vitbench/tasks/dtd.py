@@ -1,0 +1,24 @@
+"""Describable Textures, official fold 1 only (protocols.md 1.4.3)."""
+
+from vitbench.api import Task
+from vitbench.data.datasets import DataSet, declare
+from vitbench.data.slices import official, prepared_task
+from vitbench.registry import register_task
+
+DTD = declare(
+    DataSet(
+        "dtd",
+        majors=(3,),
+        sizes={"train": 1880, "validation": 1880, "test": 1880},
+        key=lambda example, _split: example.text(
+            "file_name"
+        ),  # class/file.jpg (TFDS:image_classification/dtd.py:88-100)
+        title=lambda example: example.text("file_name"),
+    )
+)
+
+
+@register_task("vtab/dtd", group="natural", dataset="dtd", source="VTAB; TA:data/dtd.py:29-37")
+def dtd() -> Task:
+    """47 textures by their key attribute, 40 pictures of each in every split."""
+    return prepared_task(DTD, official(), classes=47)

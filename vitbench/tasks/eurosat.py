@@ -1,0 +1,27 @@
+"""EuroSAT, RGB: land use from Sentinel-2; the splits exist through TFDS's order only (protocols.md 1.2, 1.4.9)."""
+
+from vitbench.api import Task
+from vitbench.data.datasets import DataSet, declare
+from vitbench.data.slices import carved, prepared_task
+from vitbench.registry import register_task
+
+EUROSAT = declare(
+    DataSet(
+        "eurosat/rgb",
+        majors=(2,),
+        sizes={"train": 27_000},
+        # label_label_N.jpg: the class comes twice (TFDS:image_classification/eurosat.py:152-166)
+        key=lambda example, _split: (lambda name: f"{name.partition('_')[0]}_{name}")(
+            example.text("filename")
+        ),
+        title=lambda example: example.text("filename"),
+    )
+)
+
+
+@register_task(
+    "vtab/eurosat", group="specialized", dataset="eurosat/rgb", source="VTAB; TA:data/eurosat.py:47-67"
+)
+def eurosat() -> Task:
+    """10 kinds of land use, 64 x 64 px satellite pictures; 60/20/20."""
+    return prepared_task(EUROSAT, carved(60, 20), classes=10)

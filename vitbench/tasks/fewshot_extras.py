@@ -1,0 +1,62 @@
+"""Data sets that only the few-shot evaluations use (protocols.md 3.4, point 10 and the older implementation)."""
+
+from vitbench.api import Task
+from vitbench.data.datasets import DataSet, declare
+from vitbench.data.slices import carved, held_out, prepared_task
+from vitbench.registry import register_task
+
+CARS196 = declare(
+    DataSet(
+        "cars196",
+        majors=(2,),
+        sizes={"train": 8144, "test": 8041},
+        title=lambda example: example.text("id"),
+    )
+)
+BIRDS = declare(
+    DataSet(
+        "caltech_birds2011",
+        majors=(0,),
+        sizes={"train": 5994, "test": 5794},
+        title=lambda example: example.text("image/filename"),
+    )
+)
+UC_MERCED = declare(
+    DataSet("uc_merced", majors=(2,), sizes={"train": 2100}, title=lambda example: example.text("filename"))
+)
+COLORECTAL = declare(
+    DataSet(
+        "colorectal_histology",
+        majors=(2,),
+        sizes={"train": 5000},
+        title=lambda example: example.text("filename"),
+    )
+)
+
+
+@register_task("cars196", group="fewshot", dataset="cars196", source="BV:configs/common_fewshot.py:35-45")
+def cars196() -> Task:
+    """196 makes and models of cars; shots from all of train, the last 10 % choose under `full`."""
+    return prepared_task(CARS196, held_out(10), classes=196)
+
+
+@register_task(
+    "caltech_birds2011", group="fewshot", dataset="caltech_birds2011", source="SC:fewshot_utils.py"
+)
+def caltech_birds2011() -> Task:
+    """200 birds; shots from all of train, the last 10 % choose under `full`."""
+    return prepared_task(BIRDS, held_out(10), classes=200)
+
+
+@register_task("uc_merced", group="fewshot", dataset="uc_merced", source="BV:configs/common_fewshot.py:35-45")
+def uc_merced() -> Task:
+    """21 kinds of land use; the first 1,000 of 2,100 train (100 of them choose under `full`), the rest test."""
+    return prepared_task(UC_MERCED, carved(900, 100, of=2100), classes=21)
+
+
+@register_task(
+    "colorectal_histology", group="fewshot", dataset="colorectal_histology", source="SC:fewshot_utils.py"
+)
+def colorectal_histology() -> Task:
+    """8 tissues; the first 2,000 of 5,000 train (200 of them choose under `full`), the rest test."""
+    return prepared_task(COLORECTAL, carved(36, 4), classes=8)

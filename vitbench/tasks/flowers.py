@@ -1,0 +1,39 @@
+"""Oxford Flowers 102: with the ViT paper's dev split of 10 % (protocols.md 3.1), and as VTAB's task (1.2)."""
+
+from vitbench.api import Task
+from vitbench.data.datasets import DataSet, declare
+from vitbench.data.slices import held_out, official, prepared_task
+from vitbench.registry import register_task
+
+FLOWERS = declare(
+    DataSet(
+        "oxford_flowers102",
+        majors=(2,),
+        # trnid, valid and tstid of setid.mat: test is the largest (other libraries swap them; protocols.md 1.4.4)
+        sizes={"train": 1020, "validation": 1020, "test": 6149},
+        key=lambda example, _split: example.text("file_name"),
+        title=lambda example: example.text("file_name"),
+    )
+)
+
+
+@register_task(
+    "oxford_flowers102",
+    group="vit",
+    dataset="oxford_flowers102",
+    source="ViT paper App. B.1.1; BV:configs/transfer.py:66-77",
+)
+def oxford_flowers102() -> Task:
+    """102 flowers; the last 10 % of the 1,020 official training pictures choose."""
+    return prepared_task(FLOWERS, held_out(10), classes=102)
+
+
+@register_task(
+    "vtab/flowers102",
+    group="natural",
+    dataset="oxford_flowers102",
+    source="VTAB; TA:data/oxford_flowers102.py",
+)
+def vtab_flowers102() -> Task:
+    """102 flowers; the 1,020 official validation pictures choose."""
+    return prepared_task(FLOWERS, official(), classes=102)

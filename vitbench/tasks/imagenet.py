@@ -1,0 +1,160 @@
+"""ImageNet-1k with ReaL as a second metric on the same predictions (protocols.md 3.1 and 6): from TFDS, or your own folders."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitbench.api import TOP1, Labels, ScoreRule, Split, Task
+from vitbench.data.datasets import DataSet, ManualFile, declare
+from vitbench.data.folder import FolderSource, class_folders, picture_files
+from vitbench.data.order import order_hash
+from vitbench.data.slices import held_out, prepared_task
+from vitbench.errors import DataMissingError
+from vitbench.registry import register_task
+
+CLASSES = 1000
+DEV_PERCENT = 1  # the last 1 % of train chooses: 1,268,355 / 12,812 (BV:configs/transfer.py:66-77)
+SHOTS_FROM = 65_000  # few-shot draws from train[:65000], at least 30 of each class (protocols.md 3.4, point 10)
+SOURCE = "image-net.org, ILSVRC 2012"
+
+IMAGENET = declare(
+    DataSet(
+        "imagenet2012",
+        majors=(5,),
+        sizes={"train": 1_281_167, "validation": 50_000},
+        key=lambda example, _split: example.text("file_name"),
+        title=lambda example: example.text("file_name"),
+        manual=(
+            ManualFile("ILSVRC2012_img_train.tar", 147_897_477_120, SOURCE),
+            ManualFile("ILSVRC2012_img_val.tar", 6_744_924_160, SOURCE),
+        ),
+    )
+)
+VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
+
+
+@register_task("imagenet", group="vit", dataset="imagenet2012", source="ViT paper App. B.1.1; ReaL: arXiv 2006.07159")
+def imagenet(path: Path | None = None) -> Task:
+    """1,000 classes, scored on the 50,000 validation pictures; also ReaL. With `path`, class folders in place of TFDS."""
+    rules = (TOP1, ScoreRule("real", real_correct))
+    if path is not None:
+        return _from_folders(path, rules)
+    slices = held_out(DEV_PERCENT, test="validation", shots_first=SHOTS_FROM)
+    return prepared_task(IMAGENET, slices, CLASSES, rules=rules)
+
+
+# ---------------------------------------------------------------- ReaL
+
+
+@cache
+def real_labels() -> tuple[frozenset[int], ...]:
+    """The classes that fit each of the 50,000 validation pictures; an empty set is not scored (protocols.md 6).
+
+    Read from timm, which carries the release's real.json byte for byte.
+    """
+    spec = find_spec("timm")
+    if spec is None or spec.origin is None:
+        raise DataMissingError("timm is not installed; it carries the ReaL labels")
+    text = (Path(spec.origin).parent / "data" / "_info" / "imagenet_real_labels.json").read_text()
+    return tuple(frozenset(labels) for labels in json.loads(text))
+
+
+def real_correct(predictions: Labels, split: Split) -> NDArray[np.float64]:
+    """1 where the prediction is one of the picture's labels, 0 where not, NaN where it has none; (N,)."""
+    correct = np.empty(len(split))
+    for row, (prediction, index) in enumerate(zip(predictions, split.indices, strict=True)):
+        labels = real_labels()[validation_number(split.source.name(int(index))) - 1]
+        correct[row] = float(int(prediction) in labels) if labels else np.nan
+    return correct
+
+
+def validation_number(name: str) -> int:
+    """The number in a validation picture's name: 1 to 50,000.
+
+    Raises:
+        ValueError: it is no such name, so ReaL's labels cannot be found.
+    """
+    found = VALIDATION_NAME.fullmatch(Path(name).name)
+    if found is None or not 1 <= int(found[1]) <= len(real_labels()):
+        raise ValueError(f"{name} is no ILSVRC2012_val_00000001.JPEG: ReaL knows pictures by that number")
+    return int(found[1])
+
+
+# ---------------------------------------------------------------- folders
+
+
+@cache
+def _packaged(name: str) -> tuple[str, ...]:
+    """A list that TFDS ships: the 1,000 WordNet ids in class order, or each validation picture's in the devkit's order."""
+    spec = find_spec("tensorflow_datasets")
+    root = Path(spec.origin).parent if spec and spec.origin else Path()
+    return tuple((root / "datasets" / "imagenet2012" / name).read_text().split())
+
+
+def wordnet_ids() -> tuple[str, ...]:
+    """The 1,000 class folders' names, sorted: position is class."""
+    return _packaged("labels.txt")
+
+
+def validation_labels() -> NDArray[np.int64]:
+    """The class of each of the 50,000 validation pictures, in the order of their numbers."""
+    classes = {name: label for label, name in enumerate(wordnet_ids())}
+    return np.asarray([classes[name] for name in _packaged("validation_labels.txt")], dtype=np.int64)
+
+
+def _from_folders(root: Path, rules: tuple[ScoreRule, ...]) -> Task:
+    """`train/<wnid>/*.JPEG`, and `val` in class folders or flat."""
+    names = wordnet_ids()
+    if strangers := sorted(set(class_folders(root / "train")) ^ set(names)):
+        raise DataMissingError(
+            f"{root / 'train'} has not ImageNet's {CLASSES} class folders: {len(strangers)} differ, such as {strangers[:3]}"
+        )
+
+    @cache
+    def train() -> Split:
+        """All of train in TFDS's order: its keys are the files' names."""
+        files, labels = picture_files(root, "train", names)
+        order = sorted(range(len(files)), key=lambda i: order_hash("train", Path(files[i]).name))
+        source = FolderSource(root, tuple(files[i] for i in order), exif_rotate=False)
+        return Split(source, np.arange(len(order)), np.asarray([labels[i] for i in order], dtype=np.int64))
+
+    def part(start: int, stop: int) -> Split:
+        whole = train()
+        return whole.take(np.arange(start, min(stop, len(whole))))
+
+    def cut() -> int:
+        return len(train()) * (100 - DEV_PERCENT) // 100
+
+    def first(name: str, n: int) -> Split:
+        return part(0, min(n, cut())) if name == "train" else part(cut(), cut() + n)
+
+    return Task(
+        names,
+        lambda: part(0, cut()),
+        lambda: part(cut(), len(train())),
+        lambda: _validation(root),
+        rules,
+        first=first,
+        shots=lambda: part(0, SHOTS_FROM),
+    )
+
+
+def _validation(root: Path) -> Split:
+    """The validation pictures, from class folders or one flat folder, each by its number."""
+    folder = root / "val"
+    flat = sorted(file.name for file in folder.glob("*.JPEG"))
+    if flat:
+        files, labels = [f"val/{name}" for name in flat], validation_labels()[[validation_number(n) - 1 for n in flat]]
+    else:
+        found, classes = picture_files(root, "val", wordnet_ids())
+        order = sorted(range(len(found)), key=lambda i: Path(found[i]).name)
+        files, labels = [found[i] for i in order], np.asarray([classes[i] for i in order], dtype=np.int64)
+    source = FolderSource(root, tuple(files), exif_rotate=False)
+    return Split(source, np.arange(len(files)), labels)

@@ -1,0 +1,27 @@
+"""PatchCamelyon: tumour in the centre of a tissue patch, or none (protocols.md 1.4.8)."""
+
+from vitbench.api import Task
+from vitbench.data.datasets import DataSet, declare
+from vitbench.data.slices import official, prepared_task
+from vitbench.registry import register_task
+
+PATCH_CAMELYON = declare(
+    DataSet(
+        "patch_camelyon",
+        majors=(2,),
+        sizes={"train": 262_144, "validation": 32_768, "test": 32_768},
+        key=lambda example, _split: example.text("id"),  # train_%d, valid_%d, test_%d
+        title=lambda example: example.text("id"),
+    )
+)
+
+
+@register_task(
+    "vtab/patch_camelyon",
+    group="specialized",
+    dataset="patch_camelyon",
+    source="VTAB; TA:data/patch_camelyon.py",
+)
+def patch_camelyon() -> Task:
+    """Tumour or none, 96 x 96 px of lymph nodes."""
+    return prepared_task(PATCH_CAMELYON, official(), classes=2)

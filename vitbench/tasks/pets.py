@@ -1,0 +1,41 @@
+"""Oxford-IIIT Pet: with the ViT paper's dev split of 10 % (protocols.md 3.1), and as VTAB's task (20 %: 1.2)."""
+
+from vitbench.api import Task
+from vitbench.data.datasets import DataSet, declare
+from vitbench.data.slices import held_out, prepared_task
+from vitbench.registry import register_task
+
+PETS = declare(
+    DataSet(
+        "oxford_iiit_pet",
+        majors=(
+            4,
+            3,
+        ),  # 4.0.0 holds the same pictures in the same order, 12 of them re-encoded (protocols.md 1.4.5)
+        sizes={"train": 3680, "test": 3669},
+        key=lambda example, _split: example.text("file_name"),
+        title=lambda example: example.text("file_name"),
+    )
+)
+
+
+@register_task(
+    "oxford_iiit_pet",
+    group="vit",
+    dataset="oxford_iiit_pet",
+    source="ViT paper App. B.1.1; BV:configs/transfer.py:66-77",
+)
+def oxford_iiit_pet() -> Task:
+    """37 breeds of cats and dogs; the last 10 % of train choose."""
+    return prepared_task(PETS, held_out(10), classes=37)
+
+
+@register_task(
+    "vtab/pets",
+    group="natural",
+    dataset="oxford_iiit_pet",
+    source="VTAB; TA:data/oxford_iiit_pet.py:28, 52-74",
+)
+def vtab_pets() -> Task:
+    """37 breeds of cats and dogs; the last 20 % of train choose."""
+    return prepared_task(PETS, held_out(20), classes=37)

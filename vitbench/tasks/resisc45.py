@@ -1,0 +1,34 @@
+"""NWPU-RESISC45: land use from above; the splits exist through TFDS's order only (protocols.md 1.2, 1.4.10)."""
+
+from vitbench.api import Task
+from vitbench.data.datasets import DataSet, ManualFile, declare
+from vitbench.data.slices import carved, prepared_task
+from vitbench.registry import register_task
+
+RESISC45 = declare(
+    DataSet(
+        "resisc45",
+        majors=(3,),
+        sizes={"train": 31_500},
+        # label_label_NNN.jpg: the class comes twice (TFDS:datasets/resisc45:111-120)
+        key=lambda example, _split: (lambda name: f"{name.rpartition('_')[0]}_{name}")(
+            example.text("filename")
+        ),
+        title=lambda example: example.text("filename"),
+        manual=(
+            ManualFile(
+                "NWPU-RESISC45",
+                427_000_000,
+                "extract NWPU-RESISC45.rar: <class>/<class>_001.jpg …",
+            ),
+        ),
+    )
+)
+
+
+@register_task(
+    "vtab/resisc45", group="specialized", dataset="resisc45", source="VTAB; TA:data/resisc45.py:47-67"
+)
+def resisc45() -> Task:
+    """45 kinds of land use, 256 x 256 px aerial pictures; 60/20/20."""
+    return prepared_task(RESISC45, carved(60, 20), classes=45)

@@ -1,0 +1,42 @@
+"""SmallNORB: from where is the toy seen (protocols.md 1.4.18 and 19). First camera only; azimuth is already halved in TFDS."""
+
+from vitbench.api import Task
+from vitbench.data.datasets import DataSet, declare
+from vitbench.data.examples import stored
+from vitbench.data.slices import Slice, Slices, prepared_task
+from vitbench.registry import register_task
+
+SMALLNORB = declare(
+    DataSet(
+        "smallnorb",
+        majors=(2,),
+        sizes={"train": 24_300, "test": 24_300},
+        labels={"azimuth": stored("label_azimuth"), "elevation": stored("label_elevation")},
+    )
+)
+# Val and test are the halves of the official test set: their toys are not those of train (TA:data/smallnorb.py:55-63).
+SLICES = Slices(Slice("train"), Slice("test", 0, 50), Slice("test", 50), Slice("train"))
+AZIMUTHS = tuple(f"{degrees}°" for degrees in range(0, 360, 20))
+ELEVATIONS = tuple(f"{degrees}°" for degrees in range(30, 75, 5))
+
+
+@register_task(
+    "vtab/smallnorb_azimuth",
+    group="structured",
+    dataset="smallnorb",
+    source="VTAB; TA:data/smallnorb.py:55-82",
+)
+def smallnorb_azimuth() -> Task:
+    """From which of 18 sides the toy is seen, 96 x 96 px grey. A mirrored toy is seen from another side."""
+    return prepared_task(SMALLNORB, SLICES, AZIMUTHS, label="azimuth", flip=False)  # protocols.md 4.3
+
+
+@register_task(
+    "vtab/smallnorb_elevation",
+    group="structured",
+    dataset="smallnorb",
+    source="VTAB; TA:data/smallnorb.py:55-82",
+)
+def smallnorb_elevation() -> Task:
+    """From which of 9 heights the toy is seen, 96 x 96 px grey."""
+    return prepared_task(SMALLNORB, SLICES, ELEVATIONS, label="elevation")

@@ -1,0 +1,23 @@
+"""SUN397 in the split that VTAB drew, TFDS config `tfds` (protocols.md 1.4.7)."""
+
+from vitbench.api import Task
+from vitbench.data.datasets import DataSet, declare
+from vitbench.data.slices import official, prepared_task
+from vitbench.registry import register_task
+
+SUN397 = declare(
+    DataSet(
+        "sun397/tfds",
+        majors=(4,),
+        sizes={"train": 76_128, "validation": 10_875, "test": 21_750},
+        also={"train": (76_127, "TFDS 4.9.10 leaves out one picture, behind the first 800")},
+        key=lambda example, _split: example.text("file_name"),
+        title=lambda example: example.text("file_name"),
+    )
+)
+
+
+@register_task("vtab/sun397", group="natural", dataset="sun397/tfds", source="VTAB; TA:data/sun397.py")
+def sun397() -> Task:
+    """397 kinds of places, pictures of up to 120,000 px."""
+    return prepared_task(SUN397, official(), classes=397)

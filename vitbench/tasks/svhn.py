@@ -1,0 +1,14 @@
+"""Street View House Numbers, cropped digits; the split `extra` is never used (protocols.md 1.4.6)."""
+
+from vitbench.api import Task
+from vitbench.data.datasets import DataSet, declare
+from vitbench.data.slices import held_out, prepared_task
+from vitbench.registry import register_task
+
+SVHN = declare(DataSet("svhn_cropped", majors=(3,), sizes={"train": 73_257, "test": 26_032}))
+
+
+@register_task("vtab/svhn", group="natural", dataset="svhn_cropped", source="VTAB; TA:data/svhn.py:71-88")
+def svhn() -> Task:
+    """House numbers' digits, 32 x 32 px; digit 0 is class 0."""
+    return prepared_task(SVHN, held_out(10), classes=10)
