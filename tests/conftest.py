@@ -35,6 +35,27 @@ def _no_network(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", local_only)
 
 
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    """A folder with a tiny copy of every TFDS data set, made once for all workers."""
+    from filelock import FileLock
+
+    from tests.miniatures import prepare_all
+
+    shared = tmp_path_factory.getbasetemp().parent / "prepared"
+    with FileLock(f"{shared}.lock"):
+        if not shared.is_dir():
+            prepare_all(shared)
+    return shared
+
+
+@pytest.fixture
+def data_dir(prepared, monkeypatch):
+    """The tiny data sets are where data sets are looked for."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(prepared))
+    return prepared
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     import torch

@@ -53,6 +53,10 @@ class DataMissingError(VitbenchError):
 
     exit_code = 3
 
+    def __init__(self, problems: str | Problem | Iterable[Problem], data_sets: Sequence[str] = ()) -> None:
+        super().__init__(problems)
+        self.data_sets = tuple(data_sets)
+
 
 def nearest(name: str, names: Iterable[str], most: int = 2) -> tuple[str, ...]:
     """The names closest to a misspelt one, best first; a unique continuation counts as close."""

@@ -38,6 +38,7 @@ class Launch:
     force: bool = False
     retry_failed: bool = False
     fail_fast: bool = False
+    skip_missing: bool = False
 
 
 class Progress:
@@ -84,6 +85,7 @@ class Result:
     records: tuple[Record, ...]
     ran: int
     plugins: tuple[LoadedPlugin, ...] = ()
+    without_data: int = 0
     failed: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -129,8 +131,10 @@ def run_planned(
     launch, progress = launch or Launch(), progress or Progress()
     run, done = planned.run, _relabelled(planned)
     pending = planned.pending(launch)
+    wanted = len(pending)
     if pending:
-        _check_data(pending)
+        pending = _with_data(pending, skip_missing=launch.skip_missing)
+    if pending:
         plugins = overrides.plugins if overrides else ()
         ended = _run_jobs(planned, dict(done), pending, (launch, progress, plugins))
         with contextlib.closing(ended):
@@ -139,7 +143,7 @@ def run_planned(
                 if launch.fail_fast and record.status == "failed":
                     break
     records = tuple(done[job.key] for job in planned.plan.jobs if job.key in done)
-    return Result(run, records, len(pending), planned.plugins)
+    return Result(run, records, len(pending), planned.plugins, wanted - len(pending))
 
 
 def _relabelled(planned: Planned) -> dict[str, Record]:
@@ -153,29 +157,45 @@ def _relabelled(planned: Planned) -> dict[str, Record]:
     return done
 
 
-def _check_data(jobs: Sequence[Job]) -> None:
-    """Open every task once before anything runs.
+def _with_data(jobs: Sequence[Job], *, skip_missing: bool) -> list[Job]:
+    """Open every task once before anything runs; the jobs whose data is there.
 
     Raises:
-        DataMissingError: with all that is missing.
+        DataMissingError: with all that is missing, unless that is to be skipped.
         UsageError: a task cannot be opened for another reason.
     """
-    missing: list[Problem] = []
+    missing: dict[str, DataMissingError] = {}
     wrong: list[Problem] = []
     components = {str(job.task.identity()): job.task for job in jobs}
-    for component in components.values():
+    for identity, component in components.items():
         try:
             TASKS.make(component.spec, component.options)
         except DataMissingError as error:
-            missing += [replace(p, what=f"task {component.label!r}: {p.what}") for p in error.problems]
+            missing[identity] = error
         except Exception as error:  # noqa: BLE001  a plugin's own code may raise anything
-            wrong.append(
-                Problem(f"task {component.label!r} cannot be opened: {type(error).__name__}: {error}")
-            )
+            what = f"task {component.label!r} cannot be opened: {type(error).__name__}: {error}"
+            wrong.append(Problem(what))
+    problems = [
+        replace(problem, what=f"task {components[identity].label!r}: {problem.what}")
+        for identity, error in missing.items()
+        for problem in error.problems
+    ]
     if wrong:
-        raise UsageError([*wrong, *missing])
-    if missing:
-        raise DataMissingError(missing)
+        raise UsageError([*wrong, *problems])
+    if missing and not skip_missing:
+        raise DataMissingError(_together(problems, [name for e in missing.values() for name in e.data_sets]))
+    return [job for job in jobs if str(job.task.identity()) not in missing]
+
+
+def _together(problems: list[Problem], data_sets: Sequence[str]) -> list[Problem]:
+    """One command for all data sets that are missing, in place of one each."""
+    if not data_sets:
+        return problems
+    command = f"vitbench data prepare {' '.join(dict.fromkeys(data_sets))}"
+    last = Problem(
+        "what is missing stops the run before it starts; --skip-missing runs the rest", next_step=command
+    )
+    return [*(replace(p, next_step="") if "data prepare" in p.next_step else p for p in problems), last]
 
 
 def _run_jobs(

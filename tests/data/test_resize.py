@@ -45,7 +45,9 @@ def test_area_of_the_shorter_side_and_its_centre(picture, crop, name):
         found = back(resize.area(batch(picture), wanted.shape[:2])).clip(0, 255).astype(np.uint8)
     else:
         found = back(
-            apply([GOLDEN[f"{picture}/image"]], Preprocess(80, "shorter_side", "area", crop, "truncate", "fast"))
+            apply(
+                [GOLDEN[f"{picture}/image"]], Preprocess(80, "shorter_side", "area", crop, "truncate", "fast")
+            )
         )
     assert np.abs(found.astype(int) - wanted).max() <= 1
 

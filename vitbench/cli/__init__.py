@@ -10,6 +10,7 @@ import click
 
 from vitbench.cli.author import check, new
 from vitbench.cli.board import export, report
+from vitbench.cli.data import data
 from vitbench.cli.lists import list_
 from vitbench.cli.run import run
 from vitbench.cli.text import printable
@@ -31,7 +32,7 @@ def cli() -> None:  # the \b below is click's mark for "keep these lines"
     """  # noqa: D301
 
 
-for _verb in (run, report, export, list_, check, new):
+for _verb in (run, report, export, list_, check, data, new):
     cli.add_command(_verb)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vitbench.cli.completion import complete_suite
+from vitbench.cli.data import DATA_DIR, use_data_dir
 from vitbench.cli.text import printable
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def _seeds(_context: click.Context, _option: click.Parameter, text: str | None) 
     metavar="PATH=VALUE",
     help="Change one value of the suite: tasks.pictures.path=DIR.",
 )
+@DATA_DIR
+@click.option("--skip-missing", is_flag=True, help="Run what there is data for; the board shows the gaps.")
 @click.option("--dry-run", is_flag=True, help="Print the jobs and which are done; run nothing.")
 @click.option("--force", is_flag=True, help="Run what is done once more.")
 @click.option("--retry-failed", is_flag=True, help="Run again what failed before.")
@@ -93,9 +96,10 @@ def run(suite: str, out: Path | None, **options: Any) -> int:
         "settings",
         "plugins",
     )
+    use_data_dir(options["data_dir"])
     overrides = Overrides(**{name: options[name] for name in names})
     launch = Launch(**{
-        name: options[name] for name in ("device", "workers", "executor", "force", "retry_failed", "fail_fast")
+        name: options[name] for name in ("device", "workers", "executor", "force", "retry_failed", "fail_fast", "skip_missing")
     })  # fmt: skip
     planned = plan_suite(suite, out, overrides)
     for plugin in planned.plugins:
@@ -185,6 +189,8 @@ def _show(result: Result, as_json: bool) -> None:
 
 
 def _tell_failures(result: Result, jobs: int) -> int:
+    if result.without_data:
+        click.echo(f"{result.without_data} jobs have no data and were left out (--skip-missing)", err=True)
     if not result.failed:
         return 0 if len(result.records) == jobs else 1
     click.echo(f"{result.failed} jobs failed:", err=True)

@@ -66,7 +66,7 @@ class DataSet:
         folder = data_dir() / self.name
         found = [copy for copy in _copies(folder) if copy.version[0] in self.majors]
         if not found:
-            raise DataMissingError(self._missing(folder))
+            raise DataMissingError(self._missing(folder), [self.name])
         return max(found, key=lambda copy: copy.version)
 
     def _missing(self, folder: Path) -> Problem:
@@ -75,7 +75,7 @@ class DataSet:
         beside = f" (version {others} is there; the reference's data is {wanted})" if others else ""
         return Problem(
             f"data set {self.name} is not prepared in {data_dir()}{beside}",
-            next_step=f"vitbench data prepare {self.name} --data-dir {data_dir()}",
+            next_step=f"vitbench data prepare {self.name}",
         )
 
 

@@ -53,8 +53,8 @@ def decode(data: bytes, *, exif_rotate: bool, fast_dct: bool = False) -> Pixels:
     """
     if data.startswith(JPEG_MAGIC) and not (exif_rotate and _is_turned(data)):
         with contextlib.suppress(ValueError):  # CMYK, damaged, a bomb and the like: Pillow decides
-            height, width = simplejpeg.decode_jpeg_header(data)[:2]
-            if height * width <= (Image.MAX_IMAGE_PIXELS or 0):
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+            if colours != "CMYK" and height * width <= (Image.MAX_IMAGE_PIXELS or 0):
                 turbo: Pixels = simplejpeg.decode_jpeg(data, "RGB", fastdct=fast_dct)
                 return turbo
     try:

@@ -42,7 +42,7 @@ class RecordSource(ImageSource):
     def _shards(self) -> Shards:
         builder = _builder(str(self.copy.path), self.copy.readable)
         stretches = tuple(
-            Stretch(Path(str(part.filename)), part.skip, part.take)
+            Stretch(Path(str(part.filename)), part.skip, part.take, part.examples_in_shard)
             for part in builder.info.splits[self.spec].file_instructions
         )
         missing = [str(part.path) for part in stretches if not part.path.is_file()]
@@ -155,6 +155,12 @@ def _builder(path: str, file_format: str) -> Any:
     import tensorflow_datasets as tfds
 
     return tfds.builder_from_directory(path, file_format=file_format)
+
+
+def shard_paths(copy: Prepared, split: str) -> list[Path]:
+    """The files of a split, whether they are there or not."""
+    builder = _builder(str(copy.path), copy.readable)
+    return [Path(str(path)) for path in builder.info.splits[split].filepaths]
 
 
 def class_names(copy: Prepared, feature: str) -> tuple[str, ...]:

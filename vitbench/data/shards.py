@@ -34,19 +34,33 @@ class DamagedFileError(VitbenchError):
 
 @dataclass(frozen=True)
 class Stretch:
-    """`take` records of one file after the first `skip`."""
+    """`take` records of one file, which holds `of`, after the first `skip`."""
 
     path: Path
     skip: int
     take: int
+    of: int
 
 
 class ShardFile(ABC):
-    """One prepared file."""
+    """One prepared file, which should hold `count` records."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, count: int) -> None:
         self.path = path
+        self.count = count
         self.process = os.getpid()
+
+    def check_count(self, found: int) -> None:
+        """See that the file holds what it should; a file cut short can look whole to its reader.
+
+        Raises:
+            DamagedFileError: it does not.
+        """
+        if found != self.count:
+            size = self.path.stat().st_size
+            raise DamagedFileError(
+                f"{self.path}: truncated or exchanged: {found} of {self.count} records in its {size:,} bytes"
+            )
 
     def check_process(self) -> None:
         """Refuse to go on in a forked child: array_record would crash it (facts/data_layer.md 0.3).
@@ -71,8 +85,8 @@ class ShardFile(ABC):
 class ArrayRecordFile(ShardFile):
     """A file of the array_record library."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, count: int) -> None:
+        super().__init__(path, count)
         self.lock = threading.Lock()
 
     @cached_property
@@ -80,12 +94,15 @@ class ArrayRecordFile(ShardFile):
         from array_record.python.array_record_module import ArrayRecordReader
 
         try:
-            return ArrayRecordReader(str(self.path))
+            reader = ArrayRecordReader(str(self.path))
+            found = int(reader.num_records())
         except (RuntimeError, ValueError) as error:
             size = self.path.stat().st_size if self.path.is_file() else 0
             raise DamagedFileError(
-                f"{self.path}: no array_record file, or cut short at {size:,} bytes: {error}"
+                f"{self.path}: no array_record file in its {size:,} bytes: {error}"
             ) from error
+        self.check_count(found)
+        return reader
 
     def read(self, positions: Sequence[int]) -> list[bytes]:
         """The records at these positions; see `ShardFile.read`."""
@@ -114,6 +131,8 @@ class TFRecordFile(ShardFile):
 
     @cached_property
     def _map(self) -> mmap.mmap:
+        if not self.path.is_file() or self.path.stat().st_size == 0:
+            raise self._damage(0, "there is nothing in it")
         with self.path.open("rb") as file:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
@@ -128,6 +147,7 @@ class TFRecordFile(ShardFile):
         except (OSError, ValueError):
             found = self._walk()
             write_atomically(kept, _npy(found))
+        self.check_count(len(found))
         return found
 
     def _walk(self) -> NDArray[np.int64]:
@@ -155,10 +175,6 @@ class TFRecordFile(ShardFile):
         """The records at these positions, checksums compared; see `ShardFile.read`."""
         records = []
         for position in positions:
-            if not 0 <= position < len(self._offsets):
-                raise self._damage(
-                    len(self._map), f"record {position} is not in it, it holds {len(self._offsets)}"
-                )
             start, stop = map(int, self._offsets[position])
             record = self._map[start:stop]
             if masked_crc32c(record) != _u32(self._map[stop : stop + CRC_BYTES]):
@@ -200,12 +216,12 @@ class Shards:
             stretch = self.stretches[shard]
             rows = np.flatnonzero(which == shard)
             inside = (wanted[rows] - self._starts[shard] + stretch.skip).tolist()
-            for row, record in zip(rows, self._file(stretch.path).read(inside), strict=True):
+            for row, record in zip(rows, self._file(stretch).read(inside), strict=True):
                 records[row] = record
         return records
 
-    def _file(self, path: Path) -> ShardFile:
-        return self.files.setdefault(path, self.kind(path))
+    def _file(self, stretch: Stretch) -> ShardFile:
+        return self.files.setdefault(stretch.path, self.kind(stretch.path, stretch.of))
 
 
 def masked_crc32c(data: bytes) -> int:

@@ -21,7 +21,9 @@ from vitbench.registry import register_task
 
 CLASSES = 1000
 DEV_PERCENT = 1  # the last 1 % of train chooses: 1,268,355 / 12,812 (BV:configs/transfer.py:66-77)
-SHOTS_FROM = 65_000  # few-shot draws from train[:65000], at least 30 of each class (protocols.md 3.4, point 10)
+SHOTS_FROM = (
+    65_000  # few-shot draws from train[:65000], at least 30 of each class (protocols.md 3.4, point 10)
+)
 SOURCE = "image-net.org, ILSVRC 2012"
 
 IMAGENET = declare(
@@ -40,7 +42,9 @@ IMAGENET = declare(
 VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 
 
-@register_task("imagenet", group="vit", dataset="imagenet2012", source="ViT paper App. B.1.1; ReaL: arXiv 2006.07159")
+@register_task(
+    "imagenet", group="vit", dataset="imagenet2012", source="ViT paper App. B.1.1; ReaL: arXiv 2006.07159"
+)
 def imagenet(path: Path | None = None) -> Task:
     """1,000 classes, scored on the 50,000 validation pictures; also ReaL. With `path`, class folders in place of TFDS."""
     rules = (TOP1, ScoreRule("real", real_correct))
@@ -151,7 +155,10 @@ def _validation(root: Path) -> Split:
     folder = root / "val"
     flat = sorted(file.name for file in folder.glob("*.JPEG"))
     if flat:
-        files, labels = [f"val/{name}" for name in flat], validation_labels()[[validation_number(n) - 1 for n in flat]]
+        files, labels = (
+            [f"val/{name}" for name in flat],
+            validation_labels()[[validation_number(n) - 1 for n in flat]],
+        )
     else:
         found, classes = picture_files(root, "val", wordnet_ids())
         order = sorted(range(len(found)), key=lambda i: Path(found[i]).name)

@@ -1,0 +1,191 @@
+"""`vitbench data`, and what `run` says when data is missing."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from tests.cli.test_cli import vitbench
+from tests.miniatures import prepare
+from vitbench.data.datasets import DATA_SETS
+from vitbench.data.prepare import html_instead
+
+SUITE = """\
+name: some
+budgets: [full]
+backbones: [{name: raw_pixels, size_px: 8}]
+tasks: [vtab/dtd, vtab/clevr_count, vtab/clevr_distance, digits]
+protocols: [ridge_probe]
+"""
+
+
+@pytest.fixture
+def some(tmp_path, monkeypatch):
+    """A folder with dtd prepared, and nothing else."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
+    prepare("dtd", tmp_path / "data")
+    return tmp_path / "data"
+
+
+def states(*arguments):
+    done = vitbench("data", "status", *arguments, "--json")
+    return {row["name"]: row for row in json.loads(done.stdout)}, done.returncode
+
+
+def test_status_has_a_line_for_every_data_set(data_dir):
+    found, code = states()
+    assert set(found) == set(DATA_SETS)
+    assert {row["state"] for row in found.values()} == {"ready"}
+    assert code == 0
+    lines = vitbench("data", "status").stdout.splitlines()
+    assert len(lines) == len(DATA_SETS)
+    assert re.search(r"kitti +ready +3\.\d\.0 array_record \d\.\d MB", "\n".join(lines))
+
+
+def test_status_tells_what_is_missing_and_how_to_get_it(some):
+    found, code = states()
+    assert code == 3
+    assert found["dtd"]["state"] == "ready"
+    assert found["clevr"]["state"] == "can be downloaded"
+    assert found["clevr"]["detail"] == "19.0 GB: vitbench data prepare clevr"
+    assert found["resisc45"]["state"] == "needs manual files"
+    assert "NWPU-RESISC45 (427.0 MB)" in found["resisc45"]["detail"]
+    assert str(some / "downloads" / "manual") in found["resisc45"]["detail"]
+
+
+def test_status_is_narrowed_by_tasks_data_sets_and_suites(some, suite_file):
+    assert set(states("vtab/smallnorb_azimuth", "vtab/smallnorb_elevation", "kitti")[0]) == {
+        "smallnorb",
+        "kitti",
+    }
+    assert set(states(suite_file(SUITE))[0]) == {"dtd", "clevr"}
+    done = vitbench("data", "status", "vtab/clevr_cuont")
+    assert done.returncode == 2
+    assert "did you mean vtab/clevr_count" in done.stderr
+
+
+def test_what_is_broken_says_why(some):
+    (version,) = (some / "dtd").iterdir()
+    (shard,) = version.glob("*test*")
+    data = shard.read_bytes()
+    shard.write_bytes(b"")
+    assert states("dtd")[0]["dtd"]["detail"].endswith("is empty")
+    shard.unlink()
+    assert states("dtd")[0]["dtd"]["state"] == "broken"
+    assert states("dtd")[0]["dtd"]["detail"].endswith("is missing")
+    shard.write_bytes(data)
+    info = version / "dataset_info.json"
+    info.write_text(info.read_text().replace("array_record", "parquet"))
+    assert "cannot be read by position" in states("dtd")[0]["dtd"]["detail"]
+    info.write_text("{")
+    assert states("dtd")[0]["dtd"]["state"] == "broken"
+
+
+def test_another_major_version_is_not_taken(some):
+    (version,) = (some / "dtd").iterdir()
+    version.rename(version.with_name("2.0.0"))
+    assert states("dtd")[0]["dtd"]["state"] == "can be downloaded"
+    done = vitbench("run", "quickstart", "--task", "vtab/dtd", "--out", some / "r")
+    assert done.returncode == 3
+    assert "version 2.0.0 is there; the reference's data is 3.x" in done.stderr
+
+
+def test_run_stops_before_it_starts_with_one_command_for_all(some, suite_file, tmp_path):
+    done = vitbench("run", suite_file(SUITE), "--out", tmp_path / "r")
+    assert done.returncode == 3
+    assert done.stderr.count("clevr is not prepared") == 2
+    assert "next:         vitbench data prepare clevr\n" in done.stderr
+    assert not (tmp_path / "r").exists()
+
+
+def test_what_is_missing_can_be_skipped_and_the_board_shows_gaps(some, suite_file, tmp_path):
+    out = tmp_path / "r"
+    done = vitbench("run", suite_file(SUITE), "--out", out, "--skip-missing")
+    assert done.returncode == 1
+    assert len(list((out / "records").glob("*.json"))) == 2
+    header, row = [line for line in done.stdout.splitlines() if "raw_pixels" in line or "backbone" in line]
+    assert "vtab/clevr_count" in header
+    assert row.count("–") >= 2
+    assert "2 jobs have no data and were left out" in done.stderr
+
+
+def test_the_data_dir_is_an_option(some, suite_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "elsewhere"))
+    suite = suite_file(SUITE.replace("vtab/clevr_count, vtab/clevr_distance, ", ""))
+    assert vitbench("run", suite, "--out", tmp_path / "r").returncode == 3
+    assert vitbench("run", suite, "--out", tmp_path / "r", "--data-dir", some).returncode == 0
+    assert (
+        json.loads(vitbench("data", "status", "dtd", "--data-dir", some, "--json").stdout)[0]["state"]
+        == "ready"
+    )
+
+
+def test_preparing_is_checked_first(some):
+    done = vitbench("data", "prepare", "resisc45", "imagenet2012")
+    assert done.returncode == 3
+    assert done.stderr.count("is missing (about") == 3
+    assert vitbench("data", "prepare", "dtd").stdout.startswith("dtd ")  # ready: left alone
+    done = vitbench("data", "prepare", "svhn_cropped")
+    assert done.returncode == 2
+    assert "vitbench[prepare]" in done.stderr
+
+
+def test_a_web_page_in_place_of_an_archive_is_recognised(tmp_path):
+    page = tmp_path / "extracted" / "x.zip"
+    page.parent.mkdir()
+    page.write_bytes(b"PK\x03\x04")
+    assert html_instead(tmp_path, 0) is None
+    page.write_bytes(b"\n <!DOCTYPE html><html>Sign in")
+    assert html_instead(tmp_path, 0) == page
+    assert html_instead(tmp_path / "none", 0) is None
+
+
+def findings(*names):
+    done = vitbench("data", "verify", *names, "--json")
+    return {(row["name"], row["what"]): row for row in json.loads(done.stdout)}, done.returncode
+
+
+def test_verify_recounts_rereads_and_compares(data_dir):
+    found, code = findings("cifar100", "dsprites", "eurosat/rgb", "resisc45", "clevr", "kitti")
+    assert code == 1
+    assert "cifar100 train has 40 examples, the reference 50,000" in found["cifar100", "split sizes"]["text"]
+    for name in ("cifar100", "dsprites", "eurosat/rgb", "resisc45", "clevr", "kitti"):
+        assert found[name, "train readable"]["ok"]
+        assert found[name, "train order"]["ok"], found[name, "train order"]
+        assert found[name, "train pixels"]["ok"]
+        assert len(found[name, "train fingerprint"]["text"]) == 64
+
+
+def test_verify_finds_a_changed_order_and_a_lossy_copy(some, tmp_path):
+    from tests import miniatures
+
+    shutil.rmtree(some)
+    lossless = miniatures.PNG.copy()
+    miniatures.PNG.discard("cifar10")
+    try:
+        prepare("cifar10", some)
+    finally:
+        miniatures.PNG.update(lossless)
+    found, _ = findings("cifar10")
+    assert found["cifar10", "train pixels"]["ok"] is False
+    assert "re-encoded copy" in found["cifar10", "train pixels"]["text"]
+    version = some / "cifar10" / "3.0.2"
+    (train,), (test,) = version.glob("*train*"), version.glob("*test*")
+    train.write_bytes(test.read_bytes())
+    found, _ = findings("cifar10")
+    assert found["cifar10", "train readable"]["ok"] is False or found["cifar10", "train order"]["ok"] is False
+
+
+def test_the_dump_that_circulates_is_told_for_what_it_is(tmp_path):
+    for task in ("cifar", "dtd"):
+        folder = tmp_path / "vtab-1k" / task
+        (folder / "images" / "train800").mkdir(parents=True)
+        (folder / "train800.txt").write_text("images/train800/0.jpg 3\n")
+        (folder / "images" / "train800" / "0.jpg").write_bytes(b"")
+    found, code = findings(tmp_path / "vtab-1k")
+    ((_, item),) = found.items()
+    assert code == 1
+    assert "NOAH" in item["text"]
+    assert "2 tasks (cifar, dtd" in item["text"]
+    assert findings(tmp_path / "vtab-1k" / "cifar" / "images")[1] == 0

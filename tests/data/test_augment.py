@@ -1,0 +1,152 @@
+"""Augmentation: seeded by example, within bounds, equal to cutting first and resizing then, and never what a task rules out."""
+
+import numpy as np
+import pytest
+import torch
+
+from vitbench.data.augment import (
+    ATTEMPTS,
+    Augmentation,
+    crop_and_resize,
+    flip,
+    inception_boxes,
+    mixup,
+    random_crop,
+    uniforms,
+)
+from vitbench.data.resize import tf2_bilinear
+
+EXAMPLES = np.arange(4000)
+IMAGES = torch.rand(16, 3, 24, 30, generator=torch.Generator().manual_seed(0)) * 255
+
+
+def test_numbers_are_the_examples_own_whatever_the_batch():
+    numbers = uniforms(3, 7, EXAMPLES, 5, "crop")
+    order = np.random.default_rng(0).permutation(4000)[:100]
+    assert np.array_equal(uniforms(3, 7, order, 5, "crop"), numbers[order])
+    for other in (
+        uniforms(4, 7, EXAMPLES, 5, "crop"),
+        uniforms(3, 8, EXAMPLES, 5, "crop"),
+        uniforms(3, 7, EXAMPLES, 5, "flip"),
+    ):
+        assert abs(np.corrcoef(other.ravel(), numbers.ravel())[0, 1]) < 0.03
+
+
+def test_numbers_are_even_and_unrelated():
+    numbers = uniforms(0, 0, EXAMPLES, 4, "flip")
+    assert numbers.min() >= 0
+    assert numbers.max() < 1
+    counts = np.histogram(numbers, 20, (0, 1))[0]
+    assert ((counts - 800) ** 2 / 800).sum() < 45  # chi-square with 19 degrees of freedom: 0.1 %
+    between = np.corrcoef(numbers.T) - np.eye(4)
+    assert np.abs(between).max() < 0.06
+    assert abs(np.corrcoef(numbers[:-1, 0], numbers[1:, 0])[0, 1]) < 0.06
+    steps = np.asarray([uniforms(0, step, EXAMPLES[:1], 1, "flip")[0, 0] for step in range(2000)])
+    assert abs(np.corrcoef(steps[:-1], steps[1:])[0, 1]) < 0.08
+
+
+def test_flips_are_half_and_follow_the_example():
+    flipped = flip(IMAGES, 0, 5, np.arange(16))
+    mirrored = torch.stack(
+        [torch.equal(a, b.flip(2)) * torch.ones(()) for a, b in zip(flipped, IMAGES, strict=True)]
+    )
+    plain = torch.stack([torch.equal(a, b) * torch.ones(()) for a, b in zip(flipped, IMAGES, strict=True)])
+    assert torch.equal(mirrored + plain, torch.ones(16))
+    assert torch.equal(flip(IMAGES[5:9], 0, 5, np.arange(5, 9)), flipped[5:9])
+    assert 0.46 < (uniforms(0, 0, EXAMPLES, 1, "flip") < 0.5).mean() < 0.54
+
+
+def test_random_crops_are_pieces_of_the_picture():
+    places = torch.arange(24 * 30).reshape(1, 1, 24, 30).expand(16, 3, 24, 30)
+    crops = random_crop(places, 20, 1, 2, np.arange(16))
+    assert crops.shape == (16, 3, 20, 20)
+    corners = crops[:, 0, 0, 0]
+    assert len(set(corners.tolist())) > 8
+    wanted = corners[:, None, None] + torch.arange(20)[:, None] * 30 + torch.arange(20)
+    assert torch.equal(crops[:, 1], wanted)
+    many = random_crop(places[:1].expand(4000, 3, 24, 30), 20, 1, 2, EXAMPLES)[:, 0, 0, 0]
+    assert set((many // 30).tolist()) == set(range(5))
+    assert set((many % 30).tolist()) == set(range(11))
+    with pytest.raises(ValueError, match="does not fit"):
+        random_crop(places, 25, 0, 0, np.arange(16))
+
+
+@pytest.mark.parametrize("size", [(375, 500), (500, 333), (32, 32), (375, 1242), (7, 5)])
+def test_inception_boxes_keep_area_and_ratio(size):
+    sizes = np.tile(size, (4000, 1))
+    boxes = inception_boxes(sizes, 0, 3, EXAMPLES)
+    top, left, height, width = boxes.T
+    assert (top >= 0).all()
+    assert (left >= 0).all()
+    assert (top + height <= size[0]).all()
+    assert (left + width <= size[1]).all()
+    whole = (height == size[0]) & (width == size[1])
+    share = height * width / (size[0] * size[1])
+    assert share.min() >= 0.05
+    slack = 0.5 / height  # widths are rounded to pixels
+    assert ((np.abs(width / height - 1) < 1 / 3 + slack + 0.01) | whole).all()
+    if min(size) > 100:
+        assert np.unique(top).size > 40
+        assert share.std() > 0.05
+
+
+def test_inception_boxes_are_drawn_as_tensorflow_draws_them():
+    """One picture at a time, in plain Python, from the description of the op."""
+    size = (60, 80)
+    boxes = inception_boxes(np.tile(size, (300, 1)), 9, 4, np.arange(300))
+    for example in range(300):
+        for attempt in range(ATTEMPTS):
+            u = uniforms(9, 4 * ATTEMPTS + attempt, np.asarray([example]), 4, "crop")[0]
+            ratio = 0.75 + u[0] * (4 / 3 - 0.75)
+            least, most = 0.05 * 4800, 4800.0
+            low, high = round((least / ratio) ** 0.5), round((most / ratio) ** 0.5)
+            if round(high * ratio) > size[1]:
+                high = int((size[1] + 0.5 - 1e-7) / ratio)
+            high = min(high, size[0])
+            low = min(low, high)
+            tall = low + int(u[1] * (high - low + 1))
+            wide = round(tall * ratio)
+            if tall * wide < least:
+                tall += 1
+                wide = round(tall * ratio)
+            if tall * wide > most:
+                tall -= 1
+                wide = round(tall * ratio)
+            if least <= tall * wide <= most and wide <= size[1] and tall <= size[0]:
+                break
+        else:
+            raise AssertionError("no box")
+        wanted = [int(u[2] * (60 - tall)), int(u[3] * (80 - wide)), tall, wide]
+        assert boxes[example].tolist() == wanted
+
+
+def test_a_box_is_resized_as_if_it_had_been_cut_out():
+    boxes = inception_boxes(np.tile((24, 30), (16, 1)), 0, 0, np.arange(16))
+    found = crop_and_resize(IMAGES, boxes, 20)
+    for image, (top, left, height, width), out in zip(IMAGES, boxes, found, strict=True):
+        wanted = tf2_bilinear(image[None, :, top : top + height, left : left + width], 20)[0]
+        assert (out - wanted).abs().max() < 2e-3
+    padded = torch.nn.functional.pad(IMAGES, (0, 9, 0, 5), value=999)
+    assert (crop_and_resize(padded, boxes, 20) - found).abs().max() < 2e-3
+
+
+def test_mixup_mixes_with_the_reverse_by_one_share():
+    targets = torch.eye(16)
+    images, mixed = mixup(IMAGES, targets, 0.1, 0, 3)
+    share = mixed[0, 0]
+    assert torch.allclose(images, share * IMAGES + (1 - share) * IMAGES.flip(0))
+    assert torch.allclose(mixed.sum(1), torch.ones(16))
+    again = mixup(IMAGES, targets, 0.1, 0, 3)[1]
+    assert torch.equal(again, mixed)
+    shares = np.asarray([float(mixup(targets, targets, 0.1, 0, step)[1][0, 0]) for step in range(500)])
+    assert np.mean((shares < 0.05) | (shares > 0.95)) > 0.6  # Beta(0.1, 0.1) lives at its ends
+    assert 0.42 < shares.mean() < 0.58
+
+
+@pytest.mark.parametrize("flips", [True, False])
+@pytest.mark.parametrize("crops", [True, False])
+def test_a_task_rules_out_before_a_recipe_asks(flips, crops):
+    recipe = Augmentation("inception", flip=True, mixup_alpha=0.1)
+    allowed = recipe.allowed(flip=flips, crop=crops)
+    assert allowed == Augmentation("inception" if crops else "none", flips, 0.1)
+    assert Augmentation().allowed(flip=True, crop=True) == Augmentation()

@@ -1,0 +1,158 @@
+"""`vitbench data`: what is there, get what is not, and see that it is the reference's. TensorFlow only to prepare."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from vitbench.data.datasets import DataSet
+
+DATA_DIR = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="TFDS_DATA_DIR",
+    help="Where prepared data sets lie  [default: $TFDS_DATA_DIR, else ~/tensorflow_datasets].",
+)
+NAMES = click.argument("names", nargs=-1, metavar="[DATASET|TASK|SUITE]...")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def use_data_dir(folder: Path | None) -> None:
+    """Make a folder the one that all data sets are looked for in, here and in workers."""
+    if folder is not None:
+        os.environ["TFDS_DATA_DIR"] = str(folder.expanduser().absolute())
+
+
+@click.group()
+def data() -> None:
+    """Data sets: what is there, how to get the rest, and whether it is the reference's."""
+
+
+def _chosen(names: tuple[str, ...]) -> list[DataSet]:
+    """Data sets by their own names, by tasks, by suites; all if none is named."""
+    from vitbench.data.datasets import DATA_SETS
+    from vitbench.data.status import named
+    from vitbench.plugins import load_all
+    from vitbench.registry import TASKS
+
+    load_all()
+    tasks = {entry.name: entry.labels["dataset"] for entry in TASKS.entries() if entry.labels.get("dataset")}
+    wanted: list[str] = []
+    for name in names:
+        wanted += [name] if name in DATA_SETS or name in tasks else _of_suite(name, set(tasks)) or [name]
+    return named(wanted, DATA_SETS, tasks)
+
+
+def _of_suite(name: str, tasks: set[str]) -> list[str]:
+    from vitbench.suite import find_suite, read_suite
+    from vitbench.suite.reading import packaged_suites
+
+    if name not in packaged_suites() and not Path(name).is_file():
+        return []
+    listed = read_suite(find_suite(name)).data.get("tasks") or []
+    names = [
+        entry if isinstance(entry, str) else str(entry.get("source") or entry.get("name")) for entry in listed
+    ]
+    return [name for name in names if name in tasks]
+
+
+@data.command()
+@NAMES
+@DATA_DIR
+@JSON
+def status(names: tuple[str, ...], data_dir: Path | None, as_json: bool) -> int:
+    """One line for each data set: ready, can be downloaded, needs manual files, or broken."""
+    from vitbench.data.status import status_of
+
+    use_data_dir(data_dir)
+    found = [status_of(one) for one in _chosen(names)]
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in found], indent=1))
+    else:
+        for one in found:
+            colour = {"ready": "green", "broken": "red"}.get(one.state)
+            click.echo(click.style(one.line, fg=colour) if colour else one.line)
+    return 0 if all(one.state == "ready" for one in found) else 3
+
+
+@data.command(no_args_is_help=True)
+@NAMES
+@DATA_DIR
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["array_record", "tfrecord"]),
+    default="array_record",
+    show_default=True,
+)
+def prepare(names: tuple[str, ...], data_dir: Path | None, form: str) -> None:
+    """Download and prepare data sets; needs `pip install 'vitbench[prepare]'`. What is ready is left alone."""
+    from vitbench.data.prepare import check_before
+    from vitbench.data.prepare import prepare as prepare_one
+    from vitbench.data.status import status_of
+    from vitbench.errors import Problem, VitbenchError
+
+    use_data_dir(data_dir)
+    chosen = _chosen(names)
+    problems: list[Problem] = []
+    kind: type[VitbenchError] = VitbenchError
+    for one in chosen:
+        try:
+            if status_of(one).state != "ready":
+                check_before(one)
+        except VitbenchError as error:  # all of them, before hours are spent on the first
+            problems += error.problems
+            kind = type(error)
+    if problems:
+        raise kind(list(dict.fromkeys(problems)))
+    for one in chosen:
+        click.echo(prepare_one(one, form).line)
+
+
+@data.command(no_args_is_help=True)
+@NAMES
+@DATA_DIR
+@JSON
+def verify(names: tuple[str, ...], data_dir: Path | None, as_json: bool) -> int:
+    """Read data sets whole and compare with what is known: sizes, order, draws, labels. A folder is told for what it is."""
+    from vitbench.data.verify import Item, recognise_dump
+    from vitbench.data.verify import verify as verify_one
+
+    use_data_dir(data_dir)
+    folders = [Path(name) for name in names if Path(name).is_dir()]
+    rows: list[tuple[str, Item]] = [(str(folder), recognise_dump(folder)) for folder in folders]
+    rest = tuple(name for name in names if not Path(name).is_dir())
+    with _bar() as report:
+        for one in _chosen(rest) if rest else []:
+            rows += [(one.name, item) for item in verify_one(one, report)]
+    if as_json:
+        click.echo(json.dumps([{"name": name, **asdict(item)} for name, item in rows], indent=1))
+    else:
+        marks = {True: click.style("ok  ", fg="green"), False: click.style("FAIL", fg="red"), None: "    "}
+        for name, item in rows:
+            click.echo(f"{marks[item.ok]} {name}  {item.what}: {item.text}")
+    return 0 if all(item.ok is not False for _, item in rows) else 1
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar that follows (what, done, total); silent where nobody watches."""
+    from tqdm import tqdm
+
+    with tqdm(disable=not sys.stderr.isatty(), file=sys.stderr, leave=False, unit="example") as bar:
+
+        def report(what: str, done: int, total: int) -> None:
+            bar.total = total
+            bar.set_description_str(what, refresh=False)
+            bar.update(done - bar.n)
+
+        yield report

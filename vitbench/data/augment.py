@@ -1,0 +1,163 @@
+"""Training augmentation on the device, a batch at a time, seeded per (seed, step, example).
+
+What happens to an example depends on the seed, the step and which example it is: not on its place in the batch, the device,
+or the number of workers. Recipes name what they want; the task's exclusions (facts/protocols.md 4.3) come before them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vitbench.randomness import derived_seed
+
+# Inception crop as TensorFlow draws it: share of the area, width over height, attempts (protocols.md 3.2; TF's
+# sample_distorted_bounding_box, whose defaults for the ratio and the attempts vit_jax leaves alone).
+AREA = (0.05, 1.0)
+RATIO = (3 / 4, 4 / 3)
+ATTEMPTS = 100
+
+Crop = Literal["none", "inception", "random"]
+Purpose = Literal["flip", "crop", "mixup"]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to training pictures. `random` cuts a square of the target size out of larger pictures."""
+
+    crop: Crop = "none"
+    flip: bool = False
+    mixup_alpha: float = 0.0
+
+    def allowed(self, *, flip: bool, crop: bool) -> Augmentation:
+        """Without what a task rules out; where crops are off, pictures are resized directly."""
+        return Augmentation(self.crop if crop else "none", self.flip and flip, self.mixup_alpha)
+
+
+def uniforms(
+    seed: int, step: int, examples: NDArray[np.int64], draws: int, purpose: Purpose
+) -> NDArray[np.float64]:
+    """Numbers in [0, 1), (B, draws): one row per example, each a function of (seed, step, example) alone.
+
+    SplitMix64 over the four of them (Steele et al. 2014): the same on every machine, whatever else is drawn.
+    """
+    with np.errstate(over="ignore"):
+        state = np.uint64(derived_seed(seed, purpose) & (2**64 - 1)) ^ _mixed(np.uint64(step))
+        rows = _mixed(state + _mixed(examples.astype(np.uint64)))
+        columns = np.arange(1, draws + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        bits = _mixed(rows[:, None] + columns[None, :])
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _mixed(value: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64]:
+    mixed = np.asarray(value) + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(mixed ^ (mixed >> np.uint64(31)), dtype=np.uint64)
+
+
+def flip(images: Tensor, seed: int, step: int, examples: NDArray[np.int64]) -> Tensor:
+    """Mirror each of the images (B, 3, H, W) left to right with probability one half."""
+    mirrored = torch.from_numpy(uniforms(seed, step, examples, 1, "flip")[:, 0] < 0.5).to(images.device)
+    return torch.where(mirrored[:, None, None, None], images.flip(3), images)
+
+
+def random_crop(images: Tensor, size_px: int, seed: int, step: int, examples: NDArray[np.int64]) -> Tensor:
+    """A square of `size_px` from a random place of each of the images (B, 3, H, W), H and W at least that."""
+    room = np.asarray(images.shape[2:]) - size_px
+    if (room < 0).any():
+        raise ValueError(f"a crop of {size_px} px does not fit into {tuple(images.shape[2:])}")
+    places = (uniforms(seed, step, examples, 2, "crop") * (room + 1)).astype(np.int64)
+    offsets = torch.from_numpy(places).to(images.device)
+    span = torch.arange(size_px, device=images.device)
+    rows, columns = offsets[:, :1] + span, offsets[:, 1:] + span
+    batch = torch.arange(len(images), device=images.device)
+    # indexing with (B, h, 1) and (B, 1, w) beside a slice puts the channels last
+    return images[batch[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def inception_boxes(
+    sizes: NDArray[np.int64], seed: int, step: int, examples: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Boxes (B, 4) as top, left, height, width within pictures of `sizes` (B, 2): TensorFlow's own way of drawing them.
+
+    A ratio is drawn evenly, then a height among those that keep the area within bounds, then a place. After 100 attempts
+    that fit nowhere the whole picture is taken.
+    """
+    found = np.column_stack([np.zeros_like(sizes), sizes])
+    open_rows = np.arange(len(sizes))
+    for attempt in range(ATTEMPTS):
+        if len(open_rows) == 0:
+            break
+        draws = uniforms(seed, step * ATTEMPTS + attempt, examples[open_rows], 4, "crop")
+        boxes, fits = _boxes(sizes[open_rows], draws)
+        found[open_rows[fits]] = boxes[fits]
+        open_rows = open_rows[~fits]
+    return found
+
+
+def _boxes(
+    sizes: NDArray[np.int64], draws: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    height, width = sizes[:, 0], sizes[:, 1]
+    ratio = RATIO[0] + draws[:, 0] * (RATIO[1] - RATIO[0])
+    least, most = (share * height * width for share in AREA)
+    shortest = np.rint(np.sqrt(least / ratio)).astype(np.int64)
+    tallest = np.rint(np.sqrt(most / ratio)).astype(np.int64)
+    too_wide = np.rint(tallest * ratio) > width
+    tallest = np.where(too_wide, ((width + 0.5 - 1e-7) / ratio).astype(np.int64), tallest)
+    tallest = np.minimum(tallest, height)
+    shortest = np.minimum(shortest, tallest)
+    tall = shortest + (draws[:, 1] * (tallest - shortest + 1)).astype(np.int64)
+    wide = np.rint(tall * ratio).astype(np.int64)
+    tall += np.where(tall * wide < least, 1, 0)  # rounding may have left the area just outside
+    wide = np.rint(tall * ratio).astype(np.int64)
+    tall -= np.where(tall * wide > most, 1, 0)
+    wide = np.rint(tall * ratio).astype(np.int64)
+    area = tall * wide
+    fits = (area >= least) & (area <= most) & (wide <= width) & (tall <= height) & (wide > 0) & (tall > 0)
+    top = (draws[:, 2] * (height - tall)).astype(np.int64)  # never the last place: TF draws from [0, H - h)
+    left = (draws[:, 3] * (width - wide)).astype(np.int64)
+    return np.column_stack([top, left, tall, wide]), fits
+
+
+def crop_and_resize(images: Tensor, boxes: NDArray[np.int64], size_px: int) -> Tensor:
+    """Each image's box resized to (B, 3, S, S) float32: TensorFlow 2's bilinear, half-pixel centres, no antialias.
+
+    Nothing outside of a box is looked at, as when the crop had been cut out first. Images may be padded beyond their boxes.
+    """
+    height, width = images.shape[2:]
+    box = torch.from_numpy(boxes).to(images.device, torch.float32)
+    step = (torch.arange(size_px, device=images.device) + 0.5) / size_px
+    y = _positions(step, box[:, 0], box[:, 2])
+    x = _positions(step, box[:, 1], box[:, 3])
+    grid = torch.stack(
+        torch.broadcast_tensors(_normed(x, width)[:, None, :], _normed(y, height)[:, :, None]), dim=-1
+    )
+    return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _positions(step: Tensor, start: Tensor, length: Tensor) -> Tensor:
+    """Where in the picture each target pixel looks, (B, S), kept within the box's outermost pixel centres."""
+    inside = (step[None, :] * length[:, None] - 0.5).clamp(min=0).minimum(length[:, None] - 1)
+    return start[:, None] + inside
+
+
+def _normed(position: Tensor, length: int) -> Tensor:
+    return (2 * position + 1) / length - 1
+
+
+def mixup(images: Tensor, targets: Tensor, alpha: float, seed: int, step: int) -> tuple[Tensor, Tensor]:
+    """Mix a batch with itself in reverse, images (B, …) and targets (B, C) alike, by one Beta(alpha, alpha) share a step.
+
+    As BiT's TensorFlow code does (facts/protocols.md 4.1).
+    """
+    generator = np.random.default_rng([derived_seed(seed, "mixup"), step])
+    share = float(generator.beta(alpha, alpha))
+    return tuple(share * both + (1 - share) * both.flip(0) for both in (images, targets))  # type: ignore[return-value]
