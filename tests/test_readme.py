@@ -44,11 +44,12 @@ def desk(tmp_path_factory):
     return folder
 
 
-def run(command, folder):
+def run(command, folder, **more):
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "VITBENCH_CACHE": str(folder / "cache"),
+        **more,
     }
     return subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, env=environment)
 
@@ -68,8 +69,8 @@ def test_the_first_command_makes_a_leaderboard(tmp_path):
 
 
 @pytest.mark.parametrize("command", OTHERS)
-def test_every_other_command_runs(desk, command):
-    done = run(command, desk)
+def test_every_other_command_runs(desk, prepared, command):
+    done = run(command, desk, TFDS_DATA_DIR=str(prepared))
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -50,6 +50,7 @@ class Provenance:
     weights_loaded: int | None = None
     weights_missing: int | None = None
     weights_unexpected: int | None = None
+    pixel_warning: str = ""  # pixels are not normalised as these weights were trained
 
 
 class BackboneModule(typing.Protocol):

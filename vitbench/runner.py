@@ -14,7 +14,18 @@ import pandas as pd
 import torch
 from scipy.stats import binomtest
 
-from vitbench.api import Adaptation, Adapted, Backbone, Labels, Protocol, Remarks, ScoreRule, Split, Task
+from vitbench.api import (
+    Adaptation,
+    Adapted,
+    Backbone,
+    Labels,
+    Protocol,
+    Provenance,
+    Remarks,
+    ScoreRule,
+    Split,
+    Task,
+)
 from vitbench.backbones.models.built import BuiltBackbone
 from vitbench.compute.environment import describe
 from vitbench.compute.meter import Meter
@@ -237,7 +248,7 @@ class _Attempt:
             backbone=_backbone_facts(backbone, self.bench.weights_digest(self.job)),
             data=facts,
             preprocess=how.describe(backbone.input.mean, backbone.input.std),
-            conformance=tuple(_conformance(self.job, facts)),
+            conformance=tuple(_conformance(self.job, facts, backbone.provenance)),
             notes=tuple(self.remarks.notes),
             cost=self._cost(images_forward, adapted.images_backward),
             env=describe(self.bench.device),
@@ -287,7 +298,7 @@ def _backbone_facts(backbone: BuiltBackbone, weights_digest: str) -> BackboneFac
     )
 
 
-def _conformance(job: Job, facts: DataFacts) -> list[Check]:
+def _conformance(job: Job, facts: DataFacts, origin: Provenance) -> list[Check]:
     """The items that a number must meet to stand beside others.
 
     Selection on test is no item: the types leave a protocol no way to it.
@@ -297,6 +308,7 @@ def _conformance(job: Job, facts: DataFacts) -> list[Check]:
     return [
         Check(item="all examples", ok=not limited, reason=limited),
         Check(item="every picture readable", ok=not skipped, reason=skipped),
+        Check(item="pixels as the weights expect", ok=not origin.pixel_warning, reason=origin.pixel_warning),
         Check(
             item="data as the reference has them", ok=not facts.departures, reason="; ".join(facts.departures)
         ),

@@ -6,10 +6,12 @@ import safetensors.torch
 import timm
 import torch
 
+from vitbench.api import Provenance
 from vitbench.backbones.models.built import BuiltBackbone
-from vitbench.backbones.models.timm import resize_position_embedding
+from vitbench.backbones.models.timm import TimmBackbone, resize_position_embedding
 from vitbench.backbones.timm import timm_backbone
 from vitbench.errors import UsageError
+from vitbench.registry import BACKBONES
 
 NAME = "resnet10t"
 
@@ -124,3 +126,15 @@ def test_a_grid_need_not_be_square():
 def test_patch_side_belongs_to_untrained_models():
     with pytest.raises(UsageError, match="pretrained: false"):
         timm_backbone("vit_tiny_patch16_224", patch_px=8)
+
+
+def test_pixels_may_be_normalised_otherwise_and_the_row_says_so():
+    half = (0.5, 0.5, 0.5)
+    _, plain = BACKBONES.make("timm:resnet10t", {"pretrained": False})
+    _, other = BACKBONES.make("timm:resnet10t", {"pretrained": False, "mean": half, "std": half})
+    assert plain.input.mean != other.input.mean == other.at_resolution(96).input.mean == half
+    assert other.provenance.pixel_warning == ""  # nothing was trained with anything else
+    trained = TimmBackbone.untrained("resnet10t", None, {}, 0)
+    trained.provenance = Provenance("ResNet", "pretrained", "ImageNet-1k", "timm:resnet10t [c3_in1k]")
+    assert "the weights were trained with" in trained.normalising(half, half).provenance.pixel_warning
+    assert trained.normalising(half, half).input.mean == half

@@ -14,11 +14,12 @@ from vitbench.registry import register_backbone
 if TYPE_CHECKING:
     from torch import nn
 
+Triple = tuple[float, float, float]
 Side = Annotated[int, Field(ge=1, le=4096)]
 
 
 @register_backbone("timm", argument="model", unknown_argument=not_timm, family="timm")
-def timm_backbone(
+def timm_backbone(  # noqa: PLR0913  its parameters are the options of a suite
     model: str,
     *,
     pretrained: bool = True,
@@ -26,6 +27,8 @@ def timm_backbone(
     size_px: Side | None = None,
     patch_px: Side | None = None,
     init_seed: int = 0,
+    mean: Triple | None = None,
+    std: Triple | None = None,
 ) -> nn.Module:
     """Any model of timm; features are its pre-logits, input size and mean/std its checkpoint's.
 
@@ -36,6 +39,8 @@ def timm_backbone(
         size_px: build it for images of this side.
         patch_px: patch side of a ViT that is built with seeded weights.
         init_seed: seed of the initial weights when nothing is loaded.
+        mean: what is taken from pixels x / 255, red, green and blue, in place of what timm's configuration of the model says.
+        std: what they are divided by then.
     """
     from vitbench.backbones.models.timm import TimmBackbone
 
@@ -43,7 +48,9 @@ def timm_backbone(
         raise UsageError("patch_px changes the architecture: it needs `pretrained: false`")
     extra = {"patch_size": patch_px} if patch_px is not None else {}
     if checkpoint is not None:
-        return TimmBackbone.from_file(model, checkpoint, size_px, extra)
-    if pretrained:
-        return TimmBackbone.pretrained(model, size_px, extra)
-    return TimmBackbone.untrained(model, size_px, extra, init_seed)
+        backbone = TimmBackbone.from_file(model, checkpoint, size_px, extra)
+    elif pretrained:
+        backbone = TimmBackbone.pretrained(model, size_px, extra)
+    else:
+        backbone = TimmBackbone.untrained(model, size_px, extra, init_seed)
+    return backbone.normalising(mean, std)

@@ -70,7 +70,10 @@ def _of_suite(name: str, tasks: set[str]) -> list[str]:
 @DATA_DIR
 @JSON
 def status(names: tuple[str, ...], data_dir: Path | None, as_json: bool) -> int:
-    """One line for each data set: ready, can be downloaded, needs manual files, or broken."""
+    """One line for each data set: ready, can be downloaded, needs manual files, or broken.
+
+    Exit code 3 if one that is named is not ready.
+    """
     from vitbench.data.status import status_of
 
     use_data_dir(data_dir)
@@ -81,7 +84,7 @@ def status(names: tuple[str, ...], data_dir: Path | None, as_json: bool) -> int:
         for one in found:
             colour = {"ready": "green", "broken": "red"}.get(one.state)
             click.echo(click.style(one.line, fg=colour) if colour else one.line)
-    return 0 if all(one.state == "ready" for one in found) else 3
+    return 3 if names and any(one.state != "ready" for one in found) else 0
 
 
 @data.command(no_args_is_help=True)

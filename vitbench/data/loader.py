@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from vitbench.api import Pixels, Split
@@ -25,6 +26,7 @@ from vitbench.files import digest_bytes
 
 BATCHES_AHEAD = 4
 MOST_THREADS = 16
+FEW = 8
 SMALL_PX = 128  # pictures of one size up to this travel and are kept as they are, and are resized together on the device
 
 
@@ -71,23 +73,39 @@ class _Load:
     size: int
 
     def __call__(self, start: int) -> _Batch | BadImageError:
-        """Decode one batch, in a thread."""
+        """Decode one batch, in a thread; large pictures a few at a time, resized while they are in the processor's cache."""
         positions = self.split.indices[start : start + self.size].tolist()
-        fast = {"fast_dct": True} if self.how.dct == "fast" else {}
         try:
-            pictures = self.split.source.read(positions, **fast)
+            pictures = self._read(positions[:FEW])
+            if len({picture.shape for picture in pictures}) == 1 and max(pictures[0].shape[:2]) <= SMALL_PX:
+                rest = self._read(positions[FEW:])
+                if all(picture.shape == pictures[0].shape for picture in rest):
+                    return _Batch(np.stack(pictures + rest), is_native=True)
+            later = (positions[first : first + FEW] for first in range(FEW, len(positions), FEW))
+            some = itertools.chain([pictures], map(self._read, later))
+            resized = [apply(few, self.how, self.device) for few in some]
+        except BadImageError as error:
+            return self._all_bad(positions, error)
+        return _Batch(torch.cat(resized), is_native=False)
+
+    def _read(self, positions: list[int]) -> list[Pixels]:
+        fast = {"fast_dct": True} if self.how.dct == "fast" else {}
+        return self.split.source.read(positions, **fast) if positions else []
+
+    def _all_bad(self, positions: list[int], found: BadImageError) -> BadImageError:
+        """Look through a batch that has a bad picture, to name them all."""
+        try:
+            self._read(positions)
         except BadImageError as error:
             return error
-        if len({picture.shape for picture in pictures}) == 1 and max(pictures[0].shape[:2]) <= SMALL_PX:
-            return _Batch(np.stack(pictures), is_native=True)
-        return _Batch(apply(pictures, self.how, "cpu"), is_native=False)
+        return found
 
     def finish(self, batch: _Batch) -> Tensor:
         """The batch on the device, resized there if it is not yet."""
         if batch.is_native:
             return apply(np.asarray(batch.pixels), self.how, self.device)
         if isinstance(batch.pixels, Tensor):
-            return batch.pixels.to(self.device, non_blocking=True)
+            return batch.pixels
         return torch.from_numpy(batch.pixels).permute(0, 3, 1, 2).to(self.device)
 
     def key(self, is_native: bool) -> str:
@@ -102,7 +120,7 @@ def _decoded(load: _Load) -> Iterator[_Batch]:
     """Batches in order, some of them ahead; after a bad picture the rest is only looked through, to name all."""
     bad: list[BadImageError] = []
     threads = max(2, min(torch.get_num_threads(), os.cpu_count() or 1, MOST_THREADS))
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads, initializer=_alone) as pool:
         work = (pool.submit(load, start) for start in range(0, len(load.split), load.size))
         waiting = deque(itertools.islice(work, max(BATCHES_AHEAD, threads)))
         while waiting:
@@ -114,6 +132,15 @@ def _decoded(load: _Load) -> Iterator[_Batch]:
                 yield batch
     if bad:
         raise BadImageError.together(bad, len(load.split))
+
+
+def _alone() -> None:
+    """Have a decoding thread's own operators run on it alone: two of them with two helpers each are half as fast.
+
+    OpenMP counts threads per thread, so the forward pass keeps its own number; torch.set_num_threads would not.
+    """
+    torch.get_num_threads()  # torch sets a new thread's number at its first use, and that must come before
+    threadpool_limits(1, user_api="openmp")
 
 
 class _Keeping:
@@ -131,7 +158,9 @@ class _Keeping:
             self.abandon()
             return
         pixels = (
-            batch.pixels.permute(0, 2, 3, 1).numpy() if isinstance(batch.pixels, Tensor) else batch.pixels
+            batch.pixels.permute(0, 2, 3, 1).cpu().numpy()
+            if isinstance(batch.pixels, Tensor)
+            else batch.pixels
         )
         if self.is_native is None:
             self.writer = self.store.writer(self.load.key(batch.is_native), len(self.load.split), pixels)

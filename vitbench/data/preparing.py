@@ -19,7 +19,7 @@ def main(name: str, folder: str, file_format: str) -> int:
         builder.download_and_prepare(download_config=config)
     except KeyboardInterrupt:
         return 130
-    except Exception as error:  # noqa: BLE001  whatever a builder raises: the parent explains
+    except Exception as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
         if os.environ.get("VITBENCH_DEBUG"):
             raise

@@ -74,11 +74,11 @@ def preset(name: PreprocessName, size_px: int) -> Preprocess:
 def apply(pictures: Sequence[Pixels] | Pixels, how: Preprocess, device: str = "cpu") -> Tensor:
     """Pictures (H, W, 3) uint8 to a batch (B, 3, S, S) on `device`; float32 unless `how` rounds, then uint8.
 
-    Pictures of one size travel as uint8 and are resized together on the device.
+    They travel as uint8. An array (B, H, W, 3) is resized at once, which pays for small pictures; others one by one.
     """
-    if len({picture.shape for picture in pictures}) == 1:
-        return _resized(torch.from_numpy(np.stack(list(pictures))).to(device), how)
-    return torch.cat([_resized(torch.from_numpy(picture)[None], how) for picture in pictures]).to(device)
+    if isinstance(pictures, np.ndarray):
+        return _resized(torch.from_numpy(pictures).to(device), how)
+    return torch.cat([_resized(torch.from_numpy(picture)[None].to(device), how) for picture in pictures])
 
 
 def _resized(batch: Tensor, how: Preprocess) -> Tensor:

@@ -85,7 +85,7 @@ class Finetune(Protocol):
     """Full fine-tuning of all weights (the ViT paper's), at one learning rate.
 
     Trains on train and validation together; nothing is chosen, so validation has no other use. `augment: flip` mirrors half of
-    the pictures, which destroys labels that depend on left and right: it is off unless asked for.
+    the pictures, but for tasks whose labels depend on left and right.
     """
 
     default_preprocess: ClassVar[PreprocessName] = "squash"
@@ -109,6 +109,8 @@ class Finetune(Protocol):
         """
         recipe = Recipe(self.steps, self.warmup_steps, self.base_lr, self.batch_size)
         backbone: Any = copy.deepcopy(data.backbone)
+        if self.augment == "flip" and not data.flip:
+            data.note("not flipped: the task's labels do not survive it")
         if not any(weight.requires_grad for weight in backbone.parameters()):
             raise VitbenchError("the backbone has no weights to train: leave it to probes")
         log = train(
@@ -142,7 +144,7 @@ class Finetune(Protocol):
                 waiting = torch.cat([waiting, torch.randperm(len(labels), generator=order)])
             chosen, waiting = waiting[:size].to(data.device), waiting[size:]
             images = data.normalise(pixels[chosen])
-            if self.augment == "flip":
+            if self.augment == "flip" and data.flip:
                 mirrored = torch.rand(size, generator=order).to(data.device) < 0.5
                 images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
             yield images, labels[chosen]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from timm.data.config import resolve_data_config
 from torch import Tensor, nn
 
-from vitbench.api import InputSpec, Provenance
+from vitbench.api import InputSpec, Provenance, Triple
 from vitbench.backbones.models.weights import load_into, read_checkpoint
 from vitbench.errors import DataMissingError, Problem, UsageError
 from vitbench.randomness import seeded
@@ -62,10 +63,22 @@ class TimmBackbone(nn.Module):
             resized = copy.copy(self)
             resized.input = InputSpec(size_px, self.input.mean, self.input.std)
             return resized
-        return TimmBackbone(
+        resized = TimmBackbone(
             _vit_at(self.model, self.name, size_px, self.extra),
             self.name, size_px, self.extra, self.provenance,
         )  # fmt: skip
+        resized.input = InputSpec(size_px, self.input.mean, self.input.std)
+        return resized
+
+    def normalising(self, mean: Triple | None, std: Triple | None) -> TimmBackbone:
+        """With another mean and std; a warning on the row if timm's own weights were trained with theirs."""
+        chosen = InputSpec(self.input.size_px, mean or self.input.mean, std or self.input.std)
+        if chosen != self.input and self.provenance.source.startswith("timm:"):
+            own = f"mean {self.input.mean}, std {self.input.std}"
+            warning = f"pixels are normalised by mean {chosen.mean}, std {chosen.std}; the weights were trained with {own}"
+            self.provenance = replace(self.provenance, pixel_warning=warning)
+        self.input = chosen
+        return self
 
     @classmethod
     def pretrained(cls, name: str, size_px: int | None, extra: dict[str, Any]) -> TimmBackbone:

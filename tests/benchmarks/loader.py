@@ -1,0 +1,185 @@
+"""How fast pictures become batches, as ratios to peers in the same run: `python tests/benchmarks/loader.py [-n 1500]`.
+
+(a) libjpeg-turbo decode and the same resize on as many threads, nothing else; (b) a torch DataLoader with two workers
+over the same prepared files; (c) tf.data, where TensorFlow is installed. Medians of several interleaved rounds.
+Targets: 0.9 of (a), 1.2 of (b).
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import statistics
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+import torch
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests import miniatures
+from vitbench.api import Split
+from vitbench.compute.environment import settle
+from vitbench.data.datasets import DATA_SETS, Prepared, _read_info
+from vitbench.data.decoded import DecodedStore
+from vitbench.data.loader import _alone, batches
+from vitbench.data.prepared import RecordSource
+from vitbench.data.preprocess import Preprocess, apply, preset
+from vitbench.plugins import load_all
+
+BATCH = 64
+THREADS = 2
+
+
+def photographs(n: int) -> list[bytes]:
+    """JPEGs of 500 x 375 px with the spectrum of photographs, 4:2:0, about 60 kB."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(n):
+        pixels = sum(
+            np.asarray(
+                Image.fromarray(rng.integers(0, 256, (375 // s + 2, 500 // s + 2, 3), dtype=np.uint8)).resize(
+                    (500, 375), Image.BICUBIC
+                ),
+                np.float32,
+            )
+            * w
+            for s, w in ((64, 0.45), (16, 0.3), (4, 0.2), (1, 0.05))
+        )
+        buffer = io.BytesIO()
+        Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
+        found.append(buffer.getvalue())
+    return found
+
+
+class Items(torch.utils.data.Dataset):
+    """The same pictures, item by item."""
+
+    def __init__(self, copy: Prepared, how: Preprocess, n: int) -> None:
+        self.copy, self.how, self.n = copy, how, n
+
+    @cached_property
+    def source(self) -> RecordSource:
+        """Opened in the worker."""
+        load_all()
+        return RecordSource(DATA_SETS["imagenet2012"], self.copy, "train")
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return apply(self.source.read([index], fast_dct=self.how.dct == "fast"), self.how)[0]
+
+
+def bare(encoded: list[bytes], how: Preprocess) -> int:
+    """Decode and resize, on threads."""
+
+    def load(start: int) -> int:
+        pictures = [
+            simplejpeg.decode_jpeg(data, "RGB", fastdct=True) for data in encoded[start : start + BATCH]
+        ]
+        return len(apply(pictures, how))
+
+    with ThreadPoolExecutor(THREADS, initializer=_alone) as pool:
+        return sum(pool.map(load, range(0, len(encoded), BATCH)))
+
+
+def ours(split: Split, how: Preprocess, store: DecodedStore | None = None) -> int:
+    """vitbench's loader."""
+    return sum(len(batch) for batch in batches(split, how, "cpu", BATCH, store))
+
+
+def workers(copy: Prepared, how: Preprocess, n: int) -> int:
+    """torch's DataLoader; spawned, as array_record crashes under fork. The start of its workers is not counted."""
+    loader = torch.utils.data.DataLoader(
+        Items(copy, how, n), BATCH, num_workers=2, multiprocessing_context="spawn", persistent_workers=True
+    )
+    for _ in loader:
+        pass
+    workers.start = time.perf_counter()  # type: ignore[attr-defined]
+    return sum(len(batch) for batch in loader)
+
+
+def tf_data(copy: Prepared) -> int:
+    """tf.data over tfrecord files, decode and resize."""
+    import tensorflow as tf
+
+    def parse(record: object) -> object:
+        example = tf.io.parse_single_example(record, {"image": tf.io.FixedLenFeature([], tf.string)})
+        return tf.image.resize(tf.io.decode_jpeg(example["image"], channels=3), (224, 224))
+
+    data = (
+        tf.data.TFRecordDataset([str(f) for f in copy.path.glob("*train*")])
+        .map(parse, num_parallel_calls=THREADS)
+        .batch(BATCH)
+        .prefetch(4)
+    )
+    return sum(len(batch) for batch in data)
+
+
+def rate(run: object, *arguments: object) -> float:
+    """Images a second."""
+    start = time.perf_counter()
+    n = run(*arguments)  # type: ignore[operator]
+    return n / (time.perf_counter() - max(start, getattr(run, "start", start)))
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("-n", type=int, default=1500)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    load_all()
+    settle(THREADS)
+    encoded = photographs(options.n)
+    how = preset("squash", 224)
+    with tempfile.TemporaryDirectory() as folder:
+        remaining = iter(encoded * 2)
+        miniatures.picture = lambda *_: next(remaining)
+        miniatures.SPLITS["imagenet2012"] = ("train",)
+        path = miniatures.prepare("imagenet2012", folder, n=options.n, shards=2)
+        rows = {"array_record": Prepared(path, (5, 1, 0), _read_info(path / "dataset_info.json"))}
+        other = miniatures.to_tfrecord(path, Path(folder) / "tfr" / "5.1.0")
+        rows["tfrecord"] = Prepared(other, (5, 1, 0), _read_info(other / "dataset_info.json"))
+        sources = {
+            name: RecordSource(DATA_SETS["imagenet2012"], copy, "train") for name, copy in rows.items()
+        }
+        splits = {
+            name: Split(s, np.arange(len(s)), np.zeros(len(s), np.int64)) for name, s in sources.items()
+        }
+        rates: dict[str, list[float]] = {}
+
+        def note(name: str, value: float) -> None:
+            rates.setdefault(name, []).append(value)
+
+        for _ in range(options.rounds):
+            note("bare decode + resize", rate(bare, encoded, how))
+            for name, split in splits.items():
+                note(f"vitbench, {name}", rate(ours, split, how))
+            note("DataLoader, 2 workers", rate(workers, rows["tfrecord"], how, options.n))
+            if find_spec("tensorflow"):
+                note("tf.data", rate(tf_data, rows["tfrecord"]))
+        store, rounded = DecodedStore(Path(folder) / "decoded"), preset("fewshot", 224)
+        ours(splits["tfrecord"], rounded, store)
+        note("vitbench, decoded cache (fewshot)", rate(ours, splits["tfrecord"], rounded, store))
+    middle = {name: statistics.median(values) for name, values in rates.items()}
+    for name, value in middle.items():
+        print(f"{name:36} {value:7.0f} images/s   {value / middle['bare decode + resize']:.2f} of bare")
+    print(
+        f"\nto the DataLoader: {middle['vitbench, tfrecord'] / middle['DataLoader, 2 workers']:.2f} (target 1.2)"
+    )
+    print(
+        f"to bare:           {middle['vitbench, array_record'] / middle['bare decode + resize']:.2f} (target 0.9)"
+    )
+
+
+if __name__ == "__main__":
+    main()
