@@ -61,7 +61,8 @@ class Component(Frozen):
     def identity(self) -> dict[str, Any]:
         """The part that a score depends on."""
         options = {key: value for key, value in self.options.items() if key not in self.contents}
-        fields = (self.name, self.version, self.argument, options, self.contents)
+        argument = "" if "argument" in self.contents else self.argument
+        fields = (self.name, self.version, argument, options, self.contents)
         return dict(zip(("name", "version", "argument", "options", "contents"), fields, strict=True))
 
 

@@ -43,6 +43,12 @@ class Entry:
         return (inspect.getdoc(self.build) or "").split("\n")[0].rstrip(".")
 
     @cached_property
+    def argument_is_path(self) -> bool:
+        """Whether what follows the colon is a place on disk: a Job is then keyed by what lies there."""
+        first = next(iter(_hints(self).values()), None) if self.argument else None
+        return first is Path
+
+    @cached_property
     def options(self) -> type[BaseModel]:
         """A pydantic model of the options, read off the signature of `build`."""
         return _options_model(self)
@@ -130,7 +136,8 @@ class Registry:
         entry, argument = self.get(spec)
         checked = entry.options.model_validate(dict(options))
         arguments = {name: getattr(checked, name) for name in entry.options.model_fields}
-        return entry, entry.build(*([argument] if entry.argument else []), **arguments)
+        first = Path(argument).expanduser() if entry.argument_is_path else argument
+        return entry, entry.build(*([first] if entry.argument else []), **arguments)
 
     def entries(self) -> list[Entry]:
         """Everything registered, by name."""

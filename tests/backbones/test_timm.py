@@ -8,7 +8,8 @@ import torch
 
 from vitbench.api import Provenance
 from vitbench.backbones.models.built import BuiltBackbone
-from vitbench.backbones.models.timm import TimmBackbone, resize_position_embedding
+from vitbench.backbones.models.positions import resize_position_embedding
+from vitbench.backbones.models.timm import TimmBackbone
 from vitbench.backbones.timm import timm_backbone
 from vitbench.errors import UsageError
 from vitbench.registry import BACKBONES

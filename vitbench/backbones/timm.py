@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -27,6 +27,7 @@ def timm_backbone(  # noqa: PLR0913  its parameters are the options of a suite
     size_px: Side | None = None,
     patch_px: Side | None = None,
     init_seed: int = 0,
+    position_resize: Literal["aligned", "timm"] = "aligned",
     mean: Triple | None = None,
     std: Triple | None = None,
 ) -> nn.Module:
@@ -39,6 +40,7 @@ def timm_backbone(  # noqa: PLR0913  its parameters are the options of a suite
         size_px: build it for images of this side.
         patch_px: patch side of a ViT that is built with seeded weights.
         init_seed: seed of the initial weights when nothing is loaded.
+        position_resize: how position embeddings get to another side: `aligned` as the ViT paper's, or `timm` for timm's own.
         mean: what is taken from pixels x / 255, red, green and blue, in place of what timm's configuration of the model says.
         std: what they are divided by then.
     """
@@ -48,9 +50,12 @@ def timm_backbone(  # noqa: PLR0913  its parameters are the options of a suite
         raise UsageError("patch_px changes the architecture: it needs `pretrained: false`")
     extra = {"patch_size": patch_px} if patch_px is not None else {}
     if checkpoint is not None:
-        backbone = TimmBackbone.from_file(model, checkpoint, size_px, extra)
+        backbone = TimmBackbone.from_file(model, checkpoint, extra)
     elif pretrained:
-        backbone = TimmBackbone.pretrained(model, size_px, extra)
+        backbone = TimmBackbone.pretrained(model, extra)
     else:
         backbone = TimmBackbone.untrained(model, size_px, extra, init_seed)
+    backbone.position_resize = position_resize
+    if size_px is not None:
+        backbone = backbone.at_resolution(size_px)
     return backbone.normalising(mean, std)

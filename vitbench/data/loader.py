@@ -21,12 +21,12 @@ from torch import Tensor
 from vitbench.api import Pixels, Split
 from vitbench.data.decoded import DecodedStore, Writer
 from vitbench.data.images import BadImageError
-from vitbench.data.preprocess import Preprocess, apply
+from vitbench.data.preprocess import Preprocess, apply, buffer, fill
 from vitbench.files import digest_bytes
 
 BATCHES_AHEAD = 4
 MOST_THREADS = 16
-FEW = 8
+FEW = 16
 SMALL_PX = 128  # pictures of one size up to this travel and are kept as they are, and are resized together on the device
 
 
@@ -72,7 +72,11 @@ class _Load:
     device: str
     size: int
 
-    def __call__(self, start: int) -> _Batch | BadImageError:
+    def room(self, start: int) -> Tensor:
+        """Where a batch goes; made in the reader's thread, whose memory is kept when freed, not faulted in anew."""
+        return buffer(min(self.size, len(self.split) - start), self.how, self.device)
+
+    def __call__(self, start: int, room: Tensor) -> _Batch | BadImageError:
         """Decode one batch, in a thread; large pictures a few at a time, resized while they are in the processor's cache."""
         positions = self.split.indices[start : start + self.size].tolist()
         try:
@@ -82,11 +86,10 @@ class _Load:
                 if all(picture.shape == pictures[0].shape for picture in rest):
                     return _Batch(np.stack(pictures + rest), is_native=True)
             later = (positions[first : first + FEW] for first in range(FEW, len(positions), FEW))
-            some = itertools.chain([pictures], map(self._read, later))
-            resized = [apply(few, self.how, self.device) for few in some]
+            every = itertools.chain(pictures, itertools.chain.from_iterable(map(self._read, later)))
+            return _Batch(fill(room, every, self.how), is_native=False)
         except BadImageError as error:
             return self._all_bad(positions, error)
-        return _Batch(torch.cat(resized), is_native=False)
 
     def _read(self, positions: list[int]) -> list[Pixels]:
         fast = {"fast_dct": True} if self.how.dct == "fast" else {}
@@ -121,7 +124,7 @@ def _decoded(load: _Load) -> Iterator[_Batch]:
     bad: list[BadImageError] = []
     threads = max(2, min(torch.get_num_threads(), os.cpu_count() or 1, MOST_THREADS))
     with ThreadPoolExecutor(threads, initializer=_alone) as pool:
-        work = (pool.submit(load, start) for start in range(0, len(load.split), load.size))
+        work = (pool.submit(load, start, load.room(start)) for start in range(0, len(load.split), load.size))
         waiting = deque(itertools.islice(work, max(BATCHES_AHEAD, threads)))
         while waiting:
             batch = waiting.popleft().result()

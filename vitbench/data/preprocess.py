@@ -12,7 +12,7 @@ accurate one of Pillow and torchvision (8.3, point 19).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -78,7 +78,21 @@ def apply(pictures: Sequence[Pixels] | Pixels, how: Preprocess, device: str = "c
     """
     if isinstance(pictures, np.ndarray):
         return _resized(torch.from_numpy(pictures).to(device), how)
-    return torch.cat([_resized(torch.from_numpy(picture)[None].to(device), how) for picture in pictures])
+    return fill(buffer(len(pictures), how, device), pictures, how)
+
+
+def buffer(count: int, how: Preprocess, device: str) -> Tensor:
+    """Room for `count` preprocessed pictures, (B, 3, S, S)."""
+    kind = torch.float32 if how.rounding == "none" else torch.uint8
+    shape = (count, 3, how.crop_px, how.crop_px)
+    return torch.empty(shape, dtype=kind, device=device, memory_format=torch.channels_last)
+
+
+def fill(batch: Tensor, pictures: Iterable[Pixels], how: Preprocess) -> Tensor:
+    """Resize pictures one by one as they come, each written into its row of the batch while it is in the processor's cache."""
+    for row, picture in enumerate(pictures):
+        batch[row] = _resized(torch.from_numpy(picture)[None].to(batch.device), how)[0]
+    return batch
 
 
 def _resized(batch: Tensor, how: Preprocess) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,10 @@ class Resolver:
         if checked is None:
             return None
         options = self._placed(registered, checked, path)
-        contents = self._contents(registered, options, where)
+        contents = self._contents(registered, options, where, sorted(registered.locations))
+        if registered.argument_is_path:
+            argument = str(self._place(Path(argument), path))
+            contents |= self._contents(registered, {"argument": Path(argument)}, where, ["argument"])
         label = entry.name if isinstance(entry, TaskEntry) else entry.label or entry.name
         return registered, Component(
             name=registered.name,
@@ -105,14 +108,19 @@ class Resolver:
         options = {name: getattr(checked, name) for name in registered.options.model_fields}
         for name in registered.locations:
             if isinstance(options[name], Path):
-                file = self.located.where((*path, name)).rpartition(":")[0]
-                base = Path(file).parent if file and not file.startswith("--") else Path()
-                options[name] = (base / options[name].expanduser()).resolve()
+                options[name] = self._place(options[name], (*path, name))
         return options
 
-    def _contents(self, registered: Entry, options: dict[str, Any], where: str) -> dict[str, str]:
+    def _place(self, place: Path, path: tuple[Any, ...]) -> Path:
+        file = self.located.where(path).rpartition(":")[0] if path else ""
+        base = Path(file).parent if file and not file.startswith("--") else Path()
+        return (base / place.expanduser()).resolve()
+
+    def _contents(
+        self, registered: Entry, options: Mapping[str, Any], where: str, names: Iterable[str]
+    ) -> dict[str, str]:
         contents = {}
-        for name in sorted(registered.locations):
+        for name in names:
             place = options[name]
             if not isinstance(place, Path):
                 continue

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import timm
-import torch
-import torch.nn.functional as F
 from timm.data.config import resolve_data_config
 from torch import Tensor, nn
 
 from vitbench.api import InputSpec, Provenance, Triple
+from vitbench.backbones.models.positions import PositionResize, resize_position_embedding
 from vitbench.backbones.models.weights import load_into, read_checkpoint
 from vitbench.errors import DataMissingError, Problem, UsageError
 from vitbench.randomness import seeded
@@ -51,6 +50,7 @@ class TimmBackbone(nn.Module):
         self.input = InputSpec(size_px, _triple(config["mean"]), _triple(config["std"]))
         self.feature_dim = int(getattr(model, "head_hidden_size", None) or model.num_features)  # type: ignore[arg-type]
         self.provenance = provenance
+        self.position_resize: PositionResize = "aligned"
 
     def features(self, images: Tensor) -> Tensor:
         """The pre-logits (B, D)."""
@@ -58,16 +58,19 @@ class TimmBackbone(nn.Module):
         return cast("Tensor", self.model.forward_head(tokens, pre_logits=True))  # type: ignore[operator]
 
     def at_resolution(self, size_px: int) -> TimmBackbone:
-        """The same weights for another side; a ViT's position embeddings are resized as the paper did."""
+        """The same weights for another side; a ViT's position embeddings are resized."""
+        if size_px == self.input.size_px:
+            return self
         if getattr(self.model, "patch_embed", None) is None:
             resized = copy.copy(self)
             resized.input = InputSpec(size_px, self.input.mean, self.input.std)
             return resized
         resized = TimmBackbone(
-            _vit_at(self.model, self.name, size_px, self.extra),
+            _vit_at(self.model, self.name, size_px, self.extra, self.position_resize),
             self.name, size_px, self.extra, self.provenance,
         )  # fmt: skip
         resized.input = InputSpec(size_px, self.input.mean, self.input.std)
+        resized.position_resize = self.position_resize
         return resized
 
     def normalising(self, mean: Triple | None, std: Triple | None) -> TimmBackbone:
@@ -81,7 +84,7 @@ class TimmBackbone(nn.Module):
         return self
 
     @classmethod
-    def pretrained(cls, name: str, size_px: int | None, extra: dict[str, Any]) -> TimmBackbone:
+    def pretrained(cls, name: str, extra: dict[str, Any]) -> TimmBackbone:
         """With the weights that timm names.
 
         Raises:
@@ -100,12 +103,10 @@ class TimmBackbone(nn.Module):
             ) from error
         tag = str(getattr(model, "pretrained_cfg", {}).get("tag") or "")
         provenance = Provenance(_family(name), "pretrained", _pretrain_data(tag), f"timm:{name} [{tag}]")
-        return _at(cls(model, name, _native_px(model), extra, provenance), size_px)
+        return cls(model, name, _native_px(model), extra, provenance)
 
     @classmethod
-    def from_file(
-        cls, name: str, checkpoint: Path, size_px: int | None, extra: dict[str, Any]
-    ) -> TimmBackbone:
+    def from_file(cls, name: str, checkpoint: Path, extra: dict[str, Any]) -> TimmBackbone:
         """With weights from a local file.
 
         Raises:
@@ -116,7 +117,7 @@ class TimmBackbone(nn.Module):
         provenance = Provenance(
             _family(name), "pretrained", "unknown", checkpoint.name, count.loaded, count.missing, count.unexpected
         )  # fmt: skip
-        return _at(cls(model, name, _native_px(model), extra, provenance), size_px)
+        return cls(model, name, _native_px(model), extra, provenance)
 
     @classmethod
     def untrained(cls, name: str, size_px: int | None, extra: dict[str, Any], init_seed: int) -> TimmBackbone:
@@ -141,17 +142,15 @@ def _create(name: str, **options: Any) -> nn.Module:
     return model
 
 
-def _at(backbone: TimmBackbone, size_px: int | None) -> TimmBackbone:
-    return backbone if size_px in (None, backbone.input.size_px) else backbone.at_resolution(size_px or 0)
-
-
 def _native_px(model: nn.Module) -> int:
     patch_embed = getattr(model, "patch_embed", None)
     own = getattr(patch_embed, "img_size", None)
     return int(own[0] if own else resolve_data_config({}, model=model)["input_size"][-1])
 
 
-def _vit_at(model: nn.Module, name: str, size_px: int, extra: dict[str, Any]) -> nn.Module:
+def _vit_at(
+    model: nn.Module, name: str, size_px: int, extra: dict[str, Any], how: PositionResize
+) -> nn.Module:
     """A copy of a ViT for another side."""
     resized = _create(name, pretrained=False, img_size=size_px, **extra)
     state = model.state_dict()
@@ -160,7 +159,7 @@ def _vit_at(model: nn.Module, name: str, size_px: int, extra: dict[str, Any]) ->
         if wanted[key].shape != value.shape:
             if key != "pos_embed" or value.ndim != 3:
                 raise UsageError(f"timm:{name} cannot be resized to {size_px} px: {key} has no grid")
-            state[key] = resize_position_embedding(value, _grid(model), _grid(resized))
+            state[key] = resize_position_embedding(value, _grid(model), _grid(resized), how)
     resized.load_state_dict(state)
     return resized.train(model.training)
 
@@ -168,20 +167,6 @@ def _vit_at(model: nn.Module, name: str, size_px: int, extra: dict[str, Any]) ->
 def _grid(model: nn.Module) -> tuple[int, int]:
     height, width = model.patch_embed.grid_size  # type: ignore[union-attr,misc]
     return int(height), int(width)
-
-
-def resize_position_embedding(embedding: Tensor, grid: tuple[int, int], wanted: tuple[int, int]) -> Tensor:
-    """Position embeddings (1, P + h x w, D) for another grid; the P prefix tokens (class token) stay untouched.
-
-    Bilinear with aligned corners, as the ViT paper's code does (facts/protocols.md 3.3); timm's own way differs by up to the
-    grid's standard deviation (7.1).
-    """
-    prefix = embedding.shape[1] - grid[0] * grid[1]
-    width = embedding.shape[2]
-    plane = embedding[:, prefix:].reshape(1, *grid, width).permute(0, 3, 1, 2).float()
-    resized = F.interpolate(plane, wanted, mode="bilinear", align_corners=True)
-    flat = resized.permute(0, 2, 3, 1).reshape(1, -1, width).to(embedding.dtype)
-    return torch.cat([embedding[:, :prefix], flat], dim=1)
 
 
 def _family(name: str) -> str:

@@ -1,0 +1,282 @@
+"""Google's .npz checkpoints against the reference's own numbers, in every layout that they come in."""
+
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import vitbench
+from vitbench.backbones.npz import load
+from vitbench.errors import DataMissingError, UsageError
+
+FOLDER = Path(__file__).parents[1] / "golden"
+VIT_TOLERANCE, HIGH_TOLERANCE, BIT_TOLERANCE = 1e-5, 1e-4, 5e-5  # ../golden/README.md
+
+
+def golden(name):
+    with np.load(FOLDER / f"{name}.npz", allow_pickle=False) as file:
+        return {key: file[key] for key in file.files}
+
+
+def weights(spec, tag):
+    """Seeded weights in the released layout, by the recipe of the golden README."""
+    made = {}
+    for name, shape in json.loads(str(spec)).items():
+        w = (
+            np.random.default_rng(zlib.crc32(f"{tag}:{name}".encode()))
+            .standard_normal(shape)
+            .astype(np.float32)
+        )
+        if name.endswith(("scale", "gamma")):
+            w = 1 + np.float32(0.1) * w
+        elif name.endswith(("bias", "beta")):
+            w = np.float32(0.05) * w
+        elif name.endswith(("pos_embedding", "cls")):
+            w = np.float32(0.2) * w
+        else:
+            fan = 96 if "MultiHead" in name else np.prod(shape[:-1])
+            w = w / np.float32(np.sqrt(fan))
+        made[name] = w.astype(np.float32)
+    return made
+
+
+def images(seed, size):
+    pixels = np.random.default_rng(seed).uniform(-1, 1, (4, size, size, 3)).astype(np.float32)
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+
+
+def saved(arrays, tmp_path, name="x.npz"):
+    np.savez(tmp_path / name, **arrays)
+    return tmp_path / name
+
+
+def near(found, wanted, tolerance):
+    return np.abs(found.detach().numpy() - wanted).max() < tolerance
+
+
+CASES = pytest.mark.parametrize("tag", ["a", "b"])
+
+
+@CASES
+def test_a_vit_gives_the_references_features_and_logits(tag, tmp_path):
+    wanted = golden(f"vit_{tag}")
+    backbone = load(saved(weights(wanted["spec"], tag), tmp_path))
+    assert backbone.input.size_px == 64
+    assert (backbone.pre_logits is not None) == (tag == "b")
+    assert near(backbone.features(images(7, 64)), wanted["features"], VIT_TOLERANCE)
+    assert near(backbone.logits(images(7, 64)), wanted["logits"], VIT_TOLERANCE)
+
+
+@CASES
+def test_at_another_resolution_positions_are_resized_as_in_the_paper(tag, tmp_path):
+    wanted = golden(f"vit_{tag}")
+    backbone = load(saved(weights(wanted["spec"], tag), tmp_path))
+    high = backbone.at_resolution(96)
+    assert high.input.size_px == 96
+    assert near(high.model.pos_embed, wanted["posembed_hi"], VIT_TOLERANCE)
+    assert near(high.features(images(8, 96)), wanted["features_hi"], HIGH_TOLERANCE)
+    assert near(high.logits(images(8, 96)), wanted["logits_hi"], HIGH_TOLERANCE)
+    assert near(
+        backbone.features(images(7, 64)), wanted["features"], VIT_TOLERANCE
+    )  # and the first is as it was
+    other = load(saved(weights(wanted["spec"], tag), tmp_path), "timm").at_resolution(96)
+    assert not near(other.features(images(8, 96)), wanted["features_hi"], 1e-2)
+
+
+def test_a_bit_gives_the_references_features_and_logits(tmp_path):
+    wanted = golden("bit_a")
+    backbone = load(saved(weights(wanted["spec"], "a"), tmp_path))
+    assert backbone.provenance.family == "BiT"
+    found = backbone.at_resolution(96)
+    assert near(found.features(images(9, 96)), wanted["features"], BIT_TOLERANCE)
+    assert near(found.logits(images(9, 96)), wanted["logits"], BIT_TOLERANCE)
+
+
+def big_vision(arrays):
+    """The same weights under big_vision's names."""
+    return {
+        name.replace("Transformer/posembed_input/pos_embedding", "pos_embedding")
+        .replace("MultiHeadDotProductAttention_1", "MultiHeadDotProductAttention_0")
+        .replace("MlpBlock_3", "MlpBlock_0")
+        .replace("LayerNorm_2", "LayerNorm_1"): value
+        for name, value in arrays.items()
+    }
+
+
+def scanned(arrays):
+    """Blocks along a leading axis."""
+    kept = {name: value for name, value in arrays.items() if "encoderblock_" not in name}
+    names = {name.split("encoderblock_0/")[1] for name in arrays if "encoderblock_0/" in name}
+    for name in names:
+        both = [arrays[f"Transformer/encoderblock_{i}/{name}"] for i in range(2)]
+        kept[f"Transformer/encoderblock/{name}"] = np.stack(both)
+    return kept
+
+
+def without_class_slot(arrays):
+    """Newer big_vision: positions without one for the class token, which has its own added to it already."""
+    positions = arrays["Transformer/posembed_input/pos_embedding"]
+    return {
+        **arrays,
+        "Transformer/posembed_input/pos_embedding": positions[:, 1:],
+        "cls": arrays["cls"] + positions[:, :1],
+    }
+
+
+LAYOUTS = {
+    "training dump": lambda a: {f"opt/target/{k}": v for k, v in a.items()} | {"opt/state/step": np.ones(())},
+    "params": lambda a: {f"params/{k}": v for k, v in a.items()},
+    "big_vision": lambda a: {f"params/img/{k}": v for k, v in big_vision(a).items()},
+    "scanned": lambda a: scanned(a),
+    "big_vision scanned": lambda a: scanned(big_vision(a)),
+    "no class slot": without_class_slot,
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_is_the_same_model(layout, tmp_path):
+    wanted = golden("vit_b")
+    path = saved(LAYOUTS[layout](weights(wanted["spec"], "b")), tmp_path)
+    assert near(load(path).features(images(7, 64)), wanted["features"], VIT_TOLERANCE)
+
+
+def test_numbered_names_of_bit_files_are_understood(tmp_path):
+    wanted = golden("bit_a")
+    arrays = {
+        name.replace("/standardized_conv2d/", f"/standardized_conv2d_{i}/").replace(
+            "/group_norm/", f"/group_norm_{i}/"
+        ): value
+        for i, (name, value) in enumerate(weights(wanted["spec"], "a").items())
+    }
+    assert near(load(saved(arrays, tmp_path)).features(images(9, 96)), wanted["features"], BIT_TOLERANCE)
+
+
+def test_bfloat16_arrays_are_read(tmp_path):
+    arrays = weights(golden("vit_a")["spec"], "a")
+    raw = {name: (value.view(np.uint32) >> 16).astype(np.uint16).view("V2") for name, value in arrays.items()}
+    found = load(saved(raw, tmp_path)).features(images(7, 64))
+    assert near(found, golden("vit_a")["features"], 0.1)
+
+
+def hybrid_weights(rng):
+    """A small R+ViT in the released layout: stages of 1, 1 and 2 units, 4 x 4 tokens."""
+    spec = {
+        k: v for k, v in json.loads(str(golden("vit_a")["spec"])).items() if not k.startswith("embedding")
+    }
+    arrays = weights(json.dumps(spec), "a")
+    arrays |= {
+        "embedding/kernel": rng.normal(0, 0.03, (1, 1, 1024, 96)),
+        "embedding/bias": rng.normal(0, 0.05, 96),
+    }
+    arrays |= {"conv_root/kernel": rng.normal(size=(7, 7, 3, 64))}
+    norms = [("gn_root", 64)]
+    before = 64
+    for stage, units in enumerate((1, 1, 2), start=1):
+        middle = 64 * 2 ** (stage - 1)
+        for unit in range(1, units + 1):
+            name = f"block{stage}/unit{unit}"
+            arrays[f"{name}/conv1/kernel"] = rng.normal(size=(1, 1, before, middle))
+            arrays[f"{name}/conv2/kernel"] = rng.normal(size=(3, 3, middle, middle))
+            arrays[f"{name}/conv3/kernel"] = rng.normal(size=(1, 1, middle, 4 * middle))
+            norms += [(f"{name}/gn{i}", width) for i, width in ((1, middle), (2, middle), (3, 4 * middle))]
+            if unit == 1:
+                arrays[f"{name}/conv_proj/kernel"] = rng.normal(size=(1, 1, before, 4 * middle))
+                norms.append((f"{name}/gn_proj", 4 * middle))
+            before = 4 * middle
+    for name, width in norms:
+        arrays |= {f"{name}/scale": 1 + rng.normal(0, 0.1, width), f"{name}/bias": rng.normal(0, 0.05, width)}
+    return {name: np.asarray(value, np.float32) for name, value in arrays.items()}
+
+
+def reference_root(arrays, x):
+    """The hybrid's ResNet in NumPy-like float64 torch, from the description: protocols.md 7.4, vit_jax's residual units."""
+    import torch.nn.functional as F
+
+    def same(x, kernel, stride, value=0.0):
+        pads = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[2:]]
+        return F.pad(
+            x, (pads[1] // 2, pads[1] - pads[1] // 2, pads[0] // 2, pads[0] - pads[0] // 2), value=value
+        )
+
+    def conv(x, name, stride=1):
+        w = torch.from_numpy(arrays[f"{name}/kernel"]).double()
+        w = (w - w.mean((0, 1, 2))) / (w.std((0, 1, 2), unbiased=False) + 1e-5)
+        return F.conv2d(same(x, w.shape[0], stride), w.permute(3, 2, 0, 1), stride=stride)
+
+    def norm(x, name):
+        scale, bias = (torch.from_numpy(arrays[f"{name}/{part}"]).double() for part in ("scale", "bias"))
+        return F.group_norm(x, 32, scale, bias, eps=1e-6)
+
+    x = F.relu(norm(conv(x, "conv_root", 2), "gn_root"))
+    x = F.max_pool2d(same(x, 3, 2, -torch.inf), 3, 2)
+    for stage, units in enumerate((1, 1, 2), start=1):
+        for unit in range(1, units + 1):
+            name, stride = f"block{stage}/unit{unit}", 2 if stage > 1 and unit == 1 else 1
+            residual = x
+            if f"{name}/conv_proj/kernel" in arrays:
+                residual = norm(conv(x, f"{name}/conv_proj", stride), f"{name}/gn_proj")
+            y = F.relu(norm(conv(x, f"{name}/conv1"), f"{name}/gn1"))
+            y = F.relu(norm(conv(y, f"{name}/conv2", stride), f"{name}/gn2"))
+            x = F.relu(residual + norm(conv(y, f"{name}/conv3"), f"{name}/gn3"))
+    return x
+
+
+def test_a_hybrids_resnet_is_the_flax_one(tmp_path):
+    arrays = hybrid_weights(np.random.default_rng(0))
+    backbone = load(saved(arrays, tmp_path))
+    assert (backbone.provenance.family, backbone.input.size_px) == ("Hybrid", 64)
+    found = backbone.model.patch_embed.backbone(images(7, 64))
+    wanted = reference_root(arrays, images(7, 64).double())
+    assert (found.double() - wanted).abs().max() < 1e-4 * wanted.abs().max()
+    assert backbone.features(images(7, 64)).shape == (4, 96)
+    assert backbone.at_resolution(96).features(images(8, 96)).shape == (4, 96)
+
+
+def test_what_is_wrong_with_a_file_is_said(tmp_path):
+    with pytest.raises(DataMissingError, match="there is no file"):
+        load(tmp_path / "none.npz")
+    (tmp_path / "text.npz").write_text("hello")
+    with pytest.raises(UsageError, match=r"is no \.npz of plain arrays"):
+        load(tmp_path / "text.npz")
+    np.savez(tmp_path / "pickled.npz", a=np.asarray([{}], dtype=object))
+    with pytest.raises(UsageError, match=r"is no \.npz of plain arrays"):
+        load(tmp_path / "pickled.npz")
+    with pytest.raises(UsageError, match="it is no ViT that vitbench knows"):
+        load(saved({"a": np.ones(3)}, tmp_path))
+    arrays = weights(golden("vit_a")["spec"], "a")
+    del arrays["Transformer/encoderblock_1/MlpBlock_3/Dense_1/bias"]
+    with pytest.raises(UsageError, match="Dense_1/bias"):
+        load(saved(arrays, tmp_path))
+    headless = {
+        name: value for name, value in weights(golden("vit_a")["spec"], "a").items() if "head" not in name
+    }
+    with pytest.raises(ValueError, match="no classifier"):
+        load(saved(headless, tmp_path)).logits(images(7, 64))
+
+
+def test_a_suite_names_it_and_keys_it_by_its_content(tmp_path, suite_file):
+    path = saved(weights(golden("vit_a")["spec"], "a"), tmp_path, "first.npz")
+    text = """\
+name: n
+budgets: [2-shot]
+backbones: [{name: "npz:first.npz", pretrain_data: ImageNet-21k}]
+tasks: [digits]
+protocols: [ridge_probe]
+"""
+    (record,) = vitbench.run(suite_file(text), tmp_path / "run", seeds=[0])
+    assert record.failure is None
+    assert (record.backbone.family, record.backbone.weights, record.backbone.size_px) == (
+        "ViT",
+        "pretrained",
+        64,
+    )
+    assert record.backbone.pretrain_data == "ImageNet-21k"
+    path.rename(tmp_path / "second.npz")
+    renamed = suite_file(text.replace("first", "second"))
+    (again,) = vitbench.run(renamed, tmp_path / "run", seeds=[0])
+    assert again.created == record.created  # the same weights under another name: nothing to do
+    with pytest.raises(DataMissingError, match="there is nothing at"):
+        vitbench.run(suite_file(text.replace("first", "third")), tmp_path / "run")

@@ -1,0 +1,85 @@
+"""Names in Google's .npz files, brought into one form: that of the ViT and BiT releases (facts/protocols.md 7.1, 7.3)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitbench.errors import DataMissingError, Problem, UsageError
+
+Array = NDArray[np.float32]
+Arrays = dict[str, Array]
+
+_PREFIXES = ("opt/target/", "params/img/", "params/", "target/")
+# big_vision's names to the original's, in this order: LayerNorm_1 of a block is its second norm.
+_RENAMED = (
+    (r"^pos_embedding$", "Transformer/posembed_input/pos_embedding"),
+    (
+        r"(encoderblock(?:_\d+)?)/(?:MHDPA_0|MultiHeadDotProductAttention_0)/",
+        r"\1/MultiHeadDotProductAttention_1/",
+    ),
+    (r"(encoderblock(?:_\d+)?)/MlpBlock_0/", r"\1/MlpBlock_3/"),
+    (r"(encoderblock(?:_\d+)?)/LayerNorm_1/", r"\1/LayerNorm_2/"),
+    (r"^encoder_norm/", "Transformer/encoder_norm/"),
+    (r"standardized_conv2d_\d+", "standardized_conv2d"),
+    (r"group_norm_\d+", "group_norm"),
+)
+_SCANNED = "Transformer/encoderblock/"
+
+
+def read_npz(path: Path) -> Arrays:
+    """All arrays of a file as float32, under the original names. Nothing in it is executed.
+
+    Raises:
+        DataMissingError: there is no such file.
+        UsageError: it is no .npz of plain arrays.
+    """
+    if not path.is_file():
+        where = "Google's are at storage.googleapis.com/vit_models and /bit_models"
+        raise DataMissingError(Problem(f"there is no file {path}", next_step=where))
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = {name: _float32(file[name]) for name in file.files}
+    except Exception as error:
+        raise UsageError(f"{path} is no .npz of plain arrays: {type(error).__name__}: {error}") from error
+    return canonical(found)
+
+
+def _float32(array: NDArray[np.generic]) -> Array:
+    """bfloat16 is stored by NumPy as two raw bytes: the upper half of a float32."""
+    if array.dtype.kind == "V" and array.dtype.itemsize == 2:
+        wide: Array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+        return wide
+    return np.asarray(array, dtype=np.float32)
+
+
+def canonical(arrays: Mapping[str, Array]) -> Arrays:
+    """The arrays under the names of the original releases, scanned blocks taken apart, optimiser states left out."""
+    names = list(arrays)
+    prefix = next((one for one in _PREFIXES if any(name.startswith(one) for name in names)), "")
+    chosen = {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+    renamed: Arrays = {}
+    for name, value in chosen.items():
+        for pattern, replacement in _RENAMED:
+            name = re.sub(pattern, replacement, name)
+        if name.startswith(_SCANNED):
+            rest = name.removeprefix(_SCANNED)
+            renamed |= {f"Transformer/encoderblock_{i}/{rest}": part for i, part in enumerate(value)}
+        else:
+            renamed[name] = value
+    return _with_class_slot(renamed)
+
+
+def _with_class_slot(arrays: Arrays) -> Arrays:
+    """Newer big_vision adds positions before it prepends the class token: the same as a class slot of zeros."""
+    key = "Transformer/posembed_input/pos_embedding"
+    if "cls" in arrays and key in arrays:
+        tokens = arrays[key].shape[1]
+        if round(tokens**0.5) ** 2 == tokens:
+            slot = np.zeros((1, 1, arrays[key].shape[2]), np.float32)
+            return {**arrays, key: np.concatenate([slot, arrays[key]], axis=1)}
+    return arrays

@@ -1,0 +1,179 @@
+"""ViT and its ResNet hybrids from Google's .npz, computing what the released JAX code computes (facts/protocols.md 7.1, 7.4).
+
+The blocks are timm's; what differs from timm's own loading is set here: tanh GELU, the hidden tanh layer where the file has
+one, and the standardisation and normalisation of the hybrid's ResNet.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from timm.layers.norm_act import GroupNormAct
+from timm.layers.std_conv import StdConv2dSame
+from timm.models.resnetv2 import ResNetV2
+from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer_hybrid import HybridEmbed  # type: ignore[attr-defined]
+from torch import Tensor, nn
+
+from vitbench.backbones.models.npz_names import Array, Arrays
+from vitbench.errors import UsageError
+
+POSITIONS = "Transformer/posembed_input/pos_embedding"
+BLOCK = "Transformer/encoderblock_{}/"
+ATTENTION = "MultiHeadDotProductAttention_1/"
+FLAX_GROUP_EPS = 1e-6  # Flax GroupNorm's default (VJ:models_resnet.py)
+FLAX_STD_EPS = 1e-5  # added to the standard deviation (VJ:models_resnet.py:23-39)
+HYBRID_STRIDE = 16
+
+
+class FlaxStdConv(StdConv2dSame):
+    """Weight standardisation as the hybrid's Flax code has it: the epsilon is added to the standard deviation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """SAME padding as in Flax, then the convolution by standardised weights."""
+        flat = self.weight.flatten(1)
+        centred = flat - flat.mean(1, keepdim=True)
+        weight = (centred / (centred.square().mean(1, keepdim=True).sqrt() + FLAX_STD_EPS)).reshape_as(
+            self.weight
+        )
+        height, width = (_same(x.shape[2 + i], self.kernel_size[i], self.stride[i]) for i in range(2))
+        padded = F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
+        return F.conv2d(padded, weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+def _same(length: int, kernel: int, stride: int) -> int:
+    return max((-(-length // stride) - 1) * stride + kernel - length, 0)
+
+
+def build_vit(arrays: Arrays, what: str) -> tuple[VisionTransformer, int]:
+    """A ViT without head, its weights in place, and its native side in pixels; the architecture is read off the arrays.
+
+    Raises:
+        UsageError: the arrays are not those of a ViT with position embeddings on a square grid.
+    """
+    try:
+        width, heads, _ = arrays[BLOCK.format(0) + ATTENTION + "query/kernel"].shape
+        hidden = arrays[BLOCK.format(0) + "MlpBlock_3/Dense_0/kernel"].shape[1]
+        tokens = arrays[POSITIONS].shape[1] - ("cls" in arrays)
+        patch = arrays["embedding/kernel"].shape[0]
+    except KeyError as error:
+        raise UsageError(f"{what} has no array {error}: it is no ViT that vitbench knows") from error
+    depth = len({name.split("/")[1] for name in arrays if name.startswith("Transformer/encoderblock_")})
+    grid = round(tokens**0.5)
+    if grid**2 != tokens:
+        raise UsageError(f"{what} has {tokens} position embeddings, which is no square grid")
+    size_px = grid * (patch * HYBRID_STRIDE if "conv_root/kernel" in arrays else patch)
+    model = VisionTransformer(
+        img_size=size_px, patch_size=patch, embed_dim=width, depth=depth, num_heads=heads, mlp_ratio=hidden / width,
+        num_classes=0, class_token="cls" in arrays, global_pool="token" if "cls" in arrays else "avg", fc_norm=False,
+        act_layer=partial(nn.GELU, approximate="tanh"), norm_layer=partial(nn.LayerNorm, eps=1e-6), weight_init="skip",
+        **({"embed_layer": _hybrid_embedding(arrays)} if "conv_root/kernel" in arrays else {}),
+    )  # fmt: skip
+    try:
+        state = _vit_state(arrays, depth)
+    except KeyError as error:
+        raise UsageError(f"{what} has no array {error}") from error
+    _load(model, state, what)
+    return model, size_px
+
+
+def _load(model: nn.Module, state: dict[str, Tensor], what: str) -> None:
+    own = model.state_dict()
+    if missing := sorted(set(own) - set(state)):
+        raise UsageError(f"{what} lacks {len(missing)} of the {len(own)} weights, the first is {missing[0]}")
+    wrong = [name for name in own if own[name].shape != state[name].shape]
+    if wrong:
+        raise UsageError(
+            f"{what}: {wrong[0]} is {tuple(state[wrong[0]].shape)}, not {tuple(own[wrong[0]].shape)}"
+        )
+    model.load_state_dict(state)
+
+
+def _vit_state(arrays: Arrays, depth: int) -> dict[str, Tensor]:
+    state = {
+        "pos_embed": _plain(arrays[POSITIONS]),
+        "patch_embed.proj.weight": conv(arrays["embedding/kernel"]),
+        "patch_embed.proj.bias": _plain(arrays["embedding/bias"]),
+        "norm.weight": _plain(arrays["Transformer/encoder_norm/scale"]),
+        "norm.bias": _plain(arrays["Transformer/encoder_norm/bias"]),
+    }
+    if "cls" in arrays:
+        state["cls_token"] = _plain(arrays["cls"])
+    for i in range(depth):
+        block = BLOCK.format(i)
+        inside = {name.removeprefix(block): value for name, value in arrays.items() if name.startswith(block)}
+        state |= {f"blocks.{i}.{name}": value for name, value in _block(inside).items()}
+    if "conv_root/kernel" in arrays:
+        state |= {f"patch_embed.backbone.{name}": value for name, value in _resnet_state(arrays).items()}
+    return state
+
+
+def _block(arrays: Arrays) -> dict[str, Tensor]:
+    """One encoder block: heads flattened, query, key and value stacked."""
+    width = arrays["LayerNorm_0/scale"].shape[0]
+    kernels = [arrays[f"{ATTENTION}{part}/kernel"].reshape(width, -1).T for part in ("query", "key", "value")]
+    biases = [arrays[f"{ATTENTION}{part}/bias"].reshape(-1) for part in ("query", "key", "value")]
+    found: dict[str, Array] = {
+        "attn.qkv.weight": np.concatenate(kernels),
+        "attn.qkv.bias": np.concatenate(biases),
+        "attn.proj.weight": arrays[f"{ATTENTION}out/kernel"].reshape(-1, width).T,
+        "attn.proj.bias": arrays[f"{ATTENTION}out/bias"],
+    }
+    for own, name in (("norm1", "LayerNorm_0"), ("norm2", "LayerNorm_2")):
+        found |= {f"{own}.weight": arrays[f"{name}/scale"], f"{own}.bias": arrays[f"{name}/bias"]}
+    for own, name in (("mlp.fc1", "Dense_0"), ("mlp.fc2", "Dense_1")):
+        dense = f"MlpBlock_3/{name}"
+        found |= {f"{own}.weight": arrays[f"{dense}/kernel"].T, f"{own}.bias": arrays[f"{dense}/bias"]}
+    return {name: _plain(value) for name, value in found.items()}
+
+
+def _hybrid_embedding(arrays: Arrays) -> Any:
+    """The ResNet before the transformer: stages and units counted off the file, stride 16."""
+    units = [re.match(r"block(\d+)/unit(\d+)/", name) for name in arrays]
+    stages: dict[int, int] = {}
+    for found in filter(None, units):
+        stages[int(found[1])] = max(stages.get(int(found[1]), 0), int(found[2]))
+    factor = arrays["conv_root/kernel"].shape[3] // 64
+    resnet = ResNetV2(
+        layers=[stages[stage] for stage in sorted(stages)],
+        num_classes=0, global_pool="", preact=False, stem_type="same", width_factor=factor,
+        conv_layer=FlaxStdConv, norm_layer=partial(GroupNormAct, num_groups=32, eps=FLAX_GROUP_EPS),
+    )  # fmt: skip
+    return partial(HybridEmbed, backbone=resnet)
+
+
+def _resnet_state(arrays: Arrays) -> dict[str, Tensor]:
+    found = {"stem.conv.weight": conv(arrays["conv_root/kernel"])}
+    found |= _norm("stem.norm", arrays, "gn_root")
+    for name in arrays:
+        unit = re.fullmatch(r"block(\d+)/unit(\d+)/(conv1|conv2|conv3|conv_proj)/kernel", name)
+        if unit is None:
+            continue
+        block = f"stages.{int(unit[1]) - 1}.blocks.{int(unit[2]) - 1}"
+        own = "downsample." if unit[3] == "conv_proj" else ""
+        number = "" if own else unit[3][-1]
+        found[f"{block}.{own}conv{number}.weight"] = conv(arrays[name])
+        norm = name.replace("/conv", "/gn").removesuffix("/kernel")
+        found |= _norm(f"{block}.{own}norm{number}", arrays, norm)
+    return found
+
+
+def _norm(own: str, arrays: Arrays, name: str) -> dict[str, Tensor]:
+    return {
+        f"{own}.weight": _plain(arrays[f"{name}/scale"]).reshape(-1),
+        f"{own}.bias": _plain(arrays[f"{name}/bias"]).reshape(-1),
+    }
+
+
+def conv(kernel: Array) -> Tensor:
+    """A kernel (H, W, in, out) as torch keeps it, (out, in, H, W)."""
+    return _plain(kernel.transpose(3, 2, 0, 1))
+
+
+def _plain(array: Array) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array))
