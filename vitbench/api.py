@@ -50,6 +50,9 @@ class Provenance:
     weights_loaded: int | None = None
     weights_missing: int | None = None
     weights_unexpected: int | None = None
+    trained_on: tuple[str, ...] = ()  # data sets whose labels the weights have seen
+    pretrain_tpu_v3_core_days: float | None = None
+    licence: str = ""
     pixel_warning: str = ""  # pixels are not normalised as these weights were trained
 
 

@@ -147,12 +147,16 @@ class BackboneFacts(Frozen):
     weights_loaded: int | None = None
     weights_missing: int | None = None
     weights_unexpected: int | None = None
+    trained_on: tuple[str, ...] = ()
+    pretrain_tpu_v3_core_days: float | None = None
+    licence: str = ""
 
 
 class DataFacts(Frozen):
     """What was learned from and scored on."""
 
     group: str
+    dataset: str = ""
     num_classes: int
     n_train: int
     n_val: int

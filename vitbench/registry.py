@@ -66,6 +66,7 @@ class Registry:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._entries: dict[str, Entry] = {}
+        self._aliases: dict[str, str] = {}
 
     def register(
         self,
@@ -98,6 +99,10 @@ class Registry:
 
         return decorate
 
+    def alias(self, name: str, spec: str) -> None:
+        """Let a short name stand for a full spec."""
+        self._aliases[name] = spec
+
     def _add(self, entry: Entry) -> None:
         present = self._entries.get(entry.name)
         if present is not None and present.origin != entry.origin:
@@ -113,10 +118,11 @@ class Registry:
         """
         if spec in self._entries and not self._entries[spec].argument:
             return self._entries[spec], ""
+        spec = self._aliases.get(spec, spec)
         name, colon, argument = spec.partition(":")
         entry = self._entries.get(name)
         if entry is None or (colon and not entry.argument):
-            raise UsageError(unknown(self.kind, spec, self.specs(), where))
+            raise UsageError(unknown(self.kind, spec, [*self.specs(), *self._aliases], where))
         if not argument:
             wanted = f"{name}:{entry.argument.upper()}"
             raise UsageError(unknown(self.kind, spec, [wanted], where))

@@ -116,6 +116,7 @@ class _Attempt:
         forward = sum(reader.images_forward) + sum(scored.images_forward) + adapted.images_forward
         facts = DataFacts(
             group=entry.labels.get("group", ""),
+            dataset=entry.labels.get("dataset", ""),
             num_classes=len(task.class_names),
             n_train=len(data.train),
             n_val=len(data.val),
@@ -295,6 +296,9 @@ def _backbone_facts(backbone: BuiltBackbone, weights_digest: str) -> BackboneFac
         weights_loaded=origin.weights_loaded,
         weights_missing=origin.weights_missing,
         weights_unexpected=origin.weights_unexpected,
+        trained_on=origin.trained_on,
+        pretrain_tpu_v3_core_days=origin.pretrain_tpu_v3_core_days,
+        licence=origin.licence,
     )
 
 
@@ -308,6 +312,13 @@ def _conformance(job: Job, facts: DataFacts, origin: Provenance) -> list[Check]:
     return [
         Check(item="all examples", ok=not limited, reason=limited),
         Check(item="every picture readable", ok=not skipped, reason=skipped),
+        Check(
+            item="weights have not seen this task's labels",
+            ok=facts.dataset not in origin.trained_on or not facts.dataset,
+            reason=f"the weights were trained on {facts.dataset}"
+            if facts.dataset in origin.trained_on
+            else "",
+        ),
         Check(item="pixels as the weights expect", ok=not origin.pixel_warning, reason=origin.pixel_warning),
         Check(
             item="data as the reference has them", ok=not facts.departures, reason="; ".join(facts.departures)

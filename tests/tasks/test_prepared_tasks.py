@@ -219,11 +219,11 @@ def test_names_are_the_examples_own_where_they_have_one(data_dir):
 
 def test_a_protocol_cannot_reach_test_labels(data_dir, tmp_path, suite_file):
     """A protocol that turns over all it is given finds no example of test, not even where val and test share a split."""
-    plugin = tmp_path / "spy.py"
+    plugin = tmp_path / "prying.py"
     plugin.write_text(
         "import json, pathlib\nfrom dataclasses import dataclass\nimport torch\n"
         "from vitbench import register_protocol\nfrom vitbench.api import Adapted, Protocol\n"
-        "@register_protocol('spy')\n@dataclass(frozen=True)\nclass Spy(Protocol):\n"
+        "@register_protocol('prying')\n@dataclass(frozen=True)\nclass Spy(Protocol):\n"
         "    'Looks everywhere.'\n    out: str = ''\n"
         "    def depends_on_seed(self, budget):\n        return False\n"
         "    def adapt(self, data):\n"
@@ -237,7 +237,7 @@ def test_a_protocol_cannot_reach_test_labels(data_dir, tmp_path, suite_file):
     out = tmp_path / "seen.json"
     suite = suite_file(
         f"name: spy\nbudgets: [full]\nbackbones: [{{name: raw_pixels, size_px: 8}}]\ntasks: [vtab/smallnorb_azimuth]\n"
-        f"protocols: [{{name: spy, out: {out}}}]\n"
+        f"protocols: [{{name: prying, out: {out}}}]\n"
     )
     (record,) = vitbench.run(suite, tmp_path / "run", plugins=[str(plugin)])
     assert record.status == "ok", record.failure

@@ -31,12 +31,32 @@ def _option(name: str, field: Any) -> str:
 
 
 def _backbones(pattern: str) -> list[Row]:
-    rows = _components("backbones")
+    from vitbench.backbones.catalog import catalog, facts_of, traps
+
     if not pattern.startswith("timm:"):
-        return rows
+        named = [
+            {
+                "name": entry.alias,
+                "options": [],
+                **entry.model_dump(mode="json"),
+                "summary": f"{entry.spec}: {entry.summary}",
+            }
+            for entry in catalog()
+        ]
+        return [*_components("backbones"), *named]
     from vitbench.backbones.timm_names import timm_names
 
-    return [{"name": f"timm:{name}", "summary": "", "options": []} for name in timm_names()]
+    misleading = traps()
+    specs = sorted({*(f"timm:{name}" for name in timm_names()), *misleading})
+    known = {spec: facts_of(spec) for spec in specs}
+    return [
+        {
+            "name": spec,
+            "summary": misleading.get(spec) or (found.summary if (found := known[spec]) else ""),
+            "options": [],
+        }
+        for spec in specs
+    ]
 
 
 def _suites(_pattern: str) -> list[Row]:

@@ -46,6 +46,7 @@ def _rows(record: Record) -> list[dict[str, Any]]:
         "device": record.env.device,
         "flops_per_image": cost.flops_per_image if cost else None,
         "params": facts.params if facts else None,
+        "pretrain_tpu_v3_core_days": facts.pretrain_tpu_v3_core_days if facts else None,
         "size_px": facts.size_px if facts else None,
         "dtype": job.dtype,
         "preprocess": record.preprocess or job.preprocess,

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from vitbench.records import Record
 from vitbench.report.charts import PALETTE, shots_curves
 from vitbench.report.exports import percent
-from vitbench.report.views import Board, Row, boards, failures, shots_points
+from vitbench.report.views import Board, Row, boards, departures_of, failures, shots_points
 
 _FOLDER = Path(__file__).parent / "page"
 
@@ -49,6 +49,7 @@ def render(records: Sequence[Record]) -> str:
         untrained=any(row.weights == "untrained" for board in found for row in board.rows),
         limits=sorted({board.limit for board in found if board.limit is not None}),
         skipped=sorted({name for r in records if r.data for name in r.data.skipped}),
+        departures=Counter(reason for record in records for reason in departures_of(record)).most_common(20),
         notes=Counter(note for record in records for note in record.notes).most_common(20),
         preprocessing=sorted(facts),
         devices=Counter(record.env.device for record in records).most_common(),

@@ -31,6 +31,7 @@ class Cell:
     n_test: int = 0
     failed: int = 0
     best: bool = False
+    departures: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -191,7 +192,14 @@ def _cell(records: Sequence[Record], expected: int) -> Cell:
         seeds_expected=expected,
         n_test=metrics[0].n,
         failed=failures,
+        departures=tuple(sorted({reason for record in records for reason in departures_of(record)})),
     )
+
+
+def departures_of(record: Record) -> list[str]:
+    """Why a score does not conform, but for a limit and for unreadable pictures: those have a notice of their own."""
+    noticed = ("all examples", "every picture readable")
+    return [check.reason for check in record.conformance if not check.ok and check.item not in noticed]
 
 
 def _ranked(rows: Iterable[Row]) -> list[Row]:

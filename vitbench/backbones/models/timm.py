@@ -13,6 +13,7 @@ from timm.data.config import resolve_data_config
 from torch import Tensor, nn
 
 from vitbench.api import InputSpec, Provenance, Triple
+from vitbench.backbones.catalog import facts_of, trained_on
 from vitbench.backbones.models.positions import PositionResize, resize_position_embedding
 from vitbench.backbones.models.weights import load_into, read_checkpoint
 from vitbench.errors import DataMissingError, Problem, UsageError
@@ -101,8 +102,19 @@ class TimmBackbone(nn.Module):
                     next_step="go online once, or give `checkpoint: FILE`, or `pretrained: false`",
                 )
             ) from error
-        tag = str(getattr(model, "pretrained_cfg", {}).get("tag") or "")
-        provenance = Provenance(_family(name), "pretrained", _pretrain_data(tag), f"timm:{name} [{tag}]")
+        config: dict[str, Any] = getattr(model, "pretrained_cfg", {})
+        tag = str(config.get("tag") or "")
+        architecture = name.partition(".")[0]
+        known = facts_of(f"timm:{architecture}.{tag}")
+        provenance = Provenance(
+            _family(name),
+            "pretrained",
+            known.data if known else _pretrain_data(tag),
+            f"timm:{architecture}.{tag}",
+            trained_on=known.trained_on if known else trained_on(tag),
+            pretrain_tpu_v3_core_days=known.tpu_v3_core_days if known else None,
+            licence=known.licence if known else str(config.get("license") or ""),
+        )
         return cls(model, name, _native_px(model), extra, provenance)
 
     @classmethod

@@ -1,0 +1,81 @@
+"""The catalog: every alias is a real name, its figures are the models', and what the weights have seen is marked."""
+
+import pytest
+import timm
+import torch
+
+import vitbench
+from vitbench.backbones.catalog import catalog, facts_of, trained_on, traps
+from vitbench.backbones.timm_names import not_timm
+from vitbench.registry import BACKBONES
+
+ENTRIES = catalog()
+
+
+def test_aliases_and_specs_are_unique():
+    assert len({entry.alias for entry in ENTRIES}) == len({entry.spec for entry in ENTRIES}) == len(ENTRIES)
+    assert {"vit-b16-i21k", "bit-m-r50x1", "effnet-l2-ns"} <= {entry.alias for entry in ENTRIES}
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.alias)
+def test_an_alias_is_a_model_of_timm_with_these_figures(entry):
+    registered, argument = BACKBONES.get(entry.alias)
+    assert f"{registered.name}:{argument}" == entry.spec
+    assert not_timm(argument) is None
+    config = timm.get_pretrained_cfg(argument)
+    assert config.tag == argument.partition(".")[2]
+    assert trained_on(config.tag) == entry.trained_on
+    with torch.device("meta"):
+        model = timm.create_model(argument.partition(".")[0], pretrained=False, num_classes=0)
+    params = sum(parameter.numel() for parameter in model.parameters())
+    if entry.params_m is not None:
+        assert params / 1e6 == pytest.approx(entry.params_m, abs=0.006)
+    half = entry.family in ("ViT", "Hybrid", "BiT") and not entry.alias.startswith("dinov2")
+    assert (config.mean[0] == 0.5) == half  # facts/protocols.md 7.2
+
+
+def test_misleading_names_are_told(capsys):
+    for spec in traps():
+        assert not_timm(spec.removeprefix("timm:")) is None
+    default = timm.get_pretrained_cfg("vit_base_patch16_224").tag
+    assert default in traps()["timm:vit_base_patch16_224"]
+
+
+def test_an_alias_in_a_suite_is_its_full_spec_under_the_short_label(suite_file, tmp_path):
+    suite = suite_file(
+        "name: c\nbudgets: [full]\nbackbones: [{name: effnet-b0-ns, pretrained: false, size_px: 32}]\n"
+        "tasks: [digits]\nprotocols: [knn]\n"
+    )
+    (record,) = vitbench.run(suite, tmp_path / "run")
+    assert record.failure is None
+    assert record.job.backbone.spec == "timm:tf_efficientnet_b0.ns_jft_in1k"
+    assert record.job.backbone.label == "effnet-b0-ns"
+    assert record.backbone.weights == "untrained"
+    assert record.backbone.trained_on == ()  # initial weights have seen nothing
+
+
+@pytest.mark.parametrize(
+    ("tag", "seen"),
+    [
+        ("augreg_in21k", ()),
+        ("augreg_in21k_ft_in1k", ("imagenet2012",)),
+        ("ns_jft_in1k_475", ("imagenet2012",)),
+        ("a1_in1k", ("imagenet2012",)),
+        ("goog_teacher_in21k_ft_in1k_384", ("imagenet2012",)),
+        ("lvd142m", ()),
+        ("fb_in22k", ()),
+    ],
+)
+def test_tags_tell_what_was_learned_from(tag, seen):
+    assert trained_on(tag) == seen
+
+
+def test_known_compute_is_stated_with_its_source():
+    stated = {entry.alias: entry for entry in ENTRIES if entry.tpu_v3_core_days}
+    assert {name: entry.tpu_v3_core_days for name, entry in stated.items()} == {
+        "vit-l16-i21k": 230,
+        "bit-m-r152x4": 940,
+        "effnet-l2-ns": 12300,
+    }
+    assert all(entry.compute_source.startswith("arXiv") for entry in stated.values())
+    assert facts_of("timm:vit_large_patch16_224.orig_in21k").tpu_v3_core_days == 230

@@ -1,0 +1,84 @@
+"""The catalog: short names for citable backbones, with sources, licences and pre-training compute."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from vitbench.registry import BACKBONES
+
+FILE = Path(__file__).with_name("catalog.yaml")
+FINE_TUNED_ON_IMAGENET = (
+    "in1k",
+    "ft_in1k",
+)  # ends of timm's tags whose weights have seen ImageNet-1k's labels
+
+
+class CatalogEntry(BaseModel):
+    """One backbone that has a name of its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    alias: str
+    spec: str
+    family: str
+    data: str
+    source: str
+    licence: str
+    params_m: float | None = None
+    tpu_v3_core_days: float | None = None
+    compute_source: str = ""
+    trained_on: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def summary(self) -> str:
+        """The entry in a line."""
+        compute = f"{self.tpu_v3_core_days:,.0f} TPU v3 core-days" if self.tpu_v3_core_days else ""
+        size = f"{self.params_m:g} M" if self.params_m else ""
+        facts = (self.family, size, self.data, compute, self.source, self.licence, self.note)
+        return " · ".join(filter(None, facts))
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    defaults: dict[str, str]
+    backbones: list[dict[str, object]]
+    traps: dict[str, str]
+
+
+@cache
+def _read() -> _File:
+    import yaml
+
+    return _File.model_validate(yaml.safe_load(FILE.read_text()))
+
+
+@cache
+def catalog() -> tuple[CatalogEntry, ...]:
+    """All entries, in the file's order."""
+    file = _read()
+    return tuple(CatalogEntry.model_validate({**file.defaults, **row}) for row in file.backbones)
+
+
+def traps() -> dict[str, str]:
+    """Names that load something else than people think, with what they load."""
+    return dict(_read().traps)
+
+
+def facts_of(spec: str) -> CatalogEntry | None:
+    """What the catalog knows of a full spec such as `timm:NAME.TAG`."""
+    return next((entry for entry in catalog() if entry.spec == spec), None)
+
+
+def trained_on(tag: str) -> tuple[str, ...]:
+    """The data sets whose labels weights with this tag of timm's have seen, as far as the tag says."""
+    end = tag.removesuffix("_384").removesuffix("_475").removesuffix("_e3")
+    return ("imagenet2012",) if end.endswith(FINE_TUNED_ON_IMAGENET) else ()
+
+
+for _entry in catalog():
+    BACKBONES.alias(_entry.alias, _entry.spec)
