@@ -101,3 +101,33 @@ def test_features_are_the_modules_own_on_exact_pixels(tmp_path, split):
     wanted = torch.nn.functional.interpolate(images, (4, 4), mode="bilinear")
     wanted = ((wanted / 255 - 0.5) / 0.5).flatten(1)
     assert (reader(tmp_path, split, RawPixels(4))(split) - wanted).abs().max() < 1e-5
+
+
+def test_float16_is_half_as_large_and_the_same_cached_or_not(tmp_path, split):
+    first = reader(tmp_path, split, RawPixels(4), feature_dtype="float16")(split)
+    again = reader(tmp_path, split, Counting(4), feature_dtype="float16")
+    exact = reader(tmp_path / "exact", split, RawPixels(4))(split)
+    assert torch.equal(again(split), first)
+    assert first.dtype == torch.float32
+    assert 0 < (first - exact).abs().max() < 1e-3
+    small, large = (
+        next(folder.glob("*.npy")).stat().st_size - 128 for folder in (tmp_path, tmp_path / "exact")
+    )
+    assert 2 * small == large
+
+
+def test_the_store_keeps_to_its_limit_and_what_is_written_to_features_stays_out_of_it(tmp_path, split):
+    one = 150 * 48 * 4 + 128
+    store = FeatureStore(tmp_path, limit_bytes=2 * one, most_held=0)
+    for weights in "abc":
+        reader(tmp_path, split, RawPixels(4), store=store, identity={"weights": weights})(split)
+    assert sum(file.stat().st_size for file in tmp_path.glob("*.npy")) == 2 * one
+    module = Counting(4)
+    features = reader(tmp_path, split, module, store=store, identity={"weights": "c"})(split)
+    kept = features.clone()
+    features.zero_()
+    assert torch.equal(reader(tmp_path, split, module, store=store, identity={"weights": "c"})(split), kept)
+    assert module.seen == 0
+    nothing = FeatureStore(tmp_path / "none", limit_bytes=0)
+    assert torch.equal(reader(tmp_path, split, module, store=nothing)(split), kept)
+    assert not list((tmp_path / "none").glob("*.npy"))

@@ -55,7 +55,7 @@ def test_a_changed_copy_has_a_key_of_its_own():
 
 
 def test_the_key_is_the_same_on_every_machine_and_day():
-    assert job().key == "a4af52aad33e56d0823d5bc9"
+    assert job().key == "86971380513b974efe3419c9"
 
 
 @pytest.mark.parametrize("budget", ["5shot", "0-shot", "full ", "1K", "-1-shot", "9999999-shot"])

@@ -9,11 +9,13 @@ import torch
 from scipy.stats import binomtest
 from sklearn.neighbors import KNeighborsClassifier
 
+import vitbench
 from vitbench.api import Adapted, InputSpec, Protocol, ScoreRule, Task
 from vitbench.data.arrays import array_split
+from vitbench.evidence import score
 from vitbench.records import Component, Job, SuiteContext, Trial
 from vitbench.registry import BACKBONES, PROTOCOLS, TASKS
-from vitbench.runner import run_job, score
+from vitbench.runner import run_job
 from vitbench.workbench import Workbench
 
 RNG = np.random.default_rng(0)
@@ -367,3 +369,24 @@ def test_resolution_is_refused_where_the_architecture_is_tied_to_its_size(bench,
 
 def replace_resolution(job, size_px):
     return job.model_copy(update={"resolution_px": size_px})
+
+
+def test_tested_at_another_resolution_than_adapted_at(suite_file, tmp_path):
+    """FixRes: the same ViT, probed at 32 px, scored at 32 and at 48 px."""
+    text = """\
+name: fixres
+budgets: [5-shot]
+preprocess: squash
+backbones: [{name: "timm:vit_tiny_patch16_224", pretrained: false, size_px: 32, patch_px: 8}]
+tasks: [digits]
+protocols:
+  - ridge_probe
+  - {name: ridge_probe, label: larger, test_resolution_px: 48}
+  - {name: finetune, steps: 2, batch_size: 16, test_resolution_px: 48}
+"""
+    plain, larger, tuned = vitbench.run(suite_file(text), tmp_path / "run", seeds=[0])
+    assert [record.failure for record in (plain, larger, tuned)] == [None] * 3
+    assert "adapted at 32 px, tested at 48 px" in larger.notes
+    assert "adapted at 32 px, tested at 48 px" in tuned.notes
+    assert plain.metrics["top1"].value != larger.metrics["top1"].value
+    assert len({record.key for record in (plain, larger, tuned)}) == 3

@@ -13,6 +13,7 @@ SCHEMA_VERSION = 1
 KEY_LENGTH = 24  # 96 bits: no collision in any number of jobs that anyone will run
 
 Dtype = Literal["float32", "bfloat16"]
+FeatureDtype = Literal["float32", "float16"]
 PreprocessName = Literal["squash", "squash_tf1", "fewshot", "centre_crop"]
 Weights = Literal["pretrained", "untrained", "none", "unknown"]
 
@@ -74,6 +75,9 @@ class SuiteContext(Frozen):
     seeds: int = Field(ge=1, description="number of seeds that this cell asks for")
 
 
+_MEASURING = {"limit", "dtype", "feature_dtype", "resolution_px", "test_resolution_px", "preprocess"}
+
+
 class Job(Frozen):
     """One cell: everything a score depends on, as plain data."""
 
@@ -85,8 +89,15 @@ class Job(Frozen):
     seed: int
     limit: int | None = None
     dtype: Dtype = "float32"
+    feature_dtype: FeatureDtype = "float32"
     resolution_px: int | None = None
+    test_resolution_px: int | None = None
     preprocess: PreprocessName = "squash"
+
+    @property
+    def measuring(self) -> dict[str, Any]:
+        """How the score is measured, apart from what on what: numbers that differ in it are not compared."""
+        return self.model_dump(include=_MEASURING)
 
     @property
     def key(self) -> str:
@@ -96,7 +107,7 @@ class Job(Frozen):
             "backbone": self.backbone.identity(),
             "task": self.task.identity(),
             "protocol": self.protocol.identity(),
-            **self.model_dump(include={"budget", "seed", "limit", "dtype", "resolution_px", "preprocess"}),
+            **self.model_dump(include=_MEASURING | {"budget", "seed"}),
         }
         text = json.dumps(parts, sort_keys=True, ensure_ascii=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import binomtest
 
 from vitbench.api import (
     Adaptation,
@@ -20,9 +19,7 @@ from vitbench.api import (
     Backbone,
     Labels,
     Protocol,
-    Provenance,
     Remarks,
-    ScoreRule,
     Split,
     Task,
 )
@@ -32,22 +29,19 @@ from vitbench.compute.meter import Meter
 from vitbench.data.budgets import LabelledData, labelled_data, thinned
 from vitbench.data.preprocess import Preprocess, normalise, preset
 from vitbench.errors import VitbenchError
+from vitbench.evidence import backbone_facts, conformance, score
 from vitbench.features import FeatureReader
 from vitbench.randomness import seeded
 from vitbench.records import (
-    BackboneFacts,
-    Check,
     Cost,
     DataFacts,
     Failure,
     Job,
-    Metric,
     Record,
 )
 from vitbench.registry import PROTOCOLS
 from vitbench.workbench import Workbench, backbone_key
 
-CONFIDENCE = 0.95
 SCORES_PER_BLOCK = 8192
 
 
@@ -109,7 +103,8 @@ class _Attempt:
         # Everything is chosen and frozen: only now is test opened, once.
         with self.meter.phase("test"):
             test = thinned(task.test(), self.job.limit)
-            scored = self._reader(adapted.backbone, self._preset(adapted.backbone), (test,))
+            at_test = self._at_test(adapted.backbone)
+            scored = self._reader(at_test, self._preset(at_test), (test,))
             predictions = self._predict(adapted, test, scored)
         for moved in (reader, scored):
             self.meter.move(moved.seconds, "test" if moved is scored else "adapt", "features")
@@ -131,6 +126,14 @@ class _Attempt:
             version=task.version,
         )
         return self._outcome(backbone, adapted, facts, how, (task, test, predictions), forward)
+
+    def _at_test(self, backbone: Any) -> Any:
+        """The backbone at the resolution that test is looked at: the one it was adapted at, unless the suite names another."""
+        size_px = self.job.test_resolution_px
+        if size_px is None or size_px == backbone.input.size_px:
+            return backbone
+        self.remarks.add(f"adapted at {backbone.input.size_px} px, tested at {size_px} px")
+        return backbone.at_resolution(size_px).to(self.bench.device).eval()
 
     def _preset(self, backbone: Backbone) -> Preprocess:
         return preset(self.job.preprocess, backbone.input.size_px)
@@ -163,7 +166,7 @@ class _Attempt:
             {
                 "backbone": self.job.backbone.identity(),
                 "weights": self.bench.weights_digest(self.job),
-                "resolution_px": self.job.resolution_px,
+                "size_px": backbone.input.size_px,
                 "preprocess": how.describe(backbone.input.mean, backbone.input.std),
                 "dtype": self.job.dtype,
                 "device": self.bench.device.split(":")[0],
@@ -175,6 +178,7 @@ class _Attempt:
             pools,
             partial(self.bench.report, "features"),
             decoded=self.bench.decoded,
+            feature_dtype=self.job.feature_dtype,
         )
 
     def _adaptation(
@@ -208,8 +212,8 @@ class _Attempt:
         Raises:
             VitbenchError: scores are not numbers.
         """
-        backbone: Any = adapted.backbone
-        if backbone is self.bench.backbone(self.job) and not adapted.trained_backbone:
+        backbone: Any = reader.backbone
+        if adapted.backbone is self.bench.backbone(self.job) and not adapted.trained_backbone:
             features = reader(test)
         else:  # the store knows the backbone as it came, not what became of it
             features = reader.extract(backbone.eval(), test)
@@ -246,10 +250,10 @@ class _Attempt:
             status="ok",
             metrics={rule.name: score(rule, predictions, test) for rule in task.rules},
             trials=adapted.trials,
-            backbone=_backbone_facts(backbone, self.bench.weights_digest(self.job)),
+            backbone=backbone_facts(backbone, self.bench.weights_digest(self.job)),
             data=facts,
             preprocess=how.describe(backbone.input.mean, backbone.input.std),
-            conformance=tuple(_conformance(self.job, facts, backbone.provenance)),
+            conformance=tuple(conformance(self.job, facts, backbone.provenance)),
             notes=tuple(self.remarks.notes),
             cost=self._cost(images_forward, adapted.images_backward),
             env=describe(self.bench.device),
@@ -267,63 +271,6 @@ class _Attempt:
             images_forward=forward,
             images_backward=backward,
         )
-
-
-def score(rule: ScoreRule, predictions: Labels, split: Split) -> Metric:
-    """The share of counted examples that are right, with its Wilson interval."""
-    correct = rule.correct(predictions, split)
-    counted = correct[~np.isnan(correct)]
-    hits, n = int(counted.sum()), len(counted)
-    if n == 0:
-        raise VitbenchError("the test split has no example that counts")
-    interval = binomtest(hits, n).proportion_ci(CONFIDENCE, method="wilson")
-    return Metric(value=hits / n, ci_low=float(interval.low), ci_high=float(interval.high), n=n)
-
-
-def _backbone_facts(backbone: BuiltBackbone, weights_digest: str) -> BackboneFacts:
-    origin = backbone.provenance
-    return BackboneFacts(
-        family=origin.family,
-        weights=origin.weights,
-        pretrain_data=origin.pretrain_data,
-        source=origin.source,
-        params=backbone.params,
-        feature_dim=backbone.feature_dim,
-        size_px=backbone.input.size_px,
-        mean=backbone.input.mean,
-        std=backbone.input.std,
-        weights_digest=weights_digest,
-        weights_loaded=origin.weights_loaded,
-        weights_missing=origin.weights_missing,
-        weights_unexpected=origin.weights_unexpected,
-        trained_on=origin.trained_on,
-        pretrain_tpu_v3_core_days=origin.pretrain_tpu_v3_core_days,
-        licence=origin.licence,
-    )
-
-
-def _conformance(job: Job, facts: DataFacts, origin: Provenance) -> list[Check]:
-    """The items that a number must meet to stand beside others.
-
-    Selection on test is no item: the types leave a protocol no way to it.
-    """
-    skipped = f"{len(facts.skipped)} unreadable pictures left out" if facts.skipped else ""
-    limited = f"each split limited to {job.limit} examples" if job.limit is not None else ""
-    return [
-        Check(item="all examples", ok=not limited, reason=limited),
-        Check(item="every picture readable", ok=not skipped, reason=skipped),
-        Check(
-            item="weights have not seen this task's labels",
-            ok=facts.dataset not in origin.trained_on or not facts.dataset,
-            reason=f"the weights were trained on {facts.dataset}"
-            if facts.dataset in origin.trained_on
-            else "",
-        ),
-        Check(item="pixels as the weights expect", ok=not origin.pixel_warning, reason=origin.pixel_warning),
-        Check(
-            item="data as the reference has them", ok=not facts.departures, reason="; ".join(facts.departures)
-        ),
-    ]
 
 
 def _now() -> str:

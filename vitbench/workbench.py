@@ -14,7 +14,7 @@ from vitbench.backbones.models.built import BuiltBackbone
 from vitbench.compute.flops import forward_flops
 from vitbench.data.decoded import DecodedStore
 from vitbench.errors import VitbenchError
-from vitbench.features import FeatureStore
+from vitbench.feature_store import FeatureStore
 from vitbench.randomness import seeded
 from vitbench.records import Job
 from vitbench.registry import BACKBONES, TASKS, Entry

@@ -38,7 +38,11 @@ def test_status_has_a_line_for_every_data_set(data_dir):
     assert set(found) == set(DATA_SETS)
     assert {row["state"] for row in found.values()} == {"ready"}
     assert code == 0
-    lines = vitbench("data", "status").stdout.splitlines()
+    done = vitbench("data", "status")
+    lines = done.stdout.splitlines()
+    assert re.search(
+        r"cache: features +[\d,]+ arrays, .* of 53.7 GB \(VITBENCH_FEATURES_GB\) in ", done.stderr
+    )
     assert len(lines) == len(DATA_SETS)
     assert re.search(r"kitti +ready +3\.\d\.0 array_record \d\.\d MB", "\n".join(lines))
 

@@ -84,7 +84,23 @@ def status(names: tuple[str, ...], data_dir: Path | None, as_json: bool) -> int:
         for one in found:
             colour = {"ready": "green", "broken": "red"}.get(one.state)
             click.echo(click.style(one.line, fg=colour) if colour else one.line)
+        if not names:
+            _show_caches()
     return 3 if names and any(one.state != "ready" for one in found) else 0
+
+
+def _show_caches() -> None:
+    """What is kept on disk so that it need not be computed again."""
+    from vitbench import feature_store
+    from vitbench.data import decoded, kept
+    from vitbench.data.status import human
+    from vitbench.files import cache_dir
+
+    limits = {"features": feature_store.limit_bytes(), "decoded": decoded.limit_bytes()}
+    for name, suffix in (("features", feature_store.SUFFIX), ("decoded", decoded.SUFFIX)):
+        found = kept.usage(cache_dir() / name, suffix, limits[name])
+        size = f"{human(found.size_bytes)} of {human(found.limit_bytes)} (VITBENCH_{name.upper()}_GB)"
+        click.echo(f"{'cache: ' + name:45} {found.arrays:,} arrays, {size} in {cache_dir() / name}", err=True)
 
 
 @data.command(no_args_is_help=True)

@@ -5,8 +5,6 @@ Only what uint8 holds without loss is kept: small pictures as they are, larger o
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import tempfile
 import zlib
@@ -16,16 +14,16 @@ from pathlib import Path
 import numpy as np
 
 from vitbench.api import Pixels
-from vitbench.files import write_atomically
+from vitbench.data import kept
 
 DEFAULT_LIMIT_BYTES = 20 * 2**30
 FORMAT = 1
+SUFFIX = ".bin"
 
 
 def limit_bytes() -> int:
     """How much may be kept: $VITBENCH_DECODED_GB, else 20 GiB; 0 keeps nothing."""
-    text = os.environ.get("VITBENCH_DECODED_GB", "")
-    return int(float(text) * 2**30) if text else DEFAULT_LIMIT_BYTES
+    return kept.limit_from("VITBENCH_DECODED_GB", DEFAULT_LIMIT_BYTES)
 
 
 @dataclass(frozen=True)
@@ -38,17 +36,20 @@ class DecodedStore:
 
     def open(self, key: str) -> Pixels | None:
         """The pictures of a key, mapped into memory; None if there are none or the file is damaged."""
-        data, sidecar = self.folder / f"{key}.bin", self.folder / f"{key}.json"
+        data, sidecar = self.folder / f"{key}{SUFFIX}", self.folder / f"{key}.json"
+        facts = kept.read_facts(sidecar)
         try:
-            facts = json.loads(sidecar.read_text())
-            if facts["format"] != FORMAT or data.stat().st_size != int(np.prod(facts["shape"])):
+            if (
+                facts is None
+                or facts["format"] != FORMAT
+                or data.stat().st_size != int(np.prod(facts["shape"]))
+            ):
                 return None
             found: Pixels = np.memmap(data, dtype=np.uint8, mode="r", shape=tuple(facts["shape"]))
-            os.utime(sidecar)
         except (OSError, ValueError, KeyError):
             return None
         if key not in self.checked:
-            if _crc32(found) != facts["crc32"]:
+            if kept.crc32(found) != facts["crc32"]:
                 return None
             self.checked.add(key)
         return found
@@ -62,22 +63,6 @@ class DecodedStore:
         handle, name = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
         os.close(handle)
         return Writer(self, key, shape, Path(name))
-
-    def trim(self) -> None:
-        """Drop what was used least recently until the rest is within the limit."""
-        found = []
-        for sidecar in self.folder.glob("*.json"):
-            with contextlib.suppress(OSError):
-                found.append(
-                    (sidecar.stat().st_mtime_ns, sidecar, sidecar.with_suffix(".bin").stat().st_size)
-                )
-        total = sum(size for _, _, size in found)
-        for _, sidecar, size in sorted(found):
-            if total <= self.limit_bytes:
-                return
-            sidecar.unlink(missing_ok=True)
-            sidecar.with_suffix(".bin").unlink(missing_ok=True)
-            total -= size
 
 
 @dataclass
@@ -112,19 +97,12 @@ class Writer:
         if self.written != self.shape[0]:
             self.abandon()
             return
-        self.path.replace(self.store.folder / f"{self.key}.bin")
+        self.path.replace(self.store.folder / f"{self.key}{SUFFIX}")
         facts = {"format": FORMAT, "shape": self.shape, "crc32": self.crc32}
-        write_atomically(self.store.folder / f"{self.key}.json", json.dumps(facts))
+        kept.write_facts(self.store.folder / f"{self.key}.json", facts)
         self.store.checked.add(self.key)
-        self.store.trim()
+        kept.trim(self.store.folder, SUFFIX, self.store.limit_bytes)
 
     def abandon(self) -> None:
         """Leave nothing behind."""
         self.path.unlink(missing_ok=True)
-
-
-def _crc32(pictures: Pixels) -> int:
-    total = 0
-    for start in range(0, len(pictures), 1024):
-        total = zlib.crc32(np.ascontiguousarray(pictures[start : start + 1024]).tobytes(), total)
-    return total

@@ -107,10 +107,9 @@ def newest(records: Iterable[Record], current: Iterable[Record] = ()) -> list[Re
 
 def _cell(job: Job) -> tuple[Any, ...]:
     labels = (job.backbone.label, job.task.label, job.protocol.label)
-    return (*labels, job.budget, job.seed, job.limit, job.dtype, job.resolution_px, job.preprocess)
+    return (*labels, job.budget, job.seed, *job.measuring.values())
 
 
 def setting_of(job: Job) -> dict[str, Any]:
     """What must agree for two numbers to be compared: the protocol and everything that changes the measuring."""
-    parts = job.model_dump(include={"limit", "dtype", "resolution_px", "preprocess"})
-    return {"protocol": job.protocol.identity(), **parts}
+    return {"protocol": job.protocol.identity(), **job.measuring}

@@ -131,6 +131,8 @@ def _setting_label(record: Record) -> str:
         parts.append(f"limited to {job.limit}")
     if job.resolution_px is not None:
         parts.append(f"{job.resolution_px} px")
+    if job.test_resolution_px is not None:
+        parts.append(f"tested at {job.test_resolution_px} px")
     return " · ".join(parts)
 
 

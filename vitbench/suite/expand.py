@@ -248,7 +248,9 @@ def _cell_jobs(
                 seed=seed,
                 limit=suite.limit,
                 dtype=suite.dtype,
+                feature_dtype=suite.feature_dtype,
                 resolution_px=entry.resolution_px or suite.resolution_px,
+                test_resolution_px=entry.test_resolution_px or suite.test_resolution_px,
                 preprocess=entry.preprocess or suite.preprocess or cell.protocol.default_preprocess,
             )
 
@@ -265,7 +267,10 @@ def _lock(
 ) -> str:
     """The suite with every option spelled out and everything narrowed: a suite file that asks for the same jobs."""
     backbones, tasks, cells = axes
-    kept = {"name", "description", "budgets", "seeds", "limit", "dtype", "preprocess", "resolution_px"}
+    kept = {
+        "name", "description", "budgets", "seeds", "limit", "dtype", "feature_dtype", "preprocess", "resolution_px",
+        "test_resolution_px",
+    }  # fmt: skip
     contents = suite.model_dump(include=kept, exclude_none=True)
     contents["backbones"] = [{"name": c.spec, "label": c.label, **c.options} for c in backbones]
     contents["tasks"] = [{"name": c.label, "source": c.spec, **c.options} for c in tasks]
@@ -277,7 +282,9 @@ def _lock(
             "tasks": [c.label for c in tasks if _wanted(cell.entry.tasks, c)],
             "budgets": _narrowed(suite.budgets, cell.entry.budgets, overrides.budgets),
             "seeds": _narrowed(suite.seeds, cell.entry.seeds, overrides.seeds),
-            **cell.entry.model_dump(include={"preprocess", "resolution_px"}, exclude_none=True),
+            **cell.entry.model_dump(
+                include={"preprocess", "resolution_px", "test_resolution_px"}, exclude_none=True
+            ),
             **cell.component.options,
         }
         for cell in cells

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from vitbench.errors import Problem, nearest
-from vitbench.records import Budget, Dtype, PreprocessName
+from vitbench.records import Budget, Dtype, FeatureDtype, PreprocessName
 from vitbench.registry import BACKBONES, PROTOCOLS, TASKS, Registry
 from vitbench.suite.located import Located, Place
 
@@ -61,6 +61,7 @@ class ProtocolEntry(_Entry):
     seeds: list[Seed] | None = None
     preprocess: PreprocessName | None = None
     resolution_px: int | None = Field(None, ge=1, le=4096)
+    test_resolution_px: int | None = Field(None, ge=1, le=4096)
 
 
 class Defaults(BaseModel):
@@ -88,8 +89,10 @@ class SuiteFile(BaseModel):
     defaults: Defaults = Defaults()
     limit: int | None = Field(None, ge=1)
     dtype: Dtype = "float32"
+    feature_dtype: FeatureDtype = "float32"
     preprocess: PreprocessName | None = None
     resolution_px: int | None = Field(None, ge=1, le=4096)
+    test_resolution_px: int | None = Field(None, ge=1, le=4096)
 
     @field_validator("backbones", "tasks", "protocols", mode="before")
     @classmethod
