@@ -28,6 +28,8 @@ def timm_backbone(  # noqa: PLR0913  its parameters are the options of a suite
     patch_px: Side | None = None,
     init_seed: int = 0,
     position_resize: Literal["aligned", "timm"] = "aligned",
+    pooling: Literal["own", "class_token", "patch_mean", "class_token+patch_mean"] = "own",
+    last_layers: Annotated[int, Field(ge=1, le=64)] = 1,
     mean: Triple | None = None,
     std: Triple | None = None,
 ) -> nn.Module:
@@ -41,6 +43,8 @@ def timm_backbone(  # noqa: PLR0913  its parameters are the options of a suite
         patch_px: patch side of a ViT that is built with seeded weights.
         init_seed: seed of the initial weights when nothing is loaded.
         position_resize: how position embeddings get to another side: `aligned` as the ViT paper's, or `timm` for timm's own.
+        pooling: `own` is the model's; of a transformer also its class token, the mean of its patches, or both side by side.
+        last_layers: take the class tokens of this many last blocks, side by side (DINOv2's linear probe uses 1 and 4).
         mean: what is taken from pixels x / 255, red, green and blue, in place of what timm's configuration of the model says.
         std: what they are divided by then.
     """
@@ -56,6 +60,7 @@ def timm_backbone(  # noqa: PLR0913  its parameters are the options of a suite
     else:
         backbone = TimmBackbone.untrained(model, size_px, extra, init_seed)
     backbone.position_resize = position_resize
+    backbone.pool(pooling, last_layers)
     if size_px is not None:
         backbone = backbone.at_resolution(size_px)
     return backbone.normalising(mean, std)

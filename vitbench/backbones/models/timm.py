@@ -6,9 +6,10 @@ import copy
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import timm
+import torch
 from timm.data.config import resolve_data_config
 from torch import Tensor, nn
 
@@ -32,6 +33,9 @@ _FAMILIES = (
 )  # fmt: skip
 
 
+Pooling = Literal["own", "class_token", "patch_mean", "class_token+patch_mean"]
+
+
 class TimmBackbone(nn.Module):
     """A timm model without its classifier."""
 
@@ -52,11 +56,49 @@ class TimmBackbone(nn.Module):
         self.feature_dim = int(getattr(model, "head_hidden_size", None) or model.num_features)  # type: ignore[arg-type]
         self.provenance = provenance
         self.position_resize: PositionResize = "aligned"
+        self.pooling: Pooling = "own"
+        self.last_layers = 1
+
+    def pool(self, pooling: Pooling, last_layers: int) -> None:
+        """Choose what of a transformer's tokens are the features.
+
+        Raises:
+            UsageError: the model has no class token, or not as many blocks.
+        """
+        if (pooling, last_layers) == ("own", 1):
+            return
+        blocks = len(getattr(self.model, "blocks", ()))
+        if not getattr(self.model, "num_prefix_tokens", 0) or not hasattr(
+            self.model, "forward_intermediates"
+        ):
+            raise UsageError(f"timm:{self.name} has no class token: its features are its own pooling only")
+        if last_layers > blocks:
+            raise UsageError(f"timm:{self.name} has {blocks} blocks, last_layers asks for {last_layers}")
+        self.pooling, self.last_layers = pooling, last_layers
+        own = int(self.model.num_features)  # type: ignore[arg-type]
+        self.feature_dim = own * (last_layers * (pooling != "patch_mean") + ("patch_mean" in pooling))
 
     def features(self, images: Tensor) -> Tensor:
-        """The pre-logits (B, D)."""
+        """The pre-logits (B, D), or the tokens that were chosen."""
+        if (self.pooling, self.last_layers) != ("own", 1):
+            return self._tokens(images)
         tokens = self.model.forward_features(images)  # type: ignore[operator]
         return cast("Tensor", self.model.forward_head(tokens, pre_logits=True))  # type: ignore[operator]
+
+    def _tokens(self, images: Tensor) -> Tensor:
+        """Normalised class tokens of the last blocks, then the mean of the last block's patches (DN:dinov2/eval/linear.py)."""
+        found = self.model.forward_intermediates(  # type: ignore[operator]
+            images,
+            indices=self.last_layers,
+            norm=True,
+            output_fmt="NLC",
+            return_prefix_tokens=True,
+            intermediates_only=True,
+        )
+        parts = [prefix[:, 0] for _, prefix in found] if self.pooling != "patch_mean" else []
+        if "patch_mean" in self.pooling:
+            parts.append(found[-1][0].mean(1))
+        return torch.cat(parts, dim=1)
 
     def at_resolution(self, size_px: int) -> TimmBackbone:
         """The same weights for another side; a ViT's position embeddings are resized."""
@@ -72,6 +114,7 @@ class TimmBackbone(nn.Module):
         )  # fmt: skip
         resized.input = InputSpec(size_px, self.input.mean, self.input.std)
         resized.position_resize = self.position_resize
+        resized.pool(self.pooling, self.last_layers)
         return resized
 
     def normalising(self, mean: Triple | None, std: Triple | None) -> TimmBackbone:
