@@ -50,7 +50,7 @@ def backbone_facts(backbone: BuiltBackbone, weights_digest: str) -> BackboneFact
 def conformance(job: Job, facts: DataFacts, origin: Provenance) -> list[Check]:
     """The items that a number must meet to stand beside others.
 
-    Selection on test is no item: the types leave a protocol no way to it.
+    Selection on test is no item: a protocol is given nothing that leads there (`vitbench.data.veiled`).
     """
     skipped = f"{len(facts.skipped)} unreadable pictures left out" if facts.skipped else ""
     limited = f"each split limited to {job.limit} examples" if job.limit is not None else ""

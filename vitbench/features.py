@@ -101,10 +101,10 @@ class FeatureReader:
             for batch in self.pixel_batches(split, size.choose(forward)):
                 images = normalise(batch.to(self.device, non_blocking=True), spec.mean, spec.std)
                 images = images.contiguous(memory_format=torch.channels_last)
-                parts.append(size.run(forward, images))
+                parts.append(size.run(forward, images).cpu())
                 done += len(images)
                 self.report(done, len(split))
-        return torch.cat(parts).cpu() if parts else torch.empty(0, backbone.feature_dim)
+        return torch.cat(parts) if parts else torch.empty(0, backbone.feature_dim)
 
     def pixel_batches(self, split: Split, size: int = BATCH) -> Iterator[Tensor]:
         """Preprocessed pixels (B, 3, S, S) in the split's order; see `vitbench.data.loader.batches`."""

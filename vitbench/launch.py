@@ -133,7 +133,7 @@ def run_planned(
     pending = planned.pending(launch)
     wanted = len(pending)
     if pending:
-        pending = _with_data(pending, skip_missing=launch.skip_missing)
+        pending = _with_data(pending, skip_missing=launch.skip_missing, others=bool(done))
     if pending:
         plugins = overrides.plugins if overrides else ()
         ended = _run_jobs(planned, dict(done), pending, (launch, progress, plugins))
@@ -157,11 +157,11 @@ def _relabelled(planned: Planned) -> dict[str, Record]:
     return done
 
 
-def _with_data(jobs: Sequence[Job], *, skip_missing: bool) -> list[Job]:
+def _with_data(jobs: Sequence[Job], *, skip_missing: bool, others: bool) -> list[Job]:
     """Open every task once before anything runs; the jobs whose data is there.
 
     Raises:
-        DataMissingError: with all that is missing, unless that is to be skipped.
+        DataMissingError: with all that is missing, unless that is to be skipped and something is left: jobs, or `others`.
         UsageError: a task cannot be opened for another reason.
     """
     missing: dict[str, DataMissingError] = {}
@@ -182,9 +182,10 @@ def _with_data(jobs: Sequence[Job], *, skip_missing: bool) -> list[Job]:
     ]
     if wrong:
         raise UsageError([*wrong, *problems])
-    if missing and not skip_missing:
+    left = [job for job in jobs if str(job.task.identity()) not in missing]
+    if missing and not (skip_missing and (left or others)):
         raise DataMissingError(_together(problems, [name for e in missing.values() for name in e.data_sets]))
-    return [job for job in jobs if str(job.task.identity()) not in missing]
+    return left
 
 
 def _together(problems: list[Problem], data_sets: Sequence[str]) -> list[Problem]:

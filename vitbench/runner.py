@@ -28,6 +28,7 @@ from vitbench.compute.environment import describe
 from vitbench.compute.meter import Meter
 from vitbench.data.budgets import LabelledData, labelled_data, thinned
 from vitbench.data.preprocess import Preprocess, normalise, preset
+from vitbench.data.veiled import veil
 from vitbench.errors import VitbenchError
 from vitbench.evidence import backbone_facts, conformance, score
 from vitbench.features import FeatureReader
@@ -93,7 +94,7 @@ class _Attempt:
             backbone = self.bench.backbone(self.job)
         with self.meter.phase("data"):
             entry, task = self.bench.task(self.job)
-            data = labelled_data(task, self.job.budget, self.job.seed, self.job.limit)
+            data = veil(labelled_data(task, self.job.budget, self.job.seed, self.job.limit))
             how = self._preset(backbone)
             reader = self._reader(backbone, how, data.pools)
         for remark in data.remarks:

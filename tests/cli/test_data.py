@@ -194,3 +194,88 @@ def test_the_dump_that_circulates_is_told_for_what_it_is(tmp_path):
     assert "NOAH" in item["text"]
     assert "2 tasks (cifar, dtd" in item["text"]
     assert findings(tmp_path / "vtab-1k" / "cifar" / "images")[1] == 0
+
+
+def test_a_missing_shard_stops_the_run_before_it_starts(some, suite_file, tmp_path):
+    (shard,) = (some / "dtd").rglob("*test*-00000-*")
+    shard.unlink()
+    suite = suite_file(SUITE.replace("vtab/clevr_count, vtab/clevr_distance, ", ""))
+    done = vitbench("run", suite, "--out", tmp_path / "r")
+    assert done.returncode == 3
+    assert f"{shard} is missing" in done.stderr
+    assert "vitbench data prepare dtd" in done.stderr
+    assert vitbench("run", suite, "--out", tmp_path / "r", "--skip-missing").returncode == 1
+
+
+@pytest.mark.parametrize("damage", ["features", "list", "junk version"])
+def test_one_bad_copy_costs_no_other_line(some, damage):
+    (version,) = (some / "dtd").iterdir()
+    if damage == "features":
+        (version / "features.json").unlink()
+    elif damage == "list":
+        (version / "dataset_info.json").write_text("[1]")
+    else:
+        (some / "dtd" / "1.0.0").mkdir()
+        (some / "dtd" / "1.0.0" / "dataset_info.json").write_text("junk")
+    found, _ = states()
+    assert set(found) == set(DATA_SETS)
+    assert found["dtd"]["state"] == ("ready" if damage == "junk version" else "broken")
+
+
+def test_a_broken_copy_is_moved_aside_before_it_is_prepared_anew(some, monkeypatch):
+    from vitbench.data import prepare as preparing
+    from vitbench.errors import DataMissingError
+
+    (shard,) = (some / "dtd").rglob("*test*-00000-*")
+    shard.unlink()
+    monkeypatch.setattr(preparing, "check_before", lambda data: None)
+    monkeypatch.setattr(preparing.subprocess, "run", lambda *_, **__: type("Done", (), {"returncode": 0}))
+    with pytest.raises(DataMissingError, match="dtd was not prepared"):  # nothing was made, and that is said
+        preparing.prepare(DATA_SETS["dtd"])
+    (kept,) = (some / "dtd").iterdir()
+    assert ".broken-" in kept.name
+    monkeypatch.setattr(
+        preparing.subprocess,
+        "run",
+        lambda *_, **__: prepare("dtd", some) and type("Done", (), {"returncode": 0}),
+    )
+    assert preparing.prepare(DATA_SETS["dtd"]).state == "ready"
+
+
+def test_everything_missing_is_missing_even_if_it_may_be_skipped(some, suite_file, tmp_path):
+    suite = suite_file(SUITE.replace("vtab/dtd, ", "").replace(", digits", ""))
+    done = vitbench("run", suite, "--out", tmp_path / "r", "--skip-missing")
+    assert done.returncode == 3
+    assert "vitbench data prepare clevr" in done.stderr
+
+
+def test_a_second_run_that_skips_shows_what_the_first_did(some, suite_file, tmp_path):
+    suite = suite_file(SUITE)
+    for _ in range(2):
+        done = vitbench("run", suite, "--out", tmp_path / "r", "--skip-missing")
+        assert done.returncode == 1
+        assert "2 jobs have no data" in done.stderr
+
+
+def test_verify_takes_a_data_sets_name_before_a_folders(some, monkeypatch):
+    monkeypatch.chdir(some)
+    found, _ = findings("dtd")
+    assert ("dtd", "train readable") in found
+
+
+def test_verify_names_a_picture_that_is_none(tmp_path, monkeypatch):
+    from tests import miniatures
+
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    picture = miniatures.picture
+    monkeypatch.setattr(
+        miniatures, "picture", lambda name, rng, i: b"none" if i == 7 else picture(name, rng, i)
+    )
+    prepare("dtd", tmp_path)
+    found, code = findings("dtd")
+    assert code == 1
+    assert "class/image_00007.jpg" in found["dtd", "train pictures"]["text"]
+
+
+def test_a_suite_that_needs_no_data_set_has_none(data_dir):
+    assert states("quickstart") == ({}, 0)

@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
 from vitbench.data.images import decode
@@ -64,3 +65,16 @@ def test_a_bomb_is_refused_before_it_is_decoded():
     data[start : start + 4] = b"\xff\x00\xff\x00"  # it says that it is 65,280 x 65,280
     with pytest.raises(ValueError, match="bomb"):
         decode(bytes(data), exif_rotate=False)
+
+
+def test_a_jpeg_with_a_mere_blemish_is_decoded_by_the_dct_that_was_asked_for():
+    data = jpeg(Image.fromarray(SMOOTH), quality=75)
+    end = data.rindex(b"\xff\xd9")
+    blemished = (
+        data[:end] + b"\x00\x00" + data[end:]
+    )  # extraneous bytes before the last marker: libjpeg warns
+    with pytest.raises(ValueError, match=r"."):
+        simplejpeg.decode_jpeg(blemished, "RGB")
+    for fast in (False, True):
+        wanted = decode(data, exif_rotate=False, fast_dct=fast)
+        assert np.array_equal(decode(blemished, exif_rotate=False, fast_dct=fast), wanted)

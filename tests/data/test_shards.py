@@ -2,6 +2,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -150,3 +151,33 @@ def test_a_scene_that_breaks_the_rule_is_named(prepared, tmp_path):
     assert RecordSource(CLEVR, opened(prepared / "clevr" / "3.1.0"), "train[:5]").labels("count").shape == (
         5,
     )
+
+
+@FORMATS
+def test_few_files_are_open_at_once(both, form, monkeypatch):
+    monkeypatch.setattr("vitbench.data.shards.MOST_OPEN", 2)
+
+    def descriptors():
+        links = [str(entry.resolve()) for entry in Path("/proc/self/fd").iterdir()]
+        return sum(str(both[form].path) in link for link in links)
+
+    source = RecordSource(CIFAR10, both[form], "train")
+    wanted = [len(picture) for picture in source.read(range(N))]
+    assert wanted == [32] * N
+    assert descriptors() <= 2 * 2  # a reader may hold two
+
+
+@FORMATS
+def test_a_file_that_may_not_be_read_is_not_called_damaged(both, form, tmp_path, monkeypatch):
+    copy, file = damaged(both[form], tmp_path, lambda data: data)
+    opener = Path.open
+
+    def refused(self, *arguments, **options):
+        if self == file:
+            raise PermissionError(13, "Permission denied")
+        return opener(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(VitbenchError, match="cannot be read: Permission denied") as raised:
+        RecordSource(CIFAR10, copy, "train").read(range(N))
+    assert not isinstance(raised.value, DamagedFileError)

@@ -64,10 +64,26 @@ def test_it_runs_with_both_metrics(tree, tmp_path, suite_file):
     assert record.failure is None
     assert record.metrics["top1"].n == 60
     assert 50 < record.metrics["real"].n < 60
+    assert record.data.departures == (
+        "imagenet train has 2,000 examples, the reference 1,281,167",
+        "imagenet validation has 60 examples, the reference 50,000",
+    )
 
 
 def test_other_folders_are_refused(tmp_path):
     for name in ("a", "b"):
         (tmp_path / "train" / name).mkdir(parents=True)
     with pytest.raises(DataMissingError, match="has not ImageNet's 1000 class folders: 1002 differ"):
+        imagenet(tmp_path)
+
+
+def test_a_draw_looks_at_its_own_files_only(tree):
+    task = imagenet(tree)
+    assert len(task.first("train", 800).source) == 800
+    assert len(task.val().source) == 20
+
+
+def test_no_validation_pictures_are_missing_data(tree, tmp_path):
+    (tmp_path / "train").symlink_to(tree / "train")
+    with pytest.raises(DataMissingError, match="there is no folder"):
         imagenet(tmp_path)

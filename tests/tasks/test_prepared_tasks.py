@@ -227,10 +227,18 @@ def test_a_protocol_cannot_reach_test_labels(data_dir, tmp_path, suite_file):
         "    'Looks everywhere.'\n    out: str = ''\n"
         "    def depends_on_seed(self, budget):\n        return False\n"
         "    def adapt(self, data):\n"
-        "        specs = sorted({split.source.spec for split in (data.train, data.val)})\n"
+        "        import dataclasses\n"
+        "        ways = []\n"
+        '        for way in (\'dataclasses.replace(data.train.source, spec="test").labels("azimuth")\',\n'
+        "                    'data.val.source.copy', 'data.val.source.data', 'data.val.source._shards'):\n"
+        "            try:\n"
+        "                eval(way)\n"
+        "                ways.append(way)\n"
+        "            except (AttributeError, TypeError):\n"
+        "                pass\n"
         "        sizes = [len(split.source) for split in (data.train, data.val)]\n"
         "        fields = sorted(vars(data))\n"
-        "        facts = {'specs': specs, 'sizes': sizes, 'fields': fields}\n"
+        "        facts = {'ways': ways, 'sizes': sizes, 'fields': fields}\n"
         "        pathlib.Path(self.out).write_text(json.dumps(facts))\n"
         "        return Adapted(data.backbone, lambda x: torch.zeros(len(x), data.num_classes), False)\n"
     )
@@ -242,6 +250,6 @@ def test_a_protocol_cannot_reach_test_labels(data_dir, tmp_path, suite_file):
     (record,) = vitbench.run(suite, tmp_path / "run", plugins=[str(plugin)])
     assert record.status == "ok", record.failure
     seen = json.loads(out.read_text())
-    assert seen["specs"] == [f"test[0:{N // 2}]", f"train[0:{N}]"]
+    assert seen["ways"] == []
     assert seen["sizes"] == [N, N // 2]
     assert not any("test" in field or "task" in field for field in seen["fields"])

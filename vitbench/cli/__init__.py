@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from vitbench.cli.author import check, new
+from vitbench.cli.author import check, inspect_, new
 from vitbench.cli.board import export, report
 from vitbench.cli.data import data
 from vitbench.cli.lists import list_
@@ -32,7 +32,7 @@ def cli() -> None:  # the \b below is click's mark for "keep these lines"
     """  # noqa: D301
 
 
-for _verb in (run, report, export, list_, check, data, new):
+for _verb in (run, report, export, list_, check, inspect_, data, new):
     cli.add_command(_verb)
 
 

@@ -18,20 +18,12 @@ def check(backbone: str, settings: tuple[str, ...], plugins: tuple[str, ...], as
     from dataclasses import asdict
 
     from vitbench.conformance import check_backbone
-    from vitbench.errors import UsageError
     from vitbench.plugins import load_all
-    from vitbench.suite.located import parse_value
 
     for plugin in load_all(plugins):
         if plugin.trouble:
             click.echo(f"warning: {plugin.warning}", err=True)
-    options = {}
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        if not equals:
-            raise UsageError(f"--set {setting}: write option=value")
-        options[name] = parse_value(text)
-    findings = check_backbone(backbone, options)
+    findings = check_backbone(backbone, _options(settings))
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False))
     else:
@@ -67,3 +59,48 @@ def new_backbone(name: str, out: Path) -> None:
         f"run it:   vitbench run quickstart --backbone {name} --plugin {module} --out runs/{name}",
         err=True,
     )
+
+
+@click.command("inspect", no_args_is_help=True)
+@click.argument("backbone")
+@click.argument("images", nargs=-1, type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="An option of the backbone.")
+@click.option("--plugin", "plugins", multiple=True, metavar="FILE|MODULE", help="Python to import first.")
+@click.option(
+    "-o", "output", type=click.Path(path_type=Path, dir_okay=False), default="inspect.html", show_default=True
+)
+def inspect_(
+    backbone: str, images: tuple[Path, ...], settings: tuple[str, ...], plugins: tuple[str, ...], output: Path
+) -> None:
+    """Make a page of what a ViT sees: attention rollout on IMAGES (two samples if none), how far heads look, its embeddings."""
+    from pydantic import ValidationError
+
+    from vitbench.errors import UsageError
+    from vitbench.files import write_atomically
+    from vitbench.inspection import inspect_backbone
+    from vitbench.plugins import load_all
+
+    for plugin in load_all(plugins):
+        if plugin.trouble:
+            click.echo(f"warning: {plugin.warning}", err=True)
+    try:
+        page = inspect_backbone(backbone, _options(settings), images)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"{backbone}: option {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    write_atomically(output, page)
+    click.echo(str(output))
+
+
+def _options(settings: tuple[str, ...]) -> dict[str, object]:
+    """`--set option=value` as a backbone's options."""
+    from vitbench.errors import UsageError
+    from vitbench.suite.located import parse_value
+
+    options: dict[str, object] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise UsageError(f"--set {setting}: write option=value")
+        options[name] = parse_value(text)
+    return options

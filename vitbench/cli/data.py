@@ -48,16 +48,18 @@ def _chosen(names: tuple[str, ...]) -> list[DataSet]:
     tasks = {entry.name: entry.labels["dataset"] for entry in TASKS.entries() if entry.labels.get("dataset")}
     wanted: list[str] = []
     for name in names:
-        wanted += [name] if name in DATA_SETS or name in tasks else _of_suite(name, set(tasks)) or [name]
-    return named(wanted, DATA_SETS, tasks)
+        in_suite = None if name in DATA_SETS or name in tasks else _of_suite(name, set(tasks))
+        wanted += [name] if in_suite is None else in_suite
+    return named(wanted, DATA_SETS, tasks) if wanted or not names else []
 
 
-def _of_suite(name: str, tasks: set[str]) -> list[str]:
+def _of_suite(name: str, tasks: set[str]) -> list[str] | None:
+    """The tasks of a suite that need a data set; None if there is no such suite."""
     from vitbench.suite import find_suite, read_suite
     from vitbench.suite.reading import packaged_suites
 
     if name not in packaged_suites() and not Path(name).is_file():
-        return []
+        return None
     listed = read_suite(find_suite(name)).data.get("tasks") or []
     names = [
         entry if isinstance(entry, str) else str(entry.get("source") or entry.get("name")) for entry in listed
@@ -118,7 +120,7 @@ def prepare(names: tuple[str, ...], data_dir: Path | None, form: str) -> None:
     from vitbench.data.prepare import check_before
     from vitbench.data.prepare import prepare as prepare_one
     from vitbench.data.status import status_of
-    from vitbench.errors import Problem, VitbenchError
+    from vitbench.errors import DataMissingError, Problem, VitbenchError
 
     use_data_dir(data_dir)
     chosen = _chosen(names)
@@ -134,7 +136,12 @@ def prepare(names: tuple[str, ...], data_dir: Path | None, form: str) -> None:
     if problems:
         raise kind(list(dict.fromkeys(problems)))
     for one in chosen:
-        click.echo(prepare_one(one, form).line)
+        try:
+            click.echo(prepare_one(one, form).line)
+        except DataMissingError as error:  # a server that is down must not cost the other data sets
+            problems += error.problems
+    if problems:
+        raise DataMissingError(problems)
 
 
 @data.command(no_args_is_help=True)
@@ -147,19 +154,35 @@ def verify(names: tuple[str, ...], data_dir: Path | None, as_json: bool) -> int:
     from vitbench.data.verify import verify as verify_one
 
     use_data_dir(data_dir)
-    folders = [Path(name) for name in names if Path(name).is_dir()]
-    rows: list[tuple[str, Item]] = [(str(folder), recognise_dump(folder)) for folder in folders]
-    rest = tuple(name for name in names if not Path(name).is_dir())
+    rows: list[tuple[str, Item]] = []
+    marks = {True: click.style("ok  ", fg="green"), False: click.style("FAIL", fg="red"), None: "    "}
+
+    def tell(name: str, item: Item) -> None:
+        rows.append((name, item))
+        if not as_json:  # each as it is found: a whole data set may take hours
+            click.echo(f"{marks[item.ok]} {name}  {item.what}: {item.text}")
+
+    for name in names:
+        if _is_folder(name):
+            tell(name, recognise_dump(Path(name)))
+    rest = tuple(name for name in names if not _is_folder(name))
     with _bar() as report:
         for one in _chosen(rest) if rest else []:
-            rows += [(one.name, item) for item in verify_one(one, report)]
+            for item in verify_one(one, report):
+                tell(one.name, item)
     if as_json:
         click.echo(json.dumps([{"name": name, **asdict(item)} for name, item in rows], indent=1))
-    else:
-        marks = {True: click.style("ok  ", fg="green"), False: click.style("FAIL", fg="red"), None: "    "}
-        for name, item in rows:
-            click.echo(f"{marks[item.ok]} {name}  {item.what}: {item.text}")
     return 0 if all(item.ok is not False for _, item in rows) else 1
+
+
+def _is_folder(name: str) -> bool:
+    """Whether a name can only mean a folder of pictures."""
+    from vitbench.data.datasets import DATA_SETS
+    from vitbench.plugins import load_all
+    from vitbench.registry import TASKS
+
+    load_all()
+    return Path(name).is_dir() and name not in DATA_SETS and name not in TASKS.specs()
 
 
 @contextlib.contextmanager

@@ -33,10 +33,10 @@ class ManualFile:
 class DataSet:
     """One TFDS builder as the reference uses it.
 
-    `majors` are the major versions that hold the reference's examples in the reference's order, newest first. `sizes` are the
-    examples of each split there; `also` are other sizes that are known and harmless, with the reason. `labels` are the rules of
-    all tasks on these pictures, read in one pass. `key` gives what the stored order is hashed from, where an
-    example carries it; `name` what to call an example. `ink` multiplies stored pixels.
+    `majors` are the major versions that hold the reference's examples in the reference's order, `at_least` the first of them
+    that does. `sizes` are the examples of each split there; `also` are other sizes that are known and harmless, with the
+    reason. `labels` are the rules of all tasks on these pictures, read in one pass. `key` gives what the stored order is hashed
+    from, where an example carries it; `title` what to call an example. `ink` multiplies stored pixels.
     """
 
     name: str
@@ -44,6 +44,7 @@ class DataSet:
     sizes: Mapping[str, int]
     labels: Mapping[str, Rule] = field(default_factory=lambda: {"label": stored()})
     rules_version: int = 1
+    at_least: tuple[int, ...] = ()
     image: str = "image"
     key: Callable[[Example, str], Key] | None = None
     title: Callable[[Example], str] | None = None
@@ -64,13 +65,25 @@ class DataSet:
             DataMissingError: there is none; the message names the command that gets it.
         """
         folder = data_dir() / self.name
-        found = [copy for copy in _copies(folder) if copy.version[0] in self.majors]
+        accepted = [path for path in _versions(folder) if self.accepts(_version(path))]
+        found, unreadable = [], []
+        for path in accepted:
+            try:
+                found.append(Prepared(path, _version(path), _read_info(path / "dataset_info.json")))
+            except DataMissingError as error:
+                unreadable.append(error)
+        if not found and unreadable:
+            raise unreadable[-1]
         if not found:
             raise DataMissingError(self._missing(folder), [self.name])
         return max(found, key=lambda copy: copy.version)
 
+    def accepts(self, version: tuple[int, ...]) -> bool:
+        """Whether a version holds the reference's data."""
+        return version[0] in self.majors and version >= self.at_least
+
     def _missing(self, folder: Path) -> Problem:
-        others = ", ".join(".".join(map(str, copy.version)) for copy in _copies(folder))
+        others = ", ".join(path.name for path in _versions(folder))
         wanted = " or ".join(f"{major}.x" for major in self.majors)
         beside = f" (version {others} is there; the reference's data is {wanted})" if others else ""
         return Problem(
@@ -115,22 +128,31 @@ def data_dir() -> Path:
     return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
-def _copies(folder: Path) -> list[Prepared]:
-    """Prepared versions below NAME[/CONFIG]; what cannot be read as one is passed over."""
-    found = []
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        parts = path.name.split(".")
-        info = path / "dataset_info.json"
-        if len(parts) == 3 and all(part.isdecimal() for part in parts) and info.is_file():
-            found.append(Prepared(path, tuple(map(int, parts)), _read_info(info)))
-    return found
+def _versions(folder: Path) -> list[Path]:
+    """Folders of versions below NAME[/CONFIG], by their names."""
+    try:
+        entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        raise DataMissingError(f"{folder} cannot be read: {error.strerror}") from error
+    named = [
+        path
+        for path in entries
+        if len(path.name.split(".")) == 3 and all(map(str.isdecimal, path.name.split(".")))
+    ]
+    return [path for path in named if (path / "dataset_info.json").is_file()]
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    return tuple(map(int, path.name.split(".")))
 
 
 def _read_info(path: Path) -> Mapping[str, Any]:
     try:
-        facts: Mapping[str, Any] = json.loads(path.read_text())
+        facts = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise DataMissingError(f"{path} cannot be read: {error}") from error
+    if not isinstance(facts, dict):
+        raise DataMissingError(f"{path} cannot be read: it holds no facts of a data set")
     return facts
 
 

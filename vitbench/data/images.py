@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import warnings
 
@@ -51,12 +50,34 @@ def decode(data: bytes, *, exif_rotate: bool, fast_dct: bool = False) -> Pixels:
     Raises:
         ValueError: it cannot be decoded, or is a decompression bomb (over 179 million pixels).
     """
-    if data.startswith(JPEG_MAGIC) and not (exif_rotate and _is_turned(data)):
-        with contextlib.suppress(ValueError):  # CMYK, damaged, a bomb and the like: Pillow decides
-            height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-            if colours != "CMYK" and height * width <= (Image.MAX_IMAGE_PIXELS or 0):
-                turbo: Pixels = simplejpeg.decode_jpeg(data, "RGB", fastdct=fast_dct)
-                return turbo
+    turned = exif_rotate and _is_turned(data)
+    turbo = (
+        None if turned or not data.startswith(JPEG_MAGIC) else _turbo(data, fast_dct=fast_dct, strict=True)
+    )
+    if turbo is not None:
+        return turbo
+    pixels = _pillow(data, exif_rotate=exif_rotate)
+    if (
+        fast_dct and not turned and data.startswith(JPEG_MAGIC)
+    ):  # Pillow can read it, so no more than a warning was wrong
+        lenient = _turbo(data, fast_dct=True, strict=False)
+        return pixels if lenient is None else lenient
+    return pixels
+
+
+def _turbo(data: bytes, *, fast_dct: bool, strict: bool) -> Pixels | None:
+    """A JPEG by libjpeg-turbo; None where Pillow decides: CMYK, damaged, a bomb and the like."""
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=strict)
+        if colours == "CMYK" or height * width > (Image.MAX_IMAGE_PIXELS or 0):
+            return None
+        pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB", fastdct=fast_dct, strict=strict)
+    except ValueError:
+        return None
+    return pixels
+
+
+def _pillow(data: bytes, *, exif_rotate: bool) -> Pixels:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

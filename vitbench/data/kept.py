@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from vitbench.files import write_atomically
 
 CRC_ROWS = 1024
+ABANDONED_AFTER_S = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ def usage(folder: Path, suffix: str, limit_bytes: int) -> Usage:
 
 
 def trim(folder: Path, suffix: str, limit_bytes: int) -> None:
-    """Drop what was used least recently until the rest is within the limit."""
+    """Drop what was used least recently until the rest is within the limit, and what writers left that were killed."""
+    _sweep(folder, suffix)
     found = _found(folder, suffix)
     total = sum(size for _, _, size in found)
     for _, sidecar, size in sorted(found):
@@ -64,6 +67,17 @@ def trim(folder: Path, suffix: str, limit_bytes: int) -> None:
         sidecar.unlink(missing_ok=True)
         sidecar.with_suffix(suffix).unlink(missing_ok=True)
         total -= size
+
+
+def _sweep(folder: Path, suffix: str) -> None:
+    """Files without a sidecar, or under a temporary name, that nobody can be writing any more."""
+    for path in folder.iterdir():
+        is_orphan = path.suffix == ".tmp" or (
+            path.suffix == suffix and not path.with_suffix(".json").exists()
+        )
+        with contextlib.suppress(OSError):
+            if is_orphan and path.is_file() and time.time() - path.stat().st_mtime > ABANDONED_AFTER_S:
+                path.unlink()
 
 
 def _found(folder: Path, suffix: str) -> list[tuple[int, Path, int]]:

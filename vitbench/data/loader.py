@@ -7,11 +7,13 @@ Threads, not processes: decoding releases the interpreter's lock, nothing is pic
 from __future__ import annotations
 
 import itertools
+import json
 import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import numpy as np
 import torch
@@ -19,12 +21,13 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from vitbench.api import Pixels, Split
-from vitbench.data.decoded import DecodedStore, Writer
+from vitbench.data.decoded import FORMAT, DecodedStore, Writer
 from vitbench.data.images import BadImageError
 from vitbench.data.preprocess import Preprocess, apply, buffer, fill
 from vitbench.files import digest_bytes
 
 BATCHES_AHEAD = 4
+AHEAD_BYTES = 2 * 2**30  # of preprocessed pictures, on the device
 MOST_THREADS = 16
 FEW = 16
 SMALL_PX = 128  # pictures of one size up to this travel and are kept as they are, and are resized together on the device
@@ -113,10 +116,10 @@ class _Load:
 
     def key(self, is_native: bool) -> str:
         """Under which its pictures are kept: as they are, or as the preprocessing makes them."""
-        how = self.how.dct if is_native else repr(self.how)
-        return digest_bytes(
-            how.encode(), self.split.source.fingerprint.encode(), self.split.indices.tobytes()
-        )[:32]
+        decoders = [f"{name} {version(name)}" for name in ("pillow", "simplejpeg")]
+        how = [self.how.dct] if is_native else [repr(self.how), self.device.split(":")[0], torch.__version__]
+        facts = json.dumps([FORMAT, *decoders, *how, self.split.source.fingerprint])
+        return digest_bytes(facts.encode(), self.split.indices.tobytes())[:32]
 
 
 def _decoded(load: _Load) -> Iterator[_Batch]:
@@ -125,7 +128,9 @@ def _decoded(load: _Load) -> Iterator[_Batch]:
     threads = max(2, min(torch.get_num_threads(), os.cpu_count() or 1, MOST_THREADS))
     with ThreadPoolExecutor(threads, initializer=_alone) as pool:
         work = (pool.submit(load, start, load.room(start)) for start in range(0, len(load.split), load.size))
-        waiting = deque(itertools.islice(work, max(BATCHES_AHEAD, threads)))
+        room = 3 * load.size * load.how.crop_px**2 * (4 if load.how.rounding == "none" else 1)
+        ahead = max(2, min(max(BATCHES_AHEAD, threads), AHEAD_BYTES // room))
+        waiting = deque(itertools.islice(work, ahead))
         while waiting:
             batch = waiting.popleft().result()
             waiting.extend(itertools.islice(work, 1))

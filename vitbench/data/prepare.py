@@ -56,14 +56,25 @@ def prepare(data: DataSet, file_format: str = "array_record") -> Status:
     if found.state == "ready":
         return found
     check_before(data)
+    if found.state == "broken":
+        _move_aside(data)
     command = [sys.executable, "-m", "vitbench.data.preparing", data.name, str(data_dir()), file_format]
     began = time.time()
     done = subprocess.run(
         command, env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"}, check=False
     )
-    if done.returncode != 0:
+    after = status_of(data)
+    if done.returncode != 0 or after.state != "ready":
         raise DataMissingError(_explain(data, began))
-    return status_of(data)
+    return after
+
+
+def _move_aside(data: DataSet) -> None:
+    """TFDS takes a version's folder for a prepared one, whatever is in it."""
+    folder = data_dir() / data.name
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and all(map(str.isdecimal, path.name.split("."))):
+            path.rename(path.with_name(f"{path.name}.broken-{time.strftime('%Y%m%dT%H%M%S')}"))
 
 
 def _explain(data: DataSet, began: float) -> Problem:

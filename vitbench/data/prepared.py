@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -57,12 +57,15 @@ class RecordSource(ImageSource):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of the data set, the slice's length and the encoded pictures of 2,000 examples."""
+        """Digest of the data set, its version, the slice's length and the encoded pictures of 2,000 examples.
+
+        All pictures of ImageNet would take longer to read than to look at.
+        """
         n = len(self)
         front, spread = np.arange(min(n, FINGERPRINTED)), np.arange(FINGERPRINTED) * n // FINGERPRINTED
         chosen = np.union1d(front, spread[spread < n]).tolist()
         pictures = self._map(chosen, lambda example: digest_bytes(example.data(self.data.image)).encode())
-        facts = f"{self.data.name} {self.data.image} x{self.data.ink} {n}"
+        facts = f"{self.data.name} {self.copy.version} {self.data.image} x{self.data.ink} {n}"
         return digest_bytes(facts.encode(), *pictures)
 
     def read(self, indices: Sequence[int], *, fast_dct: bool = False) -> list[Pixels]:
@@ -154,7 +157,25 @@ class RecordSource(ImageSource):
 def _builder(path: str, file_format: str) -> Any:
     import tensorflow_datasets as tfds
 
-    return tfds.builder_from_directory(path, file_format=file_format)
+    try:
+        return tfds.builder_from_directory(path, file_format=file_format)
+    except (OSError, ValueError, AssertionError, KeyError) as error:
+        raise DataMissingError(f"{path} cannot be read: {str(error).strip().splitlines()[0]}") from error
+
+
+def broken(copy: Prepared, splits: Iterable[str] | None = None) -> str:
+    """Why a prepared copy cannot be used, as far as can be told without reading it; empty if nothing is seen."""
+    if not copy.readable:
+        return f"stored as {copy.file_format}, which cannot be read by position: prepare it again"
+    if not copy.sizes:
+        return f"{copy.path} names no splits: its preparation did not end"
+    for split in copy.sizes if splits is None else splits:
+        for path in shard_paths(copy, split):
+            if not path.is_file():
+                return f"{path} is missing"
+            if path.stat().st_size == 0:
+                return f"{path} is empty"
+    return ""
 
 
 def shard_paths(copy: Prepared, split: str) -> list[Path]:

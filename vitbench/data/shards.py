@@ -10,8 +10,9 @@ import mmap
 import os
 import threading
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,17 @@ class ShardFile(ABC):
         self.path = path
         self.count = count
         self.process = os.getpid()
+
+    def check_readable(self) -> None:
+        """See that the system lets us read the file: what it says is not what a reader makes of it.
+
+        Raises:
+            VitbenchError: with the system's own reason.
+        """
+        try:
+            self.path.open("rb").close()
+        except OSError as error:
+            raise VitbenchError(f"{self.path} cannot be read: {error.strerror}") from error
 
     def check_count(self, found: int) -> None:
         """See that the file holds what it should; a file cut short can look whole to its reader.
@@ -93,6 +105,7 @@ class ArrayRecordFile(ShardFile):
     def _reader(self) -> Any:
         from array_record.python.array_record_module import ArrayRecordReader
 
+        self.check_readable()
         try:
             reader = ArrayRecordReader(str(self.path))
             found = int(reader.num_records())
@@ -131,7 +144,8 @@ class TFRecordFile(ShardFile):
 
     @cached_property
     def _map(self) -> mmap.mmap:
-        if not self.path.is_file() or self.path.stat().st_size == 0:
+        self.check_readable()
+        if self.path.stat().st_size == 0:
             raise self._damage(0, "there is nothing in it")
         with self.path.open("rb") as file:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -183,6 +197,28 @@ class TFRecordFile(ShardFile):
         return records
 
 
+MOST_OPEN = 64  # files at once, of all data sets together: ImageNet's train has as many as a process may open
+_open: OrderedDict[tuple[Path, int, int, int], ShardFile] = OrderedDict()
+_open_lock = threading.Lock()
+
+
+def opened(kind: type[ShardFile], stretch: Stretch) -> ShardFile:
+    """The file of a stretch, kept open for the next reader; the one used longest ago closes when nobody reads it any more."""
+    try:
+        status = stretch.path.stat()
+    except OSError as error:
+        raise VitbenchError(f"{stretch.path} cannot be read: {error.strerror}") from error
+    key = (stretch.path, stretch.of, status.st_size, status.st_mtime_ns)
+    with _open_lock:
+        file = _open.pop(key, None)
+        if file is None or file.process != os.getpid() or not isinstance(file, kind):
+            file = kind(stretch.path, stretch.of)
+        _open[key] = file
+        while len(_open) > MOST_OPEN:
+            _open.popitem(last=False)
+        return file
+
+
 FORMATS: dict[str, type[ShardFile]] = {"array_record": ArrayRecordFile, "tfrecord": TFRecordFile}
 
 
@@ -192,7 +228,6 @@ class Shards:
 
     stretches: tuple[Stretch, ...]
     kind: type[ShardFile]
-    files: dict[Path, ShardFile] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return sum(stretch.take for stretch in self.stretches)
@@ -216,12 +251,9 @@ class Shards:
             stretch = self.stretches[shard]
             rows = np.flatnonzero(which == shard)
             inside = (wanted[rows] - self._starts[shard] + stretch.skip).tolist()
-            for row, record in zip(rows, self._file(stretch).read(inside), strict=True):
+            for row, record in zip(rows, opened(self.kind, stretch).read(inside), strict=True):
                 records[row] = record
         return records
-
-    def _file(self, stretch: Stretch) -> ShardFile:
-        return self.files.setdefault(stretch.path, self.kind(stretch.path, stretch.of))
 
 
 def masked_crc32c(data: bytes) -> int:

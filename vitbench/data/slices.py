@@ -9,8 +9,8 @@ from typing import Literal
 
 from vitbench.api import TOP1, ScoreRule, Split, Task
 from vitbench.data.datasets import DataSet, Prepared
-from vitbench.data.prepared import RecordSource, class_names, labelled
-from vitbench.errors import DataMissingError
+from vitbench.data.prepared import RecordSource, broken, class_names, labelled
+from vitbench.errors import DataMissingError, Problem
 
 Part = Literal["train", "val", "test"]
 
@@ -107,14 +107,16 @@ def _names(data: DataSet, copy: Prepared, classes: int | Sequence[str], label: s
 
 
 def _check(data: DataSet, copy: Prepared, slices: Slices) -> None:
-    if not copy.readable:
-        raise DataMissingError(
-            f"{copy.path} is stored as {copy.file_format}, which cannot be read by position: "
-            f"prepare it again with `vitbench data prepare {data.name}`"
-        )
     wanted = {part.split for part in (slices.train, slices.val, slices.test)}
-    if absent := sorted(wanted - set(copy.sizes)):
-        raise DataMissingError(f"{copy.path} has no split {absent[0]!r}, only {sorted(copy.sizes)}")
+    absent = sorted(wanted - set(copy.sizes))
+    trouble = (
+        f"{copy.path} has no split {absent[0]!r}, only {sorted(copy.sizes)}"
+        if absent
+        else broken(copy, sorted(wanted))
+    )
+    if trouble:
+        problem = Problem(f"data set {data.name}: {trouble}", next_step=f"vitbench data prepare {data.name}")
+        raise DataMissingError(problem, [data.name])
 
 
 def departures(data: DataSet, copy: Prepared) -> tuple[str, ...]:

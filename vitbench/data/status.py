@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from vitbench.data.datasets import DataSet, ManualFile, Prepared, data_dir
-from vitbench.data.prepared import shard_paths
+from vitbench.data.datasets import DataSet, ManualFile, data_dir
+from vitbench.data.prepared import broken
 from vitbench.errors import DataMissingError, UsageError
 
 State = Literal["ready", "can be downloaded", "needs manual files", "broken"]
@@ -42,25 +43,13 @@ def status_of(data: DataSet) -> Status:
         if "cannot be read" in str(error):
             return Status(data.name, "broken", detail=str(error))
         return _absent(data)
-    trouble = broken(copy)
+    try:
+        trouble = broken(copy)
+    except DataMissingError as error:
+        trouble = error.problems[0].what
     version = ".".join(map(str, copy.version))
     state: State = "broken" if trouble else "ready"
     return Status(data.name, state, version, copy.file_format, copy.size_bytes, trouble)
-
-
-def broken(copy: Prepared) -> str:
-    """Why a prepared copy cannot be used, as far as can be told without reading it; empty if nothing is seen."""
-    if not copy.readable:
-        return f"stored as {copy.file_format}, which cannot be read by position: prepare it again"
-    if not copy.sizes:
-        return f"{copy.path} names no splits: its preparation did not end"
-    for split in copy.sizes:
-        for path in shard_paths(copy, split):
-            if not path.is_file():
-                return f"{path} is missing"
-            if path.stat().st_size == 0:
-                return f"{path} is empty"
-    return ""
 
 
 def manual_dir() -> Path:
@@ -86,8 +75,11 @@ def download_bytes(name: str) -> int:
     """What TFDS will download, from the sizes in its own lists; 0 if it does not know."""
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder(name, data_dir=str(data_dir()))
-    return sum(int(info.size or 0) for info in builder.url_infos.values())
+    with (
+        tempfile.TemporaryDirectory() as empty
+    ):  # what lies in the data folder is no matter, and may be broken
+        builder = tfds.builder(name, data_dir=empty)
+        return sum(int(info.size or 0) for info in builder.url_infos.values())
 
 
 def needed_bytes(data: DataSet) -> int:

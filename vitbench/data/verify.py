@@ -12,12 +12,12 @@ import numpy as np
 
 from vitbench.data.datasets import DataSet, Prepared
 from vitbench.data.examples import Example
-from vitbench.data.images import JPEG_MAGIC, decode
+from vitbench.data.images import JPEG_MAGIC
 from vitbench.data.order import Key, digest_keys, order_hash
 from vitbench.data.prepared import RecordSource
 from vitbench.data.shards import DamagedFileError
 from vitbench.data.slices import departures
-from vitbench.errors import DataMissingError, UsageError
+from vitbench.errors import DataMissingError, UsageError, VitbenchError
 
 FINGERPRINTED = 1000
 AT_ONCE = 256
@@ -99,6 +99,9 @@ def _split(
     source = RecordSource(data, copy, split)
     labels: list[tuple[int, ...]] = []
     keys: list[Key] = []
+    if copy.sizes[split] == 0:
+        yield Item(f"{split} readable", False, "it is empty")
+        return
     try:
         for start in range(0, len(source), AT_ONCE):
             some = range(start, min(start + AT_ONCE, len(source)))
@@ -106,14 +109,17 @@ def _split(
                 labels.append(found)
                 keys += [] if key is None else [key]
             report(f"{data.name} {split}", len(labels), len(source))
-    except DamagedFileError as error:
+    except (DamagedFileError, VitbenchError, ValueError) as error:
         yield Item(f"{split} readable", False, str(error))
         return
     yield Item(f"{split} readable", True, f"{len(labels):,} examples")
     yield from _order(data, copy, split, keys)
     yield from _histogram(data, split, np.asarray(labels, dtype=np.int64))
     yield _encoding(data, source, split)
-    yield Item(f"{split} fingerprint", None, fingerprint(source, labels[:FINGERPRINTED]))
+    try:
+        yield Item(f"{split} fingerprint", None, fingerprint(source, labels[:FINGERPRINTED]))
+    except VitbenchError as error:
+        yield Item(f"{split} pictures", False, str(error))
 
 
 def _facts(data: DataSet, split: str, example: Example) -> tuple[tuple[int, ...], Key | None]:
@@ -165,8 +171,7 @@ def fingerprint(source: RecordSource, labels: list[tuple[int, ...]]) -> str:
     total = hashlib.sha256()
     for start in range(0, len(labels), AT_ONCE):
         some = range(start, min(start + AT_ONCE, len(labels)))
-        for data in source.examples(some, lambda example: example.data(source.data.image)):
-            pixels = decode(data, exif_rotate=False)
+        for pixels in source.read(some):
             total.update(repr(pixels.shape).encode() + pixels.tobytes())
     total.update(repr(labels).encode())
     return total.hexdigest()

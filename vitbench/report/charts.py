@@ -47,10 +47,10 @@ def shots_curves(points: Sequence[ShotsPoint]) -> str:
     line = base.mark_line(point=True).encode(x, alt.Y("value:Q", title="top-1", axis=percent), colour)
     panels = alt.layer(band, line).properties(width=300, height=210)
     chart = panels.facet(facet=alt.Facet("panel:N", title=None, sort=None), columns=3)
-    return _svg(chart.resolve_scale(y="independent"))
+    return svg(chart.resolve_scale(y="independent"))
 
 
-def _svg(chart: alt.FacetChart) -> str:
+def svg(chart: alt.FacetChart | alt.Chart) -> str:
     """SVG without addresses, its ink the page's own."""
     ink = {"labelColor": INK, "titleColor": INK, "domainColor": INK, "tickColor": INK}
     styled = chart.configure(

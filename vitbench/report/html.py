@@ -29,14 +29,7 @@ class OverviewRow:
 def render(records: Sequence[Record]) -> str:
     """The page for these records."""
     found = boards(records)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_FOLDER),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters.update(percent=percent, count=_count, seconds=_seconds)
+    environment = page_environment()
     suites = list(dict.fromkeys(record.job.suite.name for record in records))
     facts = {(r.job.preprocess, r.preprocess) for r in records if r.preprocess}
     return environment.get_template("page.html.j2").render(
@@ -56,9 +49,27 @@ def render(records: Sequence[Record]) -> str:
         versions=sorted({r.env.packages.get("vitbench", "") for r in records}),
         newest=max(record.created for record in records)[:10],
         palette=PALETTE,
-        css=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
         js=Markup((_FOLDER / "page.js").read_text(encoding="utf-8")),
+        **page_styles(),
     )
+
+
+def page_environment() -> jinja2.Environment:
+    """Templates of pages: everything is escaped, and nothing may be left undefined."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(percent=percent, count=_count, seconds=_seconds)
+    return environment
+
+
+def page_styles() -> dict[str, Markup]:
+    """The style sheet that pages carry within them."""
+    return {"css": Markup((_FOLDER / "page.css").read_text(encoding="utf-8"))}
 
 
 def _overview(found: Sequence[Board]) -> list[OverviewRow]:

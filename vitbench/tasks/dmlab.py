@@ -9,6 +9,7 @@ DMLAB = declare(
     DataSet(
         "dmlab",
         majors=(2,),
+        at_least=(2, 0, 1),  # TA:data/dmlab.py
         sizes={"train": 65_550, "validation": 22_628, "test": 22_735},
         key=lambda example, _split: example.text("filename"),
         title=lambda example: example.text("filename"),

@@ -9,6 +9,7 @@ CARS196 = declare(
     DataSet(
         "cars196",
         majors=(2,),
+        at_least=(2, 1, 0),  # the version that the reference pins, and the first with names
         sizes={"train": 8144, "test": 8041},
         title=lambda example: example.text("id"),
     )

@@ -121,47 +121,61 @@ def _from_folders(root: Path, rules: tuple[ScoreRule, ...]) -> Task:
             f"{root / 'train'} has not ImageNet's {CLASSES} class folders: {len(strangers)} differ, such as {strangers[:3]}"
         )
 
+    if not (root / "val").is_dir():
+        raise DataMissingError(
+            f"there is no folder {root / 'val'}: ImageNet is scored on its 50,000 validation pictures"
+        )
+
     @cache
-    def train() -> Split:
-        """All of train in TFDS's order: its keys are the files' names."""
+    def listed() -> tuple[list[str], NDArray[np.int64]]:
+        """All of train in TFDS's order, whose keys are the files' names."""
         files, labels = picture_files(root, "train", names)
         order = sorted(range(len(files)), key=lambda i: order_hash("train", Path(files[i]).name))
-        source = FolderSource(root, tuple(files[i] for i in order), exif_rotate=False)
-        return Split(source, np.arange(len(order)), np.asarray([labels[i] for i in order], dtype=np.int64))
+        return [files[i] for i in order], np.asarray(labels, dtype=np.int64)[order]
 
     def part(start: int, stop: int) -> Split:
-        whole = train()
-        return whole.take(np.arange(start, min(stop, len(whole))))
+        """A part with a source of its own files only: what is not asked for is neither hashed nor read."""
+        files, labels = listed()
+        source = FolderSource(root, tuple(files[start:stop]), exif_rotate=False)
+        return Split(source, np.arange(len(source)), labels[start:stop])
 
     def cut() -> int:
-        return len(train()) * (100 - DEV_PERCENT) // 100
+        return len(listed()[0]) * (100 - DEV_PERCENT) // 100
 
     def first(name: str, n: int) -> Split:
         return part(0, min(n, cut())) if name == "train" else part(cut(), cut() + n)
 
+    def missing() -> tuple[str, ...]:
+        counts = {"train": len(listed()[0]), "validation": len(_validation_files(root)[0])}
+        return tuple(
+            f"imagenet {split} has {n:,} examples, the reference {IMAGENET.sizes[split]:,}"
+            for split, n in counts.items()
+            if n != IMAGENET.sizes[split]
+        )
+
     return Task(
         names,
-        lambda: part(0, cut()),
-        lambda: part(cut(), len(train())),
-        lambda: _validation(root),
+        cache(lambda: part(0, cut())),
+        cache(lambda: part(cut(), len(listed()[0]))),
+        cache(lambda: _validation(root)),
         rules,
-        first=first,
-        shots=lambda: part(0, SHOTS_FROM),
+        departures=missing,
+        first=cache(first),
+        shots=cache(lambda: part(0, SHOTS_FROM)),
     )
 
 
-def _validation(root: Path) -> Split:
-    """The validation pictures, from class folders or one flat folder, each by its number."""
-    folder = root / "val"
-    flat = sorted(file.name for file in folder.glob("*.JPEG"))
+def _validation_files(root: Path) -> tuple[list[str], NDArray[np.int64]]:
+    """The validation pictures by their numbers, with their classes, from class folders or one flat folder."""
+    flat = sorted(file.name for file in (root / "val").glob("*.JPEG"))
     if flat:
-        files, labels = (
-            [f"val/{name}" for name in flat],
-            validation_labels()[[validation_number(n) - 1 for n in flat]],
-        )
-    else:
-        found, classes = picture_files(root, "val", wordnet_ids())
-        order = sorted(range(len(found)), key=lambda i: Path(found[i]).name)
-        files, labels = [found[i] for i in order], np.asarray([classes[i] for i in order], dtype=np.int64)
+        return [f"val/{name}" for name in flat], validation_labels()[[validation_number(n) - 1 for n in flat]]
+    found, classes = picture_files(root, "val", wordnet_ids())
+    order = sorted(range(len(found)), key=lambda i: Path(found[i]).name)
+    return [found[i] for i in order], np.asarray(classes, dtype=np.int64)[order]
+
+
+def _validation(root: Path) -> Split:
+    files, labels = _validation_files(root)
     source = FolderSource(root, tuple(files), exif_rotate=False)
     return Split(source, np.arange(len(files)), labels)
