@@ -257,17 +257,19 @@ def test_no_worker_outlives_its_driver(slow, tmp_path, ending):
     while any(alive(pid) for pid in workers):
         assert time.monotonic() < until
         time.sleep(0.1)
+    kept = vitbench.load_records(out)  # and nothing is lost of what was done
+    result, titles = ran(suite, out, plugins=[str(plugin)])
+    assert len(result.records) == 8
+    assert len(titles) == 8 - len(kept)
 
 
-@pytest.mark.parametrize("after_s", [0.0, 1.0])
-def test_an_interrupt_while_workers_start_is_quiet(slow, tmp_path, after_s):
+def test_an_interrupt_while_workers_start_is_quiet(slow, tmp_path):
     suite, plugin = slow
     process = start(suite, plugin, tmp_path / "run", workers=2)
     until = time.monotonic() + 60
     while not (tmp_path / "run" / "suite.lock.yaml").exists():
         assert time.monotonic() < until
         time.sleep(0.02)
-    time.sleep(after_s)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -289,19 +291,6 @@ def test_workers_run_the_code_of_their_driver(slow, tmp_path, monkeypatch):
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("wrong") == 0
-
-
-def test_a_kill_loses_nothing_that_was_done(slow, tmp_path):
-    suite, plugin = slow
-    out = tmp_path / "run"
-    process = start(suite, plugin, out)
-    wait_for_records(out, 2, process)
-    process.kill()
-    process.communicate()
-    kept = vitbench.load_records(out)
-    result, titles = ran(suite, out, plugins=[str(plugin)])
-    assert len(result.records) == 8
-    assert len(titles) == 8 - len(kept)
 
 
 def test_two_runs_in_one_directory_share_the_work(slow, tmp_path):

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.test_cli import vitbench as in_process
+from vitbench.registry import BACKBONES
+
 ROOT = Path(__file__).parents[1]
 SUITE = """\
 name: plugin
@@ -22,6 +25,12 @@ def vitbench(*arguments, path=None, cwd=None):
     environment = {**os.environ, "PYTHONPATH": str(path or "")}
     command = [sys.executable, "-m", "vitbench", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd)
+
+
+@pytest.fixture(autouse=True)
+def _registered_here_only():
+    with BACKBONES.restored():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +56,28 @@ def installed(tmp_path_factory):
 
 
 def test_an_installed_package_is_found_listed_checked_and_run(installed, suite_file, tmp_path):
-    rows = json.loads(vitbench("list", "backbones", "example", "--json", path=installed).stdout)
+    commands = [
+        ["list", "backbones", "example", "--json"],
+        ["list", "plugins"],
+        ["check", "example/random_patches"],
+        ["run", str(suite_file(SUITE)), "--out", str(tmp_path / "run")],
+    ]
+    code = (
+        "import sys\nfrom vitbench.cli import main\n"
+        f"for command in {commands!r}:\n"
+        "    sys.argv = ['vitbench', *command]\n"
+        "    try: main()\n    except SystemExit as end: print(f'\\nENDED {end.code}\\n', flush=True)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    listed, plugins, checked, ran, _ = done.stdout.split("\nENDED ")
+    rows = json.loads(listed)
     assert rows[0]["origin"] == "vitbench-example 0.3"
     assert rows[0]["version"].startswith("1+vitbench-example-0.3.")
-    assert "example" in vitbench("list", "plugins", path=installed).stdout
-    assert vitbench("check", "example/random_patches", path=installed).returncode == 0
-    ran = vitbench("run", suite_file(SUITE), "--out", tmp_path / "run", path=installed)
-    assert ran.returncode == 0, ran.stderr
-    assert "example/nearest_mean · full" in ran.stdout
+    assert "example" in plugins
+    assert "FAIL" not in checked
+    assert "example/nearest_mean · full" in ran, done.stderr
+    assert done.stdout.count("ENDED 0") == 4
 
 
 def test_a_file_is_a_plugin(suite_file, tmp_path):
@@ -71,7 +94,7 @@ def test_a_file_is_a_plugin(suite_file, tmp_path):
         .replace("example/nearest_mean, ", "")
     )
     arguments = ("run", suite, "--plugin", plugin, "--out", tmp_path / "run", "--json")
-    ran = vitbench(*arguments)
+    ran = in_process(*arguments)
     assert ran.returncode == 0, ran.stderr
     before = {row["key"] for row in json.loads(ran.stdout)}
     plugin.write_text(plugin.read_text() + "# changed\n")
@@ -106,10 +129,11 @@ def test_a_plugin_that_is_not_there_is_a_usage_error(name):
     assert f"--plugin {name}" in listed.stderr
 
 
-def test_the_written_skeleton_works_and_its_test_passes(tmp_path):
+def test_the_written_skeleton_works_and_its_test_passes(tmp_path, monkeypatch):
     written = vitbench("new", "backbone", "my-net", cwd=tmp_path)
     assert written.returncode == 0, written.stderr
-    assert vitbench("check", "my-net", "--plugin", "my_net.py", cwd=tmp_path).returncode == 0
+    monkeypatch.chdir(tmp_path)
+    assert in_process("check", "my-net", "--plugin", str(tmp_path / "my_net.py")).returncode == 0
     tested = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_my_net.py"],
         cwd=tmp_path,

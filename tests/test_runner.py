@@ -382,9 +382,9 @@ tasks: [digits]
 protocols:
   - ridge_probe
   - {name: ridge_probe, label: larger, test_resolution_px: 48}
-  - {name: finetune, steps: 2, batch_size: 16, test_resolution_px: 48}
+  - {name: finetune, steps: 1, batch_size: 8, test_resolution_px: 48}
 """
-    plain, larger, tuned = vitbench.run(suite_file(text), tmp_path / "run", seeds=[0])
+    plain, larger, tuned = vitbench.run(suite_file(text), tmp_path / "run", seeds=[0], limit=120)
     assert [record.failure for record in (plain, larger, tuned)] == [None] * 3
     assert "adapted at 32 px, tested at 48 px" in larger.notes
     assert "adapted at 32 px, tested at 48 px" in tuned.notes
