@@ -112,7 +112,7 @@ def _show_caches() -> None:
     "--format",
     "form",
     type=click.Choice(["array_record", "tfrecord"]),
-    default="array_record",
+    default="tfrecord",
     show_default=True,
 )
 def prepare(names: tuple[str, ...], data_dir: Path | None, form: str) -> None:

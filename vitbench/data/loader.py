@@ -126,7 +126,9 @@ def _decoded(load: _Load) -> Iterator[_Batch]:
     """Batches in order, some of them ahead; after a bad picture the rest is only looked through, to name all."""
     bad: list[BadImageError] = []
     threads = max(2, min(torch.get_num_threads(), os.cpu_count() or 1, MOST_THREADS))
-    with ThreadPoolExecutor(threads, initializer=_alone) as pool:
+    with ThreadPoolExecutor(
+        threads + 1, initializer=_alone
+    ) as pool:  # one more, while others wait for the disk
         work = (pool.submit(load, start, load.room(start)) for start in range(0, len(load.split), load.size))
         room = 3 * load.size * load.how.crop_px**2 * (4 if load.how.rounding == "none" else 1)
         ahead = max(2, min(max(BATCHES_AHEAD, threads), AHEAD_BYTES // room))

@@ -45,8 +45,10 @@ def check_before(data: DataSet) -> None:
         )
 
 
-def prepare(data: DataSet, file_format: str = "array_record") -> Status:
+def prepare(data: DataSet, file_format: str = "tfrecord") -> Status:
     """Download and prepare, with TFDS's own progress on stderr; archives that are already there are not fetched again.
+
+    tfrecord is the default: it reads faster here (tests/benchmarks/loader.py), and tf.data users can share it.
 
     Raises:
         DataMissingError: it did not work; the message says why as far as can be told.
