@@ -33,3 +33,20 @@ def test_a_cell_whose_labels_were_seen_is_marked(data_dir, suite_file, tmp_path)
     assert not first.conformant
     assert first.backbone.pretrain_tpu_v3_core_days == 7.5
     assert "the weights were trained on cifar10" in render([first, second])
+
+
+def test_pixels_that_the_weights_do_not_expect_are_a_warning_on_the_row(suite_file, tmp_path):
+    plugin = tmp_path / "shifted.py"
+    plugin.write_text(
+        PLUGIN.replace('"seen"', '"shifted"').replace(
+            'trained_on=("cifar10",)', 'pixel_warning="other pixels"'
+        )
+    )
+    suite = suite_file(
+        "name: s\nbudgets: [full]\nbackbones: [shifted]\ntasks: [digits]\nprotocols: [ridge_probe]\n"
+    )
+    (record,) = vitbench.run(suite, tmp_path / "run", plugins=[str(plugin)])
+    assert not record.conformant
+    page = render([record])
+    assert "other pixels" in page
+    assert page.count('class="departs"') == 1

@@ -14,7 +14,7 @@ KEY_LENGTH = 24  # 96 bits: no collision in any number of jobs that anyone will 
 
 Dtype = Literal["float32", "bfloat16"]
 FeatureDtype = Literal["float32", "float16"]
-PreprocessName = Literal["squash", "squash_tf1", "fewshot", "centre_crop"]
+PreprocessName = Literal["squash", "squash_tf1", "fewshot", "resize_small", "centre_crop"]
 Weights = Literal["pretrained", "untrained", "none", "unknown"]
 
 _BUDGET = re.compile(r"full|1k|[1-9][0-9]{0,5}-shot")

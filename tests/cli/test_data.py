@@ -279,3 +279,60 @@ def test_verify_names_a_picture_that_is_none(tmp_path, monkeypatch):
 
 def test_a_suite_that_needs_no_data_set_has_none(data_dir):
     assert states("quickstart") == ({}, 0)
+
+
+@pytest.fixture
+def tensorflow_is_there(monkeypatch):
+    from vitbench.data import prepare as preparing
+
+    find = preparing.find_spec
+    monkeypatch.setattr(preparing, "find_spec", lambda name: True if name == "tensorflow" else find(name))
+    return preparing
+
+
+def test_room_on_the_disk_is_looked_at_first(some, tensorflow_is_there, monkeypatch):
+    usage = shutil.disk_usage(some)
+    monkeypatch.setattr(tensorflow_is_there.shutil, "disk_usage", lambda path: usage._replace(free=10**9))
+    done = vitbench("data", "prepare", "clevr")
+    assert done.returncode == 2
+    assert "clevr takes about 41.8 GB to prepare" in done.stderr
+    assert "1.0 GB left; see --data-dir" in done.stderr
+
+
+def test_preparing_is_a_process_of_its_own_that_sees_no_gpu_and_an_html_page_is_named(
+    some, tensorflow_is_there, monkeypatch
+):
+    seen = {}
+
+    def run(command, env, check):
+        seen.update(command=command, env=env)
+        page = some / "downloads" / "archive.zip"
+        page.parent.mkdir(exist_ok=True)
+        page.write_bytes(b"<!doctype html><title>Sign in</title>")
+        return type("Done", (), {"returncode": 1})
+
+    monkeypatch.setattr(tensorflow_is_there.subprocess, "run", run)
+    done = vitbench("data", "prepare", "dsprites", "uc_merced")
+    assert done.returncode == 3
+    assert seen["env"]["CUDA_VISIBLE_DEVICES"] == ""
+    assert seen["command"][1:4] == [
+        "-m",
+        "vitbench.data.preparing",
+        "uc_merced",
+    ]  # the first failure cost the second nothing
+    assert done.stderr.count("the server sent an HTML page in place of the archive") == 2
+
+
+def test_verify_compares_known_draws(data_dir, monkeypatch):
+    from vitbench.data import verify
+    from vitbench.data.order import digest_keys, stored_order
+
+    keys = stored_order("train", (f"CLEVR_train_{i:06d}.png" for i in range(40)))
+    draws = (
+        verify.Draw("train", 0, 20, digest_keys(keys[:20])),
+        verify.Draw("train", 20, 10, "000000000000"),
+    )
+    monkeypatch.setitem(verify.KNOWN_DRAWS, "clevr", draws)
+    done = vitbench("data", "verify", "clevr")
+    assert f"20 keys from 0: {draws[0].digest}\n" in done.stdout
+    assert f"10 keys from 20: {digest_keys(keys[20:30])}, the reference's are 000000000000" in done.stdout

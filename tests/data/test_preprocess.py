@@ -1,19 +1,25 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 
 from vitbench.data.preprocess import apply, normalise, preset
+from vitbench.records import PreprocessName
 
 RNG = np.random.default_rng(0)
 
 
-@pytest.mark.parametrize(("name", "resize_px"), [("squash", 224), ("fewshot", 256), ("centre_crop", 256)])
+@pytest.mark.parametrize(
+    ("name", "resize_px"), [("squash", 224), ("fewshot", 256), ("resize_small", 261), ("centre_crop", 256)]
+)
 def test_presets_at_the_papers_size(name, resize_px):
     how = preset(name, 224)
     assert (how.resize_px, how.crop_px) == (resize_px, 224)
+    assert preset("resize_small", 384).resize_px == 448  # facts/protocols.md 3.2
 
 
-@pytest.mark.parametrize("name", ["squash", "fewshot", "centre_crop"])
+@pytest.mark.parametrize("name", get_args(PreprocessName))
 def test_pictures_of_mixed_sizes_equal_those_alone(name):
     how = preset(name, 28)
     pictures = [

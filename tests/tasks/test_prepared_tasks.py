@@ -1,6 +1,10 @@
 """Every task on a TFDS data set: the reference's splits, rules and quirks, and a run from suite to record."""
 
 import json
+import os
+import subprocess
+import sys
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -8,7 +12,9 @@ import pytest
 import vitbench
 from tests.miniatures import NO_REAL_LABEL, N
 from vitbench.api import Split
+from vitbench.data import prepared
 from vitbench.data.datasets import DATA_SETS
+from vitbench.data.prepared import RecordSource
 from vitbench.data.slices import Slice
 from vitbench.registry import TASKS
 from vitbench.tasks import (
@@ -253,3 +259,49 @@ def test_a_protocol_cannot_reach_test_labels(data_dir, tmp_path, suite_file):
     assert seen["ways"] == []
     assert seen["sizes"] == [N, N // 2]
     assert not any("test" in field or "task" in field for field in seen["fields"])
+
+
+def test_task_pairs_read_their_pictures_once(data_dir, suite_file, tmp_path, monkeypatch):
+    decoded, parsed = [], []
+    read, example = RecordSource.read, prepared.Example
+    monkeypatch.setattr(
+        RecordSource,
+        "read",
+        lambda self, some, **how: (
+            decoded.extend((self.data.name, self.spec, i) for i in some) or read(self, some, **how)
+        ),
+    )
+    monkeypatch.setattr(prepared, "_sources", OrderedDict())
+    monkeypatch.setattr(prepared, "Example", lambda record: parsed.append(record) or example(record))
+    pairs = ["clevr_count", "clevr_distance", "smallnorb_azimuth", "smallnorb_elevation"]
+    suite = suite_file(
+        "name: p\nbudgets: [full]\nbackbones: [{name: raw_pixels, size_px: 8}]\nprotocols: [ridge_probe]\n"
+        f"tasks: [{', '.join(f'vtab/{name}' for name in pairs)}]\n"
+    )
+    monkeypatch.setenv("VITBENCH_CACHE", str(tmp_path / "cache"))
+    records = vitbench.run(suite, tmp_path / "run")
+    assert [record.failure for record in records] == [None] * 4
+    assert len(decoded) == len(set(decoded)) == 2 * 2 * N  # each pair: train and val, and test
+    # labels, fingerprints and pictures: three looks at each of the 160 records, not three a task
+    assert len(parsed) <= 3 * 2 * 2 * N
+
+
+def test_a_run_needs_no_tensorflow_and_fetches_nothing(data_dir, suite_file, tmp_path):
+    suite = suite_file(
+        "name: t\nbudgets: [full]\nbackbones: [{name: raw_pixels, size_px: 8}]\nprotocols: [ridge_probe]\n"
+        "tasks: [vtab/kitti_distance]\n"
+    )
+    code = (
+        "import importlib.machinery, socket, sys\n"
+        "finder = importlib.machinery.PathFinder\n"
+        "found = finder.find_spec\n"
+        "finder.find_spec = lambda name, *rest: None if name == 'tensorflow' else found(name, *rest)\n"
+        "def connect(*_): raise OSError('no network here')\n"
+        "socket.socket.connect = connect\n"
+        "import vitbench\n"
+        f"(record,) = vitbench.run({str(suite)!r}, {str(tmp_path / 'run')!r})\n"
+        "assert record.failure is None, record.failure\n"
+        "assert 'tensorflow' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0, done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -200,6 +201,20 @@ def _kept(key: str, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, ND
         np.savez(buffer, allow_pickle=False, **made)
         write_atomically(path, buffer.getvalue())
         return made
+
+
+_sources: OrderedDict[tuple[str, str, str, int], RecordSource] = OrderedDict()
+SOURCES_HELD = 16
+
+
+def source_of(data: DataSet, copy: Prepared, spec: str) -> RecordSource:
+    """A slice of a prepared copy; tasks over the same pictures share it, and with it what was read of it."""
+    stamp = (copy.path / "dataset_info.json").stat().st_mtime_ns
+    key = (data.name, str(copy.path.resolve()), spec, stamp)
+    _sources[key] = _sources.pop(key) if key in _sources else RecordSource(data, copy, spec)
+    while len(_sources) > SOURCES_HELD:
+        _sources.popitem(last=False)
+    return _sources[key]
 
 
 def labelled(source: RecordSource, rule: str) -> Split:

@@ -1,12 +1,13 @@
 """From decoded pictures to what a backbone takes, stated in full so that a record can repeat it.
 
-Four presets, by name in a suite:
+Five presets, by name in a suite:
 - `squash`: resize to S x S whatever the aspect, tf2_bilinear; ViT's and BiT's evaluation (facts/protocols.md 3.2)
 - `squash_tf1`: the same with tf1_bilinear, the legacy kernel of VTAB's released code (2.1)
 - `fewshot`: resize to a square of 8/7 S, truncate to uint8, centre crop S; big_vision's few-shot evaluation (3.4)
+- `resize_small`: shorter side to 7/6 S, method area, truncate to uint8, centre crop S; big_vision's transfer evaluation (3.2)
 - `centre_crop`: shorter side to 8/7 S, antialiased as in Pillow, centre crop S; the usual ImageNet evaluation (256 -> 224)
 
-The first three decode JPEGs with the fast DCT, which is TensorFlow's default and so the references'; the last with the
+All but the last decode JPEGs with the fast DCT, which is TensorFlow's default and so the references'; the last with the
 accurate one of Pillow and torchvision (8.3, point 19).
 """
 
@@ -68,6 +69,8 @@ def preset(name: PreprocessName, size_px: int) -> Preprocess:
         return Preprocess(size_px, "square", "tf1_bilinear", size_px, "none", "fast")
     if name == "fewshot":
         return Preprocess(enlarged, "square", "tf2_bilinear", size_px, "truncate", "fast")
+    if name == "resize_small":  # 448 for 384, BV configs/transfer.py:100-113
+        return Preprocess(round(size_px * 7 / 6), "shorter_side", "area", size_px, "truncate", "fast")
     return Preprocess(enlarged, "shorter_side", "pil", size_px, "nearest", "accurate")
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from vitbench.api import TOP1, ScoreRule, Split, Task
 from vitbench.data.datasets import DataSet, Prepared
-from vitbench.data.prepared import RecordSource, broken, class_names, labelled
+from vitbench.data.prepared import broken, class_names, labelled, source_of
 from vitbench.errors import DataMissingError, Problem
 
 Part = Literal["train", "val", "test"]
@@ -69,7 +69,7 @@ def prepared_task(
     @cache
     def read(part: str, first: int | None = None) -> Split:
         chosen: Slice = getattr(slices, part)
-        split = labelled(RecordSource(data, copy, chosen.spec(copy.sizes, first)), label)
+        split = labelled(source_of(data, copy, chosen.spec(copy.sizes, first)), label)
         return _within(data, split, len(names))
 
     return Task(
