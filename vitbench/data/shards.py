@@ -126,12 +126,12 @@ class ArrayRecordFile(ShardFile):
         with self.lock:
             reader = self._reader
         try:
-            records: list[bytes] = reader.read(list(positions))
+            # One by one: asked for several at once the library hands them to threads of its own, at twice the processor time.
+            return [reader.read([position])[0] for position in positions]
         except (RuntimeError, ValueError, IndexError) as error:
             raise DamagedFileError(
                 f"{self.path}: damaged at record {self._first_bad(positions)}: {error}"
             ) from error
-        return records
 
     def _first_bad(self, positions: Sequence[int]) -> int:
         for position in sorted(positions):
