@@ -140,6 +140,7 @@ class Trial(Frozen):
     value: float | None
     chosen: bool
     note: str = ""
+    certificate: dict[str, float] = Field(default={}, description="how near the optimum its solver came")
 
 
 class BackboneFacts(Frozen):

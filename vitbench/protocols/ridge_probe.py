@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from vitbench.api import Adaptation, Adapted, Protocol
+from pydantic import Field
+
+from vitbench.api import Adaptation, Adapted, Protocol, Split
 from vitbench.lazy import lazy_module
 from vitbench.records import PreprocessName, Trial, shots_of
 from vitbench.registry import register_protocol
@@ -31,13 +33,15 @@ STD_FLOOR = 1e-5  # fewshot_lsr.py:42-44
 FIXED_L2 = 2.0**10  # BV configs/common_fewshot.py:25
 # The grid of the implementation contemporary with the paper: 2^-10 .. 2^19 (facts/protocols.md 3.4).
 GRID = tuple(2.0**power for power in range(-10, 20))
+ROWS_AT_ONCE = 8192  # bounds the scores to (8192, C)
 
 
 @dataclass(frozen=True)
 class RidgeSolution:
     """The decomposition for one training set; `weights` and `scores` take any penalty.
 
-    Shapes: mean, std (D,); basis (D, R) and target (R, C) with R = min(N, D); eigenvalues (R,); class_sums (C,).
+    Shapes: mean, std (D,); basis (D, R) and target (R, C) with R = min(N, D); eigenvalues (R,); class_sums
+    (C,) of the targets; rows (N, R), orthonormal, where the training examples lie.
     """
 
     mean: Tensor
@@ -46,19 +50,58 @@ class RidgeSolution:
     eigenvalues: Tensor
     target: Tensor
     class_sums: Tensor
+    rows: Tensor
     n_train: int
 
     def weights(self, l2: float) -> tuple[Tensor, Tensor]:
         """Weights (D, C) on standardised features and bias (C,), float64."""
-        shrunk = self.target / (self.eigenvalues + l2)[:, None]
-        bias = BIAS**2 * self.class_sums / (self.n_train * BIAS**2 + l2)
-        return self.basis @ shrunk, bias
+        return self.basis @ self._shrunk(l2), self._bias(l2)
+
+    def _shrunk(self, l2: float) -> Tensor:
+        return self.target / (self.eigenvalues + l2)[:, None]
+
+    def _bias(self, l2: float) -> Tensor:
+        return BIAS**2 * self.class_sums / (self.n_train * BIAS**2 + l2)
 
     def scores(self, x: Tensor, l2: float) -> Tensor:
         """Class scores (M, C) float64 of features (M, D)."""
         weights, bias = self.weights(l2)
         folded = weights / self.std[:, None]
         return x.double() @ folded + (bias - self.mean @ folded)
+
+    def top1(self, x: Tensor, y: Tensor, l2: Sequence[float]) -> list[float]:
+        """Accuracy on features (M, D) with labels y (M,) under every penalty.
+
+        The features are projected once where that is less work than new weights for every penalty. The products are float32,
+        which moves no accuracy once the decomposition is float64 (facts/performance.md A).
+        """
+        d, r = self.basis.shape
+        m, c = len(x), self.target.shape[1]
+        projected = m * d * r + len(l2) * m * r * c < len(l2) * (d * r * c + m * d * c)
+        hits = torch.zeros(len(l2), dtype=torch.int64, device=x.device)
+        for start in range(0, m, ROWS_AT_ONCE):
+            block = ((x[start : start + ROWS_AT_ONCE] - self.mean) / self.std).float()
+            block = block @ self.basis.float() if projected else block
+            for i, value in enumerate(l2):
+                weights = self._shrunk(value) if projected else self.weights(value)[0]
+                scores = torch.addmm(self._bias(value).float(), block, weights.float())
+                hits[i] += (scores.argmax(1) == y[start : start + ROWS_AT_ONCE]).sum()
+        return [count / m for count in hits.tolist()]
+
+    def left_out_top1(self, y: Tensor, l2: Sequence[float]) -> list[float]:
+        """Accuracy on each training example by the solution without it, in closed form, the standardisation kept.
+
+        A left-out prediction is y - (y - p) / (1 - h), h the example's own entry of the hat matrix.
+        """
+        targets = 2.0 * torch.nn.functional.one_hot(y, self.target.shape[1]).double() - 1.0
+        found = []
+        for value in l2:
+            share = self.eigenvalues / (self.eigenvalues + value)
+            fitted = self.rows @ (share[:, None] * (self.rows.T @ targets)) + self._bias(value)
+            own = self.rows.square() @ share + BIAS**2 / (self.n_train * BIAS**2 + value)
+            left_out = targets - (targets - fitted) / (1 - own)[:, None]
+            found.append((left_out.argmax(1) == y).double().mean().item())
+        return found
 
 
 def fit(x: Tensor, y: Tensor, num_classes: int, l2: float | Sequence[float]) -> RidgeSolution:
@@ -73,15 +116,24 @@ def fit(x: Tensor, y: Tensor, num_classes: int, l2: float | Sequence[float]) -> 
     mean = x.mean(0)
     std = x.std(0, correction=0) + STD_FLOOR
     centred = (x - mean) / std
-    targets = 2.0 * torch.nn.functional.one_hot(y, num_classes).double() - 1.0
+    sums = 2.0 * torch.bincount(y, minlength=num_classes).double() - len(y)
     if len(x) > x.shape[1]:
         eigenvalues, basis = torch.linalg.eigh(centred.T @ centred)
-        target = basis.T @ (centred.T @ targets)
+        rows = centred @ basis
+        # Targets are -1 but for the class's own: as the columns are centred, the -1 cancel.
+        target = 2.0 * _class_sums(rows, y, num_classes)
+        lengths = eigenvalues.clamp(min=0.0).sqrt()
+        rows = torch.where(lengths > lengths[-1] * 1e-12, rows / lengths, 0.0)
     else:
-        eigenvalues, vectors = torch.linalg.eigh(centred @ centred.T)
-        basis, target = centred.T @ vectors, vectors.T @ targets
+        eigenvalues, rows = torch.linalg.eigh(centred @ centred.T)
+        basis, target = centred.T @ rows, 2.0 * _class_sums(rows, y, num_classes) - rows.sum(0)[:, None]
     floored = eigenvalues.clamp(min=0.0)  # rounding leaves zeros slightly negative
-    return RidgeSolution(mean, std, basis, floored, target, targets.sum(0), len(x))
+    return RidgeSolution(mean, std, basis, floored, target, sums, rows, len(x))
+
+
+def _class_sums(rows: Tensor, y: Tensor, num_classes: int) -> Tensor:
+    """Sums of rows (N, R) by class, (R, C)."""
+    return rows.new_zeros(num_classes, rows.shape[1]).index_add_(0, y, rows).T
 
 
 @register_protocol("ridge_probe", version=1, source="arXiv 2010.11929 sec. 4.1; big_vision fewshot_lsr")
@@ -89,35 +141,57 @@ def fit(x: Tensor, y: Tensor, num_classes: int, l2: float | Sequence[float]) -> 
 class RidgeProbe(Protocol):
     """Closed-form linear probe on frozen features (the ViT paper's few-shot evaluation).
 
-    `l2` is a fixed penalty, or `val`: chosen on validation out of 2^-10..2^19, ties to the larger penalty, then refit on train
-    and validation. The default is big_vision's fixed 2^10 for N-shot budgets, and `val` where there is validation data.
+    `l2` is a fixed penalty; or `val`: chosen on validation out of 2^-10..2^19, ties to the larger penalty, then refit on train
+    and validation; or `loo`: chosen by the closed-form leave-one-out accuracy on all that is labelled, ties likewise. The
+    default is big_vision's fixed 2^10 for N-shot budgets, and `val` where there is validation data.
     """
 
     default_preprocess: ClassVar[PreprocessName] = "fewshot"
 
-    l2: float | Literal["val", "default"] = "default"
+    l2: Annotated[float, Field(gt=0)] | Literal["val", "loo", "default"] = "default"
 
     def depends_on_seed(self, budget: str) -> bool:
         """Only the draw of examples is random."""
         return shots_of(budget) is not None
 
     def adapt(self, data: Adaptation) -> Adapted:
-        """Fit on train, or choose the penalty on val and refit on both."""
-        x, y = data.features(data.train), torch.as_tensor(data.train.labels, device=data.device)
-        choose = self.l2 == "val" or (self.l2 == "default" and len(data.val) > 0)
-        if not choose or len(data.val) == 0:
-            l2 = FIXED_L2 if isinstance(self.l2, str) else self.l2
-            solution = fit(x, y, data.num_classes, l2)
-            trial = Trial(options={"l2": l2}, split="train", metric="top1", value=None, chosen=True)
-            return Adapted(data.backbone, lambda z: solution.scores(z, l2), False, (trial,))
-        x_val = data.features(data.val)
-        y_val = torch.as_tensor(data.val.labels, device=data.device)
-        first = fit(x, y, data.num_classes, GRID)
-        hits = [(first.scores(x_val, l2).argmax(1) == y_val).double().mean().item() for l2 in GRID]
-        best = max(range(len(GRID)), key=lambda i: (hits[i], GRID[i]))
-        final = fit(torch.cat([x, x_val]), torch.cat([y, y_val]), data.num_classes, GRID[best])
-        trials = tuple(
-            Trial(options={"l2": l2}, split="val", metric="top1", value=hit, chosen=i == best)
-            for i, (l2, hit) in enumerate(zip(GRID, hits, strict=True))
-        )
-        return Adapted(data.backbone, lambda z: final.scores(z, GRID[best]), False, trials)
+        """Fit on train, or choose the penalty first, by validation or by leaving one out, and fit on both."""
+        if self.l2 == "loo":
+            return self._leaving_one_out(data)
+        if self.l2 == "val" or (self.l2 == "default" and len(data.val)):
+            if len(data.val):
+                return self._by_validation(data)
+            data.note(f"no validation data to choose the penalty on: {FIXED_L2:g}")
+        l2 = FIXED_L2 if isinstance(self.l2, str) else self.l2
+        solution = fit(*_labelled(data, data.train), data.num_classes, l2)
+        trial = Trial(options={"l2": l2}, split="train", metric="top1", value=None, chosen=True)
+        return Adapted(data.backbone, lambda z: solution.scores(z, l2), False, (trial,))
+
+    def _by_validation(self, data: Adaptation) -> Adapted:
+        x, y = _labelled(data, data.train)
+        x_val, y_val = _labelled(data, data.val)
+        l2, trials = _chosen(fit(x, y, data.num_classes, GRID).top1(x_val, y_val, GRID), "val", "top1")
+        final = fit(torch.cat([x, x_val]), torch.cat([y, y_val]), data.num_classes, l2)
+        return Adapted(data.backbone, lambda z: final.scores(z, l2), False, trials)
+
+    def _leaving_one_out(self, data: Adaptation) -> Adapted:
+        parts = [_labelled(data, split) for split in (data.train, data.val) if len(split)]
+        x, y = (torch.cat(both) for both in zip(*parts, strict=True))
+        solution = fit(x, y, data.num_classes, GRID)
+        l2, trials = _chosen(solution.left_out_top1(y, GRID), "train", "left-out top1")
+        return Adapted(data.backbone, lambda z: solution.scores(z, l2), False, trials)
+
+
+def _labelled(data: Adaptation, split: Split) -> tuple[Tensor, Tensor]:
+    return data.features(split), torch.as_tensor(split.labels, device=data.device)
+
+
+def _chosen(
+    hits: Sequence[float], split: Literal["val", "train"], metric: str
+) -> tuple[float, tuple[Trial, ...]]:
+    """The best of the grid, ties to the larger penalty, and all of it as trials."""
+    best = max(range(len(GRID)), key=lambda i: (hits[i], GRID[i]))
+    return GRID[best], tuple(
+        Trial(options={"l2": l2}, split=split, metric=metric, value=hit, chosen=i == best)
+        for i, (l2, hit) in enumerate(zip(GRID, hits, strict=True))
+    )

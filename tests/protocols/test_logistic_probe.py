@@ -1,0 +1,111 @@
+"""Against scikit-learn, and against the promise that every solution is certified."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+
+from tests.protocols.doubles import adaptation
+from vitbench.protocols.logistic_probe import TOLERANCE, LogisticProbe, fit
+
+GRID = np.logspace(-6, 5, 45)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    x, y = load_digits(return_X_y=True)
+    return x.astype(np.float32) / 16, y.astype(np.int64)
+
+
+def objective(model, x, y, c):
+    """scikit-learn's, from its own predictions."""
+    losses = -model.predict_log_proba(x.astype(np.float64))[np.arange(len(y)), y]
+    return losses.sum() + (model.coef_**2).sum() / (2 * c)
+
+
+def sklearn_fit(x, y, c):
+    # Its stopping rule is absolute: newton-cholesky goes to the optimum where the problem is small enough for it.
+    return LogisticRegression(C=c, solver="newton-cholesky", tol=1e-10, max_iter=500).fit(
+        x.astype(np.float64), y
+    )
+
+
+def test_every_penalty_of_the_grid_is_scikit_learns_optimum(digits):
+    x, y = digits[0][:600, ::4], digits[1][:600]
+    rest, truth = digits[0][600:, ::4], digits[1][600:]
+    found = fit(torch.tensor(x), torch.tensor(y), 10, (1 / GRID).tolist())
+    assert float(found.relative_gap.max()) <= TOLERANCE
+    for i in range(0, 45, 4):
+        reference = sklearn_fit(x, y, GRID[i])
+        best = objective(reference, x, y, GRID[i])
+        assert float(found.objective[i]) == pytest.approx(best, rel=1e-6), GRID[i]
+        ours = found.scores(torch.tensor(rest), i).argmax(1).numpy()
+        # At the weakest penalties the optimum is flat: a prediction may tip, a score may not move.
+        assert abs((ours == truth).mean() - reference.score(rest, truth)) <= 1e-3, GRID[i]
+
+
+@pytest.mark.parametrize("c", [1e-3, 1.0, 100.0])
+def test_fewer_examples_than_features_and_two_classes(digits, c):
+    """The dual rotation, and one weight vector for two classes."""
+    pick = np.flatnonzero(digits[1] < 2)[:40]
+    x, y = digits[0][pick], digits[1][pick]
+    found = fit(torch.tensor(x), torch.tensor(y), 2, 1 / c)
+    reference = LogisticRegression(C=c, tol=1e-10, max_iter=10000).fit(x.astype(np.float64), y)
+    ours = found.scores(torch.tensor(x)).numpy()
+    np.testing.assert_allclose(ours[:, 1] - ours[:, 0], reference.decision_function(x), atol=1e-2, rtol=1e-2)
+    assert float(found.objective[0]) == pytest.approx(objective(reference, x, y, c), rel=1e-5)
+
+
+def test_the_duality_gap_is_never_below_the_true_gap(digits):
+    x, y = torch.tensor(digits[0][:300]), torch.tensor(digits[1][:300])
+    exact = fit(x, y, 10, [100.0, 1.0, 0.01], tolerance=1e-10)
+    rough = fit(x, y, 10, [100.0, 1.0, 0.01], tolerance=1e-2)
+    true = (rough.objective - exact.objective) / rough.objective
+    assert (true <= rough.duality_gap + 1e-12).all()
+    assert (true >= -1e-9).all()
+
+
+def test_shifting_the_features_changes_nothing_but_the_bias(digits):
+    x, y = torch.tensor(digits[0][:300]).double(), torch.tensor(digits[1][:300])
+    found, shifted = fit(x, y, 10, 0.1), fit(x + 1000.0, y, 10, 0.1)
+    torch.testing.assert_close(found.scores(x), shifted.scores(x + 1000.0), atol=1e-3, rtol=1e-3)
+
+
+def test_a_class_without_examples_is_never_predicted_and_constant_features_are_no_error():
+    x, y = torch.ones(12, 5), torch.tensor([0, 2] * 5 + [2, 2])
+    found = fit(x, y, 4, [1.0, 1e-3])
+    assert found.scores(x, 1).argmax(1).tolist() == [2] * 12
+    assert torch.isneginf(found.bias[:, [1, 3]]).all()
+
+
+def test_a_penalty_must_be_positive():
+    with pytest.raises(ValueError, match="positive"):
+        fit(torch.ones(2, 2), torch.tensor([0, 1]), 2, [1.0, 0.0])
+
+
+def test_c_is_chosen_on_validation_and_every_trial_is_certified(digits):
+    data = adaptation(*digits, train=300, val=200)
+    adapted = LogisticProbe().adapt(data)
+    assert len(adapted.trials) == 45
+    (chosen,) = (trial for trial in adapted.trials if trial.chosen)
+    most = max(trial.value for trial in adapted.trials)
+    assert chosen.options["c"] == min(t.options["c"] for t in adapted.trials if t.value == most)
+    assert all(trial.certificate["relative_gap"] <= TOLERANCE and not trial.note for trial in adapted.trials)
+    x = torch.tensor(digits[0])
+    expected = LogisticRegression(C=chosen.options["c"], tol=1e-8, max_iter=5000).fit(
+        digits[0][:500], digits[1][:500]
+    )
+    assert (adapted.head(x[500:]).argmax(1).numpy() == expected.predict(digits[0][500:])).mean() > 0.999
+
+
+def test_without_validation_data_a_tenth_of_train_is_held_out(digits):
+    notes = []
+    adapted = LogisticProbe(values=5).adapt(adaptation(*digits, train=300, val=0, notes=notes))
+    assert len(adapted.trials) == 5
+    assert any("a tenth of train" in note for note in notes)
+    notes.clear()
+    few = LogisticProbe().adapt(adaptation(*digits, train=20, val=0, notes=notes))
+    assert few.trials[0].options == {"c": 1.0}
+    assert few.trials[0].certificate["relative_gap"] <= TOLERANCE
+    assert any("too few labels" in note for note in notes)
