@@ -25,24 +25,43 @@ QUERIES_PER_BLOCK = 1024  # bounds the similarity matrix to (1024, N)
 GRID = (1, 5, 10, 20, 100, 200)
 
 
-def vote(x: Tensor, y: Tensor, queries: Tensor, ks: Sequence[int], num_classes: int) -> Tensor:
-    """Class scores (len(ks), M, C) of queries (M, D) among neighbours x (N, D) with labels y (N,).
+def neighbours(x: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k most similar of x (N, D) to each query (M, D): cosines (M, k), falling, and positions (M, k). Exact.
 
-    Cosine similarity; one exact top-k serves every k. A neighbour's weight is exp(similarity / 0.07), up to a factor that all
-    neighbours of a query share. A k above N counts all N.
+    A k above N finds all N.
     """
-    gallery = torch.nn.functional.normalize(x.float(), dim=1)
-    most = min(max(ks), len(x))
+    gallery = torch.nn.functional.normalize(x.float(), dim=1).T
+    most = min(k, len(x))
+    found = [
+        (torch.nn.functional.normalize(block, dim=1) @ gallery).topk(most, dim=1)
+        for block in queries.float().split(QUERIES_PER_BLOCK)
+    ]
+    return torch.cat([top for top, _ in found]), torch.cat([near for _, near in found])
+
+
+def tally(top: Tensor, labels: Tensor, ks: Sequence[int], num_classes: int) -> Tensor:
+    """Class scores (len(ks), M, C) of neighbours' cosines and labels (M, K), most similar first; ks ascending.
+
+    A neighbour's weight is exp(cosine / 0.07), up to a factor that all neighbours of a query share. Each k adds to the one
+    before, so votes take as much memory as their outcome.
+    """
+    weights = (top / TEMPERATURE).softmax(dim=1)
+    scores = top.new_zeros(len(ks), len(top), num_classes)
+    counted = 0
+    for i, k in enumerate(ks):
+        if i:
+            scores[i] = scores[i - 1]
+        scores[i].scatter_add_(1, labels[:, counted:k], weights[:, counted:k])
+        counted = min(k, top.shape[1])
+    return scores
+
+
+def vote(x: Tensor, y: Tensor, queries: Tensor, ks: Sequence[int], num_classes: int) -> Tensor:
+    """Class scores (len(ks), M, C) of queries (M, D) among neighbours x (N, D) with labels y (N,); one top-k for all ks."""
     blocks = []
-    for block in queries.float().split(QUERIES_PER_BLOCK):
-        similarity = torch.nn.functional.normalize(block, dim=1) @ gallery.T
-        top, neighbours = similarity.topk(most, dim=1)
-        weights = (top / TEMPERATURE).softmax(dim=1)
-        labels = y[neighbours]
-        scores = torch.zeros(len(ks), len(block), num_classes, device=x.device)
-        for i, k in enumerate(ks):
-            scores[i].scatter_add_(1, labels[:, :k], weights[:, :k])
-        blocks.append(scores)
+    for block in queries.split(QUERIES_PER_BLOCK):
+        top, near = neighbours(x, block, max(ks))
+        blocks.append(tally(top, y[near], ks, num_classes))
     return torch.cat(blocks, dim=1)
 
 

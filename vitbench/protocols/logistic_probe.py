@@ -71,7 +71,7 @@ def fit(
     found = softmax_newton.solve(data, [doubled * value for value in penalties], tolerance)
     weights = x.new_zeros(len(penalties), x.shape[1], num_classes, dtype=torch.float64)
     bias = torch.full_like(weights[:, 0], -torch.inf)
-    weights[:, :, present] = torch.einsum("dr,rsk->sdk", data.basis, found.w)
+    weights[:, :, present] = (found.w @ data.basis.T).transpose(1, 2)
     bias[:, present] = found.b - data.mean @ weights[:, :, present]
     return LogisticSolution(
         weights, bias, found.objective, found.relative_gap, found.duality_gap, found.gradient_norm

@@ -33,7 +33,7 @@ STD_FLOOR = 1e-5  # fewshot_lsr.py:42-44
 FIXED_L2 = 2.0**10  # BV configs/common_fewshot.py:25
 # The grid of the implementation contemporary with the paper: 2^-10 .. 2^19 (facts/protocols.md 3.4).
 GRID = tuple(2.0**power for power in range(-10, 20))
-ROWS_AT_ONCE = 8192  # bounds the scores to (8192, C)
+SCORES_AT_ONCE = 2**21  # (rows, penalties, C) float32, to stay within a processor's caches
 
 
 @dataclass(frozen=True)
@@ -72,21 +72,25 @@ class RidgeSolution:
     def top1(self, x: Tensor, y: Tensor, l2: Sequence[float]) -> list[float]:
         """Accuracy on features (M, D) with labels y (M,) under every penalty.
 
-        The features are projected once where that is less work than new weights for every penalty. The products are float32,
-        which moves no accuracy once the decomposition is float64 (facts/performance.md A).
+        The features are projected once where that is less work than with the features themselves. All penalties' scores are one
+        product, float32: that moves no accuracy once the decomposition is float64 (facts/performance.md A).
         """
         d, r = self.basis.shape
-        m, c = len(x), self.target.shape[1]
-        projected = m * d * r + len(l2) * m * r * c < len(l2) * (d * r * c + m * d * c)
-        hits = torch.zeros(len(l2), dtype=torch.int64, device=x.device)
-        for start in range(0, m, ROWS_AT_ONCE):
-            block = ((x[start : start + ROWS_AT_ONCE] - self.mean) / self.std).float()
-            block = block @ self.basis.float() if projected else block
-            for i, value in enumerate(l2):
-                weights = self._shrunk(value) if projected else self.weights(value)[0]
-                scores = torch.addmm(self._bias(value).float(), block, weights.float())
-                hits[i] += (scores.argmax(1) == y[start : start + ROWS_AT_ONCE]).sum()
-        return [count / m for count in hits.tolist()]
+        c, count = self.target.shape[1], len(l2)
+        projected = len(x) * r * (d + count * c) < d * count * c * (len(x) + r)
+        shrunk = torch.stack([self._shrunk(value) for value in l2], dim=1).flatten(1)
+        weights = shrunk if projected else self.basis @ shrunk
+        map_, shift = (self.basis / self.std[:, None]), self.mean / self.std
+        weights = (weights if projected else weights / self.std[:, None]).float()
+        bias = torch.stack([self._bias(value) for value in l2]).flatten()
+        offset = (bias - (shift @ self.basis @ shrunk)).float()
+        hits = torch.zeros(count, dtype=torch.int64, device=x.device)
+        rows = max(1, SCORES_AT_ONCE // (count * c))
+        for block, truth in zip(x.split(rows), y.split(rows), strict=True):
+            seen = block @ map_.float() if projected else block
+            scores = torch.addmm(offset, seen, weights).view(len(block), count, c)
+            hits += (scores.argmax(2) == truth[:, None]).sum(0)
+        return [hit / len(x) for hit in hits.tolist()]
 
     def left_out_top1(self, y: Tensor, l2: Sequence[float]) -> list[float]:
         """Accuracy on each training example by the solution without it, in closed form, the standardisation kept.

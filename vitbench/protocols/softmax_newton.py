@@ -34,8 +34,7 @@ LOOSE = 0.3  # relative residual of a direction far from the optimum
 WINDOW = 5  # iterations whose part in the decrement stands for what is missing
 ARMIJO = 1e-4
 SLACK = 1e-13  # of the objective: its own rounding
-ENTRIES_AT_ONCE = 2**26  # of logits (N, S, K): half a GB in float64
-AIM = 0.3  # of the tolerance, so that what stops is within it for good
+ENTRIES_AT_ONCE = 2**26  # of logits (S, K, N): half a GB in float64
 
 
 @dataclass(frozen=True)
@@ -51,14 +50,18 @@ class Rotated:
     class_sums: Tensor
 
     def logits(self, w: Tensor, b: Tensor) -> Tensor:
-        """Logits (N, S, K) of weights (R, S, K) and biases (S, K), in the weights' precision."""
+        """Logits (S, K, N) of weights (S, K, R) and biases (S, K), in the weights' precision."""
         z = self.z if w.dtype == torch.float64 else self.z32
-        return (z @ w.flatten(1)).view(len(z), *b.shape) + b
+        return (w.flatten(0, 1) @ z.T).view(*b.shape, len(z)) + b[..., None]
 
     def pull(self, residuals: Tensor) -> Tensor:
-        """Z' residuals, (R, S, K)."""
+        """Residuals (S, K, N) times z, (S, K, R)."""
         z = self.z if residuals.dtype == torch.float64 else self.z32
-        return (z.T @ residuals.flatten(1)).view(z.shape[1], *residuals.shape[1:])
+        return (residuals.flatten(0, 1) @ z).view(*residuals.shape[:2], z.shape[1])
+
+    def of_label(self, logits: Tensor) -> Tensor:
+        """Each example's entry of its own class, (S, N) of (S, K, N)."""
+        return logits[:, self.labels, torch.arange(len(self.labels), device=logits.device)]
 
 
 def rotated(x: Tensor, labels: Tensor, num_classes: int) -> Rotated:
@@ -78,13 +81,13 @@ def rotated(x: Tensor, labels: Tensor, num_classes: int) -> Rotated:
         z = vectors[:, real] * lengths
         basis = centred.T @ vectors[:, real] / lengths
     counts = torch.bincount(labels, minlength=num_classes).double()
-    sums = torch.zeros(z.shape[1], num_classes, dtype=z.dtype, device=z.device).index_add_(1, labels, z.T)
+    sums = z.new_zeros(num_classes, z.shape[1]).index_add_(0, labels, z)
     return Rotated(z, z.float(), mean, basis, labels, counts, sums)
 
 
 @dataclass(frozen=True)
 class Solved:
-    """Solutions in the rotated space, w (R, S, K) and b (S, K), and per penalty (S,) what certifies them."""
+    """Solutions in the rotated space, w (S, K, R) and b (S, K), and per penalty (S,) what certifies them."""
 
     w: Tensor
     b: Tensor
@@ -100,7 +103,7 @@ def solve(data: Rotated, l2: Sequence[float], tolerance: float) -> Solved:
     penalties = torch.tensor(ascending, dtype=torch.float64, device=data.z.device)
     s, k = len(ascending), len(data.counts)
     found = Solved(
-        data.z.new_zeros(data.z.shape[1], s, k),
+        data.z.new_zeros(s, k, data.z.shape[1]),
         (data.counts / data.counts.sum()).log().repeat(s, 1),
         *data.z.new_zeros(4, s),
     )
@@ -110,14 +113,14 @@ def solve(data: Rotated, l2: Sequence[float], tolerance: float) -> Solved:
         for new in level:
             _start(found, penalties, new, solved)
         for first in range(0, len(level), at_once):
-            _newton(data, penalties, level[first : first + at_once], found, tolerance * AIM)
+            _newton(data, penalties, level[first : first + at_once], found, tolerance)
         solved = sorted(solved + level)
     rows = torch.tensor([ascending.index(value) for value in l2], device=data.z.device)
     facts = (
         values[rows]
         for values in (found.objective, found.relative_gap, found.gradient_norm, found.duality_gap)
     )
-    return Solved(found.w[:, rows], found.b[rows], *facts)
+    return Solved(found.w[rows], found.b[rows], *facts)
 
 
 def _levels(count: int) -> list[list[int]]:
@@ -137,31 +140,30 @@ def _start(found: Solved, l2: Tensor, new: int, solved: Sequence[int]) -> None:
     below = max(i for i in solved if i < new)
     above = min(i for i in solved if i > new)
     share = float((l2[new] / l2[below]).log() / (l2[above] / l2[below]).log())
-    found.w[:, new] = torch.lerp(found.w[:, below], found.w[:, above], share)
+    found.w[new] = torch.lerp(found.w[below], found.w[above], share)
     found.b[new] = torch.lerp(found.b[below], found.b[above], share)
 
 
 def _newton(data: Rotated, penalties: Tensor, which: list[int], found: Solved, tolerance: float) -> None:
     """Newton's method on some of the problems, from what is found so far; a problem leaves when it is certified."""
     live = torch.tensor(which, device=data.z.device)
-    l2, w, b = penalties[live], found.w[:, live], found.b[live]
+    l2, w, b = penalties[live], found.w[live], found.b[live]
     logits = data.logits(w, b)
     fall = torch.full_like(l2, torch.inf)
     precision = torch.float32
     for step in range(MOST_NEWTON + 1):
-        p = logits.softmax(-1)
+        p = logits.softmax(1)
         bound, objective, gw, gb = _certify(data, l2, w, logits, p)
         gap = torch.minimum(bound, fall)
-        norm = (gw.square().sum((0, 2)) + gb.square().sum(1)).sqrt()
-        found.w[:, live], found.b[live] = w, b
-        found.objective[live], found.relative_gap[live], found.gradient_norm[live] = objective, gap, norm
-        found.duality_gap[live] = bound
+        found.w[live], found.b[live], found.objective[live] = w, b, objective
+        found.relative_gap[live], found.duality_gap[live] = gap, bound
+        found.gradient_norm[live] = _dot(gw, gw, gb, gb).sqrt()
         open_ = (gap > tolerance).nonzero()[:, 0]
         if len(open_) == 0 or step == MOST_NEWTON:
             return
         if len(open_) < len(live):
-            live, l2, b, gap, objective = (t[open_] for t in (live, l2, b, gap, objective))
-            w, logits, p, gw, gb = w[:, open_], logits[:, open_], p[:, open_], gw[:, open_], gb[open_]
+            live, l2, gap, objective, b, gb = (t[open_] for t in (live, l2, gap, objective, b, gb))
+            w, logits, p, gw = (t[open_] for t in (w, logits, p, gw))
         # Loose while far away, where a better direction gains nothing; then as exact as the next step can use.
         forcing = torch.maximum((tolerance / (2 * gap)).sqrt(), 0.3 * gap.sqrt()).clamp(max=LOOSE)
         dw, db, energy = _direction(data, l2, p.to(precision), gw, gb, forcing)
@@ -169,30 +171,29 @@ def _newton(data: Rotated, penalties: Tensor, which: list[int], found: Solved, t
         lost = (energy.isinf() & (forcing < LOOSE)).any()
         precision = torch.float64 if lost else torch.float32
         along = data.logits(dw, db)
-        slope = (gw * dw).sum((0, 2)) + (gb * db).sum(1)
+        slope = _dot(gw, dw, gb, db)
         t = _line_search(data, l2, (w, dw), (logits, along), objective, slope)
         # Half the squared Newton decrement is the gap before a whole step, and the step only lowers it.
         fall = torch.where(t == 1, energy / objective, torch.inf)
-        w, b = w + t[:, None] * dw, b + t[:, None] * db
-        logits = logits + t[:, None] * along
+        w, b = w + t[:, None, None] * dw, b + t[:, None] * db
+        logits = logits + t[:, None, None] * along
 
 
 def _certify(
     data: Rotated, l2: Tensor, w: Tensor, logits: Tensor, p: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Relative duality gaps (S,), objectives (S,) and gradients (R, S, K), (S, K)."""
-    rows = torch.arange(len(logits), device=logits.device)
-    total = logits.logsumexp(-1)
-    entropy = (total - (p * logits).sum(-1)).sum(0)
-    loss = (total - logits[rows, :, data.labels]).sum(0)
-    predicted = p.sum(0)
-    pulled = data.pull(p) - data.class_sums[:, None]
-    objective = loss + 0.5 * l2 * w.square().sum((0, 2))
+    """Relative duality gaps (S,), objectives (S,) and gradients (S, K, R), (S, K)."""
+    total = logits.logsumexp(1)
+    entropy = (total - (p * logits).sum(1)).sum(1)
+    loss = (total - data.of_label(logits)).sum(1)
+    predicted = p.sum(2)
+    pulled = data.pull(p) - data.class_sums
+    objective = loss + 0.5 * l2 * w.square().sum((1, 2))
     shrunk = (1 - data.counts / predicted).amax(1).clamp(min=0)
-    dual_w = shrunk[:, None] * (pulled + data.class_sums[:, None]) - pulled
-    dual = (1 - shrunk) * entropy - 0.5 * dual_w.square().sum((0, 2)) / l2
+    dual_w = shrunk[:, None, None] * (pulled + data.class_sums) - pulled
+    dual = (1 - shrunk) * entropy - 0.5 * dual_w.square().sum((1, 2)) / l2
     gap = (objective - dual) / objective.clamp(min=1e-300)
-    return gap, objective, pulled + l2[:, None] * w, predicted - data.counts
+    return gap, objective, pulled + l2[:, None, None] * w, predicted - data.counts
 
 
 def _direction(
@@ -204,61 +205,59 @@ def _direction(
     (S,) of its gradient, and, unless that is loose, when the last iterations have added next to nothing to the decrement: what
     they add is what is missing before them (Strakos and Tichy, ETNA 13, 2002). A decrement without that is infinite.
     """
-    scale = (gw.square().sum((0, 2)) + gb.square().sum(1)).sqrt().clamp(min=1e-300)
-    rw, rb = -(gw / scale[:, None]).to(p.dtype), -(gb / scale[:, None]).to(p.dtype)
+    scale = _dot(gw, gw, gb, gb).sqrt().clamp(min=1e-300)
+    rw, rb = -(gw / scale[:, None, None]).to(p.dtype), -(gb / scale[:, None]).to(p.dtype)
     l2, forcing = l2.to(p.dtype), forcing.to(p.dtype)
     z = data.z if p.dtype == torch.float64 else data.z32
     spread = p * (1 - p)
-    mw = (z.square().T @ spread.flatten(1)).view_as(rw) + l2[:, None]
-    mb = spread.sum(0).clamp(min=torch.finfo(torch.float32).tiny)
+    mw = (spread.flatten(0, 1) @ z.square()).view_as(rw) + l2[:, None, None]
+    mb = spread.sum(2).clamp(min=torch.finfo(torch.float32).tiny)
     out_w, out_b, decrement = torch.zeros_like(rw), torch.zeros_like(rb), torch.full_like(l2, torch.inf)
     live = torch.arange(len(l2), device=l2.device)
     xw, xb = torch.zeros_like(rw), torch.zeros_like(rb)
     dw, db = rw / mw, rb / mb
     rho = _dot(rw, dw, rb, db)
-    goal, added = forcing.square() * rho, rho.new_zeros(WINDOW, len(rho))
+    goal, added = forcing.square() * rho, rho.new_zeros(len(rho), WINDOW)
     energy = torch.zeros_like(rho)
     for i in range(MOST_CG):
         hw, hb = _hessian_product(data, l2, p, dw, db)
         curvature = _dot(dw, hw, db, hb)
         step = torch.where(curvature > 0, rho / curvature, 0)
-        added[i % WINDOW] = step * rho
+        added[:, i % WINDOW] = step * rho
         energy = energy + step * rho
-        xw, xb = xw + step[:, None] * dw, xb + step[:, None] * db
-        rw, rb = rw - step[:, None] * hw, rb - step[:, None] * hb
+        xw, xb = xw + step[:, None, None] * dw, xb + step[:, None] * db
+        rw, rb = rw - step[:, None, None] * hw, rb - step[:, None] * hb
         zw, zb = rw / mw, rb / mb
         before, rho = rho, _dot(rw, zw, rb, zb)
-        settled = (added.sum(0) <= forcing.square() * energy) & (i >= WINDOW)
+        settled = (added.sum(1) <= forcing.square() * energy) & (i >= WINDOW)
         ended = (rho <= goal) & (settled | (forcing >= LOOSE)) | (curvature <= 0)
-        out_w[:, live], out_b[live] = xw, xb
+        out_w[live], out_b[live] = xw, xb
         decrement[live] = torch.where(settled, energy, torch.inf)
         going = (~ended).nonzero()[:, 0]
         if len(going) == 0:
             break
-        grown = (rho / before)[:, None]
-        dw, db = zw + grown * dw, zb + grown * db
+        grown = rho / before
+        dw, db = zw + grown[:, None, None] * dw, zb + grown[:, None] * db
         if len(going) < len(live):
-            live, l2, rho, goal, forcing, energy = (t[going] for t in (live, l2, rho, goal, forcing, energy))
-            xb, rb, db, mb = (t[going] for t in (xb, rb, db, mb))
-            xw, rw, dw, mw, p, added = (t[:, going] for t in (xw, rw, dw, mw, p, added))
-    return (
-        out_w.double() * scale[:, None],
-        out_b.double() * scale[:, None],
-        decrement.double() * scale.square(),
-    )
+            live, l2, rho, goal, forcing, energy, added = (
+                t[going] for t in (live, l2, rho, goal, forcing, energy, added)
+            )
+            xb, rb, db, mb, xw, rw, dw, mw, p = (t[going] for t in (xb, rb, db, mb, xw, rw, dw, mw, p))
+    out_w, out_b = out_w.double() * scale[:, None, None], out_b.double() * scale[:, None]
+    return out_w, out_b, decrement.double() * scale.square()
 
 
 def _hessian_product(data: Rotated, l2: Tensor, p: Tensor, dw: Tensor, db: Tensor) -> tuple[Tensor, Tensor]:
     moved = data.logits(dw, db)
     # Relative to the true class, whose p is near 1: without it the difference below cancels to nothing in float32.
-    rows = torch.arange(len(moved), device=moved.device)
-    moved = moved.sub_(moved[rows, :, data.labels][..., None]).mul_(p)
-    moved.addcmul_(p, moved.sum(-1, keepdim=True), value=-1)
-    return data.pull(moved) + l2[:, None] * dw, moved.sum(0)
+    moved = moved.sub_(data.of_label(moved)[:, None]).mul_(p)
+    moved.addcmul_(p, moved.sum(1, keepdim=True), value=-1)
+    return data.pull(moved) + l2[:, None, None] * dw, moved.sum(2)
 
 
 def _dot(aw: Tensor, bw: Tensor, ab: Tensor, bb: Tensor) -> Tensor:
-    return (aw * bw).sum((0, 2)) + (ab * bb).sum(1)
+    total: Tensor = torch.linalg.vecdot(aw.flatten(1), bw.flatten(1)) + torch.linalg.vecdot(ab, bb)
+    return total
 
 
 def _line_search(
@@ -266,13 +265,12 @@ def _line_search(
     objective: Tensor, slope: Tensor,
 ) -> Tensor:  # fmt: skip
     """Step lengths (S,) by halving from 1 until the objective has fallen enough; logits move along a line, at no product."""
-    rows = torch.arange(len(logits[0]), device=l2.device)
     (w, dw), (at, along) = weights, logits
-    squares = [(a * b).sum((0, 2)) for a, b in ((w, w), (w, dw), (dw, dw))]
+    squares = [(a * b).sum((1, 2)) for a, b in ((w, w), (w, dw), (dw, dw))]
     t = torch.ones_like(l2)
     for _ in range(MOST_HALVINGS):
-        there = at + t[:, None] * along
-        loss = (there.logsumexp(-1) - there[rows, :, data.labels]).sum(0)
+        there = at + t[:, None, None] * along
+        loss = (there.logsumexp(1) - data.of_label(there)).sum(1)
         reached = loss + 0.5 * l2 * (squares[0] + 2 * t * squares[1] + t * t * squares[2])
         short = reached > objective * (1 + SLACK) + ARMIJO * t * slope
         if not short.any():
