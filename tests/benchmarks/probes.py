@@ -94,7 +94,7 @@ def ridge(rounds: int) -> None:
         for _ in range(rounds):
             mine = seconds(partial(ours, x, y, *test, classes))
             ratios.append(seconds(partial(big_vision, x, y, *test, classes)) / mine)
-            loo.append(mine / seconds(partial(solution.left_out_top1, torch.from_numpy(y), ridge_probe.GRID)))
+            loo.append(mine / seconds(partial(solution.left_out_top1, torch.from_numpy(x), torch.from_numpy(y), ridge_probe.GRID)))
         target = 2 if classes >= 100 else 1
         print(
             f"ridge N={n} D={d} C={classes} M={m}: {statistics.median(ratios):.2f} times big_vision's (target {target}); "
@@ -182,7 +182,8 @@ def neighbours(rounds: int) -> None:
             f"kNN N={n} M={m} k={k}: {statistics.median(ratios):.2f} times scikit-learn's (target 1.4); same sets {same:.4f}"
         )
     x, y = features(20000, 768, 1000)
-    top, near = knn.neighbours(torch.from_numpy(x), torch.from_numpy(features(256, 768, 1000, 1)[0]), 200)
+    queries = torch.from_numpy(features(1000, 768, 1000, 1)[0][:256])
+    top, near = knn.neighbours(torch.from_numpy(x), queries, 200)
     labels, ks = torch.from_numpy(y)[near], (10, 20, 100, 200)
     fast, slow = knn.tally(top, labels, ks, 1000), one_hot_vote(top, labels, ks, 1000)
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(fast, slow, strict=True))

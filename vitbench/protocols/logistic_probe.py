@@ -28,6 +28,7 @@ else:
 LOWEST, HIGHEST, VALUES = -6.0, 5.0, 45  # log10 of C; DN dinov2/eval/log_regression.py:33-34
 HELD_OUT = 0.1  # of train, where there is no validation data; log_regression.py:294-338
 TOLERANCE = 1e-6  # relative gap of the objective
+ABSENT = -1e30  # its optimum is minus infinity, but scores must be finite, in float32 too
 WITHOUT_CHOICE = 1.0  # C where too little is labelled to choose: scikit-learn's default
 
 
@@ -36,7 +37,7 @@ class LogisticSolution:
     """Solutions for S penalties: weights (S, D, C) and biases (S, C) float64; certificates per penalty (S,).
 
     `relative_gap` is how far the objective may be above its minimum, as a share of it: half the squared Newton decrement, or
-    `duality_gap`, which needs no assumption, where that is smaller. A class without examples has bias -inf.
+    `duality_gap`, which needs no assumption, where that is smaller. A class without examples has bias `ABSENT`.
     """
 
     weights: Tensor
@@ -70,7 +71,7 @@ def fit(
     data = softmax_newton.rotated(x, labels, len(present))
     found = softmax_newton.solve(data, [doubled * value for value in penalties], tolerance)
     weights = x.new_zeros(len(penalties), x.shape[1], num_classes, dtype=torch.float64)
-    bias = torch.full_like(weights[:, 0], -torch.inf)
+    bias = torch.full_like(weights[:, 0], ABSENT)
     weights[:, :, present] = (found.w @ data.basis.T).transpose(1, 2)
     bias[:, present] = found.b - data.mean @ weights[:, :, present]
     return LogisticSolution(

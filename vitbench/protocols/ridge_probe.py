@@ -34,14 +34,16 @@ FIXED_L2 = 2.0**10  # BV configs/common_fewshot.py:25
 # The grid of the implementation contemporary with the paper: 2^-10 .. 2^19 (facts/protocols.md 3.4).
 GRID = tuple(2.0**power for power in range(-10, 20))
 SCORES_AT_ONCE = 2**21  # (rows, penalties, C) float32, to stay within a processor's caches
+ROWS_AT_ONCE = 2048  # of features in float64
+RANK_TOLERANCE = 2.0**-24  # of the scores' size: float32's own rounding
 
 
 @dataclass(frozen=True)
 class RidgeSolution:
     """The decomposition for one training set; `weights` and `scores` take any penalty.
 
-    Shapes: mean, std (D,); basis (D, R) and target (R, C) with R = min(N, D); eigenvalues (R,); class_sums
-    (C,) of the targets; rows (N, R), orthonormal, where the training examples lie.
+    Shapes: mean, std (D,); basis (D, R) and target (R, C) with R = min(N, D); eigenvalues (R,); class_sums (C,) of the targets.
+    The basis' columns are orthogonal: of length 1 if N > D, else of the root of their eigenvalue.
     """
 
     mean: Tensor
@@ -50,7 +52,6 @@ class RidgeSolution:
     eigenvalues: Tensor
     target: Tensor
     class_sums: Tensor
-    rows: Tensor
     n_train: int
 
     def weights(self, l2: float) -> tuple[Tensor, Tensor]:
@@ -72,37 +73,58 @@ class RidgeSolution:
     def top1(self, x: Tensor, y: Tensor, l2: Sequence[float]) -> list[float]:
         """Accuracy on features (M, D) with labels y (M,) under every penalty.
 
-        The features are projected once where that is less work than with the features themselves. All penalties' scores are one
-        product, float32: that moves no accuracy once the decomposition is float64 (facts/performance.md A).
+        Penalties differ by the factors 1 / (eigenvalue + l2) alone, smooth functions of l2: some ten of their combinations
+        give all thirty to float32's rounding. Scores are float32, which moves no accuracy once the decomposition is float64
+        (facts/performance.md A). Features are projected where that is less work than with the features themselves.
         """
         d, r = self.basis.shape
         c, count = self.target.shape[1], len(l2)
-        projected = len(x) * r * (d + count * c) < d * count * c * (len(x) + r)
-        shrunk = torch.stack([self._shrunk(value) for value in l2], dim=1).flatten(1)
-        weights = shrunk if projected else self.basis @ shrunk
-        map_, shift = (self.basis / self.std[:, None]), self.mean / self.std
-        weights = (weights if projected else weights / self.std[:, None]).float()
-        bias = torch.stack([self._bias(value) for value in l2]).flatten()
-        offset = (bias - (shift @ self.basis @ shrunk)).float()
+        parts, mixed, sizes = self._combinations(l2)
+        q = parts.shape[1]
+        map_ = (self.basis / self.std[:, None]).float()
+        weights = (parts[:, :, None] * self.target[:, None]).float().flatten(1)
+        projected = len(x) * r * (d + q * c) < d * q * c * (len(x) + r)
+        weights = weights if projected else map_ @ weights
+        shift = (self.mean / self.std) @ self.basis
+        offsets = torch.stack([self._bias(value) - shift @ self._shrunk(value) for value in l2])
+        offset = (offsets / sizes[:, None]).float()
         hits = torch.zeros(count, dtype=torch.int64, device=x.device)
         rows = max(1, SCORES_AT_ONCE // (count * c))
         for block, truth in zip(x.split(rows), y.split(rows), strict=True):
-            seen = block @ map_.float() if projected else block
-            scores = torch.addmm(offset, seen, weights).view(len(block), count, c)
+            seen = ((block @ map_ if projected else block) @ weights).view(len(block), q, c)
+            scores = torch.matmul(mixed, seen).add_(offset)
             hits += (scores.argmax(2) == truth[:, None]).sum(0)
         return [hit / len(x) for hit in hits.tolist()]
 
-    def left_out_top1(self, y: Tensor, l2: Sequence[float]) -> list[float]:
-        """Accuracy on each training example by the solution without it, in closed form, the standardisation kept.
+    def _combinations(self, l2: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
+        """Factors of all penalties as parts (R, Q) mixed (L, Q)', penalty by penalty in units of sizes (L,).
+
+        Q is the rank of the factors, each weighted by what it multiplies, to `RANK_TOLERANCE`.
+        """
+        weight = torch.linalg.vector_norm(self.basis, dim=0) * torch.linalg.vector_norm(self.target, dim=1)
+        factors = 1 / (self.eigenvalues[:, None] + torch.tensor(l2, dtype=torch.float64, device=weight.device))
+        sizes = torch.linalg.vector_norm(factors * weight[:, None], dim=0).clamp(min=1e-300)
+        factors = factors / sizes
+        _, strengths, vectors = torch.linalg.svd(factors * weight[:, None], full_matrices=False)
+        kept = vectors[strengths > RANK_TOLERANCE * strengths[0]].T
+        return factors @ kept, kept.float(), sizes
+
+    def left_out_top1(self, x: Tensor, y: Tensor, l2: Sequence[float]) -> list[float]:
+        """Accuracy on each example that was fitted, by the solution without it, in closed form, the standardisation kept.
 
         A left-out prediction is y - (y - p) / (1 - h), h the example's own entry of the hat matrix.
         """
+        lengths = self.eigenvalues.sqrt()
+        is_real = lengths > lengths[-1] * 1e-7
+        scale = lengths if self.n_train > len(self.basis) else self.eigenvalues
+        rows = torch.where(is_real, _standardised(x, self.mean, self.std) @ self.basis / scale, 0.0)
         targets = 2.0 * torch.nn.functional.one_hot(y, self.target.shape[1]).double() - 1.0
+        along = rows.T @ targets
         found = []
         for value in l2:
             share = self.eigenvalues / (self.eigenvalues + value)
-            fitted = self.rows @ (share[:, None] * (self.rows.T @ targets)) + self._bias(value)
-            own = self.rows.square() @ share + BIAS**2 / (self.n_train * BIAS**2 + value)
+            fitted = rows @ (share[:, None] * along) + self._bias(value)
+            own = rows.square() @ share + BIAS**2 / (self.n_train * BIAS**2 + value)
             left_out = targets - (targets - fitted) / (1 - own)[:, None]
             found.append((left_out.argmax(1) == y).double().mean().item())
         return found
@@ -116,28 +138,37 @@ def fit(x: Tensor, y: Tensor, num_classes: int, l2: float | Sequence[float]) -> 
     """
     if any(value <= 0 for value in ([l2] if isinstance(l2, int | float) else l2)):
         raise ValueError(f"l2 must be positive, not {l2}")
-    x = x.double()
-    mean = x.mean(0)
-    std = x.std(0, correction=0) + STD_FLOOR
-    centred = (x - mean) / std
+    mean, std = _statistics(x)
     sums = 2.0 * torch.bincount(y, minlength=num_classes).double() - len(y)
     if len(x) > x.shape[1]:
-        eigenvalues, basis = torch.linalg.eigh(centred.T @ centred)
-        rows = centred @ basis
-        # Targets are -1 but for the class's own: as the columns are centred, the -1 cancel.
-        target = 2.0 * _class_sums(rows, y, num_classes)
-        lengths = eigenvalues.clamp(min=0.0).sqrt()
-        rows = torch.where(lengths > lengths[-1] * 1e-12, rows / lengths, 0.0)
+        gram, of_class = mean.new_zeros(x.shape[1], x.shape[1]), mean.new_zeros(num_classes, x.shape[1])
+        for rows, labels in zip(x.split(ROWS_AT_ONCE), y.split(ROWS_AT_ONCE), strict=True):
+            block = _standardised(rows, mean, std)
+            gram.addmm_(block.T, block)
+            of_class.index_add_(0, labels, block)
+        eigenvalues, basis = torch.linalg.eigh(gram)
+        # Targets are -1 but for the class's own; as the columns are centred, the -1 cancel.
+        target = 2.0 * (of_class @ basis).T
     else:
-        eigenvalues, rows = torch.linalg.eigh(centred @ centred.T)
-        basis, target = centred.T @ rows, 2.0 * _class_sums(rows, y, num_classes) - rows.sum(0)[:, None]
-    floored = eigenvalues.clamp(min=0.0)  # rounding leaves zeros slightly negative
-    return RidgeSolution(mean, std, basis, floored, target, sums, rows, len(x))
+        whole = _standardised(x, mean, std)
+        eigenvalues, rows = torch.linalg.eigh(whole @ whole.T)
+        basis = whole.T @ rows
+        by_class = rows.new_zeros(num_classes, len(x)).index_add_(0, y, rows)
+        target = 2.0 * by_class.T - rows.sum(0)[:, None]
+    # Rounding leaves zeros slightly negative.
+    return RidgeSolution(mean, std, basis, eigenvalues.clamp(min=0.0), target, sums, len(x))
 
 
-def _class_sums(rows: Tensor, y: Tensor, num_classes: int) -> Tensor:
-    """Sums of rows (N, R) by class, (R, C)."""
-    return rows.new_zeros(num_classes, rows.shape[1]).index_add_(0, y, rows).T
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and population std (D,) in float64, of features (N, D) that are never held in float64 as a whole."""
+    blocks = x.split(ROWS_AT_ONCE)
+    mean = torch.stack([block.double().sum(0) for block in blocks]).sum(0) / len(x)
+    squares = torch.stack([(block.double() - mean).square_().sum(0) for block in blocks]).sum(0)
+    return mean, (squares / len(x)).sqrt() + STD_FLOOR
+
+
+def _standardised(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    return (x.double() - mean).div_(std)
 
 
 @register_protocol("ridge_probe", version=1, source="arXiv 2010.11929 sec. 4.1; big_vision fewshot_lsr")
@@ -182,7 +213,7 @@ class RidgeProbe(Protocol):
         parts = [_labelled(data, split) for split in (data.train, data.val) if len(split)]
         x, y = (torch.cat(both) for both in zip(*parts, strict=True))
         solution = fit(x, y, data.num_classes, GRID)
-        l2, trials = _chosen(solution.left_out_top1(y, GRID), "train", "left-out top1")
+        l2, trials = _chosen(solution.left_out_top1(x, y, GRID), "train", "left-out top1")
         return Adapted(data.backbone, lambda z: solution.scores(z, l2), False, trials)
 
 

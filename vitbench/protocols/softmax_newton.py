@@ -33,7 +33,7 @@ MOST_HALVINGS = 30
 LOOSE = 0.3  # relative residual of a direction far from the optimum
 WINDOW = 5  # iterations whose part in the decrement stands for what is missing
 ARMIJO = 1e-4
-SLACK = 1e-13  # of the objective: its own rounding
+SLACK = 4 * 2.0**-52  # of the logits: what rounding may add to an objective, which is their small difference
 ENTRIES_AT_ONCE = 2**26  # of logits (S, K, N): half a GB in float64
 
 
@@ -109,7 +109,8 @@ def solve(data: Rotated, l2: Sequence[float], tolerance: float) -> Solved:
     )
     at_once = max(1, ENTRIES_AT_ONCE // (len(data.labels) * k))
     solved: list[int] = []
-    for level in _levels(s):
+    # A single class is certain without weights: nothing to solve, and its objective of 0 has no relative gap.
+    for level in _levels(s) if k > 1 else ():
         for new in level:
             _start(found, penalties, new, solved)
         for first in range(0, len(level), at_once):
@@ -203,7 +204,8 @@ def _direction(
 
     The Hessian's diagonal is the preconditioner. A problem stops when its residual, in the preconditioner's norm, is `forcing`
     (S,) of its gradient, and, unless that is loose, when the last iterations have added next to nothing to the decrement: what
-    they add is what is missing before them (Strakos and Tichy, ETNA 13, 2002). A decrement without that is infinite.
+    they add is what is missing before them (Strakos and Tichy, ETNA 13, 2002), or nothing but rounding is left of the residual.
+    A decrement without that is infinite.
     """
     scale = _dot(gw, gw, gb, gb).sqrt().clamp(min=1e-300)
     rw, rb = -(gw / scale[:, None, None]).to(p.dtype), -(gb / scale[:, None]).to(p.dtype)
@@ -217,7 +219,8 @@ def _direction(
     xw, xb = torch.zeros_like(rw), torch.zeros_like(rb)
     dw, db = rw / mw, rb / mb
     rho = _dot(rw, dw, rb, db)
-    goal, added = forcing.square() * rho, rho.new_zeros(len(rho), WINDOW)
+    goal, rounding = forcing.square() * rho, torch.finfo(p.dtype).eps ** 2 * rho
+    added = rho.new_zeros(len(rho), WINDOW)
     energy = torch.zeros_like(rho)
     for i in range(MOST_CG):
         hw, hb = _hessian_product(data, l2, p, dw, db)
@@ -229,7 +232,7 @@ def _direction(
         rw, rb = rw - step[:, None, None] * hw, rb - step[:, None] * hb
         zw, zb = rw / mw, rb / mb
         before, rho = rho, _dot(rw, zw, rb, zb)
-        settled = (added.sum(1) <= forcing.square() * energy) & (i >= WINDOW)
+        settled = (added.sum(1) <= forcing.square() * energy) & (i >= WINDOW) | (rho <= rounding)
         ended = (rho <= goal) & (settled | (forcing >= LOOSE)) | (curvature <= 0)
         out_w[live], out_b[live] = xw, xb
         decrement[live] = torch.where(settled, energy, torch.inf)
@@ -239,8 +242,8 @@ def _direction(
         grown = rho / before
         dw, db = zw + grown[:, None, None] * dw, zb + grown[:, None] * db
         if len(going) < len(live):
-            live, l2, rho, goal, forcing, energy, added = (
-                t[going] for t in (live, l2, rho, goal, forcing, energy, added)
+            live, l2, rho, goal, rounding, forcing, energy, added = (
+                t[going] for t in (live, l2, rho, goal, rounding, forcing, energy, added)
             )
             xb, rb, db, mb, xw, rw, dw, mw, p = (t[going] for t in (xb, rb, db, mb, xw, rw, dw, mw, p))
     out_w, out_b = out_w.double() * scale[:, None, None], out_b.double() * scale[:, None]
@@ -270,9 +273,10 @@ def _line_search(
     t = torch.ones_like(l2)
     for _ in range(MOST_HALVINGS):
         there = at + t[:, None, None] * along
-        loss = (there.logsumexp(1) - data.of_label(there)).sum(1)
-        reached = loss + 0.5 * l2 * (squares[0] + 2 * t * squares[1] + t * t * squares[2])
-        short = reached > objective * (1 + SLACK) + ARMIJO * t * slope
+        total, own = there.logsumexp(1), data.of_label(there)
+        reached = (total - own).sum(1) + 0.5 * l2 * (squares[0] + 2 * t * squares[1] + t * t * squares[2])
+        slack = SLACK * (objective + total.abs().sum(1) + own.abs().sum(1))
+        short = reached > objective + slack + ARMIJO * t * slope
         if not short.any():
             break
         t = torch.where(short, t / 2, t)

@@ -1,0 +1,70 @@
+"""The frozen-feature suites, whole, on miniatures of their data sets."""
+
+import json
+
+import pytest
+import yaml
+
+import vitbench
+from vitbench.registry import TASKS
+from vitbench.suite import Overrides, expand, packaged_suites, read_suite
+
+
+def plan_of(name):
+    return expand(read_suite(packaged_suites()[name]), Overrides(backbones=("raw_pixels",)))
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A packaged suite with a backbone that takes no time."""
+
+    def make(name):
+        suite = yaml.safe_load(packaged_suites()[name].read_text())
+        suite["backbones"] = [{"name": "raw_pixels", "size_px": 8}]
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(suite))
+        return tmp_path / f"{name}.yaml"
+
+    return make
+
+
+def test_every_vtab_task_by_three_probes_on_one_extraction(data_dir, small, tmp_path, monkeypatch):
+    monkeypatch.setenv("VITBENCH_CACHE", str(tmp_path / "cache"))
+    records = vitbench.run(small("vtab-frozen"), tmp_path / "run", budgets=("full",))
+    assert {record.failure for record in records} == {None}
+    assert len(records) == 19 * 3
+    by_task = {}
+    for record in records:
+        by_task.setdefault(record.job.task.name, []).append(record)
+    for jobs in by_task.values():
+        # Whichever came first, of a task or of its pair, saw the pictures; the others saw none.
+        assert sum(record.cost.images_forward > 0 for record in jobs) <= 1
+        logistic = next(record for record in jobs if record.job.protocol.name == "logistic_probe")
+        assert len(logistic.trials) == 45
+        assert all(trial.certificate["relative_gap"] <= 1e-6 for trial in logistic.trials)
+
+
+def test_vtab_frozen_is_all_of_vtab():
+    plan = plan_of("vtab-frozen")
+    assert {job.task.name for job in plan.jobs} == {
+        entry.name for entry in TASKS.entries() if entry.name.startswith("vtab/")
+    }
+    assert {job.budget for job in plan.jobs} == {"1k"}
+    assert {job.preprocess for job in plan.jobs} == {"squash"}
+
+
+@pytest.mark.parametrize(("name", "budgets", "jobs"), [("fewshot", 4, 72), ("imagenet-fewshot", 2, 6)])
+def test_few_shot_suites_ask_for_the_references_draws(name, budgets, jobs):
+    plan = plan_of(name)
+    assert len(plan.jobs) == jobs
+    assert len({job.budget for job in plan.jobs}) == budgets
+    assert {job.seed for job in plan.jobs} == {0, 1, 2}
+    assert {job.preprocess for job in plan.jobs} == {"fewshot"}
+    assert json.loads(plan.jobs[0].model_dump_json())["protocol"]["options"]["l2"] == "default"
+
+
+def test_the_fewshot_suite_runs_on_miniatures(data_dir, tmp_path):
+    records = vitbench.run(
+        "fewshot", tmp_path / "run", backbones=("raw_pixels",), budgets=("1-shot",), seeds=[0]
+    )
+    assert {record.failure for record in records} == {None}
+    assert {record.trials[0].options["l2"] for record in records} == {1024.0}
