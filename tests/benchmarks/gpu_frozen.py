@@ -123,7 +123,10 @@ def correctness(device: str) -> dict[str, float]:
     found = logistic_probe.fit(there[0], there[1], 50, [100.0, 1.0, 0.01])
     reference = logistic_probe.fit(here[0].double(), here[1], 50, [100.0, 1.0, 0.01], 1e-9)
     gap = ((found.objective.cpu() - reference.objective) / reference.objective).max()
-    near = knn.neighbours(there[0], there[2], 20)[1].cpu(), knn.neighbours(here[0].double(), here[2], 20)[1]
+    near = (
+        knn.neighbours(there[0], there[2], [20])[1].cpu(),
+        knn.neighbours(here[0].double(), here[2], [20])[1],
+    )
     same = [set(a) == set(b) for a, b in zip(near[0].tolist(), near[1].tolist(), strict=True)]
     return {
         "ridge predictions alike, least over 30 penalties": min(agree),
@@ -147,7 +150,7 @@ def solvers(device: str, n: int, classes: int, widths: tuple[int, ...]) -> list[
         row["ridge_30_penalties_s"] = clocked(
             lambda x=x, y=y, s=solution: s.top1(x[:10000], y[:10000], ridge_probe.GRID), device
         )
-        row["knn_10000_queries_s"] = clocked(lambda x=x: knn.neighbours(x, x[:10000], 200), device)
+        row["knn_10000_queries_s"] = clocked(lambda x=x: knn.neighbours(x, x[:10000], [200]), device)
         if d <= 1024:
             start = time.perf_counter()
             found = logistic_probe.fit(x, y, classes, (1 / np.logspace(-6, 5, 5)).tolist())
@@ -180,6 +183,7 @@ def main() -> None:
     for row in report["solvers"]:
         print("  ".join(f"{key} {value:.4g}" for key, value in row.items()))
     report["extraction"] = []
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     for model in MODELS[4:5] if options.small else MODELS:
         for size_px in SIZES_PX[:1] if options.small else SIZES_PX:
             if time.monotonic() - begun > BUDGET_S - 60:

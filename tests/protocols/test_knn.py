@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from vitbench.protocols import knn
-from vitbench.protocols.knn import TEMPERATURE, vote
+from vitbench.protocols.knn import TEMPERATURE, neighbours, vote
 
 RNG = np.random.default_rng(0)
 X, Y, Q = RNG.normal(size=(60, 8)), RNG.integers(0, 5, 60), RNG.normal(size=(17, 8))
@@ -25,3 +25,20 @@ def test_every_k_of_one_search_is_the_reference(monkeypatch):
     for scores, k in zip(found, (1, 10, 20, 60), strict=True):
         normalised = scores / scores.sum(1, keepdim=True)
         assert np.abs(normalised.numpy() - reference(k)).max() < 1e-5
+
+
+def test_the_kth_neighbour_is_right_where_float32_cannot_tell():
+    x = RNG.normal(size=(40, 16)).astype(np.float32)
+    x[1:30] = x[0] * RNG.uniform(0.5, 2, (29, 1)) + RNG.normal(size=(29, 16)) * 3e-4
+    x = x.astype(np.float32)
+    unit = x.astype(np.float64) / np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
+    exact = np.argsort(-(unit @ unit.T), axis=1)
+    ks = (1, 5, 10, 20)
+    _, near = neighbours(torch.from_numpy(x), torch.from_numpy(x), ks)
+    for k in ks:
+        assert [set(row) for row in near[:, :k].tolist()] == [set(row) for row in exact[:, :k].tolist()]
+
+
+def test_neighbours_of_the_same_cosine_come_in_their_order():
+    x = torch.ones(12, 4)
+    assert neighbours(x, x[:2], [3, 7])[1].tolist() == [list(range(7))] * 2

@@ -131,8 +131,6 @@ def test_without_validation_data_a_tenth_of_train_is_held_out(digits):
     ids=["class-each", "one-class", "two-examples", "constant", "copies", "huge", "tiny", "one-feature"],
 )
 def test_odd_data_end_certified_and_finite(x, y, classes):
-    found = fit(
-        torch.from_numpy(x).float(), torch.from_numpy(y), classes, np.logspace(-5, 6, 45)
-    )
+    found = fit(torch.from_numpy(x).float(), torch.from_numpy(y), classes, np.logspace(-5, 6, 45))
     assert (found.relative_gap <= 1e-6).all()
     assert all(found.scores(torch.from_numpy(x), i).isfinite().all() for i in range(45))

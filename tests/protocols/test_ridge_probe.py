@@ -64,7 +64,9 @@ def test_leaving_one_out_in_closed_form_is_refitting_without_it(n, d):
             rest = np.arange(n) != i
             gram = padded[rest].T @ padded[rest] + l2 * np.eye(d + 1)
             hits += (padded[i] @ np.linalg.solve(gram, padded[rest].T @ targets[rest])).argmax() == y[i]
-        assert solution.left_out_top1(torch.from_numpy(x), torch.from_numpy(y), [l2]) == [pytest.approx(hits / n)]
+        assert solution.left_out_top1(torch.from_numpy(x), torch.from_numpy(y), [l2]) == [
+            pytest.approx(hits / n)
+        ]
 
 
 @pytest.mark.parametrize("n", [20, 200])

@@ -143,6 +143,24 @@ def test_a_name_stays_a_name(opened):
     assert opened.find_elements(By.CSS_SELECTOR, "img") == []
 
 
+def test_a_score_opens_its_trials_and_facts_and_escape_closes_them(opened, tiny_records):
+    tab(opened, "ridge_probe · full").click()
+    shown = [b for b in panel(opened).find_elements(By.CSS_SELECTOR, "button.open") if b.is_displayed()]
+    shown[0].click()
+    dialog = opened.find_element(By.ID, "record")
+    assert dialog.find_element(By.TAG_NAME, "h2").text.startswith("alpha on digits")
+    record = next(r for r in tiny_records if r.job.protocol.name == "ridge_probe" and r.job.budget == "full")
+    assert f"{len(record.trials)} settings judged by top1 on val" in dialog.text
+    dialog.find_element(By.TAG_NAME, "summary").click()
+    rows = dialog.find_elements(By.CSS_SELECTOR, "details tbody tr")
+    assert len(rows) == len(record.trials)
+    assert len([row for row in rows if "chosen" in row.text]) == 1
+    assert record.backbone.weights_digest[:16] in dialog.text
+    assert "--budget full" in dialog.text
+    opened.find_element(By.TAG_NAME, "body").send_keys(Keys.ESCAPE)
+    assert not dialog.is_displayed()
+
+
 @pytest.mark.parametrize("width", [1600, 360])
 def test_nothing_is_wider_than_the_window(opened, width):
     opened.execute_cdp_cmd(

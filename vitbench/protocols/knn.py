@@ -23,20 +23,39 @@ else:
 TEMPERATURE = 0.07  # DN dinov2/eval/knn.py
 QUERIES_PER_BLOCK = 1024  # bounds the similarity matrix to (1024, N)
 GRID = (1, 5, 10, 20, 100, 200)
+ROUNDING = 2.0**-20  # what float32 may be off by in the difference of two cosines
+SPARE = 8  # neighbours beyond those asked for, among which float64 finds the last
+CLOSE_AT_ONCE = 64  # queries whose candidates are gathered together: (64, 208, D) float64
 
 
-def neighbours(x: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k most similar of x (N, D) to each query (M, D): cosines (M, k), falling, and positions (M, k). Exact.
+def neighbours(x: Tensor, queries: Tensor, ks: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The most similar of x (N, D) to each query (M, D): cosines (M, K), falling, and positions (M, K), K = max(ks).
 
-    A k above N finds all N.
+    The first k of them are, for every k of ks, exactly the k nearest: where float32 cannot tell which is k-th, float64 does.
+    Only among more than `SPARE` copies of one picture at the border is it any of them. A k above N finds all N.
     """
     gallery = torch.nn.functional.normalize(x.float(), dim=1).T
-    most = min(k, len(x))
-    found = [
-        (torch.nn.functional.normalize(block, dim=1) @ gallery).topk(most, dim=1)
-        for block in queries.float().split(QUERIES_PER_BLOCK)
-    ]
-    return torch.cat([top for top, _ in found]), torch.cat([near for _, near in found])
+    most = min(max(ks), len(x))
+    candidates = min(most + SPARE, len(x))
+    borders = torch.tensor([k for k in ks if k < candidates], dtype=torch.long, device=x.device)
+    tops, nears = [], []
+    for block in queries.float().split(QUERIES_PER_BLOCK):
+        top, near = (torch.nn.functional.normalize(block, dim=1) @ gallery).topk(candidates, dim=1)
+        is_close = (top[:, borders - 1] - top[:, borders] < ROUNDING).any(1)
+        for rows in is_close.nonzero()[:, 0].split(CLOSE_AT_ONCE):
+            top[rows], near[rows] = _ranked_in_float64(x, block[rows], near[rows])
+        tops.append(top[:, :most])
+        nears.append(near[:, :most])
+    return torch.cat(tops), torch.cat(nears)
+
+
+def _ranked_in_float64(x: Tensor, queries: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
+    """Candidates' positions (M, K) by falling cosine, those of the same cosine in their order in x."""
+    near = near.sort(dim=1).values
+    unit = torch.nn.functional.normalize(queries.double(), dim=1)
+    cosines = torch.einsum("mkd,md->mk", torch.nn.functional.normalize(x[near].double(), dim=2), unit)
+    cosines, order = cosines.sort(dim=1, descending=True, stable=True)
+    return cosines.float(), near.gather(1, order)
 
 
 def tally(top: Tensor, labels: Tensor, ks: Sequence[int], num_classes: int) -> Tensor:
@@ -58,11 +77,8 @@ def tally(top: Tensor, labels: Tensor, ks: Sequence[int], num_classes: int) -> T
 
 def vote(x: Tensor, y: Tensor, queries: Tensor, ks: Sequence[int], num_classes: int) -> Tensor:
     """Class scores (len(ks), M, C) of queries (M, D) among neighbours x (N, D) with labels y (N,); one top-k for all ks."""
-    blocks = []
-    for block in queries.split(QUERIES_PER_BLOCK):
-        top, near = neighbours(x, block, max(ks))
-        blocks.append(tally(top, y[near], ks, num_classes))
-    return torch.cat(blocks, dim=1)
+    top, near = neighbours(x, queries, ks)
+    return tally(top, y[near], ks, num_classes)
 
 
 @register_protocol("knn", version=1, source="DINOv2, dinov2/eval/knn.py")
@@ -98,8 +114,12 @@ class Knn(Protocol):
             return (Trial(options={"k": k}, split="train", metric="top1", value=None, chosen=True),)
         truth = _labels((data.val,), data.device)
         x, y = data.features(data.train), _labels((data.train,), data.device)
-        scores = vote(x, y, data.features(data.val), GRID, data.num_classes)
-        hits = (scores.argmax(2) == truth).double().mean(1).tolist()
+        top, near = neighbours(x, data.features(data.val), GRID)
+        hits = [0.0] * len(GRID)
+        for part in torch.arange(len(truth)).split(QUERIES_PER_BLOCK):
+            predicted = tally(top[part], y[near[part]], GRID, data.num_classes).argmax(2)
+            right = (predicted == truth[part]).sum(1).tolist()
+            hits = [hit + more / len(truth) for hit, more in zip(hits, right, strict=True)]
         best = max(range(len(GRID)), key=lambda i: (hits[i], -GRID[i]))
         return tuple(
             Trial(options={"k": k}, split="val", metric="top1", value=hit, chosen=i == best)

@@ -35,7 +35,7 @@ FIXED_L2 = 2.0**10  # BV configs/common_fewshot.py:25
 GRID = tuple(2.0**power for power in range(-10, 20))
 SCORES_AT_ONCE = 2**21  # (rows, penalties, C) float32, to stay within a processor's caches
 ROWS_AT_ONCE = 2048  # of features in float64
-RANK_TOLERANCE = 2.0**-24  # of the scores' size: float32's own rounding
+RANK_TOLERANCE = 2.0**-20  # of the scores' size: what a sum of 768 float32 products is off by
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,9 @@ class RidgeSolution:
         Q is the rank of the factors, each weighted by what it multiplies, to `RANK_TOLERANCE`.
         """
         weight = torch.linalg.vector_norm(self.basis, dim=0) * torch.linalg.vector_norm(self.target, dim=1)
-        factors = 1 / (self.eigenvalues[:, None] + torch.tensor(l2, dtype=torch.float64, device=weight.device))
+        factors = 1 / (
+            self.eigenvalues[:, None] + torch.tensor(l2, dtype=torch.float64, device=weight.device)
+        )
         sizes = torch.linalg.vector_norm(factors * weight[:, None], dim=0).clamp(min=1e-300)
         factors = factors / sizes
         _, strengths, vectors = torch.linalg.svd(factors * weight[:, None], full_matrices=False)

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from vitbench.records import Record
 from vitbench.report.charts import PALETTE, shots_curves
+from vitbench.report.details import details
 from vitbench.report.exports import percent
 from vitbench.report.views import Board, Row, boards, departures_of, failures, shots_points
 
@@ -49,7 +50,9 @@ def render(records: Sequence[Record]) -> str:
         versions=sorted({r.env.packages.get("vitbench", "") for r in records}),
         newest=max(record.created for record in records)[:10],
         palette=PALETTE,
+        details=details(records),
         js=Markup((_FOLDER / "page.js").read_text(encoding="utf-8")),
+        record_js=Markup((_FOLDER / "record.js").read_text(encoding="utf-8")),
         **page_styles(),
     )
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from vitbench.records import Metric, Record, shots_of
+from vitbench.report.details import cell_name
 from vitbench.report.frame import component_key, curve_key, distinct_labels, setting_key
 
 
@@ -32,6 +33,7 @@ class Cell:
     failed: int = 0
     best: bool = False
     departures: tuple[str, ...] = ()
+    name: str = ""
 
     @property
     def complete(self) -> bool:
@@ -181,7 +183,8 @@ def _cell(records: Sequence[Record], expected: int) -> Cell:
     failures = sum(record.status == "failed" for record in records)
     metrics = [metric for record in records if (metric := main_metric(record)) is not None]
     if not metrics:
-        return Cell(None, failed=failures, seeds_expected=expected)
+        name = cell_name(records) if records else ""
+        return Cell(None, failed=failures, seeds_expected=expected, name=name)
     values = [metric.value for metric in metrics]
     return Cell(
         value=statistics.fmean(values),
@@ -195,6 +198,7 @@ def _cell(records: Sequence[Record], expected: int) -> Cell:
         n_test=metrics[0].n,
         failed=failures,
         departures=tuple(sorted({reason for record in records for reason in departures_of(record)})),
+        name=cell_name(records),
     )
 
 

@@ -1,0 +1,148 @@
+"""What a cell of a board opens: its records in short, as JSON that the page carries.
+
+Texts and grids that records share stand once; a cell is named by the key of its first record.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from vitbench.records import Component, Job, Record, Trial
+from vitbench.report.frame import component_key, setting_key
+
+DIGITS = 5  # of fractions: 0.001 points
+NAME_LENGTH = 10  # of a key: 40 bits tell the cells of a page apart
+
+
+class Shared:
+    """Values that stand once, by number."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self._places: dict[str, int] = {}
+
+    def add(self, value: Any) -> int:
+        """The number of an equal value, new or known."""
+        text = json.dumps(value, sort_keys=True)
+        if text not in self._places:
+            self._places[text] = len(self.values)
+            self.values.append(value)
+        return self._places[text]
+
+
+def details(records: Sequence[Record]) -> Markup:
+    """JSON of all cells, safe inside a script element: no `<` is left in it."""
+    texts, grids = Shared(), Shared()
+    cells: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
+    for record in records:
+        job = record.job
+        cells[setting_key(job), component_key(job.backbone), component_key(job.task)].append(record)
+    found = {}
+    for own in cells.values():
+        own.sort(key=lambda record: record.job.seed)
+        first = next((record for record in own if record.status == "ok"), own[0])
+        facts = [[texts.add(name), texts.add(text)] for name, text in _facts(first) if text]
+        found[cell_name(own)] = {"facts": facts, "seeds": [_seed(record, texts, grids) for record in own]}
+    text = json.dumps(
+        {"texts": texts.values, "grids": grids.values, "cells": found}, separators=(",", ":"), sort_keys=True
+    )
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def cell_name(records: Iterable[Record]) -> str:
+    """What a cell is called on the page."""
+    return min(record.key for record in records)[:NAME_LENGTH]
+
+
+def _facts(record: Record) -> list[tuple[str, str]]:
+    job, backbone, data, env = record.job, record.backbone, record.data, record.env
+    known = [
+        ("Backbone", _spelled(job.backbone)),
+        ("Task", _spelled(job.task)),
+        ("Protocol", _spelled(job.protocol)),
+        ("Budget", job.budget + (f", limited to {job.limit}" if job.limit is not None else "")),
+    ]
+    if backbone:
+        loaded = f", {backbone.weights_loaded} tensors loaded" if backbone.weights_loaded is not None else ""
+        known += [
+            ("Weights", f"{backbone.weights}{loaded}, sha256 {backbone.weights_digest[:16]}"),
+            ("Pre-training data", backbone.pretrain_data),
+            ("Source", backbone.source),
+            ("Licence", backbone.licence),
+        ]
+    if data:
+        sizes = f"{data.n_train} train, {data.n_val} validation, {data.n_test} test"
+        version = " ".join(part for part in (data.dataset, data.version) if part)
+        known.append(("Data", f"{version}: {sizes}" if version else sizes))
+        known += [(f"Data, {split}", f"sha256 {digest[:16]}") for split, digest in data.fingerprints.items()]
+    known += [
+        ("Pictures", record.preprocess),
+        ("Arithmetic", f"{job.dtype}, features stored as {job.feature_dtype}"),
+        *(
+            (f"{'✓' if check.ok else '✗'} {check.item}", check.reason or "holds")
+            for check in record.conformance
+        ),
+        ("Software", ", ".join(f"{name} {version}" for name, version in env.packages.items())),
+        ("Machine", f"{env.device}, {env.threads} threads, Python {env.python}, {env.platform}"),
+        ("Run again", command(job)),
+    ]
+    return known
+
+
+def command(job: Job) -> str:
+    """The command line for one cell, where its suite still names it."""
+    parts = [
+        f"vitbench run {job.suite.name}",
+        f"--backbone {job.backbone.spec}",
+        f"--task {job.task.spec}",
+        f"--protocol {job.protocol.spec}",
+        f"--budget {job.budget}",
+        f"--seeds {job.seed}",
+    ]
+    return " ".join(parts + ([f"--limit {job.limit}"] if job.limit is not None else []))
+
+
+def _spelled(component: Component) -> str:
+    options = ", ".join(f"{name}: {value}" for name, value in component.options.items())
+    return f"{component.spec} {{{options}}}, version {component.version}"
+
+
+def _seed(record: Record, texts: Shared, grids: Shared) -> dict[str, Any]:
+    cost = record.cost
+    seed: dict[str, Any] = {
+        "seed": record.job.seed,
+        "key": record.key,
+        "created": texts.add(record.created[:10]),
+        "scores": [
+            [texts.add(name), *(round(v, DIGITS) for v in (m.value, m.ci_low, m.ci_high)), m.n]
+            for name, m in record.metrics.items()
+        ],
+        "seconds": {name: round(value, 2) for name, value in cost.seconds.items()} if cost else {},
+    }
+    if record.notes:
+        seed["notes"] = [texts.add(note) for note in record.notes]
+    if record.failure:
+        seed["failure"] = texts.add(f"{record.failure.kind}: {record.failure.message}")
+    if record.trials:
+        seed["trials"] = _trials(record.trials, texts, grids)
+    return seed
+
+
+def _trials(trials: Sequence[Trial], texts: Shared, grids: Shared) -> dict[str, Any]:
+    """What selection looked at: the settings (one of the grids), a score each, which was chosen, the worst certificate."""
+    found: dict[str, Any] = {
+        "grid": grids.add([trial.options for trial in trials]),
+        "judged": texts.add(f"{trials[0].metric} on {trials[0].split}"),
+        "values": [None if trial.value is None else round(trial.value, DIGITS) for trial in trials],
+        "chosen": next((i for i, trial in enumerate(trials) if trial.chosen), -1),
+    }
+    gaps = [gap for trial in trials if (gap := trial.certificate.get("relative_gap")) is not None]
+    if gaps:
+        found["gap"] = float(f"{max(gaps):.1e}")
+    noted = {i: texts.add(trial.note) for i, trial in enumerate(trials) if trial.note}
+    return {**found, "notes": noted} if noted else found

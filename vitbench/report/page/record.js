@@ -1,0 +1,108 @@
+"use strict";
+// A cell's records: scores by seed, what selection looked at, and all that a reader needs to judge or repeat them.
+(() => {
+  const dialog = document.getElementById("record");
+  const data = JSON.parse(document.getElementById("details").textContent);
+  const said = (i) => data.texts[i];
+  const percent = (share) => (100 * share).toFixed(1);
+  const DRAWN_FROM = 3; // settings; fewer are a table alone
+
+  const holder = document.createElement("div");
+  holder.innerHTML = "<svg></svg>";
+  const svg = holder.firstChild.namespaceURI; // not spelled out: the page is held to having no address in it
+
+  function make(tag, attributes = {}, ...children) {
+    const element = tag.startsWith("svg:") ? document.createElementNS(svg, tag.slice(4)) : document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+    element.append(...children);
+    return element;
+  }
+
+  function table(heads, rows, label) {
+    const numeric = (i) => (i ? { class: "num" } : {});
+    const head = make("tr", {}, ...heads.map((text, i) => make("th", { scope: "col", ...numeric(i) }, text)));
+    const body = rows.map((row) => make("tr", {}, ...row.map((text, i) => make("td", numeric(i), text))));
+    return make("div", { class: "scroll" }, make("table", { "aria-label": label }, make("thead", {}, head), make("tbody", {}, ...body)));
+  }
+
+  const number = (value) => (typeof value === "number" && value !== 0 ? Number(value.toPrecision(4)).toString() : String(value));
+  // Options that differ among the settings, in the order of the first.
+  const varying = (grid) => Object.keys(grid[0]).filter((name) => new Set(grid.map((options) => options[name])).size > 1);
+  const setting = (options, names) => (names.length ? names : Object.keys(options)).map((name) => `${name} ${number(options[name])}`).join(", ");
+
+  function curve(trials, grid, names) {
+    const values = trials.values.map(Number);
+    const [low, high] = [Math.min(...values), Math.max(...values)];
+    const [width, height, left, base] = [640, 170, 46, 140];
+    const x = (i) => left + ((width - left - 14) * i) / (values.length - 1);
+    const y = (v) => base - (high > low ? ((v - low) / (high - low)) * 118 : 59);
+    const figure = make("svg:svg", { viewBox: `0 0 ${width} ${height}`, class: "sweep", role: "img", "aria-label": "Score of every setting; the same numbers are in the table below" });
+    for (const v of high > low ? [low, high] : [low]) {
+      figure.append(make("svg:line", { x1: left, x2: width, y1: y(v), y2: y(v) }), make("svg:text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, percent(v)));
+    }
+    figure.append(make("svg:path", { d: "M" + values.map((v, i) => `${x(i).toFixed(1)} ${y(v).toFixed(1)}`).join("L") }));
+    values.forEach((v, i) => figure.append(make("svg:circle", { cx: x(i), cy: y(v), r: 2.4, class: i === trials.chosen ? "chosen" : "" })));
+    for (const [i, anchor] of [[0, "start"], [trials.chosen, "middle"], [values.length - 1, "end"]]) {
+      if (i < 0 || (anchor === "middle" && (i < values.length * 0.2 || i > values.length * 0.8))) continue;
+      figure.append(make("svg:text", { x: x(i), y: height - 10, "text-anchor": anchor }, setting(grid[i], names)));
+    }
+    return figure;
+  }
+
+  function sweep(seed) {
+    const { trials } = seed;
+    if (!trials || (trials.values.length < 2 && trials.values[0] === null && !trials.gap)) return [];
+    const grid = data.grids[trials.grid];
+    const names = varying(grid);
+    const whole = trials.values.every((value) => value !== null);
+    const chosen = trials.chosen < 0 ? "" : ` Chosen: ${setting(grid[trials.chosen], names)}.`;
+    const gap = trials.gap ? ` Every solution is within ${trials.gap} of its optimal objective, relatively.` : "";
+    const rows = grid.map((options, i) => [
+      setting(options, names) + (i === trials.chosen ? " ← chosen" : ""),
+      trials.values[i] === null ? "–" : said(trials.judged).startsWith("loss") ? number(trials.values[i]) : percent(trials.values[i]),
+      trials.notes && i in trials.notes ? said(trials.notes[i]) : "",
+    ]);
+    return [
+      make("h3", {}, `Trials of seed ${seed.seed}`),
+      make("p", { class: "hint" }, (rows.length > 1 ? `${rows.length} settings judged by ${said(trials.judged)}.${chosen}` : "Nothing to choose among.") + gap),
+      ...(whole && rows.length >= DRAWN_FROM && names.length === 1 ? [curve(trials, grid, names)] : []),
+      make("details", {}, make("summary", {}, "All trials"), table(["Setting", said(trials.judged), "Remark"], rows, "Trials")),
+    ];
+  }
+
+  function show(name, title) {
+    const cell = data.cells[name];
+    const scores = cell.seeds.flatMap((seed) =>
+      seed.scores.map(([metric, value, low, high, n]) => [
+        `seed ${seed.seed}`, said(metric), percent(value), `${percent(low)} – ${percent(high)}`, String(n),
+        `${Object.values(seed.seconds).reduce((sum, s) => sum + s, 0).toFixed(1)} s`, said(seed.created), seed.key,
+      ]));
+    const remarks = new Set(cell.seeds.flatMap((seed) => [...(seed.notes || []), ...("failure" in seed ? [seed.failure] : [])]).map(said));
+    const facts = cell.facts.flatMap(([key, value]) => [make("dt", {}, said(key)), make("dd", {}, said(value))]);
+    const close = make("button", { class: "button" }, "Close");
+    close.addEventListener("click", () => dialog.close());
+    const copy = make("button", { class: "button" }, "Copy as JSON");
+    const plain = { facts: cell.facts.map(([key, value]) => [said(key), said(value)]), keys: cell.seeds.map((seed) => seed.key) };
+    copy.addEventListener("click", () => navigator.clipboard.writeText(JSON.stringify(plain, null, 1)).then(() => (copy.textContent = "Copied")));
+    dialog.replaceChildren(
+      make("header", {}, make("h2", { id: "record-title" }, title), make("div", {}, copy, " ", close)),
+      ...(scores.length ? [table(["", "Metric", "Score", "95 % interval", "Test images", "Time", "Made", "Record"], scores, "Scores")] : []),
+      ...(remarks.size ? [make("h3", {}, "Remarks"), make("ul", {}, ...[...remarks].map((text) => make("li", {}, text)))] : []),
+      ...cell.seeds.flatMap(sweep),
+      make("h3", {}, "How it came about"),
+      make("dl", { class: "facts-list" }, ...facts),
+    );
+    dialog.showModal();
+    dialog.scrollTop = 0;
+  }
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button.open");
+    if (!button) return;
+    const place = button.closest("td");
+    const heads = place.closest("table").tHead.rows[0].children;
+    const row = place.parentNode.querySelector("th").firstChild.textContent.trim();
+    show(button.dataset.cell, `${row} on ${heads[place.cellIndex].textContent.trim()}`);
+  });
+  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+})();
