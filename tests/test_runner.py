@@ -35,7 +35,7 @@ def make_job(backbone="raw_pixels", task="digits", protocol="knn", **changes):
     return Job(**{**fields, **changes})
 
 
-FINETUNE = {"steps": 6, "warmup_steps": 1, "base_lr": 0.05, "batch_size": 16}
+FINETUNE = {"recipe": "own", "steps": 6, "warmup_steps": 1, "base_lr": 0.05, "batch_size": 16}
 
 
 @pytest.fixture
@@ -382,7 +382,7 @@ tasks: [digits]
 protocols:
   - ridge_probe
   - {name: ridge_probe, label: larger, test_resolution_px: 48}
-  - {name: finetune, steps: 1, batch_size: 8, test_resolution_px: 48}
+  - {name: finetune, recipe: own, steps: 1, batch_size: 8, test_resolution_px: 48}
 """
     plain, larger, tuned = vitbench.run(suite_file(text), tmp_path / "run", seeds=[0], limit=120)
     assert [record.failure for record in (plain, larger, tuned)] == [None] * 3

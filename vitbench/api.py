@@ -11,6 +11,7 @@ import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -185,10 +186,12 @@ class Task:
 class Adaptation:
     """All that a protocol gets: a backbone, what it may learn from, and the means to look at it. Test is not here.
 
-    `features(split)` gives (N, D) float32 of the backbone as it came, from the shared store; `pixels(split)` gives
-    (N, 3, S, S) uint8 as the job's preprocessing makes them; `normalise` turns those into what the backbone takes;
-    `report(done, total)` moves the progress bar; `note(text)` leaves a remark in the record. Where `flip` or `crop` is
-    false, the task's labels do not survive it: training must leave it out.
+    `features(split)` gives (N, D) float32 of the backbone as it came, from the shared store; `pixels(split, size_px)` gives
+    (N, 3, S, S) as the job's preprocessing makes them, for the backbone's size or another; `normalise` turns those into what
+    the backbone takes; `report(done, total)` moves the progress bar; `note(text)` leaves a remark in the record. Where `flip`
+    or `crop` is false, the task's labels do not survive it: training must leave it out. `task` is the task's registered name,
+    `resolution_px` what the suite asks for, if it does. `checkpoints` is a folder for what a long job must not lose; it is
+    deleted when the job is done.
     """
 
     backbone: Backbone
@@ -199,12 +202,15 @@ class Adaptation:
     device: str
     dtype: str
     features: Callable[[Split], Tensor]
-    pixels: Callable[[Split], Tensor]
+    pixels: Callable[..., Tensor]
     normalise: Callable[[Tensor], Tensor]
     note: Callable[[str], None]
     report: Callable[[int, int], None]
     flip: bool = True
     crop: bool = True
+    task: str = ""
+    resolution_px: int | None = None
+    checkpoints: Path | None = None
 
 
 @dataclass(frozen=True)

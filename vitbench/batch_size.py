@@ -39,7 +39,7 @@ class BatchSize:
         """Images at once; on a GPU found by trying two small batches and measuring their memory."""
         if self.size == 0:
             self.size = (
-                self._on_cpu() if not self.device.startswith("cuda") else self._kept() or self._tried(forward)
+                self._on_cpu() if not self.device.startswith("cuda") else self._kept() or self._keep(forward)
             )
         return self.size
 
@@ -59,12 +59,16 @@ class BatchSize:
         except (OSError, ValueError, KeyError):
             return 0
 
-    def _tried(self, forward: Forward) -> int:
-        small, large = (self._peak_bytes(forward, count) for count in TRIED)
-        total = torch.cuda.get_device_properties(self.device).total_memory
-        size = fitting((large - small) / (TRIED[1] - TRIED[0]), small, int(total))
+    def _keep(self, forward: Forward) -> int:
+        size = self.tried(forward)
         write_atomically(self._file, json.dumps({"size": size, **self.facts}, default=str))
         return size
+
+    def tried(self, forward: Forward) -> int:
+        """The size by the memory of two small batches on a GPU."""
+        small, large = (self._peak_bytes(forward, count) for count in TRIED)
+        total = torch.cuda.get_device_properties(self.device).total_memory
+        return fitting((large - small) / (TRIED[1] - TRIED[0]), small, int(total))
 
     def _peak_bytes(self, forward: Forward, count: int) -> int:
         torch.cuda.reset_peak_memory_stats(self.device)

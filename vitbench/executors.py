@@ -39,14 +39,17 @@ class Workers:
     count: int
     cache: Path
     plugins: tuple[str, ...] = ()
+    checkpoints: Path | None = None
 
     @classmethod
-    def choose(cls, device: str, count: int | None, cache: Path, plugins: Sequence[str]) -> Workers:
+    def choose(
+        cls, device: str, count: int | None, cache: Path, plugins: Sequence[str], checkpoints: Path | None
+    ) -> Workers:
         """One worker per GPU; on a CPU one, with all cores, unless asked for more."""
         chosen = choose_device(device)
         if count is None:
             count = torch.cuda.device_count() if chosen == "cuda" else 1
-        return cls(chosen, count, cache, tuple(plugins))
+        return cls(chosen, count, cache, tuple(plugins), checkpoints)
 
     def device_of(self, worker: int) -> str:
         """The device that a worker owns."""
@@ -73,7 +76,7 @@ def execute(queue: Queue, workers: Workers, report: Report) -> Generator[tuple[J
 
 def _here(queue: Queue, workers: Workers, report: Report) -> Generator[tuple[Job, Outcome], None, None]:
     settle(None)
-    bench = Workbench(workers.device, workers.cache, report)
+    bench = Workbench(workers.device, workers.cache, workers.checkpoints, report)
     while (job := queue.take()) is not None:
         if isinstance(job, str):
             time.sleep(PATIENCE_S)
@@ -172,7 +175,7 @@ def _start(workers: Workers, threads: int, turns: Any, environment: dict[str, st
     threading.Thread(target=_end_with_driver, daemon=True).start()
     settle(threads)
     load_all(workers.plugins)
-    _bench.append(Workbench(workers.device_of(turns.get()), workers.cache))
+    _bench.append(Workbench(workers.device_of(turns.get()), workers.cache, workers.checkpoints))
 
 
 def _run_in_worker(job: Job) -> Outcome:

@@ -212,7 +212,9 @@ def _run_jobs(
         forks.context()  # its server imports torch while we do
     executors: Any = importlib.import_module("vitbench.executors")  # torch comes in here, and not before
     environment: Any = importlib.import_module("vitbench.compute.environment")
-    workers = executors.Workers.choose(launch.device, launch.workers, cache_dir(), plugins)
+    workers = executors.Workers.choose(
+        launch.device, launch.workers, cache_dir(), plugins, run.path.resolve() / "checkpoints"
+    )
     _make_writable(run)
     run.write_suite(plan.lock, environment.describe(workers.device).model_dump())
     progress.begin(len(plan.jobs), len(plan.jobs) - len(pending))
@@ -228,6 +230,7 @@ def _run_jobs(
         stack.enter_context(contextlib.closing(outcomes))
         for job, outcome in outcomes:
             run.write(outcome.record, outcome.predictions)
+            run.forget_checkpoints(job.key)
             queue.claims.pop(job.key).release()
             progress.finished(outcome.record)
             yield outcome.record

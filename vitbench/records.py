@@ -141,6 +141,9 @@ class Trial(Frozen):
     chosen: bool
     note: str = ""
     certificate: dict[str, float] = Field(default={}, description="how near the optimum its solver came")
+    curve: dict[str, tuple[float | None, ...]] = Field(
+        default={}, description="what its training went through, by step"
+    )
 
 
 class BackboneFacts(Frozen):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,7 @@ class _Attempt:
             departures=task.departures(),
             version=task.version,
         )
-        return self._outcome(backbone, adapted, facts, how, (task, test, predictions), forward)
+        return self._outcome(backbone, adapted, facts, scored.preprocess, (task, test, predictions), forward)
 
     def _at_test(self, backbone: Any) -> Any:
         """The backbone at the resolution that test is looked at: the one it was adapted at, unless the suite names another."""
@@ -187,8 +187,10 @@ class _Attempt:
     ) -> Adaptation:
         spec = backbone.input
 
-        def pixels(split: Split) -> torch.Tensor:
-            return torch.cat([batch.to(self.bench.device) for batch in reader.pixel_batches(split)])
+        def pixels(split: Split, size_px: int | None = None) -> torch.Tensor:
+            how = preset(self.job.preprocess, size_px or spec.size_px)
+            found = replace(reader, preprocess=how).pixel_batches(split)
+            return torch.cat([batch.to(self.bench.device) for batch in found])
 
         return Adaptation(
             backbone,
@@ -205,6 +207,9 @@ class _Attempt:
             partial(self.bench.report, "adapt"),
             task.flip,
             task.crop,
+            self.job.task.name,
+            self.job.resolution_px,
+            self.bench.checkpoints / self.job.key if self.bench.checkpoints else None,
         )
 
     def _predict(self, adapted: Adapted, test: Split, reader: FeatureReader) -> Labels:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,10 @@ class Run:
             predictions.to_parquet(buffer, index=False, compression="zstd")
             write_atomically(self.predictions_path(record.key), buffer.getvalue())
         write_atomically(self.record_path(record.key), record.model_dump_json(indent=1) + "\n")
+
+    def forget_checkpoints(self, key: str) -> None:
+        """Delete what a job had kept to go on from: it is done, or failed, and starts anew if it is tried again."""
+        shutil.rmtree(self.path / "checkpoints" / key, ignore_errors=True)
 
     def write_suite(self, lock_text: str, env: dict[str, object]) -> None:
         """Keep what was asked for, resolved, and where it ran."""

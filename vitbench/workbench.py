@@ -28,6 +28,7 @@ class Workbench:
 
     device: str
     cache: Path
+    checkpoints: Path | None = None
     report: Callable[[str, int, int], None] = lambda _phase, _done, _total: None
     built: OrderedDict[str, BuiltBackbone | VitbenchError] = field(default_factory=OrderedDict)
     tasks: dict[str, tuple[Entry, Task]] = field(default_factory=dict)

@@ -13,7 +13,7 @@ name: vtab
 budgets: [1k]
 backbones: [{name: "timm:resnet10t", pretrained: false, size_px: 32}]
 tasks: [vtab/dsprites_location]
-protocols: [{name: ridge_probe, preprocess: squash}, {name: finetune, steps: 2, batch_size: 16, augment: flip}]
+protocols: [{name: ridge_probe, preprocess: squash}, {name: finetune, recipe: own, steps: 2, batch_size: 16, flip: true}]
 """
 
 

@@ -7,7 +7,7 @@ or the number of workers. Recipes name what they want; the task's exclusions (fa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -73,13 +73,20 @@ def random_crop(images: Tensor, size_px: int, seed: int, step: int, examples: ND
     room = np.asarray(images.shape[2:]) - size_px
     if (room < 0).any():
         raise ValueError(f"a crop of {size_px} px does not fit into {tuple(images.shape[2:])}")
-    places = (uniforms(seed, step, examples, 2, "crop") * (room + 1)).astype(np.int64)
-    offsets = torch.from_numpy(places).to(images.device)
+    offsets = torch.from_numpy(crop_places(room, seed, step, examples)).to(images.device)
     span = torch.arange(size_px, device=images.device)
     rows, columns = offsets[:, :1] + span, offsets[:, 1:] + span
     batch = torch.arange(len(images), device=images.device)
     # indexing with (B, h, 1) and (B, 1, w) beside a slice puts the channels last
     return images[batch[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def crop_places(
+    room: NDArray[np.int64] | int, seed: int, step: int, examples: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Where a crop begins, (B, 2) as top and left, evenly from 0 to `room`."""
+    places = uniforms(seed, step, examples, 2, "crop") * (np.asarray(room) + 1)
+    return np.asarray(places, dtype=np.int64)
 
 
 def inception_boxes(
@@ -127,26 +134,24 @@ def _boxes(
     return np.column_stack([top, left, tall, wide]), fits
 
 
-def crop_and_resize(images: Tensor, boxes: NDArray[np.int64], size_px: int) -> Tensor:
+def crop_and_resize(images: Tensor, boxes: NDArray[Any], size_px: int, *, cut_first: bool = True) -> Tensor:
     """Each image's box resized to (B, 3, S, S) float32: TensorFlow 2's bilinear, half-pixel centres, no antialias.
 
-    Nothing outside of a box is looked at, as when the crop had been cut out first. Images may be padded beyond their boxes.
+    With `cut_first` nothing outside of a box is looked at, and images may be padded beyond their boxes. Without it the whole
+    image is resized and then cut: boxes are where the cut lies in the image, and need not start on a pixel.
     """
     height, width = images.shape[2:]
     box = torch.from_numpy(boxes).to(images.device, torch.float32)
     step = (torch.arange(size_px, device=images.device) + 0.5) / size_px
-    y = _positions(step, box[:, 0], box[:, 2])
-    x = _positions(step, box[:, 1], box[:, 3])
+    y = box[:, :1] + step * box[:, 2:3] - 0.5
+    x = box[:, 1:2] + step * box[:, 3:4] - 0.5
+    if cut_first:
+        y = y.maximum(box[:, :1]).minimum(box[:, :1] + box[:, 2:3] - 1)
+        x = x.maximum(box[:, 1:2]).minimum(box[:, 1:2] + box[:, 3:4] - 1)
     grid = torch.stack(
         torch.broadcast_tensors(_normed(x, width)[:, None, :], _normed(y, height)[:, :, None]), dim=-1
     )
     return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
-
-
-def _positions(step: Tensor, start: Tensor, length: Tensor) -> Tensor:
-    """Where in the picture each target pixel looks, (B, S), kept within the box's outermost pixel centres."""
-    inside = (step[None, :] * length[:, None] - 0.5).clamp(min=0).minimum(length[:, None] - 1)
-    return start[:, None] + inside
 
 
 def _normed(position: Tensor, length: int) -> Tensor:

@@ -1,100 +1,64 @@
-"""Full fine-tuning: every weight and a zero-initialised head, by SGD with momentum, cosine decay and clipped gradients.
-
-The ViT paper's protocol (facts/protocols.md 3.1, 3.3). A loop of steps, not of epochs: VTAB-1k has two steps an epoch. Losses
-stay on the device until the end, so no step waits for one.
-"""
+"""Fine-tuning of all weights: a recipe for the task, a choice among its grid on validation, then a run on all labels."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import statistics
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import numpy as np
 from pydantic import Field
 
-from vitbench.api import Adaptation, Adapted, Protocol
+from vitbench.api import Adaptation, Adapted, Protocol, Split
 from vitbench.errors import VitbenchError
 from vitbench.lazy import lazy_module
+from vitbench.protocols.loop import TrainLog, train
+from vitbench.protocols.recipe_book import Case, RecipeName, recipes_for
 from vitbench.protocols.recipes import Recipe
-from vitbench.randomness import torch_generator
 from vitbench.records import PreprocessName, Trial
 from vitbench.registry import register_protocol
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
+    from vitbench.protocols import checkpoints, runs
 else:
-    torch = lazy_module("torch")
+    runs = lazy_module("vitbench.protocols.runs")
+    checkpoints = lazy_module("vitbench.protocols.checkpoints")
+
+__all__ = ["Finetune", "TrainLog", "train"]
+
+SEEN_FOR_AREA = 16  # pictures whose median area tells small from large
 
 Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0)]
 
 
-@dataclass(frozen=True)
-class TrainLog:
-    """What a run left behind: one value a step (gradient norms before clipping), and the trained head."""
-
-    losses: list[float]
-    grad_norms: list[float]
-    learning_rates: list[float]
-    head: nn.Linear
-
-
-def train(
-    backbone: Any,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    num_classes: int,
-    recipe: Recipe,
-    *,
-    dtype: str = "float32",
-    on_step: Callable[[int, int], None] = lambda _step, _steps: None,
-) -> TrainLog:
-    """Train a backbone in place on batches of images (B, 3, S, S), normalised, and labels (B,).
-
-    Takes one batch a step until `recipe.steps`.
-    """
-    weight = next(iter(backbone.parameters()))
-    head = torch.nn.Linear(backbone.feature_dim, num_classes, device=weight.device)
-    torch.nn.init.zeros_(head.weight)
-    torch.nn.init.zeros_(head.bias)
-    weights = [*backbone.parameters(), *head.parameters()]
-    optimiser = torch.optim.SGD(weights, lr=0.0, momentum=recipe.momentum)
-    losses, norms, rates = [], [], []
-    backbone.train()
-    for step, (images, labels) in zip(range(recipe.steps), batches, strict=False):
-        rates.append(recipe.learning_rate(step))
-        for group in optimiser.param_groups:
-            group["lr"] = rates[-1]
-        with torch.autocast(weight.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
-            logits = head(backbone.features(images))
-        loss = torch.nn.functional.cross_entropy(logits.float(), labels)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        norms.append(torch.nn.utils.clip_grad_norm_(weights, recipe.clip_norm))
-        optimiser.step()
-        losses.append(loss.detach())
-        on_step(step + 1, recipe.steps)
-    backbone.eval()
-    return TrainLog(torch.stack(losses).tolist(), torch.stack(norms).tolist(), rates, head)
-
-
-@register_protocol("finetune", version=1, source="arXiv 2010.11929 App. B.1.1")
+@register_protocol("finetune", version=2, source="arXiv 2010.11929 App. B.1.1; arXiv 1912.11370 sec. 3.3")
 @dataclass(frozen=True)
 class Finetune(Protocol):
-    """Full fine-tuning of all weights (the ViT paper's), at one learning rate.
+    """Fine-tuning of all weights, by the ViT paper's recipe, BiT's, VTAB's, or the suite's own.
 
-    Trains on train and validation together; nothing is chosen, so validation has no other use. `augment: flip` mirrors half of
-    the pictures, but for tasks whose labels depend on left and right.
+    `recipe` names one of vitbench/protocols/recipes.yaml; any other option replaces that field of it, and several values of
+    `base_lr` are a grid. Of a grid, each is trained on train and scored on validation, ties to the fewer steps and the smaller
+    rate; then all that is labelled is trained on. A task's exclusions of flips and crops come before the recipe.
     """
 
     default_preprocess: ClassVar[PreprocessName] = "squash"
 
-    steps: Positive = 500
-    warmup_steps: Annotated[int, Field(ge=0)] = 100
-    base_lr: Annotated[float, Field(gt=0)] = 0.01
-    batch_size: Positive = 512
-    augment: Literal["none", "flip"] = "none"
+    recipe: RecipeName = "vit"
+    steps: Positive | None = None
+    warmup_steps: Annotated[int, Field(ge=0)] | None = None
+    base_lr: Rate | tuple[Rate, ...] | None = None
+    batch_size: Positive | None = None
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    momentum_dtype: Literal["float32", "bfloat16"] | None = None
+    clip_norm: Rate | Literal["none"] | None = None
+    decay: Literal["cosine", "staircase"] | None = None
+    decay_steps: tuple[Positive, ...] | None = None
+    averaging: Annotated[float, Field(gt=0, lt=1)] | None = None
+    size_px: Positive | None = None
+    resize_px: Positive | None = None
+    crop: Literal["none", "random", "inception"] | None = None
+    flip: bool | None = None
+    mixup_alpha: Annotated[float, Field(ge=0)] | None = None
 
     def depends_on_seed(self, budget: str) -> bool:
         """The order of examples is random under every budget."""
@@ -102,49 +66,63 @@ class Finetune(Protocol):
         return True
 
     def adapt(self, data: Adaptation) -> Adapted:
-        """Train a copy of the backbone.
+        """Choose among the recipe's grid, then train a copy of the backbone on all that is labelled.
 
         Raises:
-            VitbenchError: the backbone has nothing to train, or the loss is not finite.
+            VitbenchError: the backbone has nothing to train, or every run diverges.
         """
-        recipe = Recipe(self.steps, self.warmup_steps, self.base_lr, self.batch_size)
-        backbone: Any = copy.deepcopy(data.backbone)
-        if self.augment == "flip" and not data.flip:
-            data.note("not flipped: the task's labels do not survive it")
-        if not any(weight.requires_grad for weight in backbone.parameters()):
+        module: Any = data.backbone
+        if not any(weight.requires_grad for weight in module.parameters()):
             raise VitbenchError("the backbone has no weights to train: leave it to probes")
-        log = train(
-            backbone,
-            self._batches(data, recipe),
-            data.num_classes,
-            recipe,
-            dtype=data.dtype,
-            on_step=data.report,
-        )
-        if not np.isfinite(log.losses[-1]):
-            first = int(np.flatnonzero(~np.isfinite(log.losses))[0])
-            raise VitbenchError(f"the loss is not finite from step {first} on: lower base_lr {self.base_lr}")
-        trial = Trial(
-            options={"base_lr": self.base_lr, "steps": self.steps, "final_loss": log.losses[-1]},
-            split="train", metric="loss", value=log.losses[-1], chosen=True,
+        recipes = self._recipes(data)
+        work = runs.Runs(data, checkpoints.Shelf(data.checkpoints))
+        trials = runs.with_scores(work, recipes) if len(recipes) > 1 else ()
+        if trials and not any(trial.chosen for trial in trials):
+            raise VitbenchError("every run diverged: give lower rates as base_lr")
+        chosen = next((r for r, t in zip(recipes, trials, strict=False) if t.chosen), recipes[0])
+        everything = [split for split in (data.train, data.val) if len(split)]
+        backbone, log = work.train(chosen, everything, "final")
+        if log.diverged:
+            raise VitbenchError(f"{log.diverged}: lower base_lr {chosen.base_lr:g}")
+        final = Trial(
+            options=chosen.fields(), split="train", metric="loss", value=log.losses[-1], chosen=True,
+            note="trained on train and validation" if len(everything) > 1 else "", curve=runs.curve(log.losses),
         )  # fmt: skip
-        seen = self.steps * min(self.batch_size, len(data.train) + len(data.val))
-        return Adapted(backbone, log.head, True, (trial,), images_backward=seen)
+        return Adapted(
+            backbone,
+            log.head,
+            True,
+            (*trials, final),
+            images_forward=work.forward,
+            images_backward=work.backward,
+        )
 
-    def _batches(self, data: Adaptation, recipe: Recipe) -> Iterator[tuple[Tensor, Tensor]]:
-        """Endless batches: pass after pass in a fresh seeded order, with no gap between passes."""
-        splits = [split for split in (data.train, data.val) if len(split)]
-        pixels = torch.cat([data.pixels(split) for split in splits])
-        labels = torch.as_tensor(np.concatenate([split.labels for split in splits])).to(data.device)
-        order = torch_generator(data.seed, "finetune order")
-        size = min(recipe.batch_size, len(labels))
-        waiting = torch.empty(0, dtype=torch.long)
-        while True:
-            while len(waiting) < size:
-                waiting = torch.cat([waiting, torch.randperm(len(labels), generator=order)])
-            chosen, waiting = waiting[:size].to(data.device), waiting[size:]
-            images = data.normalise(pixels[chosen])
-            if self.augment == "flip" and data.flip:
-                mirrored = torch.rand(size, generator=order).to(data.device) < 0.5
-                images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
-            yield images, labels[chosen]
+    def _recipes(self, data: Adaptation) -> tuple[Recipe, ...]:
+        options = {field.name: getattr(self, field.name) for field in fields(self)}
+        changes = {name: v for name, v in options.items() if v is not None and name != "recipe"}
+        if changes.get("clip_norm") == "none":
+            changes["clip_norm"] = None
+        if data.resolution_px is not None:  # the suite's word counts for more than the recipe's
+            own = changes.get("resize_px")
+            changes |= {"size_px": data.resolution_px, "resize_px": own or round(data.resolution_px * 7 / 6)}
+        area = _area(data.train)
+        choice = recipes_for(self.recipe, Case(data.task, len(data.train) + len(data.val), area), changes)
+        if choice.departs:
+            data.note(choice.departs)
+        first = choice.recipes[0]
+        for wanted, allowed, what in (
+            (first.flip, data.flip, "flipped"),
+            (first.crop != "none", data.crop, "cropped"),
+        ):
+            if wanted and not allowed:
+                data.note(f"not {what}: the task's labels do not survive it")
+        if len(choice.recipes) > 1 and not len(data.val):
+            data.note("no validation data to choose on: the middle of the grid")
+            return (choice.recipes[(len(choice.recipes) - 1) // 2],)
+        return choice.recipes
+
+
+def _area(split: Split) -> int:
+    """Median area of the first pictures, in square pixels."""
+    pictures_ = split.source.read(split.indices[:SEEN_FOR_AREA].tolist())
+    return int(statistics.median(picture.shape[0] * picture.shape[1] for picture in pictures_))

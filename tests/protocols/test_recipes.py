@@ -1,0 +1,130 @@
+"""The named recipes, against the tables of the papers and of the released code (facts/protocols.md 3.1, 4.1)."""
+
+import pytest
+
+from vitbench.protocols.recipe_book import Case, book, recipes_for
+from vitbench.protocols.recipes import Recipe
+
+SMALL_PICTURE, LARGE_PICTURE = 32 * 32, 96 * 96
+
+
+def only(name, task="t", examples=1000, area=LARGE_PICTURE, **changes):
+    (recipe,) = recipes_for(name, Case(task, examples, area), changes).recipes
+    return recipe
+
+
+@pytest.mark.parametrize(
+    ("task", "steps", "rates"),
+    [
+        ("imagenet", 20000, (0.003, 0.01, 0.03, 0.06)),
+        ("cifar100", 10000, (0.001, 0.003, 0.01, 0.03)),
+        ("cifar10", 10000, (0.001, 0.003, 0.01, 0.03)),
+        ("oxford_iiit_pet", 500, (0.001, 0.003, 0.01, 0.03)),
+        ("oxford_flowers102", 500, (0.001, 0.003, 0.01, 0.03)),
+        ("vtab/kitti_distance", 2500, (0.01,)),
+    ],
+)
+def test_table_4_of_the_vit_paper(task, steps, rates):
+    choice = recipes_for("vit", Case(task, 1000, LARGE_PICTURE), {})
+    assert choice.departs == ""
+    assert tuple(recipe.base_lr for recipe in choice.recipes) == rates
+    for recipe in choice.recipes:
+        assert (recipe.steps, recipe.batch_size, recipe.clip_norm) == (steps, 512, 1.0)
+        assert (recipe.size_px, recipe.resize_px, recipe.decay, recipe.momentum) == (384, 448, "cosine", 0.9)
+
+
+def test_a_task_that_the_paper_has_not_is_said_to_be_one():
+    assert "no setting" in recipes_for("vit", Case("mine", 1000, LARGE_PICTURE), {}).departs
+
+
+def test_imagenet_of_table_2_is_larger_and_averaged():
+    recipes = recipes_for("vit-table2", Case("imagenet", 10**6, LARGE_PICTURE), {}).recipes
+    assert {(recipe.size_px, recipe.averaging) for recipe in recipes} == {(512, 0.9999)}
+
+
+# Examples, steps, warm-up, decay after these steps, MixUp: protocols.md 4.1, the released code's column.
+RELEASED = [
+    (19_999, 500, 100, (200, 300, 400), 0.0),
+    (20_000, 10_000, 500, (3000, 6000, 9000), 0.1),
+    (499_999, 10_000, 500, (3000, 6000, 9000), 0.1),
+    (500_000, 20_000, 500, (6000, 12_000, 18_000), 0.1),
+]
+PAPER = [
+    (19_999, 500, 0, (150, 300, 450), 0.0),
+    (20_000, 10_000, 0, (3000, 6000, 9000), 0.1),
+    (500_000, 20_000, 0, (6000, 12_000, 18_000), 0.1),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "large"),
+    [*(("bit-released", row, (512, 480)) for row in RELEASED), *(("bit", row, (448, 384)) for row in PAPER)],
+)
+def test_the_hyper_rule(name, row, large):
+    examples, steps, warmup, decay, mixup = row
+    for area, sizes in ((SMALL_PICTURE, (160, 128)), (96 * 96 - 1, (160, 128)), (96 * 96, large)):
+        recipe = only(name, examples=examples, area=area)
+        assert (recipe.steps, recipe.warmup_steps, recipe.decay_steps) == (steps, warmup, decay)
+        assert (recipe.mixup_alpha, recipe.base_lr, recipe.clip_norm) == (mixup, 0.003, None)
+        assert (recipe.resize_px, recipe.size_px) == sizes
+
+
+def test_the_released_schedule_step_by_step():
+    """bit_hyperrule.get_lr, written out: warm-up, and a tenth from the step after each boundary."""
+
+    def get_lr(step, supports, base=0.003):
+        if step < supports[0]:
+            return base * step / supports[0]
+        for boundary in supports[1:-1]:
+            if boundary < step:
+                base /= 10
+        return base
+
+    recipe = only("bit-released")
+    for step in range(500):
+        assert recipe.learning_rate(step) == pytest.approx(
+            get_lr(step, (100, 200, 300, 400, 500)), rel=1e-12
+        ), step
+    assert recipe.learning_rate(200) == pytest.approx(0.003)
+    assert recipe.learning_rate(201) == pytest.approx(0.0003)
+
+
+def test_vtabs_light_sweep_is_two_rates_by_two_schedules():
+    choice = recipes_for("vtab-light", Case("vtab/pets", 1000, LARGE_PICTURE), {})
+    found = [(recipe.steps, recipe.base_lr, recipe.decay_steps) for recipe in choice.recipes]
+    short, long = (750, 1500, 2250), (3000, 6000, 9000)
+    assert found == [(2500, 0.01, short), (2500, 0.1, short), (10000, 0.01, long), (10000, 0.1, long)]
+
+
+def test_vit_jax_crops_as_inception_and_keeps_its_momentum_short():
+    recipe = only("vit-released", task="cifar10", examples=50_000)
+    assert (recipe.crop, recipe.momentum_dtype, recipe.warmup_steps) == ("inception", "bfloat16", 500)
+
+
+def test_a_suite_may_replace_any_field_and_shortened_runs_keep_their_proportions():
+    recipe = only("bit-released", steps=50, base_lr=0.01)
+    assert (recipe.steps, recipe.warmup_steps, recipe.decay_steps, recipe.base_lr) == (
+        50,
+        10,
+        (20, 30, 40),
+        0.01,
+    )
+    assert only("vit", task="vtab/dtd", batch_size=64).batch_size == 64
+    grid = recipes_for("own", Case("t", 10, 10), {"base_lr": (0.3, 0.1)}).recipes
+    assert [recipe.base_lr for recipe in grid] == [0.1, 0.3]
+
+
+def test_every_setting_of_every_recipe_is_one_that_the_recipes_know():
+    known = set(Recipe.__dataclass_fields__) | {
+        "tasks",
+        "examples_below",
+        "area_below",
+        "departs",
+        "schedules",
+    }
+    for name, written in book().items():
+        assert written["source"], name
+        assert set(written["common"]) <= known
+        for setting in written["settings"]:
+            assert set(setting) <= known, name
+        assert recipes_for(name, Case("unheard-of", 10**7, 10**6), {}).recipes

@@ -1,0 +1,161 @@
+"""Fine-tuning as whole jobs: selection, interruption, several processes, and that it learns."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import vitbench
+
+PLUGIN = """
+import torch
+from vitbench.api import InputSpec
+from vitbench.registry import register_backbone
+
+
+class Small(torch.nn.Module):
+    input, feature_dim = InputSpec(16, (0.5,) * 3, (0.5,) * 3), 12
+
+    def __init__(self):
+        super().__init__()
+        self.body = torch.nn.Sequential(
+            torch.nn.Conv2d(3, 16, 3, 2, 1), torch.nn.GELU(), torch.nn.Conv2d(16, 12, 3, 2, 1), torch.nn.GELU(),
+            torch.nn.Dropout(0.05), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
+        )
+
+    def features(self, images):
+        return self.body(images)
+
+
+@register_backbone("small")
+def small():
+    return Small()
+"""
+SUITE = """
+name: tuned
+preprocess: squash
+budgets: [full]
+backbones: [small]
+tasks: [digits]
+protocols:
+  - {{name: finetune, recipe: own, steps: {steps}, warmup_steps: 2, base_lr: {rates}, batch_size: 32, clip_norm: {clip}}}
+"""
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    """A network small enough for hundreds of steps, with dropout."""
+    (tmp_path / "small.py").write_text(PLUGIN)
+    return str(tmp_path / "small.py")
+
+
+def suite(suite_file, **how):
+    return suite_file(SUITE.format(**{"steps": 12, "rates": [0.1], "clip": "none", **how}))
+
+
+def test_validation_chooses_and_all_labels_are_learned_from(suite_file, plugin, tmp_path):
+    (record,) = vitbench.run(
+        suite(suite_file, rates=[1e-5, 0.3, 1e30], steps=60), tmp_path / "run", limit=400, plugins=[plugin]
+    )
+    assert record.failure is None
+    *tried, last = record.trials
+    assert [trial.options["base_lr"] for trial in tried] == [1e-5, 0.3, 1e30]
+    assert [trial.split for trial in tried] == ["val"] * 3
+    assert tried[1].value > tried[0].value
+    assert [trial.chosen for trial in tried] == [False, True, False]
+    assert tried[2].value is None
+    assert "not finite" in tried[2].note
+    assert last.options["base_lr"] == 0.3
+    assert last.chosen
+    assert all(len(trial.curve["loss"]) == len(trial.curve["step"]) for trial in record.trials)
+    assert last.curve["step"][-1] == 60
+    # Trials see train, the last run train and validation.
+    assert record.cost.images_backward == 2 * 60 * 32 + 20 * 32 + 60 * 32
+    assert not (tmp_path / "run" / "checkpoints").exists() or not list(
+        (tmp_path / "run" / "checkpoints").iterdir()
+    )
+
+
+def test_every_field_of_the_recipe_is_in_the_record(suite_file, plugin, tmp_path):
+    (record,) = vitbench.run(suite(suite_file, steps=2), tmp_path / "run", limit=40, plugins=[plugin])
+    from vitbench.protocols.recipes import Recipe
+
+    assert set(record.trials[0].options) == set(Recipe.__dataclass_fields__)
+
+
+def test_where_every_rate_diverges_the_job_says_so(suite_file, plugin, tmp_path):
+    (record,) = vitbench.run(
+        suite(suite_file, rates=[1e29, 1e30]), tmp_path / "run", limit=60, plugins=[plugin]
+    )
+    assert "every run diverged" in record.failure.message
+
+
+def start(path, plugin, out):
+    command = [sys.executable, "-m", "vitbench", "run", str(path), "--out", str(out), "--plugin", plugin]
+    return subprocess.Popen(
+        command,
+        env={**ENVIRONMENT, "VITBENCH_CHECKPOINT_S": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def outcome(out):
+    (path,) = (out / "records").glob("*.json")
+    record = json.loads(path.read_text())
+    return record["metrics"], [(t["value"], t["curve"]) for t in record["trials"]]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_cut_off_it_goes_on_and_ends_with_the_same_record(suite_file, plugin, tmp_path, number):
+    path = suite(suite_file, steps=150, rates=[0.03, 0.1])
+    whole = start(path, plugin, tmp_path / "whole")
+    cut = start(path, plugin, tmp_path / "cut")
+    states = tmp_path / "cut" / "checkpoints"
+    seen = set()
+    while cut.poll() is None and len(seen) < 40:  # some steps into the first run
+        seen |= {(p.name, p.stat().st_mtime_ns) for p in states.rglob("*.pt") if p.exists()}
+        time.sleep(0.01)
+    cut.send_signal(number)
+    cut.communicate(timeout=60)
+    assert cut.returncode == {signal.SIGKILL: -9, signal.SIGTERM: 130, signal.SIGINT: 130}[number]
+    assert not list((tmp_path / "cut" / "records").glob("*.json"))
+    assert list(states.rglob("*.pt")) or list(states.rglob("*.json"))
+    again = start(path, plugin, tmp_path / "cut")
+    again.communicate(timeout=300)
+    whole.communicate(timeout=300)
+    assert (again.returncode, whole.returncode) == (0, 0)
+    assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
+    assert not list(states.rglob("*.pt"))
+
+
+def test_it_learns_more_than_a_probe_of_what_it_started_from(suite_file, plugin, tmp_path):
+    """On real digits: a small network's features as it came, probed, and the same network fine-tuned."""
+    text = SUITE.format(steps=600, rates=[0.3], clip=1.0) + "  - ridge_probe\n"
+    records = vitbench.run(suite_file(text), tmp_path / "run", plugins=[plugin])
+    scores = {record.job.protocol.name: record.metrics["top1"] for record in records}
+    assert scores["finetune"].value > scores["ridge_probe"].value + 0.1
+    assert scores["finetune"].ci_low > scores["ridge_probe"].ci_high
+
+
+def test_two_processes_give_the_losses_of_one(tmp_path):
+    script = Path(__file__).with_name("distributed_run.py")
+    losses = []
+    for count in (1, 2):
+        out = tmp_path / f"{count}.json"
+        subprocess.run(
+            [
+                sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}",
+                str(script), str(out),
+            ],
+            check=True, env=ENVIRONMENT, timeout=240,
+        )  # fmt: skip
+        losses.append(json.loads(out.read_text()))
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+    assert len(losses[0]) == 8

@@ -1,0 +1,179 @@
+"""Training pictures, batch by batch: decoded once and kept on the device where they fit, cropped and mirrored there.
+
+What a batch holds is a function of (seed, step): a run can go on from any step, and it does not matter how the next batches are
+made ready. Resizing to `resize_px` and cutting a square out of that is one bilinear lookup, TensorFlow 2's without antialias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vitbench.api import Split
+from vitbench.data import augment
+from vitbench.protocols.recipes import Recipe
+from vitbench.randomness import torch_generator
+
+RESIDENT_SHARE = 0.25  # of a GPU's memory
+RESIDENT_BYTES = 4 * 2**30  # on a CPU
+AT_ONCE = 64  # pictures decoded by one thread
+
+
+@dataclass(frozen=True)
+class Order:
+    """Examples of every step: pass after pass in a fresh seeded order, with no gap between passes."""
+
+    examples: int
+    batch_size: int
+    seed: int
+
+    def __call__(self, step: int) -> NDArray[np.int64]:
+        """Positions (B,) of a step's batch."""
+        first = step * self.batch_size
+        places = np.arange(first, first + self.batch_size)
+        passes = places // self.examples
+        found = np.empty_like(places)
+        for one in np.unique(passes):
+            here = passes == one
+            found[here] = self._of_pass(int(one))[places[here] % self.examples]
+        return found
+
+    @cached_property
+    def _of_pass(self) -> Callable[[int], NDArray[np.int64]]:
+        @lru_cache(maxsize=2)
+        def shuffled(one: int) -> NDArray[np.int64]:
+            generator = torch_generator(self.seed, f"finetune order {one}")
+            return torch.randperm(self.examples, generator=generator).numpy()
+
+        return shuffled
+
+
+class Pictures:
+    """The labelled pictures of a run, as batches of normalised images (B, 3, S, S) with labels (B,) or shares (B, C)."""
+
+    def __init__(
+        self, data: Any, splits: Sequence[Split], recipe: Recipe, size_px: int, classes: int
+    ) -> None:
+        self.data, self.recipe, self.size_px, self.classes = data, recipe, size_px, classes
+        self.splits = splits
+        self.ends = np.cumsum([len(split) for split in splits])
+        self.labels = torch.as_tensor(np.concatenate([split.labels for split in splits])).to(data.device)
+        self.order = Order(len(self.labels), min(recipe.batch_size, len(self.labels)), data.seed)
+        self.how = augment.Augmentation(recipe.crop, recipe.flip, recipe.mixup_alpha).allowed(
+            flip=data.flip, crop=data.crop
+        )
+        self.kept = self._kept()
+
+    def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches from a step on, without end, the next one made ready meanwhile."""
+        with ThreadPoolExecutor(1) as ahead:
+            coming = ahead.submit(self.batch, first)
+            step = first
+            while True:
+                step += 1
+                ready = coming.result()
+                coming = ahead.submit(self.batch, step)
+                yield ready
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """One step's batch."""
+        with torch.no_grad():
+            chosen = self.order(step)
+            images = self._images(chosen, step)
+            if self.how.flip:
+                images = augment.flip(images, self.data.seed, step, chosen)
+            images = self.data.normalise(images)
+            labels = self.labels[torch.from_numpy(chosen).to(self.labels.device)]
+            if self.how.mixup_alpha:
+                shares = F.one_hot(labels, self.classes).float()
+                return augment.mixup(images, shares, self.how.mixup_alpha, self.data.seed, step)
+            return images, labels
+
+    def _images(self, chosen: NDArray[np.int64], step: int) -> Tensor:
+        if self.recipe.crop == "none":
+            return self._at(chosen)
+        pictures = self._natives(chosen)
+        sizes = np.asarray([picture.shape[1:] for picture in pictures])
+        boxes = self._boxes(sizes, step, chosen)
+        # Pictures of one size go together; others one by one, as padding would cost more.
+        alike = len(np.unique(sizes, axis=0)) == 1
+        groups = (
+            [(torch.stack(pictures), boxes)]
+            if alike
+            else zip((p[None] for p in pictures), boxes[:, None], strict=True)
+        )
+        cut_first = self.how.crop == "inception"
+        return torch.cat(
+            [augment.crop_and_resize(p, box, self.size_px, cut_first=cut_first) for p, box in groups]
+        )
+
+    def _boxes(self, sizes: NDArray[np.int64], step: int, chosen: NDArray[np.int64]) -> NDArray[Any]:
+        """What is looked at of each picture, in its own pixels; a cut from the resized picture need not start on one."""
+        if self.how.crop == "none":
+            return np.column_stack([np.zeros_like(sizes), sizes])
+        if self.how.crop == "inception":
+            return augment.inception_boxes(sizes, self.data.seed, step, chosen)
+        resized = self.recipe.resize_px or self.size_px
+        places = augment.crop_places(resized - self.size_px, self.data.seed, step, chosen)
+        scale = sizes / resized
+        return np.column_stack([places * scale, self.size_px * scale])
+
+    def _kept(self) -> list[Tensor] | Tensor | None:
+        """All pictures on the device, or None if they do not fit: then each batch is read when its turn comes."""
+        few = self._natives_read(np.arange(min(len(self.labels), 16)))
+        bytes_each = float(np.mean([picture.nbytes for picture in few]))
+        if self.recipe.crop == "none":
+            bytes_each = 12.0 * self.size_px**2
+        cuda = self.data.device.startswith("cuda")
+        total = torch.cuda.get_device_properties(self.data.device).total_memory if cuda else 0
+        room = RESIDENT_SHARE * total if cuda else RESIDENT_BYTES
+        if bytes_each * len(self.labels) > room:
+            return None
+        if self.recipe.crop == "none":
+            return torch.cat([self.data.pixels(split, self.size_px) for split in self.splits])
+        return [self._on_device(picture) for picture in self._natives_read(np.arange(len(self.labels)))]
+
+    def _at(self, chosen: NDArray[np.int64]) -> Tensor:
+        """Pictures as the job's preprocessing makes them."""
+        if isinstance(self.kept, Tensor):
+            return self.kept[torch.from_numpy(chosen).to(self.kept.device)]
+        parts = [(rows, self.data.pixels(part, self.size_px)) for rows, part in self._parts(chosen)]
+        order = np.argsort(np.concatenate([rows for rows, _ in parts]))
+        return torch.cat([pixels for _, pixels in parts])[torch.from_numpy(order).to(self.labels.device)]
+
+    def _parts(self, chosen: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Split]]:
+        """The examples at these positions of all splits, split by split, with their rows among them."""
+        of = np.searchsorted(self.ends, chosen, side="right")
+        for i, split in enumerate(self.splits):
+            rows = np.flatnonzero(of == i)
+            if len(rows):
+                yield rows, split.take(chosen[rows] - (self.ends[i] - len(split)))
+
+    def _natives(self, chosen: NDArray[np.int64]) -> list[Tensor]:
+        if self.kept is None:
+            return [self._on_device(picture) for picture in self._natives_read(chosen)]
+        return [self.kept[i] for i in chosen]
+
+    def _natives_read(self, chosen: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+        found: list[Any] = [None] * len(chosen)
+        with ThreadPoolExecutor(max(torch.get_num_threads(), 1)) as readers:
+            for rows, part in self._parts(chosen):
+                blocks = [part.indices[i : i + AT_ONCE].tolist() for i in range(0, len(part), AT_ONCE)]
+                read = readers.map(partial(part.source.read, fast_dct=True), blocks)
+                for row, picture in zip(rows, chain.from_iterable(read), strict=True):
+                    found[row] = picture
+        return found
+
+    def _on_device(self, picture: NDArray[np.uint8]) -> Tensor:
+        moved = torch.from_numpy(picture).to(self.data.device, non_blocking=True)
+        return moved.permute(2, 0, 1)

@@ -1,0 +1,85 @@
+"""The named recipes of recipes.yaml, and which settings of one a task gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from vitbench.protocols.recipes import Recipe
+
+FILE = Path(__file__).with_name("recipes.yaml")
+RecipeName = Literal["own", "vit", "vit-table2", "vit-released", "bit", "bit-released", "vtab-light"]
+_CONDITIONS = {"tasks", "examples_below", "area_below"}
+_FIELDS = {field.name for field in fields(Recipe)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a setting is chosen by: the task's name, train and validation examples together, area of its pictures in px^2."""
+
+    task: str
+    examples: int
+    area: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The recipes to choose among, smallest change first, and where the choice departs from its source."""
+
+    recipes: tuple[Recipe, ...]
+    departs: str = ""
+
+
+@cache
+def book() -> dict[str, dict[str, Any]]:
+    """All recipes as written."""
+    found: dict[str, dict[str, Any]] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    return found
+
+
+def recipes_for(name: RecipeName, case: Case, changes: Mapping[str, Any]) -> Choice:
+    """A named recipe for a task, with what the suite changes in it; grids are ordered by steps and then by rate."""
+    written = book()[name]
+    setting = next(setting for setting in written["settings"] if _fits(setting, case))
+    wanted = {**written["common"], **setting, **changes}
+    # A suite that names steps has one schedule.
+    schedules = [{}] if "steps" in changes else wanted.get("schedules", [{}])
+    if "steps" in changes:
+        wanted |= _paced(setting, changes)
+    rates = wanted["base_lr"] if isinstance(wanted["base_lr"], list | tuple) else [wanted["base_lr"]]
+    found = []
+    for schedule in schedules:
+        for rate in rates:
+            spelled = {**wanted, **schedule, **changes, "base_lr": rate}
+            known = {key: _tupled(value) for key, value in spelled.items() if key in _FIELDS}
+            found.append(Recipe(**known))
+    found.sort(key=lambda recipe: (recipe.steps, recipe.base_lr))
+    return Choice(tuple(found), setting.get("departs", ""))
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _paced(setting: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Warm-up and decay in proportion where a suite asks for other steps, unless it names them too."""
+    written = {**setting, **(setting.get("schedules") or [{}])[0]}
+    share = changes["steps"] / written["steps"]
+    paced = {"warmup_steps": int(written.get("warmup_steps", 0) * share)}
+    if "decay_steps" in written:
+        paced["decay_steps"] = tuple(int(step * share) for step in written["decay_steps"])  # type: ignore[assignment]
+    return {name: value for name, value in paced.items() if name not in changes}
+
+
+def _fits(setting: Mapping[str, Any], case: Case) -> bool:
+    return (
+        any(fnmatchcase(case.task, pattern) for pattern in setting.get("tasks", ["*"]))
+        and case.examples < setting.get("examples_below", case.examples + 1)
+        and case.area < setting.get("area_below", case.area + 1)
+    )

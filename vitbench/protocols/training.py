@@ -1,0 +1,181 @@
+"""One step of fine-tuning after another: the global batch in pieces that fit, clipped momentum SGD, an optional Polyak average.
+
+Nothing here waits for the device: losses and norms stay on it until somebody reads them. Under torch.distributed every process
+takes its share of each batch, and DistributedDataParallel averages the gradients.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from vitbench.protocols import fitting
+from vitbench.protocols.recipes import Recipe
+
+
+class Features(nn.Module):
+    """A backbone's features as a module's forward, which wrappers of torch need."""
+
+    def __init__(self, backbone: Any) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (B, D) of normalised images (B, 3, S, S)."""
+        return cast("Tensor", self.backbone.features(images))
+
+
+class Trainer:
+    """A backbone and its zero-initialised head under one recipe; `step` by step, to and from a state that can be kept.
+
+    `micro_batch` images go through at once, found at the first step; it is halved when memory runs out, which changes no result
+    but its rounding.
+    """
+
+    def __init__(self, backbone: Any, num_classes: int, recipe: Recipe, *, dtype: str) -> None:
+        weight = next(iter(backbone.parameters()))
+        self.recipe, self.dtype, self.device = recipe, dtype, weight.device
+        self.num_classes = num_classes
+        self.micro_batch = 0
+        self.backbone = backbone
+        self.head = nn.Linear(backbone.feature_dim, num_classes, device=weight.device)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.whole = nn.Sequential(Features(backbone), self.head)
+        self.weights = [weight for weight in self.whole.parameters() if weight.requires_grad]
+        fits = all(weight.is_floating_point() for weight in self.weights) and self.device.type in (
+            "cpu",
+            "cuda",
+        )
+        self.optimiser = torch.optim.SGD(self.weights, lr=0.0, momentum=recipe.momentum, fused=fits)
+        self.average = [weight.detach().clone() for weight in self.weights] if recipe.averaging else []
+        self.steps_done = 0
+        self.losses: list[Tensor] = []
+        self.norms: list[Tensor] = []
+        self.replicas = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+        self.replica = dist.get_rank() if self.replicas > 1 else 0
+        self.model: nn.Module = self.whole
+        if self.replicas > 1:
+            self.model = DistributedDataParallel(self.whole)
+
+    def step(self, images: Tensor, targets: Tensor) -> None:
+        """One update on a global batch of normalised images (B, 3, S, S), targets (B,) or (B, C); this process' share of it."""
+        rate = self.recipe.learning_rate(self.steps_done)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        whole = len(images)
+        if self.micro_batch == 0:
+            self.micro_batch = fitting.micro_batch(self.backbone, self.num_classes, images, self.dtype)
+        images, targets = (t.tensor_split(self.replicas)[self.replica] for t in (images, targets))
+        self.losses.append(self._gradients(images, targets, whole))
+        bound = math.inf if self.recipe.clip_norm is None else self.recipe.clip_norm
+        self.norms.append(nn.utils.clip_grad_norm_(self.weights, bound))
+        if self.recipe.momentum_dtype == "bfloat16":
+            self._update_with_short_momentum(rate)
+        else:
+            self.optimiser.step()
+        self._include_in_average()
+        self.steps_done += 1
+
+    def _gradients(self, images: Tensor, targets: Tensor, whole: int) -> Tensor:
+        """Gradients of the mean loss over the global batch; the loss, of which this process adds its part."""
+        while True:
+            self.optimiser.zero_grad(set_to_none=True)
+            try:
+                return self._accumulated(images, targets, whole)
+            except torch.OutOfMemoryError:
+                # A replica that starts over alone would leave the others waiting.
+                if self.micro_batch == 1 or self.replicas > 1:
+                    raise
+            self.micro_batch = max(min(self.micro_batch, len(images)) // 2, 1)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _accumulated(self, images: Tensor, targets: Tensor, whole: int) -> Tensor:
+        total = torch.zeros((), device=self.device)
+        pieces = list(zip(images.split(self.micro_batch), targets.split(self.micro_batch), strict=True))
+        for i, (piece, wanted) in enumerate(pieces):
+            waits = self.replicas > 1 and i < len(pieces) - 1
+            with cast(DistributedDataParallel, self.model).no_sync() if waits else contextlib.nullcontext():
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
+                    logits = self.model(piece.contiguous(memory_format=torch.channels_last))
+                loss = nn.functional.cross_entropy(logits.float(), wanted, reduction="sum") / whole
+                (loss * self.replicas).backward()  # replicas' gradients are averaged
+            total += loss.detach()
+        return total
+
+    def _update_with_short_momentum(self, rate: float) -> None:
+        """As optax with a bfloat16 accumulator: the sum is float32 when it is used and short when it is kept."""
+        for weight in self.weights:
+            if weight.grad is None:
+                continue
+            state = self.optimiser.state[weight]
+            kept = state.get("momentum_buffer")
+            moved = weight.grad if kept is None else kept.float().mul_(self.recipe.momentum).add_(weight.grad)
+            state["momentum_buffer"] = moved.bfloat16()
+            with torch.no_grad():
+                weight.add_(moved, alpha=-rate)
+
+    @torch.no_grad()
+    def _include_in_average(self) -> None:
+        """The average of the weights after each step, the initial ones left out (as Adam corrects its bias).
+
+        Started from the initial weights, 0.9999 over 20,000 steps would keep 13 % of them, the zero head among them; the paper
+        does not say which it does (facts/protocols.md 8.4, point 26).
+        """
+        if not self.average:
+            return
+        factor = cast("float", self.recipe.averaging)
+        share = (1 - factor) / (1 - factor ** (self.steps_done + 1))
+        torch._foreach_lerp_(self.average, list[Tensor](self.weights), share)
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Put the averaged weights in place."""
+        for weight, mean in zip(self.weights, self.average, strict=False):
+            weight.copy_(mean)
+        self.average = []
+
+    def read(self) -> tuple[list[float], list[float]]:
+        """All losses and gradient norms so far: here the device is waited for."""
+        if not self.losses:
+            return [], []
+        losses, norms = torch.stack(self.losses), torch.stack(self.norms)
+        if self.replicas > 1:
+            dist.all_reduce(losses)
+        return losses.tolist(), norms.tolist()
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on, as tensors and plain values."""
+        return {
+            "steps_done": self.steps_done,
+            "whole": self.whole.state_dict(),
+            "momentum": [self.optimiser.state[weight].get("momentum_buffer") for weight in self.weights],
+            "average": self.average,
+            "losses": torch.stack(self.losses) if self.losses else torch.empty(0),
+            "norms": torch.stack(self.norms) if self.norms else torch.empty(0),
+            "micro_batch": self.micro_batch,
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a kept state."""
+        self.steps_done = state["steps_done"]
+        self.whole.load_state_dict(state["whole"])
+        for weight, buffer in zip(self.weights, state["momentum"], strict=True):
+            if buffer is not None:
+                self.optimiser.state[weight]["momentum_buffer"] = buffer.to(self.device)
+        self.average = [mean.to(self.device) for mean in state["average"]]
+        self.losses = list(state["losses"].to(self.device))
+        self.norms = list(state["norms"].to(self.device))
+        self.micro_batch = state["micro_batch"]
+        torch.set_rng_state(state["random"].cpu())
+        if state["random_cuda"] is not None:
+            torch.cuda.set_rng_state(state["random_cuda"].cpu(), self.device)
