@@ -12,6 +12,8 @@ from vitbench.protocols import fitting
 from vitbench.protocols.finetune import train
 from vitbench.protocols.recipes import Recipe
 
+RECIPE = Recipe(steps=8, warmup_steps=2, base_lr=0.3, clip_norm=0.5)
+
 
 class Small(torch.nn.Module):
     """Convolution, mean, layer: something with several gradients."""
@@ -20,26 +22,31 @@ class Small(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        torch.manual_seed(0)
-        self.body = torch.nn.Sequential(
-            torch.nn.Conv2d(3, 8, 3), torch.nn.GELU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
-        )
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.body = torch.nn.Sequential(
+                torch.nn.Conv2d(3, 8, 3), torch.nn.GELU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+            )
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Features (B, 8)."""
         return self.body(images)
 
 
-def main() -> None:
-    """Train for 8 steps on batches of 7, which two processes cannot share evenly, in pieces of 2."""
-    dist.init_process_group("gloo")
-    fitting.ON_CPU = 2
+def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Eight of 7 images each, which two processes cannot share evenly."""
     generator = torch.Generator().manual_seed(1)
-    batches = [
+    return [
         (torch.randn(7, 3, 6, 6, generator=generator), torch.randint(0, 4, (7,), generator=generator))
         for _ in range(8)
     ]
-    log = train(Small(), batches, 4, Recipe(steps=8, warmup_steps=2, base_lr=0.3, clip_norm=0.5))
+
+
+def main() -> None:
+    """Train in pieces of 2."""
+    dist.init_process_group("gloo")
+    fitting.ON_CPU = 2
+    log = train(Small(), batches(), 4, RECIPE)
     if dist.get_rank() == 0:
         Path(sys.argv[1]).write_text(json.dumps(log.losses))
     dist.destroy_process_group()

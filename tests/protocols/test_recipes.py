@@ -69,6 +69,14 @@ def test_the_hyper_rule(name, row, large):
         assert (recipe.resize_px, recipe.size_px) == sizes
 
 
+def test_the_largest_bit_alone_is_trained_at_480_px():
+    sizes = {
+        params: recipes_for("bit", Case("t", 1000, LARGE_PICTURE, params), {}).recipes[0].size_px
+        for params in (382_000_000, 928_340_000)
+    }
+    assert sizes == {382_000_000: 384, 928_340_000: 480}
+
+
 def test_the_released_schedule_step_by_step():
     """bit_hyperrule.get_lr, written out: warm-up, and a tenth from the step after each boundary."""
 
@@ -119,6 +127,7 @@ def test_every_setting_of_every_recipe_is_one_that_the_recipes_know():
         "tasks",
         "examples_below",
         "area_below",
+        "params_above",
         "departs",
         "schedules",
     }

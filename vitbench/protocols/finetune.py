@@ -105,8 +105,11 @@ class Finetune(Protocol):
         if data.resolution_px is not None:  # the suite's word counts for more than the recipe's
             own = changes.get("resize_px")
             changes |= {"size_px": data.resolution_px, "resize_px": own or round(data.resolution_px * 7 / 6)}
-        area = _area(data.train)
-        choice = recipes_for(self.recipe, Case(data.task, len(data.train) + len(data.val), area), changes)
+        module: Any = data.backbone
+        area, params = _area(data.train), sum(weight.numel() for weight in module.parameters())
+        choice = recipes_for(
+            self.recipe, Case(data.task, len(data.train) + len(data.val), area, params), changes
+        )
         if choice.departs:
             data.note(choice.departs)
         first = choice.recipes[0]

@@ -15,17 +15,17 @@ from vitbench.protocols.recipes import Recipe
 
 FILE = Path(__file__).with_name("recipes.yaml")
 RecipeName = Literal["own", "vit", "vit-table2", "vit-released", "bit", "bit-released", "vtab-light"]
-_CONDITIONS = {"tasks", "examples_below", "area_below"}
 _FIELDS = {field.name for field in fields(Recipe)}
 
 
 @dataclass(frozen=True)
 class Case:
-    """What a setting is chosen by: the task's name, train and validation examples together, area of its pictures in px^2."""
+    """What a setting is chosen by: a task's name, labelled examples and area of its pictures in px^2, a backbone's parameters."""
 
     task: str
     examples: int
     area: int
+    params: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,4 +82,5 @@ def _fits(setting: Mapping[str, Any], case: Case) -> bool:
         any(fnmatchcase(case.task, pattern) for pattern in setting.get("tasks", ["*"]))
         and case.examples < setting.get("examples_below", case.examples + 1)
         and case.area < setting.get("area_below", case.area + 1)
+        and case.params > setting.get("params_above", -1)
     )

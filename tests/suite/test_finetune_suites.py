@@ -1,0 +1,61 @@
+"""The fine-tuning suites: what they ask for, and VTAB's whole way through on miniatures."""
+
+import pytest
+import yaml
+
+import vitbench
+from vitbench.protocols.recipe_book import Case, recipes_for
+from vitbench.suite import Overrides, expand, packaged_suites, read_suite
+
+# The jobs a suite asks for are tasks x seeds x backbones.
+JOBS = {
+    "vtab": 19 * 3 * 3,
+    "bit-vtab": 19 * 3 * 3,
+    "imagenet": 9,
+    "cifar": 18,
+    "pets-flowers": 18,
+    "paper": 24 * 3 * 3,
+}
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_suite_asks_for_its_paper(name):
+    plan = expand(read_suite(packaged_suites()[name]), Overrides())
+    assert len(plan.jobs) == JOBS[name]
+    assert {job.seed for job in plan.jobs} == {0, 1, 2}
+    assert {job.preprocess for job in plan.jobs} == {"squash"}
+    assert {job.budget for job in plan.jobs} == {
+        "1k" if job.task.name.startswith("vtab/") else "full" for job in plan.jobs
+    }
+    for job in plan.jobs:
+        choice = recipes_for(job.protocol.options["recipe"], Case(job.task.name, 1000, 10**5), {})
+        assert choice.departs == "", (job.task.name, choice.departs)
+
+
+def test_a_suite_says_its_cost_and_what_to_expect():
+    for name in (*JOBS, "vtab-frozen", "fewshot", "imagenet-fewshot"):
+        opening = packaged_suites()[name].read_text().split("name:")[0]
+        assert "# Cost" in opening, name
+        assert "# Expected" in opening, name
+
+
+def test_vtab_goes_through_all_19_tasks_on_miniatures(data_dir, tmp_path):
+    """The mission's command, `vitbench run suites/vtab.yaml --limit 64 --backbone timm:vit_tiny_patch16_224`, made short."""
+    suite = yaml.safe_load(packaged_suites()["vtab"].read_text())
+    suite["backbones"] = [{"name": "timm:vit_tiny_patch16_224", "pretrained": False}]
+    suite["protocols"][0] |= {"size_px": 32, "resize_px": 40, "steps": 2, "batch_size": 8}
+    (tmp_path / "vtab.yaml").write_text(yaml.safe_dump(suite))
+    records = vitbench.run(
+        tmp_path / "vtab.yaml", tmp_path / "run", budgets=("full",),
+        seeds=[0], limit=64,
+    )  # fmt: skip
+    assert {record.failure for record in records} == {None}
+    assert len({record.job.task.name for record in records}) == 19
+    assert {"32 px" in record.preprocess for record in records} == {True}
+    unflipped = {r.job.task.name for r in records if any("not flipped" in note for note in r.notes)}
+    uncropped = {r.job.task.name for r in records if any("not cropped" in note for note in r.notes)}
+    # BiT's exclusions (facts/protocols.md 4.3)
+    assert unflipped == {"vtab/dsprites_location", "vtab/dsprites_orientation", "vtab/smallnorb_azimuth"}
+    assert uncropped == {
+        "vtab/dsprites_location", "vtab/clevr_count", "vtab/clevr_distance", "vtab/dmlab", "vtab/kitti_distance",
+    }  # fmt: skip
