@@ -30,7 +30,7 @@ from vitbench.compute.environment import settle
 from vitbench.data.datasets import DATA_SETS, Prepared, _read_info
 from vitbench.data.decoded import DecodedStore
 from vitbench.data.images import decode
-from vitbench.data.loader import FEW, _alone, batches
+from vitbench.data.loader import FEW, alone, batches
 from vitbench.data.prepared import RecordSource
 from vitbench.data.preprocess import Preprocess, apply, preset
 from vitbench.plugins import load_all
@@ -88,7 +88,7 @@ def bare(encoded: list[bytes], how: Preprocess) -> int:
         ]
         return len(apply(pictures, how))
 
-    with ThreadPoolExecutor(THREADS, initializer=_alone) as pool:
+    with ThreadPoolExecutor(THREADS, initializer=alone) as pool:
         return sum(pool.map(load, range(0, len(encoded), BATCH)))
 
 

@@ -127,7 +127,7 @@ def _decoded(load: _Load) -> Iterator[_Batch]:
     bad: list[BadImageError] = []
     threads = max(2, min(torch.get_num_threads(), os.cpu_count() or 1, MOST_THREADS))
     with ThreadPoolExecutor(
-        threads + 1, initializer=_alone
+        threads + 1, initializer=alone
     ) as pool:  # one more, while others wait for the disk
         work = (pool.submit(load, start, load.room(start)) for start in range(0, len(load.split), load.size))
         room = 3 * load.size * load.how.crop_px**2 * (4 if load.how.rounding == "none" else 1)
@@ -144,7 +144,7 @@ def _decoded(load: _Load) -> Iterator[_Batch]:
         raise BadImageError.together(bad, len(load.split))
 
 
-def _alone() -> None:
+def alone() -> None:
     """Have a decoding thread's own operators run on it alone: two of them with two helpers each are half as fast.
 
     OpenMP counts threads per thread, so the forward pass keeps its own number; torch.set_num_threads would not.

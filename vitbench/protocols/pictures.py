@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
-from itertools import chain
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from vitbench.api import Split
 from vitbench.data import augment
+from vitbench.data.loader import alone
 from vitbench.protocols.recipes import Recipe
 from vitbench.randomness import torch_generator
 
@@ -75,8 +76,13 @@ class Pictures:
         self.kept = self._kept()
 
     def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches from a step on, without end, the next one made ready meanwhile."""
-        with ThreadPoolExecutor(1) as ahead:
+        """Batches from a step on, without end, the next one made ready meanwhile.
+
+        But for pictures that lie there already on a CPU: its cores are busy, and a third thread costs more than it does.
+        """
+        if self.kept is not None and not self.data.device.startswith("cuda"):
+            yield from map(self.batch, count(first))
+        with ThreadPoolExecutor(1, initializer=alone) as ahead:
             coming = ahead.submit(self.batch, first)
             step = first
             while True:

@@ -20,7 +20,7 @@ _FIELDS = {field.name for field in fields(Recipe)}
 
 @dataclass(frozen=True)
 class Case:
-    """What a setting is chosen by: a task's name, labelled examples and area of its pictures in px^2, a backbone's parameters."""
+    """What a setting is chosen by: a task's name, labelled examples and pictures' area in px^2, a backbone's parameters."""
 
     task: str
     examples: int

@@ -133,8 +133,12 @@ def _seed(record: Record, texts: Shared, grids: Shared) -> dict[str, Any]:
     return seed
 
 
-def _trials(trials: Sequence[Trial], texts: Shared, grids: Shared) -> dict[str, Any]:
-    """What selection looked at: the settings (one of the grids), a score each, which was chosen, the worst certificate."""
+def _trials(every: Sequence[Trial], texts: Shared, grids: Shared) -> dict[str, Any]:
+    """What selection looked at: the settings (one of the grids), a score each, which was chosen, the worst certificate.
+
+    Loss curves are of all trials and of the last run, which no score chose.
+    """
+    trials = [trial for trial in every if trial.metric == every[0].metric]
     found: dict[str, Any] = {
         "grid": grids.add([trial.options for trial in trials]),
         "judged": texts.add(f"{trials[0].metric} on {trials[0].split}"),
@@ -144,5 +148,13 @@ def _trials(trials: Sequence[Trial], texts: Shared, grids: Shared) -> dict[str, 
     gaps = [gap for trial in trials if (gap := trial.certificate.get("relative_gap")) is not None]
     if gaps:
         found["gap"] = float(f"{max(gaps):.1e}")
+    curves = [
+        [grids.add(list(steps)), [None if v is None else float(f"{v:.4g}") for v in trial.curve["loss"]]]
+        for trial in every
+        if (steps := trial.curve.get("step"))
+    ]
+    if curves:
+        found["curves"] = curves
+        found["named"] = [grids.add([trial.options]) for trial in every if trial.curve.get("step")]
     noted = {i: texts.add(trial.note) for i, trial in enumerate(trials) if trial.note}
     return {**found, "notes": noted} if noted else found

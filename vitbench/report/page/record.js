@@ -27,7 +27,7 @@
 
   const number = (value) => (typeof value === "number" && value !== 0 ? Number(value.toPrecision(4)).toString() : String(value));
   // Options that differ among the settings, in the order of the first.
-  const varying = (grid) => Object.keys(grid[0]).filter((name) => new Set(grid.map((options) => options[name])).size > 1);
+  const varying = (grid) => Object.keys(grid[0]).filter((name) => new Set(grid.map((options) => JSON.stringify(options[name]))).size > 1);
   const setting = (options, names) => (names.length ? names : Object.keys(options)).map((name) => `${name} ${number(options[name])}`).join(", ");
 
   function curve(trials, grid, names) {
@@ -49,9 +49,31 @@
     return figure;
   }
 
+  function losses(trials, names) {
+    const curves = trials.curves.map(([steps, values]) => data.grids[steps].map((step, i) => [step, values[i]]).filter(([, v]) => v !== null));
+    const all = curves.flat();
+    if (!all.length) return [];
+    const [most, top] = [Math.max(...all.map(([step]) => step)), Math.max(...all.map(([, v]) => v))];
+    const [width, height, left, base] = [640, 190, 46, 150];
+    const figure = make("svg:svg", { viewBox: `0 0 ${width} ${height}`, class: "sweep losses", role: "img", "aria-label": "Training loss of every run against its steps" });
+    const point = ([step, v]) => `${(left + ((width - left - 14) * step) / most).toFixed(1)} ${(base - (v / (top || 1)) * 138).toFixed(1)}`;
+    for (const v of [0, top]) {
+      const y = base - (v / (top || 1)) * 138;
+      figure.append(make("svg:line", { x1: left, x2: width, y1: y, y2: y }), make("svg:text", { x: left - 6, y: y + 4, "text-anchor": "end" }, number(v)));
+    }
+    curves.forEach((curve, i) => {
+      if (!curve.length) return;
+      const last = i === curves.length - 1;
+      const label = (last ? "last run: " : "") + setting(data.grids[trials.named[i]][0], names.length ? names : ["base_lr"]);
+      figure.append(make("svg:path", { d: "M" + curve.map(point).join("L"), class: last ? "chosen" : "" }, make("svg:title", {}, label)));
+    });
+    figure.append(make("svg:text", { x: left, y: height - 12 }, "step 0"), make("svg:text", { x: width - 14, y: height - 12, "text-anchor": "end" }, `step ${most}`));
+    return [make("p", { class: "hint" }, "Training loss; the last run is drawn heavier."), figure];
+  }
+
   function sweep(seed) {
     const { trials } = seed;
-    if (!trials || (trials.values.length < 2 && trials.values[0] === null && !trials.gap)) return [];
+    if (!trials || (trials.values.length < 2 && trials.values[0] === null && !trials.gap && !trials.curves)) return [];
     const grid = data.grids[trials.grid];
     const names = varying(grid);
     const whole = trials.values.every((value) => value !== null);
@@ -66,6 +88,7 @@
       make("h3", {}, `Trials of seed ${seed.seed}`),
       make("p", { class: "hint" }, (rows.length > 1 ? `${rows.length} settings judged by ${said(trials.judged)}.${chosen}` : "Nothing to choose among.") + gap),
       ...(whole && rows.length >= DRAWN_FROM && names.length === 1 ? [curve(trials, grid, names)] : []),
+      ...(trials.curves ? losses(trials, names) : []),
       make("details", {}, make("summary", {}, "All trials"), table(["Setting", said(trials.judged), "Remark"], rows, "Trials")),
     ];
   }

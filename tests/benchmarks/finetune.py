@@ -1,0 +1,177 @@
+"""Fine-tuning's step rate against a bare loop: `python tests/benchmarks/finetune.py [MODEL] [--size-px S] [--batch B]`.
+
+The bare loop is forward, loss, backward, clipping and torch's own SGD on random tensors that are there already; ours draws,
+crops, mirrors and normalises pictures, keeps losses and norms, and can be cut off at any step. Same model, same run,
+interleaved rounds, medians. Target: 0.97. With `--job` a whole VTAB-1k-shaped job (1,000 pictures, 200 steps, one evaluation)
+as a process of its own against timm's train.py in a checkout; target 1.5.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.benchmarks.loader import photographs
+from vitbench.api import ImageSource, Split
+from vitbench.backbones.models.built import BuiltBackbone
+from vitbench.compute.environment import settle
+from vitbench.data.preprocess import normalise
+from vitbench.plugins import load_all
+from vitbench.protocols.finetune import train
+from vitbench.protocols.pictures import Pictures
+from vitbench.protocols.recipes import Recipe
+from vitbench.registry import BACKBONES
+
+CLASSES = 10
+
+
+class Made(ImageSource):
+    """Random pictures of 256 x 256 px."""
+
+    fingerprint = "made"
+
+    def __init__(self, count: int) -> None:
+        self.pixels = np.random.default_rng(0).integers(0, 256, (count, 256, 256, 3), dtype=np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def read(self, indices: list[int], *, fast_dct: bool = False) -> list[np.ndarray]:
+        return [self.pixels[i] for i in indices]
+
+    def name(self, index: int) -> str:
+        return str(index)
+
+
+def built(model: str, size_px: int) -> BuiltBackbone:
+    """A new network with the same weights every time."""
+    torch.manual_seed(0)
+    entry, module = BACKBONES.make(f"timm:{model}", {"pretrained": False, "size_px": size_px})
+    return BuiltBackbone(module, model, entry.labels).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def bare(model: str, size_px: int, batch: int, steps: int) -> float:
+    """Seconds for so many plain steps."""
+    backbone = built(model, size_px).train()
+    head = torch.nn.Linear(backbone.feature_dim, CLASSES)
+    weights = [*backbone.parameters(), *head.parameters()]
+    optimiser = torch.optim.SGD(weights, lr=0.01, momentum=0.9, fused=True)
+    images = torch.randn(batch, 3, size_px, size_px).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(0, CLASSES, (batch,))
+
+    def step() -> None:
+        optimiser.zero_grad(set_to_none=True)
+        torch.nn.functional.cross_entropy(head(backbone.features(images)), labels).backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimiser.step()
+
+    step()
+    begun = time.perf_counter()
+    for _ in range(steps):
+        step()
+    return time.perf_counter() - begun
+
+
+def ours(model: str, size_px: int, batch: int, steps: int) -> float:
+    """Seconds for the same number of ours, pictures included."""
+    source = Made(200)
+    split = Split(source, np.arange(200), np.arange(200) % CLASSES)
+    data = SimpleNamespace(
+        device="cpu", seed=0, flip=True, crop=True, normalise=lambda x: normalise(x, (0.5,) * 3, (0.5,) * 3)
+    )
+    recipe = Recipe(steps + 1, 0, 0.01, batch, crop="random", flip=True, resize_px=round(size_px * 7 / 6))
+    shown = Pictures(data, [split], recipe, size_px, CLASSES)
+    begun: list[float] = []
+
+    def timed(first: int):
+        for i, made in enumerate(islice(shown.batches(first), steps + 1)):
+            if i == 1:
+                begun.append(time.perf_counter())
+            yield made
+
+    train(built(model, size_px), timed, CLASSES, recipe)
+    return time.perf_counter() - begun[0]
+
+
+def job(checkout: Path, model: str, steps: int) -> None:
+    """A whole job against timm's train.py: 1,000 pictures, so many steps of 32, one evaluation of 1,000 others."""
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        for split, count in (("train", 1000), ("validation", 1000)):
+            for i, data in enumerate(photographs(count)):
+                folder = root / "data" / split / f"c{i % CLASSES}"
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / f"{i}.jpg").write_bytes(data)
+        (root / "data" / "test").symlink_to(root / "data" / "validation")
+        suite = {
+            "name": "job", "preprocess": "squash", "budgets": ["full"],
+            "backbones": [{"name": f"timm:{model}", "pretrained": False}],
+            "tasks": [{"name": "p", "source": "folder", "path": str(root / "data"), "val_share": 0.01}],
+            "protocols": [
+                {"name": "finetune", "recipe": "own", "steps": steps, "batch_size": 32, "crop": "inception", "flip": True}
+            ],
+        }  # fmt: skip
+        (root / "job.yaml").write_text(yaml.safe_dump(suite))
+        vitbench = [Path(sys.executable).with_name("vitbench"), "run", "job.yaml", "--out", "run"]
+        # An epoch of 1,000 has 31 steps, and train.py validates after each.
+        how = (
+            f"--model {model} -b 32 --opt sgd --lr 0.01 --clip-grad 1.0 --epochs {round(steps / 31)} "
+            f"--num-classes {CLASSES} -j 2 --device cpu --warmup-epochs 0"
+        )
+        folders = ["--data-dir", root / "data", "--output", root / "out"]
+        timm = [sys.executable, checkout / "train.py", *folders, *how.split()]
+        taken = []
+        for command in (vitbench, timm):
+            begun = time.perf_counter()
+            subprocess.run(
+                command, cwd=root, check=True, capture_output=True, env={**os.environ, "VITBENCH_CACHE": f"{place}/cache"}
+            )  # fmt: skip
+            taken.append(time.perf_counter() - begun)
+        record = json.loads(next((root / "run" / "records").glob("*.json")).read_text())
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+        print(
+            f"{model}: {taken[0]:.0f} s, train.py {taken[1]:.0f} s: {taken[1] / taken[0]:.2f} times (target 1.5); "
+            f"ours {record['cost']['peak_memory_bytes'] / 2**30:.1f} GiB, the larger of both {peak:.1f} GiB"
+        )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model", nargs="?", default="vit_tiny_patch16_224")
+    parser.add_argument("--size-px", type=int, default=224)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--job", type=Path, metavar="TIMM_CHECKOUT")
+    options = parser.parse_args()
+    load_all()
+    if options.job:
+        job(options.job, options.model, options.steps)
+        return
+    settle(None)
+    how = (options.model, options.size_px, options.batch, options.steps)
+    rounds = [(bare(*how), ours(*how)) for _ in range(options.rounds)]
+    share = statistics.median(b / o for b, o in rounds)
+    rate = options.batch * options.steps / statistics.median(o for _, o in rounds)
+    what = f"{options.model} at {options.size_px} px, batch {options.batch}"
+    print(f"{what}: {rate:.1f} images/s, {share:.3f} of bare (target 0.97)")
+
+
+if __name__ == "__main__":
+    main()
