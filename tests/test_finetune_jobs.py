@@ -14,6 +14,7 @@ import vitbench
 from tests.distributed_run import RECIPE, Small, batches
 from vitbench.protocols.finetune import train
 from vitbench.protocols.recipes import Recipe
+from vitbench.store import load
 
 PLUGIN = """
 import torch
@@ -151,3 +152,30 @@ def test_two_processes_give_the_losses_of_one(tmp_path):
     subprocess.run([*command, str(script), str(out)], check=True, env=ENVIRONMENT, timeout=240)
     alone = train(Small(), batches(), 4, RECIPE)
     assert json.loads(out.read_text()) == pytest.approx(alone.losses, abs=1e-5)
+
+
+def test_torchrun_runs_a_suite_once_and_its_scores_are_those_of_one_process(suite_file, plugin, tmp_path):
+    # Each process draws dropout's masks for its own share.
+    Path(plugin).write_text(PLUGIN.replace("torch.nn.Dropout(0.05), ", ""))
+    path = suite(suite_file, steps=30, rates=[0.03, 0.1])
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "vitbench",
+    ]
+    done = subprocess.run(
+        [*command, "run", str(path), "--out", str(tmp_path / "two"), "--plugin", plugin, "--device", "cpu", "--limit", "300"],
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("1 jobs, 1 new") == 1
+    (one,) = vitbench.run(path, tmp_path / "one", plugins=[plugin], limit=300)
+    (two,) = load(tmp_path / "two")
+    for a, b in zip(one.trials, two.trials, strict=True):
+        assert a.curve["loss"] == pytest.approx(b.curve["loss"], abs=1e-4)
+        assert a.chosen == b.chosen
+    assert two.metrics["top1"].value == pytest.approx(one.metrics["top1"].value, abs=0.01)

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import torch
 
-from vitbench import forks
+from vitbench import forks, replicas
 from vitbench.compute.environment import choose_device, settle
 from vitbench.errors import VitbenchError
 from vitbench.plugins import load_all
@@ -68,7 +68,9 @@ class Queue(typing.Protocol):
 
 def execute(queue: Queue, workers: Workers, report: Report) -> Generator[tuple[Job, Outcome], None, None]:
     """Run jobs and give each with its outcome as it ends; a job is taken only when a worker is free for it."""
-    if workers.count == 1:
+    if replicas.count() > 1:
+        yield from replicas.lead(_taken(queue), workers, report)
+    elif workers.count == 1:
         yield from _here(queue, workers, report)
     else:
         yield from _in_processes(queue, workers)
@@ -77,11 +79,17 @@ def execute(queue: Queue, workers: Workers, report: Report) -> Generator[tuple[J
 def _here(queue: Queue, workers: Workers, report: Report) -> Generator[tuple[Job, Outcome], None, None]:
     settle(None)
     bench = Workbench(workers.device, workers.cache, workers.checkpoints, report)
+    for job in _taken(queue):
+        yield job, run_job(job, bench)
+
+
+def _taken(queue: Queue) -> Iterator[Job]:
+    """Jobs one after another, waiting for those that other runs hold."""
     while (job := queue.take()) is not None:
         if isinstance(job, str):
             time.sleep(PATIENCE_S)
         else:
-            yield job, run_job(job, bench)
+            yield job
 
 
 def _in_processes(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:

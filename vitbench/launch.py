@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 from collections import deque
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
@@ -119,6 +120,19 @@ def run_suite(
 ) -> Result:
     """Run what is not done yet and keep every record as it comes; see `plan_suite` for what is raised."""
     return run_planned(plan_suite(suite, out, overrides or Overrides()), launch, progress, overrides)
+
+
+def is_follower() -> bool:
+    """Whether torchrun has started this process as one of several, and not as the first, which does all the keeping."""
+    return os.environ.get("RANK", "0") != "0"
+
+
+def follow(planned: Planned, launch: Launch) -> None:
+    """Work on what the first process gives out."""
+    executors: Any = importlib.import_module("vitbench.executors")
+    replicas: Any = importlib.import_module("vitbench.replicas")
+    checkpoints = planned.run.path.resolve() / "checkpoints"
+    replicas.follow(executors.Workers.choose(launch.device, 1, cache_dir(), (), checkpoints))
 
 
 def run_planned(

@@ -83,7 +83,7 @@ def run(suite: str, out: Path | None, **options: Any) -> int:
 
     What is done is never run twice: the same command again finishes what was interrupted.
     """
-    from vitbench.launch import Launch, Overrides, plan_suite
+    from vitbench.launch import Launch, Overrides, follow, is_follower, plan_suite
 
     names = (
         "backbones",
@@ -105,6 +105,9 @@ def run(suite: str, out: Path | None, **options: Any) -> int:
     for plugin in planned.plugins:
         if plugin.trouble:
             click.echo(f"warning: {plugin.warning}", err=True)
+    if is_follower():
+        follow(planned, launch)
+        return 0
     if options["dry_run"]:
         return _print_plan(planned, launch, options["as_json"])
     return _run(planned, launch, overrides, as_json=options["as_json"])
