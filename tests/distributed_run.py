@@ -8,9 +8,9 @@ import torch
 import torch.distributed as dist
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from vitbench.protocols import fitting
 from vitbench.protocols.finetune import train
 from vitbench.protocols.recipes import Recipe
+from vitbench.protocols.tuning import fitting
 
 RECIPE = Recipe(steps=8, warmup_steps=2, base_lr=0.3, clip_norm=0.5)
 

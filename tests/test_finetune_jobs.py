@@ -116,11 +116,11 @@ def outcome(out):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_cut_off_it_goes_on_and_ends_with_the_same_record(suite_file, plugin, tmp_path, number):
-    path = suite(suite_file, steps=150, rates=[0.03, 0.1])
+    path = suite(suite_file, steps=60, rates=[0.03, 0.1])
     cut = start(path, plugin, tmp_path / "cut")
     states = tmp_path / "cut" / "checkpoints"
     seen = set()
-    while cut.poll() is None and len(seen) < 40:  # some steps into the first run
+    while cut.poll() is None and len(seen) < 15:  # some steps into the first run
         seen |= {(p.name, p.stat().st_mtime_ns) for p in states.rglob("*.pt") if p.exists()}
         time.sleep(0.01)
     cut.send_signal(number)

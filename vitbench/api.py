@@ -189,8 +189,8 @@ class Adaptation:
     `features(split)` gives (N, D) float32 of the backbone as it came, from the shared store; `pixels(split, size_px)` gives
     (N, 3, S, S) as the job's preprocessing makes them, for the backbone's size or another; `normalise` turns those into what
     the backbone takes; `report(done, total)` moves the progress bar; `note(text)` leaves a remark in the record. Where `flip`
-    or `crop` is false, the task's labels do not survive it: training must leave it out. `task` is the task's registered name,
-    `resolution_px` what the suite asks for, if it does. `checkpoints` is a folder for what a long job must not lose; it is
+    or `crop` is false, the task's labels do not survive it: training must leave it out. `dataset` is the name the task is
+    registered by, `resolution_px` what the suite asks for, if it does. `checkpoints` is a folder for what a long job must not lose; it is
     deleted when the job is done.
     """
 
@@ -208,7 +208,7 @@ class Adaptation:
     report: Callable[[int, int], None]
     flip: bool = True
     crop: bool = True
-    task: str = ""
+    dataset: str = ""
     resolution_px: int | None = None
     checkpoints: Path | None = None
 

@@ -33,8 +33,8 @@ from vitbench.compute.environment import settle
 from vitbench.data.preprocess import normalise
 from vitbench.plugins import load_all
 from vitbench.protocols.finetune import train
-from vitbench.protocols.pictures import Pictures
 from vitbench.protocols.recipes import Recipe
+from vitbench.protocols.tuning.pictures import Pictures
 from vitbench.registry import BACKBONES
 
 CLASSES = 10

@@ -26,7 +26,7 @@ from vitbench.compute.flops import forward_flops
 from vitbench.plugins import load_all
 from vitbench.protocols.finetune import train
 from vitbench.protocols.recipes import Recipe
-from vitbench.protocols.training import Trainer
+from vitbench.protocols.tuning.training import Trainer
 
 CASES = (
     ("vit_base_patch16_224", 224), ("vit_base_patch16_224", 384), ("vit_large_patch16_224", 224),

@@ -11,10 +11,10 @@ from tests.backbones.test_npz import saved
 from tests.backbones.test_npz import weights as npz_weights
 from vitbench.backbones.models.built import BuiltBackbone
 from vitbench.plugins import load_all
-from vitbench.protocols import checkpoints, fitting, training
-from vitbench.protocols.checkpoints import Shelf
 from vitbench.protocols.finetune import train
 from vitbench.protocols.recipes import Recipe
+from vitbench.protocols.tuning import checkpoints, fitting, training
+from vitbench.protocols.tuning.checkpoints import Shelf
 from vitbench.registry import BACKBONES
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -10,9 +10,9 @@ import torch
 from vitbench.api import ImageSource, Split
 from vitbench.data.preprocess import apply, preset
 from vitbench.data.resize import KERNELS
-from vitbench.protocols import pictures
-from vitbench.protocols.pictures import Order, Pictures
 from vitbench.protocols.recipes import Recipe
+from vitbench.protocols.tuning import pictures
+from vitbench.protocols.tuning.pictures import Order, Pictures
 
 PLAIN = Recipe(steps=9, warmup_steps=0, base_lr=0.1, batch_size=6)
 

@@ -11,17 +11,17 @@ from pydantic import Field
 from vitbench.api import Adaptation, Adapted, Protocol, Split
 from vitbench.errors import VitbenchError
 from vitbench.lazy import lazy_module
-from vitbench.protocols.loop import TrainLog, train
-from vitbench.protocols.recipe_book import Case, RecipeName, recipes_for
+from vitbench.protocols.recipe_book import Case, RecipeName, asks_for_area, recipes_for
 from vitbench.protocols.recipes import Recipe
+from vitbench.protocols.tuning.loop import TrainLog, train
 from vitbench.records import PreprocessName, Trial
 from vitbench.registry import register_protocol
 
 if TYPE_CHECKING:
-    from vitbench.protocols import checkpoints, runs
+    from vitbench.protocols.tuning import checkpoints, runs
 else:
-    runs = lazy_module("vitbench.protocols.runs")
-    checkpoints = lazy_module("vitbench.protocols.checkpoints")
+    runs = lazy_module("vitbench.protocols.tuning.runs")
+    checkpoints = lazy_module("vitbench.protocols.tuning.checkpoints")
 
 __all__ = ["Finetune", "TrainLog", "train"]
 
@@ -106,9 +106,10 @@ class Finetune(Protocol):
             own = changes.get("resize_px")
             changes |= {"size_px": data.resolution_px, "resize_px": own or round(data.resolution_px * 7 / 6)}
         module: Any = data.backbone
-        area, params = _area(data.train), sum(weight.numel() for weight in module.parameters())
+        area = _area(data.train) if asks_for_area(self.recipe) else 0
+        params = sum(weight.numel() for weight in module.parameters())
         choice = recipes_for(
-            self.recipe, Case(data.task, len(data.train) + len(data.val), area, params), changes
+            self.recipe, Case(data.dataset, len(data.train) + len(data.val), area, params), changes
         )
         if choice.departs:
             data.note(choice.departs)

@@ -63,6 +63,11 @@ def recipes_for(name: RecipeName, case: Case, changes: Mapping[str, Any]) -> Cho
     return Choice(tuple(found), setting.get("departs", ""))
 
 
+def asks_for_area(name: RecipeName) -> bool:
+    """Whether a recipe tells small pictures from large: only then need any be looked at beforehand."""
+    return any("area_below" in setting for setting in book()[name]["settings"])
+
+
 def _tupled(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 

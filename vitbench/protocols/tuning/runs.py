@@ -13,10 +13,10 @@ import torch
 
 from vitbench.api import Adaptation, Split
 from vitbench.errors import UsageError
-from vitbench.protocols import fitting, pictures
-from vitbench.protocols.checkpoints import Shelf
-from vitbench.protocols.loop import TrainLog, train
 from vitbench.protocols.recipes import Recipe
+from vitbench.protocols.tuning import fitting, pictures
+from vitbench.protocols.tuning.checkpoints import Shelf
+from vitbench.protocols.tuning.loop import TrainLog, train
 from vitbench.records import Trial
 
 CURVE_POINTS = 64

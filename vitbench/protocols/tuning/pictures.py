@@ -136,10 +136,11 @@ class Pictures:
 
     def _kept(self) -> list[Tensor] | Tensor | None:
         """All pictures on the device, or None if they do not fit: then each batch is read when its turn comes."""
-        few = self._natives_read(np.arange(min(len(self.labels), 16)))
-        bytes_each = float(np.mean([picture.nbytes for picture in few]))
         if self.recipe.crop == "none":
             bytes_each = 12.0 * self.size_px**2
+        else:
+            few = self._natives_read(np.arange(min(len(self.labels), 16)))
+            bytes_each = float(np.mean([picture.nbytes for picture in few]))
         cuda = self.data.device.startswith("cuda")
         total = torch.cuda.get_device_properties(self.data.device).total_memory if cuda else 0
         room = RESIDENT_SHARE * total if cuda else RESIDENT_BYTES

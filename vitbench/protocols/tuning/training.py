@@ -15,8 +15,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from vitbench.protocols import fitting
 from vitbench.protocols.recipes import Recipe
+from vitbench.protocols.tuning import fitting
 
 
 class Features(nn.Module):

@@ -119,9 +119,8 @@ class Place:
         if hashlib.sha256(data[DIGEST_BYTES:]).digest() != data[:DIGEST_BYTES]:
             return None
         device = next(iter(backbone.parameters())).device
-        state: dict[str, Any] = torch.load(
-            io.BytesIO(data[DIGEST_BYTES:]), map_location=device, weights_only=True
-        )
+        file = io.BytesIO(data[DIGEST_BYTES:])
+        state: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
         return state
 
 

@@ -14,10 +14,10 @@ from vitbench.protocols.recipes import Recipe
 if TYPE_CHECKING:
     from torch import nn
 
-    from vitbench.protocols import training
-    from vitbench.protocols.checkpoints import Place
+    from vitbench.protocols.tuning import training
+    from vitbench.protocols.tuning.checkpoints import Place
 else:
-    training = lazy_module("vitbench.protocols.training")
+    training = lazy_module("vitbench.protocols.tuning.training")
 
 READ_EVERY = 20  # steps between two looks at the loss: each waits for the device
 HOPELESS_FROM = 0.5  # share of the steps after which a loss above chance is for good
