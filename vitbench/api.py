@@ -190,8 +190,8 @@ class Adaptation:
     (N, 3, S, S) as the job's preprocessing makes them, for the backbone's size or another; `normalise` turns those into what
     the backbone takes; `report(done, total)` moves the progress bar; `note(text)` leaves a remark in the record. Where `flip`
     or `crop` is false, the task's labels do not survive it: training must leave it out. `dataset` is the name the task is
-    registered by, `resolution_px` what the suite asks for, if it does. `checkpoints` is a folder for what a long job must not lose; it is
-    deleted when the job is done.
+    registered by, `resolution_px` what the suite asks for, if it does. `checkpoints` is a folder for what a long job must not
+    lose; it is deleted when the job is done.
     """
 
     backbone: Backbone
