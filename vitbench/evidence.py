@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.special import ndtri
 
 from vitbench.api import Labels, Provenance, ScoreRule, Split
 from vitbench.backbones.models.built import BuiltBackbone
@@ -20,8 +20,20 @@ def score(rule: ScoreRule, predictions: Labels, split: Split) -> Metric:
     hits, n = int(counted.sum()), len(counted)
     if n == 0:
         raise VitbenchError("the test split has no example that counts")
-    interval = binomtest(hits, n).proportion_ci(CONFIDENCE, method="wilson")
-    return Metric(value=hits / n, ci_low=float(interval.low), ci_high=float(interval.high), n=n)
+    low, high = wilson(hits, n)
+    return Metric(value=hits / n, ci_low=low, ci_high=high, n=n)
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """Wilson's score interval of a share (E. B. Wilson, JASA 22, 1927), inside [0, 1].
+
+    scipy.stats has it too, and takes 0.8 s to import: a tenth of what a short run takes to start.
+    """
+    z = float(ndtri((1 + CONFIDENCE) / 2))
+    share, weight = hits / n, z * z / n
+    centre = (share + weight / 2) / (1 + weight)
+    reach = z * (share * (1 - share) / n + weight / (4 * n)) ** 0.5 / (1 + weight)
+    return (max(0.0, centre - reach) if hits else 0.0, min(1.0, centre + reach) if hits < n else 1.0)
 
 
 def backbone_facts(backbone: BuiltBackbone, weights_digest: str) -> BackboneFacts:
