@@ -1,7 +1,12 @@
-"""One process of several that train together: `torchrun tests/distributed_run.py OUT`. Started by test_finetune_jobs.py."""
+"""One process of several that train together: `torchrun tests/distributed_run.py OUT [sharded|cut]`.
+
+`sharded` spreads the weights as if one device were too small; `cut` does so too and stops in the middle, its state kept.
+"""
 
 import json
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -10,9 +15,11 @@ import torch.distributed as dist
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from vitbench.protocols.finetune import train
 from vitbench.protocols.recipes import Recipe
-from vitbench.protocols.tuning import fitting
+from vitbench.protocols.tuning import fitting, sharding
+from vitbench.protocols.tuning.checkpoints import Shelf
 
-RECIPE = Recipe(steps=8, warmup_steps=2, base_lr=0.3, clip_norm=0.5)
+RECIPE = Recipe(steps=8, warmup_steps=2, base_lr=0.3, clip_norm=0.5, averaging=0.9)
+CUT_AFTER = 5
 
 
 class Small(torch.nn.Module):
@@ -43,13 +50,31 @@ def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def main() -> None:
-    """Train in pieces of 2."""
+    """Train in pieces of 2; the losses and the trained weights' sum of squares to a file."""
+    out, how = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else ""
     dist.init_process_group("gloo")
     fitting.ON_CPU = 2
-    log = train(Small(), batches(), 4, RECIPE)
+    if how:
+        sharding.is_too_big = lambda *_, **__: True
+    shelf = Shelf(out.parent / "checkpoints")
+
+    def on_batch(first: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for step, batch in enumerate(batches()[first:], first):
+            if how == "cut" and step == CUT_AFTER:
+                signal.raise_signal(signal.SIGTERM)
+            yield batch
+
+    backbone = Small()
+    with shelf.minding_signals():
+        log = train(backbone, on_batch, 4, RECIPE, place=shelf.place("run", RECIPE.fields()))
     if dist.get_rank() == 0:
-        Path(sys.argv[1]).write_text(json.dumps(log.losses))
+        out.write_text(json.dumps([log.losses, squares(backbone, log.head)]))
     dist.destroy_process_group()
+
+
+def squares(*modules: torch.nn.Module) -> float:
+    """The sum of squares of all weights."""
+    return float(sum((weight.detach() ** 2).sum() for module in modules for weight in module.parameters()))
 
 
 if __name__ == "__main__":

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 import vitbench
-from tests.distributed_run import RECIPE, Small, batches
+from tests.distributed_run import CUT_AFTER, RECIPE, Small, batches, squares
 from vitbench.protocols.finetune import train
 from vitbench.protocols.recipes import Recipe
+from vitbench.protocols.tuning.checkpoints import Shelf
 from vitbench.store import load
 
 PLUGIN = """
@@ -145,13 +146,45 @@ def test_it_learns_more_than_a_probe_of_what_it_started_from(suite_file, plugin,
     assert scores["finetune"].ci_low > scores["ridge_probe"].ci_high
 
 
-def test_two_processes_give_the_losses_of_one(tmp_path):
+def together(out, *how):
+    """Two processes that train as one: what they print, and their exit code."""
     script = Path(__file__).with_name("distributed_run.py")
-    out = tmp_path / "losses.json"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    subprocess.run([*command, str(script), str(out)], check=True, env=ENVIRONMENT, timeout=240)
-    alone = train(Small(), batches(), 4, RECIPE)
-    assert json.loads(out.read_text()) == pytest.approx(alone.losses, abs=1e-5)
+    done = subprocess.run(
+        [*command, str(script), str(out), *how], env={**ENVIRONMENT, "VITBENCH_CHECKPOINT_S": "1000"},
+        capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert bool(done.returncode) == ("cut" in how), done.stderr
+    return done
+
+
+def alone(place=None):
+    backbone = Small()
+    log = train(backbone, lambda first: batches()[first:], 4, RECIPE, place=place)
+    return log.losses, squares(backbone, log.head)
+
+
+def is_as_alone(losses, weights):
+    expected = alone()
+    return losses == pytest.approx(expected[0], abs=1e-5) and weights == pytest.approx(expected[1], rel=1e-5)
+
+
+def test_two_processes_give_the_losses_and_weights_of_one(tmp_path):
+    together(tmp_path / "out.json")
+    assert is_as_alone(*json.loads((tmp_path / "out.json").read_text()))
+
+
+def test_spread_over_two_processes_and_cut_off_it_goes_on_there_or_in_one(tmp_path):
+    """FSDP2, as for a model that one GPU cannot train."""
+    together(tmp_path / "out.json", "cut")
+    (state,) = (tmp_path / "checkpoints").glob("*.pt")
+    kept = state.read_bytes()
+    place = Shelf(tmp_path / "checkpoints").place("run", RECIPE.fields())
+    assert place.read(Small())["steps_done"] == CUT_AFTER + 1
+    assert is_as_alone(*alone(place))
+    state.write_bytes(kept)
+    together(tmp_path / "out.json", "sharded")
+    assert is_as_alone(*json.loads((tmp_path / "out.json").read_text()))
 
 
 def test_torchrun_runs_a_suite_once_and_its_scores_are_those_of_one_process(suite_file, plugin, tmp_path):

@@ -91,16 +91,20 @@ class Place:
         folder, stop = self.shelf.folder, self.shelf.stop
         if folder is None:
             return
-        wait_s = max(EVERY_S, self.took_s / COST_SHARE) if EVERY_S else 0
-        is_due = time.monotonic() - self.kept_at >= wait_s
-        if _writes() and (is_due or stop or trainer.steps_done == trainer.recipe.steps):
+        if trainer.agree(self._is_due() or bool(stop) or trainer.steps_done == trainer.recipe.steps):
             begun = time.monotonic()
-            self._write(folder, trainer.state())
+            state = trainer.state()
+            if _writes():
+                self._write(folder, state)
             self.kept_at = time.monotonic()
             self.took_s = self.kept_at - begun
         if stop:
             number = stop.pop()
             signal.raise_signal(number)  # what was to happen before we minded
+
+    def _is_due(self) -> bool:
+        wait_s = max(EVERY_S, self.took_s / COST_SHARE) if EVERY_S else 0
+        return time.monotonic() - self.kept_at >= wait_s
 
     def _write(self, folder: Path, state: dict[str, Any]) -> None:
         buffer = io.BytesIO()

@@ -14,30 +14,29 @@ ON_CPU = 32
 LARGE_ON_CPU = 8
 
 
-def micro_batch(backbone: Any, num_classes: int, batch: Tensor, dtype: str) -> int:
-    """Of a batch (B, 3, S, S) the images at once: a power of two, at most B.
+def micro_batch(model: torch.nn.Module, batch: Tensor, dtype: str) -> int:
+    """Of a batch (B, 3, S, S) the images at once through a model with a head: a power of two, at most B.
 
     On a CPU it is fixed, so that results do not depend on the machine's memory.
     """
     device, size_px = str(batch.device), batch.shape[-1]
     if not device.startswith("cuda"):
         return min(ON_CPU if size_px < LARGE_PX else LARGE_ON_CPU, len(batch))
-    head = torch.nn.Linear(backbone.feature_dim, num_classes, device=device)
-    before = {name: buffer.clone() for name, buffer in backbone.named_buffers()}
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
 
     def step(images: Tensor) -> Tensor:
         with torch.autocast("cuda", torch.bfloat16, enabled=dtype == "bfloat16"):
-            logits = head(backbone.features(images.contiguous(memory_format=torch.channels_last)))
+            logits = model(images.contiguous(memory_format=torch.channels_last))
         logits.float().logsumexp(1).sum().backward()
         return cast("Tensor", logits.detach())
 
     size = BatchSize(device, size_px, {}, Path("/nowhere"))
-    backbone.train()
+    model.train()
     try:
         found = size.tried(step)
     finally:
-        backbone.zero_grad(set_to_none=True)
-        for name, buffer in backbone.named_buffers():  # running statistics saw made-up images
+        model.zero_grad(set_to_none=True)
+        for name, buffer in model.named_buffers():  # running statistics saw made-up images
             buffer.copy_(before[name])
     return min(found, len(batch))
 

@@ -1,7 +1,7 @@
 """One step of fine-tuning after another: the global batch in pieces that fit, clipped momentum SGD, an optional Polyak average.
 
 Nothing here waits for the device: losses and norms stay on it until somebody reads them. Under torch.distributed every process
-takes its share of each batch, and DistributedDataParallel averages the gradients.
+takes its share of each batch, and DistributedDataParallel averages the gradients, or FSDP2 where one GPU is too small.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vitbench.protocols.recipes import Recipe
-from vitbench.protocols.tuning import fitting
+from vitbench.protocols.tuning import fitting, sharding
 
 
 class Features(nn.Module):
@@ -48,21 +48,25 @@ class Trainer:
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.whole = nn.Sequential(Features(backbone), self.head)
-        self.weights = [weight for weight in self.whole.parameters() if weight.requires_grad]
-        fits = all(weight.is_floating_point() for weight in self.weights) and self.device.type in (
-            "cpu",
-            "cuda",
+        self.replicas = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+        self.replica = dist.get_rank() if self.replicas > 1 else 0
+        self.sharded = self.replicas > 1 and sharding.is_too_big(
+            self.whole, self.device, averaging=bool(recipe.averaging)
         )
-        self.optimiser = torch.optim.SGD(self.weights, lr=0.0, momentum=recipe.momentum, fused=fits)
+        self.model = self._replicated()
+        self.weights = [weight for weight in self.model.parameters() if weight.requires_grad]
+        fits = all(weight.is_floating_point() for weight in self.weights) and not self.sharded
+        fused = fits and self.device.type in ("cpu", "cuda")
+        self.optimiser = torch.optim.SGD(self.weights, lr=0.0, momentum=recipe.momentum, fused=fused)
         self.average = [weight.detach().clone() for weight in self.weights] if recipe.averaging else []
         self.steps_done = 0
         self.losses: list[Tensor] = []
         self.norms: list[Tensor] = []
-        self.replicas = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-        self.replica = dist.get_rank() if self.replicas > 1 else 0
-        self.model: nn.Module = self.whole
-        if self.replicas > 1:
-            self.model = DistributedDataParallel(self.whole)
+
+    def _replicated(self) -> nn.Module:
+        if self.sharded:
+            return sharding.shard(self.whole)
+        return DistributedDataParallel(self.whole) if self.replicas > 1 else self.whole
 
     def step(self, images: Tensor, targets: Tensor) -> None:
         """One update on a global batch of normalised images (B, 3, S, S), targets (B,) or (B, C); this process' share of it."""
@@ -71,11 +75,13 @@ class Trainer:
             group["lr"] = rate
         whole = len(images)
         if self.micro_batch == 0:
-            self.micro_batch = fitting.micro_batch(self.backbone, self.num_classes, images, self.dtype)
+            self.micro_batch = fitting.micro_batch(self.model, images, self.dtype)
+            if self.replicas > 1:
+                self.micro_batch = sharding.agreed(self.micro_batch, self.device)
         images, targets = (t.tensor_split(self.replicas)[self.replica] for t in (images, targets))
         self.losses.append(self._gradients(images, targets, whole))
         bound = math.inf if self.recipe.clip_norm is None else self.recipe.clip_norm
-        self.norms.append(nn.utils.clip_grad_norm_(self.weights, bound))
+        self.norms.append(sharding.full(nn.utils.clip_grad_norm_(self.weights, bound)))
         if self.recipe.momentum_dtype == "bfloat16":
             self._update_with_short_momentum(rate)
         else:
@@ -84,7 +90,7 @@ class Trainer:
         self.steps_done += 1
 
     def _gradients(self, images: Tensor, targets: Tensor, whole: int) -> Tensor:
-        """Gradients of the mean loss over the global batch; the loss, of which this process adds its part."""
+        """Gradients of the mean loss over the global batch, and the loss."""
         while True:
             self.optimiser.zero_grad(set_to_none=True)
             try:
@@ -99,15 +105,19 @@ class Trainer:
 
     def _accumulated(self, images: Tensor, targets: Tensor, whole: int) -> Tensor:
         total = torch.zeros((), device=self.device)
-        pieces = list(zip(images.split(self.micro_batch), targets.split(self.micro_batch), strict=True))
+        # As many pieces in every process: their blocks' weights come together at the same time.
+        count = max(math.ceil(math.ceil(whole / self.replicas) / self.micro_batch), 1)
+        pieces = list(zip(images.tensor_split(count), targets.tensor_split(count), strict=True))
         for i, (piece, wanted) in enumerate(pieces):
-            waits = self.replicas > 1 and i < len(pieces) - 1
+            waits = self.replicas > 1 and not self.sharded and i < len(pieces) - 1
             with cast(DistributedDataParallel, self.model).no_sync() if waits else contextlib.nullcontext():
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
                     logits = self.model(piece.contiguous(memory_format=torch.channels_last))
                 loss = nn.functional.cross_entropy(logits.float(), wanted, reduction="sum") / whole
                 (loss * self.replicas).backward()  # replicas' gradients are averaged
             total += loss.detach()
+        if self.replicas > 1:
+            dist.all_reduce(total)
         return total
 
     def _update_with_short_momentum(self, rate: float) -> None:
@@ -137,27 +147,34 @@ class Trainer:
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Put the averaged weights in place."""
+        """Put the averaged weights in place, and all weights together."""
         for weight, mean in zip(self.weights, self.average, strict=False):
             weight.copy_(mean)
         self.average = []
+        if self.sharded:
+            sharding.gather(self.model, self.whole)
 
     def read(self) -> tuple[list[float], list[float]]:
         """All losses and gradient norms so far: here the device is waited for."""
         if not self.losses:
             return [], []
-        losses, norms = torch.stack(self.losses), torch.stack(self.norms)
-        if self.replicas > 1:
-            dist.all_reduce(losses)
-        return losses.tolist(), norms.tolist()
+        return torch.stack(self.losses).tolist(), torch.stack(self.norms).tolist()
+
+    def agree(self, keep: bool) -> bool:
+        """Whether the state is to be kept now: the processes of a sharded model need each other for that, and ask every step.
+
+        Such a model's steps take seconds, so that waiting for the device is nothing; others decide alone.
+        """
+        return sharding.agreed(int(not keep), self.device) == 0 if self.sharded else keep
 
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on, as tensors and plain values."""
+        """All that the next step depends on, as tensors and plain values; every process of a sharded model must call this."""
+        momentum = [self.optimiser.state[weight].get("momentum_buffer") for weight in self.weights]
         return {
             "steps_done": self.steps_done,
-            "whole": self.whole.state_dict(),
-            "momentum": [self.optimiser.state[weight].get("momentum_buffer") for weight in self.weights],
-            "average": self.average,
+            "whole": {name: sharding.full(tensor) for name, tensor in self._plain().state_dict().items()},
+            "momentum": [None if kept is None else sharding.full(kept) for kept in momentum],
+            "average": [sharding.full(mean) for mean in self.average],
             "losses": torch.stack(self.losses) if self.losses else torch.empty(0),
             "norms": torch.stack(self.norms) if self.norms else torch.empty(0),
             "micro_batch": self.micro_batch,
@@ -165,17 +182,25 @@ class Trainer:
             "random_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
 
+    @torch.no_grad()
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a kept state."""
         self.steps_done = state["steps_done"]
-        self.whole.load_state_dict(state["whole"])
+        for name, tensor in self._plain().state_dict().items():
+            tensor.copy_(sharding.like(state["whole"][name], tensor))
         for weight, buffer in zip(self.weights, state["momentum"], strict=True):
             if buffer is not None:
-                self.optimiser.state[weight]["momentum_buffer"] = buffer.to(self.device)
-        self.average = [mean.to(self.device) for mean in state["average"]]
+                self.optimiser.state[weight]["momentum_buffer"] = sharding.like(buffer, weight)
+        self.average = [
+            sharding.like(mean, w) for mean, w in zip(state["average"], self.weights, strict=False)
+        ]
         self.losses = list(state["losses"].to(self.device))
         self.norms = list(state["norms"].to(self.device))
         self.micro_batch = state["micro_batch"]
         torch.set_rng_state(state["random"].cpu())
         if state["random_cuda"] is not None:
             torch.cuda.set_rng_state(state["random_cuda"].cpu(), self.device)
+
+    def _plain(self) -> nn.Module:
+        """The model without DDP around it, which puts a prefix before its names."""
+        return self.model if self.sharded else self.whole
