@@ -92,6 +92,21 @@ def test_every_field_of_the_recipe_is_in_the_record(suite_file, plugin, tmp_path
     assert set(record.trials[0].options) == set(Recipe.__dataclass_fields__)
 
 
+def test_at_the_size_of_the_recipe_or_the_next_that_patches_fill(suite_file, tmp_path):
+    """Of 36 px with patches of 8, 40 px are made, as 518 of the paper's 512 with patches of 14."""
+    backbone = '{name: "timm:vit_tiny_patch16_224", pretrained: false, size_px: 32, patch_px: 8}'
+    text = SUITE.format(steps=2, rates=[0.1], clip="none").replace("[small]", f"[{backbone}]")
+    path = suite_file(text.replace("batch_size: 32", "batch_size: 32, size_px: 36"))
+    (record,) = vitbench.run(path, tmp_path / "run", limit=40)
+    assert record.failure is None
+    assert record.backbone.size_px == 40
+    tokens, width = 25 + 1, 192
+    block = (
+        24 * tokens * width**2 + 4 * tokens**2 * width
+    )  # four and eight products with weights, two of tokens
+    assert record.cost.flops_per_image == 12 * block + 25 * 2 * (3 * 8 * 8) * width
+
+
 def test_where_every_rate_diverges_the_job_says_so(suite_file, plugin, tmp_path):
     (record,) = vitbench.run(
         suite(suite_file, rates=[1e29, 1e30]), tmp_path / "run", limit=60, plugins=[plugin]

@@ -126,7 +126,7 @@ class _Attempt:
             departures=task.departures(),
             version=task.version,
         )
-        return self._outcome(backbone, adapted, facts, scored.preprocess, (task, test, predictions), forward)
+        return self._outcome(adapted, facts, scored.preprocess, (task, test, predictions), forward)
 
     def _at_test(self, backbone: Any) -> Any:
         """The backbone at the resolution that test is looked at: the one it was adapted at, unless the suite names another."""
@@ -233,7 +233,6 @@ class _Attempt:
 
     def _outcome(
         self,
-        backbone: BuiltBackbone,
         adapted: Adapted,
         facts: DataFacts,
         how: Preprocess,
@@ -241,6 +240,9 @@ class _Attempt:
         images_forward: int,
     ) -> Outcome:
         task, test, predictions = scored
+        backbone = self.bench.backbone(self.job)
+        if isinstance(adapted.backbone, BuiltBackbone):
+            backbone = adapted.backbone  # at the size that the protocol's recipe has given it
         table = pd.DataFrame(
             {
                 "index": test.indices,
@@ -261,19 +263,19 @@ class _Attempt:
             preprocess=how.describe(backbone.input.mean, backbone.input.std),
             conformance=tuple(conformance(self.job, facts, backbone.provenance)),
             notes=tuple(self.remarks.notes),
-            cost=self._cost(images_forward, adapted.images_backward),
+            cost=self._cost(backbone, images_forward, adapted.images_backward),
             env=describe(self.bench.device),
             created=_now(),
         )
         return Outcome(record, table)
 
-    def _cost(self, forward: int, backward: int) -> Cost:
+    def _cost(self, backbone: BuiltBackbone, forward: int, backward: int) -> Cost:
         return Cost(
             seconds=dict(self.meter.seconds),
             device=describe(self.bench.device).device,
             device_kind="cuda" if self.bench.device.startswith("cuda") else "cpu",
             peak_memory_bytes=self.meter.peak_memory_bytes(),
-            flops_per_image=self.bench.flops_per_image(self.job),
+            flops_per_image=self.bench.flops_per_image(self.job, backbone),
             images_forward=forward,
             images_backward=backward,
         )

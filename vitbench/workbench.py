@@ -77,12 +77,12 @@ class Workbench:
             self.digests[key] = self.backbone(job).weights_digest()
         return self.digests[key]
 
-    def flops_per_image(self, job: Job) -> int | None:
-        """Analytic FLOPs of the job's backbone at its input size, counted once."""
-        key = backbone_key(job)
+    def flops_per_image(self, job: Job, backbone: BuiltBackbone) -> int | None:
+        """Analytic FLOPs of the job's backbone, as it is or adapted to another input size; counted once."""
+        size_px = backbone.input.size_px
+        key = f"{backbone_key(job)} {size_px}"
         if key not in self.flops:
-            backbone = self.backbone(job)
-            self.flops[key] = forward_flops(backbone, backbone.input.size_px)
+            self.flops[key] = forward_flops(backbone, size_px)
         return self.flops[key]
 
     def task(self, job: Job) -> tuple[Entry, Task]:

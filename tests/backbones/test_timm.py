@@ -118,6 +118,12 @@ def test_a_vit_at_another_side_is_resized_as_the_paper_did():
         assert wide.eval().features(torch.zeros(1, 3, 96, 96)).shape == (1, 192)
 
 
+def test_patches_that_do_not_fill_an_image_are_refused():
+    """timm itself would leave the last six rows and columns out."""
+    with pytest.raises(UsageError, match="patches of 14 px, which do not fill 90 px: 84 px or 98 px will do"):
+        timm_backbone("vit_small_patch14_dinov2", pretrained=False, size_px=90)
+
+
 def test_a_grid_need_not_be_square():
     embedding = torch.arange(1 + 6, dtype=torch.float32).reshape(1, 7, 1)
     found = resize_position_embedding(embedding, (2, 3), (3, 3))

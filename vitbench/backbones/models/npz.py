@@ -13,7 +13,7 @@ from vitbench.api import InputSpec, Provenance
 from vitbench.backbones.models.npz_bit import build_bit
 from vitbench.backbones.models.npz_names import Arrays, read_npz
 from vitbench.backbones.models.npz_vit import build_vit
-from vitbench.backbones.models.positions import PositionResize, resize_position_embedding
+from vitbench.backbones.models.positions import PositionResize, check_patches, resize_position_embedding
 
 HALF = (0.5, 0.5, 0.5)  # ViT and BiT take pixels in [-1, 1] (protocols.md 3.2)
 
@@ -51,7 +51,12 @@ class NpzBackbone(nn.Module):
         return cast("Tensor", self.head(self.features(images)))
 
     def at_resolution(self, size_px: int) -> NpzBackbone:
-        """The same weights for another side; a ViT's position embeddings are resized."""
+        """The same weights for another side; a ViT's position embeddings are resized.
+
+        Raises:
+            UsageError: patches do not fill the image.
+        """
+        check_patches(self.model, size_px, self.provenance.source)
         resized = copy.deepcopy(self)
         resized.input = InputSpec(size_px, HALF, HALF)
         if isinstance(positions := getattr(resized.model, "pos_embed", None), nn.Parameter):

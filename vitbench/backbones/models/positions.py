@@ -6,7 +6,10 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from timm.layers.patch_embed import PatchEmbed
+from torch import Tensor, nn
+
+from vitbench.errors import UsageError
 
 # `aligned` is the ViT paper's; `timm` is what timm does to its own checkpoints: bicubic, antialiased (facts/protocols.md 7.1).
 PositionResize = Literal["aligned", "timm"]
@@ -29,3 +32,21 @@ def resize_position_embedding(
         resized = F.interpolate(plane, wanted, mode="bicubic", antialias=True, align_corners=False)
     flat = resized.permute(0, 2, 3, 1).reshape(1, -1, width).to(embedding.dtype)
     return torch.cat([embedding[:, :prefix], flat], dim=1)
+
+
+def check_patches(model: nn.Module, size_px: int, name: str) -> None:
+    """See that a ViT's patches fill an image: timm's would leave the last rows and columns out without a word.
+
+    Raises:
+        UsageError: they do not.
+    """
+    embed = getattr(model, "patch_embed", None)
+    if type(embed) is not PatchEmbed or embed.dynamic_img_pad:
+        return
+    side = int(embed.patch_size[0])
+    if rest := size_px % side:
+        below = size_px - rest
+        fitting = " or ".join(f"{size} px" for size in (below, below + side) if size)
+        raise UsageError(
+            f"{name} cuts images into patches of {side} px, which do not fill {size_px} px: {fitting} will do"
+        )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vitbench.api import InputSpec, Provenance, Triple
 from vitbench.backbones.catalog import facts_of, trained_on
-from vitbench.backbones.models.positions import PositionResize, resize_position_embedding
+from vitbench.backbones.models.positions import PositionResize, check_patches, resize_position_embedding
 from vitbench.backbones.models.weights import load_into, read_checkpoint
 from vitbench.errors import DataMissingError, Problem, UsageError
 from vitbench.randomness import seeded
@@ -101,9 +101,14 @@ class TimmBackbone(nn.Module):
         return torch.cat(parts, dim=1)
 
     def at_resolution(self, size_px: int) -> TimmBackbone:
-        """The same weights for another side; a ViT's position embeddings are resized."""
+        """The same weights for another side; a ViT's position embeddings are resized.
+
+        Raises:
+            UsageError: patches do not fill the image.
+        """
         if size_px == self.input.size_px:
             return self
+        check_patches(self.model, size_px, f"timm:{self.name}")
         if getattr(self.model, "patch_embed", None) is None:
             resized = copy.copy(self)
             resized.input = InputSpec(size_px, self.input.mean, self.input.std)
