@@ -109,7 +109,11 @@ def ours(model: str, size_px: int, batch: int, steps: int) -> float:
 
 
 def job(checkout: Path, model: str, steps: int) -> None:
-    """A whole job against timm's train.py: 1,000 pictures, so many steps of 32, one evaluation of 1,000 others."""
+    """A whole job against timm's train.py: 1,000 pictures, about so many steps of 32, one evaluation of 1,000 others.
+
+    train.py counts in epochs, of 31 steps, and validates after each.
+    """
+    epochs = max(round(steps / 31), 1)
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         for split, count in (("train", 1000), ("validation", 1000)):
@@ -123,14 +127,13 @@ def job(checkout: Path, model: str, steps: int) -> None:
             "backbones": [{"name": f"timm:{model}", "pretrained": False}],
             "tasks": [{"name": "p", "source": "folder", "path": str(root / "data"), "val_share": 0.01}],
             "protocols": [
-                {"name": "finetune", "recipe": "own", "steps": steps, "batch_size": 32, "crop": "inception", "flip": True}
+                {"name": "finetune", "recipe": "own", "steps": 31 * epochs, "batch_size": 32, "crop": "inception", "flip": True}
             ],
         }  # fmt: skip
         (root / "job.yaml").write_text(yaml.safe_dump(suite))
         vitbench = [Path(sys.executable).with_name("vitbench"), "run", "job.yaml", "--out", "run"]
-        # An epoch of 1,000 has 31 steps, and train.py validates after each.
         how = (
-            f"--model {model} -b 32 --opt sgd --lr 0.01 --clip-grad 1.0 --epochs {round(steps / 31)} "
+            f"--model {model} -b 32 --opt sgd --lr 0.01 --clip-grad 1.0 --epochs {epochs} "
             f"--num-classes {CLASSES} -j 2 --device cpu --warmup-epochs 0"
         )
         folders = ["--data-dir", root / "data", "--output", root / "out"]
