@@ -227,9 +227,13 @@ class Adapted:
 
 @dataclass(frozen=True)
 class Protocol(ABC):
-    """How a backbone is adapted to a task. Its dataclass fields are its options in a suite."""
+    """How a backbone is adapted to a task. Its dataclass fields are its options in a suite.
+
+    `trains_backbone` says that all weights learn: such jobs are long, start first, and share no features with others.
+    """
 
     default_preprocess: ClassVar[PreprocessName] = "squash"
+    trains_backbone: ClassVar[bool] = False
 
     @abstractmethod
     def adapt(self, data: Adaptation) -> Adapted:

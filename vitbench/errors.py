@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -56,6 +57,15 @@ class DataMissingError(VitbenchError):
     def __init__(self, problems: str | Problem | Iterable[Problem], data_sets: Sequence[str] = ()) -> None:
         super().__init__(problems)
         self.data_sets = tuple(data_sets)
+
+
+class StorageError(VitbenchError):
+    """What is to be kept cannot be written: the disk is full, or gone. It stops a run; what was written before stays whole."""
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that a disk or a quota is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def nearest(name: str, names: Iterable[str], most: int = 2) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections import OrderedDict
@@ -57,8 +58,13 @@ class FeatureStore:
         return self._hold(key, torch.from_numpy(array))
 
     def put(self, key: str, features: Tensor, facts: dict[str, Any]) -> Tensor:
-        """Keep features (N, D) under a key; the sidecar with their checksum is written last."""
+        """Keep features (N, D) under a key; the sidecar with their checksum is written last. A full disk costs no job."""
         array = features.numpy()
+        with contextlib.suppress(OSError):
+            self._keep(key, array, facts)
+        return self._hold(key, features)
+
+    def _keep(self, key: str, array: NDArray[Any], facts: dict[str, Any]) -> None:
         if array.nbytes <= self.limit_bytes:
             self._write(key, array)
             sidecar = {
@@ -69,7 +75,6 @@ class FeatureStore:
             }
             kept.write_facts(self.folder / f"{key}.json", sidecar)
             kept.trim(self.folder, SUFFIX, self.limit_bytes)
-        return self._hold(key, features)
 
     def _write(self, key: str, array: NDArray[Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ def _tell(kind: type[BaseException], error: BaseException, trace: Any) -> None:
 sys.excepthook = _tell
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 for _name in (
-    "vitbench.executors",
+    "vitbench.executors.local",
     "timm",
     "torch._dynamo",
 ):  # torch.utils.flop_counter comes to need _dynamo

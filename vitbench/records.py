@@ -243,6 +243,7 @@ class Record(Frozen):
     cost: Cost | None = None
     env: Env
     failure: Failure | None = None
+    predictions_sha256: str = ""
     created: str
 
     @property

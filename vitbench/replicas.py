@@ -1,4 +1,4 @@
-"""Several processes as one worker: `torchrun --nproc-per-node=4 -m vitbench run SUITE`.
+"""Several processes as one worker: `torchrun --nproc-per-node=4 -m vitbench run SUITE`, or a job that asks for them.
 
 Every process runs every job; fine-tuning shares its batches among them, and whatever else a job does each does for itself. The
 first gives out the jobs and keeps the records.
@@ -6,20 +6,28 @@ first gives out the jobs and keeps the records.
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+import pandas as pd
 import torch
 import torch.distributed as dist
 
 from vitbench.compute.environment import settle
-from vitbench.records import Job
-from vitbench.runner import Outcome, run_job
+from vitbench.errors import VitbenchError
+from vitbench.outcomes import Outcome, failed
+from vitbench.plugins import load_all
+from vitbench.records import Job, Record
+from vitbench.runner import run_job
 from vitbench.workbench import Workbench
 
-if TYPE_CHECKING:
-    from vitbench.executors import Workers
+TOLD_BYTES = 1500  # of what failed processes said
+GRACE_S = 30.0  # from a request to stop to the end
 
 
 def count() -> int:
@@ -27,11 +35,9 @@ def count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def lead(
-    jobs: Iterator[Job], workers: Workers, report: Callable[[str, int, int], None]
-) -> Iterator[tuple[Job, Outcome]]:
+def lead(jobs: Iterator[Job], bench: Workbench) -> Iterator[tuple[Job, Outcome]]:
     """Run jobs with all processes, as the first of them."""
-    bench = _joined(workers, report)
+    bench = _joined(bench)
     try:
         for job in jobs:
             dist.broadcast_object_list([job.model_dump_json()], src=0)
@@ -41,9 +47,9 @@ def lead(
         dist.destroy_process_group()
 
 
-def follow(workers: Workers) -> None:
+def follow(bench: Workbench) -> None:
     """Run what the first process gives out, until it has nothing more."""
-    bench = _joined(workers, lambda _phase, _done, _total: None)
+    bench = _joined(bench)
     try:
         while True:
             box = [""]
@@ -55,11 +61,79 @@ def follow(workers: Workers) -> None:
         dist.destroy_process_group()
 
 
-def _joined(workers: Workers, report: Callable[[str, int, int], None]) -> Workbench:
-    on_gpu = workers.device.startswith("cuda")
-    device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if on_gpu else workers.device
+def _joined(bench: Workbench) -> Workbench:
+    on_gpu = bench.device.startswith("cuda")
+    device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if on_gpu else bench.device
     if on_gpu:
         torch.cuda.set_device(device)
     settle(None if on_gpu else max((os.cpu_count() or 1) // count(), 1))
     dist.init_process_group("nccl" if on_gpu else "gloo")
-    return Workbench(device, workers.cache, workers.checkpoints, report)
+    return Workbench(device, bench.cache, bench.run)
+
+
+def apart(job: Job, bench: Workbench, processes: int, plugins: Sequence[str]) -> Outcome:
+    """Run one job in processes of its own that train together; they end with it."""
+    device = bench.device.partition(":")[0]
+    if device == "cuda" and torch.cuda.device_count() < processes:
+        short = (
+            f"it asks for {processes} GPUs, and there are {torch.cuda.device_count()}: set replicas to that"
+        )
+        return Outcome(failed(job, bench.device, VitbenchError(short)))
+    with tempfile.TemporaryDirectory(prefix="vitbench-") as place:
+        request = {
+            "job": job.model_dump(mode="json"), "device": device, "cache": str(bench.cache),
+            "run": str(bench.run) if bench.run else None, "plugins": list(plugins), "out": place,
+        }  # fmt: skip
+        (Path(place) / "request.json").write_text(json.dumps(request))
+        how = [
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc-per-node={processes}",
+            "-m",
+            "vitbench.replicas",
+        ]
+        code, said = _ended([sys.executable, *how, f"{place}/request.json"], Path(place) / "said.txt")
+        try:
+            record = Record.model_validate_json((Path(place) / "record.json").read_bytes())
+        except (OSError, ValueError):
+            trouble = f"its {processes} processes ended with {code}: {said[-TOLD_BYTES:]}"
+            return Outcome(failed(job, bench.device, VitbenchError(trouble)))
+        table = Path(place) / "predictions.parquet"
+        return Outcome(record, pd.read_parquet(table) if table.exists() else None)
+
+
+def _ended(command: Sequence[str], said: Path) -> tuple[int, str]:
+    """Run a command to its end: its exit code, and what it said. Stopped ourselves, we leave it time to keep its state."""
+    with said.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as process:
+        try:
+            code = process.wait()
+        except BaseException:
+            process.terminate()
+            try:
+                process.wait(GRACE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            raise
+    return code, said.read_text(errors="replace")
+
+
+def _main(request_path: Path) -> None:
+    """One of the processes of `apart`."""
+    request = json.loads(request_path.read_text())
+    load_all(request["plugins"])
+    run = Path(request["run"]) if request["run"] else None
+    bench = _joined(Workbench(request["device"], Path(request["cache"]), run))
+    try:
+        outcome = run_job(Job.model_validate(request["job"]), bench)
+        if dist.get_rank() == 0:
+            place = Path(request["out"])
+            if outcome.predictions is not None:
+                outcome.predictions.to_parquet(place / "predictions.parquet", index=False)
+            (place / "record.json").write_text(outcome.record.model_dump_json())
+    finally:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]))

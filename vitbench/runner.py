@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
-import traceback
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,54 +28,39 @@ from vitbench.compute.meter import Meter
 from vitbench.data.budgets import LabelledData, labelled_data, thinned
 from vitbench.data.preprocess import Preprocess, normalise, preset
 from vitbench.data.veiled import veil
-from vitbench.errors import VitbenchError
+from vitbench.errors import StorageError, VitbenchError, is_full
 from vitbench.evidence import backbone_facts, conformance, score
 from vitbench.features import FeatureReader
+from vitbench.joblog import LOG
+from vitbench.outcomes import Outcome, failed, now
 from vitbench.randomness import seeded
-from vitbench.records import (
-    Cost,
-    DataFacts,
-    Failure,
-    Job,
-    Record,
-)
+from vitbench.records import Cost, DataFacts, Job, Record
 from vitbench.registry import PROTOCOLS
 from vitbench.workbench import Workbench, backbone_key
 
 SCORES_PER_BLOCK = 8192
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """A record and, where there is a score, one row per test example."""
-
-    record: Record
-    predictions: pd.DataFrame | None = None
-
-
 def run_job(job: Job, bench: Workbench) -> Outcome:
-    """One job to one record. Never raises for what a job does; only an interrupt passes through."""
-    try:
-        outcome = _Attempt(job, bench, Meter(bench.device)).run()
-        outcome.record.model_dump_json()  # what cannot be written is this job's failure, not the run's
-    except (Exception, SystemExit) as error:  # noqa: BLE001  a failing job is a record, and the run goes on
-        return Outcome(failed(job, bench.device, error))
-    return outcome
+    """One job to one record. Whatever a job does becomes its record; only an interrupt passes through, and a full disk.
 
-
-def failed(job: Job, device: str, error: BaseException) -> Record:
-    """The record of a job that has no score, and why."""
-    frames = traceback.extract_tb(error.__traceback__)
-    expected = isinstance(error, VitbenchError)
-    place = "" if expected or not frames else f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
-    return Record(
-        key=job.key,
-        job=job,
-        status="failed",
-        env=describe(device),
-        failure=Failure(kind=type(error).__name__, message=str(error)[:2000], where=place),
-        created=_now(),
-    )
+    Raises:
+        StorageError: the disk is full.
+    """
+    with bench.watched(job):
+        try:
+            LOG.info("%s on %s (key %s)", job.title, bench.device, job.key)
+            outcome = _Attempt(job, bench, Meter(bench.device)).run()
+            outcome.record.model_dump_json()  # what cannot be written is this job's failure, not the run's
+        except (Exception, SystemExit) as error:
+            LOG.exception("failed")
+            if is_full(error):  # the next job would fail as well: this is the run's trouble
+                raise StorageError(
+                    f"{job.title}: {error}; free some space, then give the same command again"
+                ) from error
+            return Outcome(failed(job, bench.device, error))
+        LOG.info("%s", {name: metric.value for name, metric in outcome.record.metrics.items()})
+        return outcome
 
 
 @dataclass
@@ -88,21 +72,33 @@ class _Attempt:
     meter: Meter
     remarks: Remarks = field(default_factory=Remarks)
 
+    @contextlib.contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        """A stretch of the job: metered, shown, and in the log."""
+        self.bench.beacon.show(name)
+        with self.meter.phase(name):
+            yield
+        LOG.info("%s: %.2f s", name, self.meter.seconds[name])
+
+    def _note(self, text: str) -> None:
+        LOG.info("note: %s", text)
+        self.remarks.add(text)
+
     def run(self) -> Outcome:
-        with self.meter.phase("build"):
+        with self._phase("build"):
             protocol: Protocol = PROTOCOLS.make(self.job.protocol.spec, self.job.protocol.options)[1]
             backbone = self.bench.backbone(self.job)
-        with self.meter.phase("data"):
+        with self._phase("data"):
             entry, task = self.bench.task(self.job)
             data = veil(labelled_data(task, self.job.budget, self.job.seed, self.job.limit))
             how = self._preset(backbone)
             reader = self._reader(backbone, how, data.pools)
         for remark in data.remarks:
-            self.remarks.add(remark)
-        with self.meter.phase("adapt"):
+            self._note(remark)
+        with self._phase("adapt"):
             adapted = self._adapt(protocol, self._adaptation(backbone, data, reader, task))
         # Everything is chosen and frozen: only now is test opened, once.
-        with self.meter.phase("test"):
+        with self._phase("test"):
             test = thinned(task.test(), self.job.limit)
             at_test = self._at_test(adapted.backbone)
             scored = self._reader(at_test, self._preset(at_test), (test,))
@@ -133,7 +129,7 @@ class _Attempt:
         size_px = self.job.test_resolution_px
         if size_px is None or size_px == backbone.input.size_px:
             return backbone
-        self.remarks.add(f"adapted at {backbone.input.size_px} px, tested at {size_px} px")
+        self._note(f"adapted at {backbone.input.size_px} px, tested at {size_px} px")
         return backbone.at_resolution(size_px).to(self.bench.device).eval()
 
     def _preset(self, backbone: Backbone) -> Preprocess:
@@ -177,7 +173,7 @@ class _Attempt:
                 },
             },
             pools,
-            partial(self.bench.report, "features"),
+            partial(self.bench.beacon.show, "features"),
             decoded=self.bench.decoded,
             feature_dtype=self.job.feature_dtype,
         )
@@ -203,13 +199,13 @@ class _Attempt:
             reader,
             pixels,
             lambda images: normalise(images, spec.mean, spec.std),
-            self.remarks.add,
-            partial(self.bench.report, "adapt"),
+            self._note,
+            partial(self.bench.beacon.show, "adapt"),
             task.flip,
             task.crop,
             self.job.task.name,
             self.job.resolution_px,
-            self.bench.checkpoints / self.job.key if self.bench.checkpoints else None,
+            self.bench.checkpoints(self.job),
         )
 
     def _predict(self, adapted: Adapted, test: Split, reader: FeatureReader) -> Labels:
@@ -265,7 +261,7 @@ class _Attempt:
             notes=tuple(self.remarks.notes),
             cost=self._cost(backbone, images_forward, adapted.images_backward),
             env=describe(self.bench.device),
-            created=_now(),
+            created=now(),
         )
         return Outcome(record, table)
 
@@ -279,7 +275,3 @@ class _Attempt:
             images_forward=forward,
             images_backward=backward,
         )
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,9 +1,15 @@
-"""A run directory: which jobs are done, and the records of those that are. Reads and writes are safe beside other runs."""
+"""A run directory: which jobs are done, and the records of those that are. Reads and writes are safe beside other runs.
+
+A record's file begins with the SHA-256 of the rest, and a record holds that of its predictions: what disk, network or an editor
+has changed is never taken for a result.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,12 +19,14 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from vitbench.errors import Problem, UsageError
+from vitbench.errors import Problem, StorageError, UsageError
 from vitbench.files import write_atomically
 from vitbench.records import SCHEMA_VERSION, Job, Record
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_HEAD = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",\n')
 
 
 @dataclass(frozen=True)
@@ -52,18 +60,75 @@ class Run:
     def read(self, key: str) -> Record | None:
         """The record of a key, or None if there is none that can be trusted."""
         try:
-            record = Record.model_validate_json(self.record_path(key).read_bytes())
-        except (OSError, ValidationError):
+            record = decode(self.record_path(key).read_bytes())
+        except (OSError, ValueError):
             return None
         return record if record.key == key == record.job.key else None
 
-    def write(self, record: Record, predictions: pd.DataFrame | None = None) -> None:
-        """Keep a record; its predictions first, so that a record always finds them."""
+    def write(self, record: Record, predictions: pd.DataFrame | None = None) -> Record:
+        """Keep a record, and return it as it was kept; its predictions first, so that a record always finds them.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        try:
+            return self._write(record, predictions)
+        except OSError as error:
+            raise StorageError(
+                Problem(
+                    f"the record of {record.job.title} cannot be written to {self.path}: {error.strerror}",
+                    next_step="free some space, then give the same command again: what is kept is whole, and stays",
+                )
+            ) from error
+
+    def _write(self, record: Record, predictions: pd.DataFrame | None) -> Record:
         if predictions is not None:
             buffer = io.BytesIO()
             predictions.to_parquet(buffer, index=False, compression="zstd")
-            write_atomically(self.predictions_path(record.key), buffer.getvalue())
-        write_atomically(self.record_path(record.key), record.model_dump_json(indent=1) + "\n")
+            data = buffer.getvalue()
+            record = record.model_copy(update={"predictions_sha256": hashlib.sha256(data).hexdigest()})
+            write_atomically(self.predictions_path(record.key), data)
+        write_atomically(self.record_path(record.key), encode(record))
+        return record
+
+    def predictions(self, record: Record) -> pd.DataFrame:
+        """One row per test example of a record.
+
+        Raises:
+            UsageError: they are not there, or not what was written.
+        """
+        import pandas as pd
+
+        path = self.predictions_path(record.key)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise UsageError(
+                _redo(f"the predictions of {record.job.title}: {error.strerror}", path)
+            ) from None
+        if hashlib.sha256(data).hexdigest() != record.predictions_sha256:
+            raise UsageError(
+                _redo(f"the predictions of {record.job.title} are not what was written (SHA-256)", path)
+            )
+        return pd.read_parquet(io.BytesIO(data))
+
+    def make_writable(self) -> None:
+        """See that records can be kept.
+
+        Raises:
+            UsageError: the directory is read-only, full, or not a directory.
+        """
+        try:
+            self.record_path("x").parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path / ".writable", "")
+            (self.path / ".writable").unlink(missing_ok=True)
+        except OSError as error:
+            raise UsageError(
+                Problem(
+                    f"the run directory {self.path} cannot be written: {error.strerror}",
+                    next_step="give another one with --out DIR",
+                )
+            ) from error
 
     def forget_checkpoints(self, key: str) -> None:
         """Delete what a job had kept to go on from: it is done, or failed, and starts anew if it is tried again."""
@@ -120,21 +185,46 @@ def load(path: Path, on_unreadable: Callable[[str], None] | None = None) -> list
 
 def _load_record(file: Path) -> Record:
     try:
-        record = Record.model_validate_json(file.read_bytes())
+        record = decode(file.read_bytes())
         trouble = "" if record.key == record.job.key else "its key is not that of its job"
     except ValidationError as error:
         trouble = _first_reason(error)
+    except ValueError as error:
+        trouble = str(error)
     except OSError as error:
         trouble = str(error.strerror)
     if trouble:
         raise UsageError(
-            Problem(
-                f"not a record that this version of vitbench reads (schema {SCHEMA_VERSION}): {trouble}",
-                where=str(file),
-                next_step="delete the file and run its suite again",
+            _redo(
+                f"not a record that this version of vitbench reads (schema {SCHEMA_VERSION}): {trouble}", file
             )
         )
     return record
+
+
+def _redo(what: str, file: Path) -> Problem:
+    return Problem(what, where=str(file), next_step="delete the file's record and run its suite again")
+
+
+def encode(record: Record) -> bytes:
+    """A record's file."""
+    body = record.model_dump_json(indent=1).removeprefix("{\n").encode() + b"\n"
+    return b'{\n "sha256": "%s",\n' % hashlib.sha256(body).hexdigest().encode() + body
+
+
+def decode(data: bytes) -> Record:
+    """The record in a file's bytes.
+
+    Raises:
+        ValueError: the bytes are not what was written (a ValidationError: they are, but by another version).
+    """
+    head = _HEAD.match(data)
+    if head is None:
+        raise ValueError("it does not begin with its SHA-256")
+    body = data[head.end() :]
+    if hashlib.sha256(body).hexdigest().encode() != head[1]:
+        raise ValueError("its content is not what was written: truncated, edited, or damaged on disk")
+    return Record.model_validate_json(b"{" + body)
 
 
 def _first_reason(error: ValidationError) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,29 +17,46 @@ from vitbench.compute.flops import forward_flops
 from vitbench.data.decoded import DecodedStore
 from vitbench.errors import VitbenchError
 from vitbench.feature_store import FeatureStore
+from vitbench.joblog import logged
 from vitbench.randomness import seeded
 from vitbench.records import Job
 from vitbench.registry import BACKBONES, TASKS, Entry
+from vitbench.signs import Beacon
 
 BACKBONES_HELD = 2
 
 
 @dataclass
 class Workbench:
-    """Shared by jobs that run one after another; nothing in it moves a score."""
+    """Shared by jobs that run one after another; nothing in it moves a score. `run` is the run directory, if any."""
 
     device: str
     cache: Path
-    checkpoints: Path | None = None
-    report: Callable[[str, int, int], None] = lambda _phase, _done, _total: None
+    run: Path | None = None
     built: OrderedDict[str, BuiltBackbone | VitbenchError] = field(default_factory=OrderedDict)
     tasks: dict[str, tuple[Entry, Task]] = field(default_factory=dict)
     flops: dict[str, int | None] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.beacon = Beacon(None, "", "", self.device)
         self.store = FeatureStore(self.cache / "features")
         self.decoded = DecodedStore(self.cache / "decoded")
+
+    @contextlib.contextmanager
+    def watched(self, job: Job) -> Iterator[None]:
+        """Within the block the run directory shows what this job is doing, and its log gets every word."""
+        run = self.run if os.environ.get("RANK", "0") == "0" else None  # of several processes the first
+        self.beacon = Beacon(run / ".running" if run else None, job.key, job.title, self.device)
+        try:
+            with logged(run / "logs" / f"{job.key}.log" if run else None):
+                yield
+        finally:
+            self.beacon.put_out()
+
+    def checkpoints(self, job: Job) -> Path | None:
+        """Where a job may keep what it goes on from."""
+        return self.run / "checkpoints" / job.key if self.run else None
 
     def backbone(self, job: Job) -> BuiltBackbone:
         """The job's backbone at its resolution, on the device, frozen. A build that failed is not tried again."""

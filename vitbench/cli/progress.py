@@ -1,52 +1,104 @@
-"""One line that moves while a suite runs; silent where nobody watches."""
+"""Lines that move while a suite runs: one for the suite, one for each job at work. Silent where nobody watches."""
 
 from __future__ import annotations
 
 import sys
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 from tqdm import tqdm
 
 from vitbench.cli.text import printable
+from vitbench.forecast import Forecast
 from vitbench.launch import Progress
 from vitbench.records import Job, Record
+from vitbench.signs import Sign, seen
+from vitbench.store import Run
+
+EVERY_S = 0.5
+MOST_LINES = 8  # jobs shown at once: more would fill a terminal's pane
 
 
 class TerminalProgress(Progress):
-    """A bar over jobs with the time left, and what the current job does."""
+    """A bar over jobs with the time left by what jobs have cost, and what each job at work is doing."""
 
     def __init__(self) -> None:
         self._bar: tqdm[Any] | None = None
+        self._lines: list[tqdm[Any]] = []
+        self._left: dict[str, Job] = {}
+        self._forecast = Forecast()
         self._failed = 0
+        self._ended = threading.Event()
+        self._drawing = threading.Lock()
 
-    def begin(self, total: int, done: int) -> None:
+    def begin(self, run: Run, jobs: Sequence[Job], done: Sequence[Record], workers: int) -> None:
         """Draw the bar, starting from what was done before."""
+        if not sys.stderr.isatty():
+            return
+        self._workers, self._folder = workers, run.path / ".running"
+        self._failed = sum(record.status == "failed" for record in done)
+        self._forecast = Forecast(done)
+        finished = {record.key for record in done}
+        self._left = {job.key: job for job in jobs if job.key not in finished}
+        form = "{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} jobs [{elapsed}{postfix}]"
         self._bar = tqdm(
-            total=total,
-            initial=done,
-            unit="job",
-            file=sys.stderr,
-            disable=not sys.stderr.isatty(),
-            dynamic_ncols=True,
+            total=len(jobs), initial=len(done), file=sys.stderr, dynamic_ncols=True, bar_format=form
         )
-
-    def step(self, job: Job, phase: str, done: int, total: int) -> None:
-        """Say how far the job is."""
-        if self._bar is not None and not self._bar.disable:
-            text = f"{job.backbone.label} · {job.task.label} · {phase} {done}/{total}"
-            self._bar.set_postfix_str(printable(text), refresh=False)
-            self._bar.update(0)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
 
     def finished(self, record: Record) -> None:
         """Count a job, and name it if it failed."""
         if self._bar is None:
             return
-        if record.failure is not None and not self._bar.disable:
-            text = f"failed: {record.job.title}: {record.failure.message}"
-            self._bar.write(printable(text)[:300], file=sys.stderr)
-        self._bar.update(1)
+        with self._drawing:
+            self._left.pop(record.key, None)
+            self._forecast.add(record)
+            if record.failure is not None:
+                self._failed += 1
+                text = f"failed: {record.job.title}: {record.failure.message}"
+                self._bar.write(printable(text)[:300], file=sys.stderr)
+            self._bar.update(1)
 
     def end(self) -> None:
         """Leave the bar as it is."""
+        if self._bar is None:
+            return
+        self._ended.set()
+        self._thread.join()
+        for line in reversed(self._lines):
+            line.close()
+        self._bar.close()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(EVERY_S):
+            with self._drawing:
+                self._draw([sign for sign in seen(self._folder) if sign.key in self._left])
+
+    def _draw(self, signs: Sequence[Sign]) -> None:
+        shown = signs[:MOST_LINES]
+        while len(self._lines) < len(shown):
+            self._lines.append(
+                tqdm(
+                    file=sys.stderr,
+                    position=len(self._lines) + 1,
+                    bar_format="  {desc}",
+                    leave=False,
+                    dynamic_ncols=True,
+                )
+            )
+        for i, line in enumerate(self._lines):
+            line.set_description_str(said(shown[i]) if i < len(shown) else "", refresh=True)
         if self._bar is not None:
-            self._bar.close()
+            left_s = self._forecast.remaining_s(self._left.values(), self._workers)
+            parts = [f"{len(signs)} at work"]
+            parts += [f"{self._failed} failed"] if self._failed else []
+            parts += [f"{tqdm.format_interval(left_s)} left"] if left_s is not None else []
+            self._bar.set_postfix_str(" · ".join(parts))
+
+
+def said(sign: Sign) -> str:
+    """One running job in a line."""
+    share = f" {sign.done}/{sign.total}" if sign.total else ""
+    return printable(f"{sign.title} · {sign.phase}{share}")

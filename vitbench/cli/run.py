@@ -13,7 +13,8 @@ from vitbench.cli.data import DATA_DIR, use_data_dir
 from vitbench.cli.text import printable
 
 if TYPE_CHECKING:
-    from vitbench.launch import Planned, Result
+    from vitbench.launch import Result
+    from vitbench.planning import Planned
 
 
 def _seeds(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[int, ...]:
@@ -21,6 +22,14 @@ def _seeds(_context: click.Context, _option: click.Parameter, text: str | None) 
         return tuple(int(part) for part in text.split(",")) if text else ()
     except ValueError:
         raise click.BadParameter(f"{text!r} is not a list of whole numbers such as 0,1,2") from None
+
+
+def _shard(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    from vitbench.schedule import read_share
+
+    return read_share(text)
 
 
 @click.command(no_args_is_help=True)
@@ -51,12 +60,23 @@ def _seeds(_context: click.Context, _option: click.Parameter, text: str | None) 
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="Precision of the forward pass.")
 @click.option(
     "--executor",
-    type=click.Choice(["local"]),
+    type=click.Choice(["local", "ray"]),
     default="local",
     show_default=True,
-    help="Where jobs run.",
+    help="Where jobs run: on this machine, or on a Ray cluster (vitbench[ray]).",
+)
+@click.option(
+    "--address",
+    metavar="HOST:PORT",
+    help="The Ray cluster  [default: $RAY_ADDRESS, else one of this machine].",
 )
 @click.option("--workers", type=click.IntRange(1), help="Worker processes  [default: one per GPU, else one].")
+@click.option(
+    "--shard",
+    callback=lambda _context, _option, text: _shard(text),
+    metavar="I/N",
+    help="Only the I-th of N shares of the jobs, from 1/N to N/N: for job arrays on a shared file system.",
+)
 @click.option(
     "--plugin",
     "plugins",
@@ -99,7 +119,9 @@ def run(suite: str, out: Path | None, **options: Any) -> int:
     use_data_dir(options["data_dir"])
     overrides = Overrides(**{name: options[name] for name in names})
     launch = Launch(**{
-        name: options[name] for name in ("device", "workers", "executor", "force", "retry_failed", "fail_fast", "skip_missing")
+        name: options[name] for name in (
+            "device", "workers", "executor", "address", "shard", "force", "retry_failed", "fail_fast", "skip_missing"
+        )
     })  # fmt: skip
     planned = plan_suite(suite, out, overrides)
     for plugin in planned.plugins:
@@ -115,23 +137,22 @@ def run(suite: str, out: Path | None, **options: Any) -> int:
 
 def _print_plan(planned: Planned, launch: Any, as_json: bool) -> int:
     pending = {job.key for job in planned.pending(launch)}
+    jobs = planned.jobs(launch)
     if as_json:
         import json
 
-        rows = [
-            {"key": job.key, "title": job.title, "done": job.key not in pending} for job in planned.plan.jobs
-        ]
+        rows = [{"key": job.key, "title": job.title, "done": job.key not in pending} for job in jobs]
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return 0
-    for job in planned.plan.jobs:
+    for job in jobs:
         record = planned.done.get(job.key)
         state = (
             "to run" if job.key in pending else "failed" if record and record.status == "failed" else "done"
         )
         click.echo(f"{state:7} {job.key[:8]}  {printable(job.title)}")
-    done = len(planned.plan.jobs) - len(pending)
+    done = len(jobs) - len(pending)
     click.echo(
-        f"{len(planned.plan.jobs)} jobs, {done} done, {len(pending)} to run in {planned.run.path}",
+        f"{len(jobs)} jobs, {done} done, {len(pending)} to run in {planned.run.path}",
         err=True,
     )
     return 0
@@ -147,9 +168,10 @@ def _run(planned: Planned, launch: Any, overrides: Any, *, as_json: bool) -> int
     try:
         result = run_planned(planned, launch, TerminalProgress(), overrides)
     except KeyboardInterrupt:
-        done = len(planned.run.done(planned.plan.jobs))
+        jobs = planned.jobs(launch)
+        done = len(planned.run.done(jobs))
         click.echo(
-            f"interrupted: {done} of {len(planned.plan.jobs)} jobs are done and kept in {planned.run.path}; "
+            f"interrupted: {done} of {len(jobs)} jobs are done and kept in {planned.run.path}; "
             "the same command goes on from there",
             err=True,
         )
@@ -161,7 +183,7 @@ def _run(planned: Planned, launch: Any, overrides: Any, *, as_json: bool) -> int
         click.echo(f"nothing to do: all {count} jobs are done, see {planned.run.report_path}", err=True)
     else:
         _show(result, as_json)
-    return _tell_failures(result, len(planned.plan.jobs))
+    return _tell_failures(result)
 
 
 def run_is_shown(result: Result) -> bool:
@@ -191,11 +213,11 @@ def _show(result: Result, as_json: bool) -> None:
     click.echo(f"\n{count}. Leaderboard: {result.run.report_path}", err=True)
 
 
-def _tell_failures(result: Result, jobs: int) -> int:
+def _tell_failures(result: Result) -> int:
     if result.without_data:
         click.echo(f"{result.without_data} jobs have no data and were left out (--skip-missing)", err=True)
     if not result.failed:
-        return 0 if len(result.records) == jobs else 1
+        return 0 if len(result.records) == result.asked else 1
     click.echo(f"{result.failed} jobs failed:", err=True)
     failures = [record for record in result.records if record.failure is not None]
     for record in failures[:10]:

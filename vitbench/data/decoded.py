@@ -59,8 +59,11 @@ class DecodedStore:
         shape = (count, *first.shape[1:])
         if int(np.prod(shape)) > self.limit_bytes:
             return None
-        self.folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
+        except OSError:  # as in `Writer.add`
+            return None
         os.close(handle)
         return Writer(self, key, shape, Path(name))
 
@@ -97,9 +100,13 @@ class Writer:
         if self.written != self.shape[0]:
             self.abandon()
             return
-        self.path.replace(self.store.folder / f"{self.key}{SUFFIX}")
-        facts = {"format": FORMAT, "shape": self.shape, "crc32": self.crc32}
-        kept.write_facts(self.store.folder / f"{self.key}.json", facts)
+        try:
+            self.path.replace(self.store.folder / f"{self.key}{SUFFIX}")
+            facts = {"format": FORMAT, "shape": self.shape, "crc32": self.crc32}
+            kept.write_facts(self.store.folder / f"{self.key}.json", facts)
+        except OSError:
+            self.abandon()
+            return
         self.store.checked.add(self.key)
         kept.trim(self.store.folder, SUFFIX, self.store.limit_bytes)
 

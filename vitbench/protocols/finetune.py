@@ -38,10 +38,12 @@ class Finetune(Protocol):
 
     `recipe` names one of vitbench/protocols/recipes.yaml; any other option replaces that field of it, and several values of
     `base_lr` are a grid. Of a grid, each is trained on train and scored on validation, ties to the fewer steps and the smaller
-    rate; then all that is labelled is trained on. A task's exclusions of flips and crops come before the recipe.
+    rate; then all that is labelled is trained on. A task's exclusions of flips and crops come before the recipe. `replicas`
+    processes share each batch, each on a GPU of its own.
     """
 
     default_preprocess: ClassVar[PreprocessName] = "squash"
+    trains_backbone: ClassVar[bool] = True
 
     recipe: RecipeName = "vit"
     steps: Positive | None = None
@@ -59,6 +61,7 @@ class Finetune(Protocol):
     crop: Literal["none", "random", "inception"] | None = None
     flip: bool | None = None
     mixup_alpha: Annotated[float, Field(ge=0)] | None = None
+    replicas: Annotated[int, Field(ge=1, le=4096)] = 1
 
     def depends_on_seed(self, budget: str) -> bool:
         """The order of examples is random under every budget."""
@@ -99,7 +102,9 @@ class Finetune(Protocol):
 
     def _recipes(self, data: Adaptation) -> tuple[Recipe, ...]:
         options = {field.name: getattr(self, field.name) for field in fields(self)}
-        changes = {name: v for name, v in options.items() if v is not None and name != "recipe"}
+        changes = {
+            name: v for name, v in options.items() if v is not None and name not in ("recipe", "replicas")
+        }
         if changes.get("clip_norm") == "none":
             changes["clip_norm"] = None
         if data.resolution_px is not None:  # the suite's word counts for more than the recipe's

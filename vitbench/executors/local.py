@@ -1,4 +1,4 @@
-"""Maps run_job over jobs: in this process, or in one worker process per device. Records are kept by whoever calls."""
+"""Jobs in this process, or in one worker process per device."""
 
 from __future__ import annotations
 
@@ -8,82 +8,33 @@ import os
 import signal
 import threading
 import time
-import typing
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
-
-from vitbench import forks, replicas
-from vitbench.compute.environment import choose_device, settle
+from vitbench import forks
+from vitbench.compute.environment import settle
 from vitbench.errors import VitbenchError
+from vitbench.executors.workers import PATIENCE_S, Queue, Workers, work
+from vitbench.outcomes import Outcome, failed
 from vitbench.plugins import load_all
 from vitbench.records import Job
-from vitbench.runner import Outcome, failed, run_job
+from vitbench.schedule import replicas_of
 from vitbench.workbench import Workbench
 
-Report = Callable[[str, int, int], None]
 GONE = (BrokenProcessPool, EOFError, ConnectionError)  # the worker died, or what it is forked off
-PATIENCE_S = 0.2  # between looks at what other runs hold
 
 
-@dataclass(frozen=True)
-class Workers:
-    """Where jobs run. None of it is part of a job: a score does not depend on it."""
-
-    device: str
-    count: int
-    cache: Path
-    plugins: tuple[str, ...] = ()
-    checkpoints: Path | None = None
-
-    @classmethod
-    def choose(
-        cls, device: str, count: int | None, cache: Path, plugins: Sequence[str], checkpoints: Path | None
-    ) -> Workers:
-        """One worker per GPU; on a CPU one, with all cores, unless asked for more."""
-        chosen = choose_device(device)
-        if count is None:
-            count = torch.cuda.device_count() if chosen == "cuda" else 1
-        return cls(chosen, count, cache, tuple(plugins), checkpoints)
-
-    def device_of(self, worker: int) -> str:
-        """The device that a worker owns."""
-        if self.device == "cuda" and self.count > 1:
-            return f"cuda:{worker % torch.cuda.device_count()}"
-        return self.device
-
-
-class Queue(typing.Protocol):
-    """Gives out jobs to whoever is free."""
-
-    def take(self) -> Job | Literal["later"] | None:
-        """The next job; `later` while other runs hold all that is left; None when nothing is left. Never waits."""
-        ...
-
-
-def execute(queue: Queue, workers: Workers, report: Report) -> Generator[tuple[Job, Outcome], None, None]:
-    """Run jobs and give each with its outcome as it ends; a job is taken only when a worker is free for it."""
-    if replicas.count() > 1:
-        yield from replicas.lead(_taken(queue), workers, report)
-    elif workers.count == 1:
-        yield from _here(queue, workers, report)
-    else:
-        yield from _in_processes(queue, workers)
-
-
-def _here(queue: Queue, workers: Workers, report: Report) -> Generator[tuple[Job, Outcome], None, None]:
+def here(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
+    """One job after another in this process."""
     settle(None)
-    bench = Workbench(workers.device, workers.cache, workers.checkpoints, report)
-    for job in _taken(queue):
-        yield job, run_job(job, bench)
+    bench = workers.bench()
+    for job in taken(queue):
+        yield job, work(job, bench, workers.plugins)
 
 
-def _taken(queue: Queue) -> Iterator[Job]:
+def taken(queue: Queue) -> Iterator[Job]:
     """Jobs one after another, waiting for those that other runs hold."""
     while (job := queue.take()) is not None:
         if isinstance(job, str):
@@ -92,14 +43,23 @@ def _taken(queue: Queue) -> Iterator[Job]:
             yield job
 
 
-def _in_processes(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
-    """One process per worker. A job that was running when a worker died is run once more, alone, to find out which it was."""
+def in_processes(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
+    """One process per worker; before them, one by one, the jobs that need all devices for themselves."""
+    bench = workers.bench()
+    while isinstance(job := queue.take(fits=lambda job: replicas_of(job) > 1), Job):
+        yield job, work(job, bench, workers.plugins)
+    yield from _in_pool(queue, workers)
+
+
+def _in_pool(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
+    """A job that was running when a worker died is run once more, alone, to find out which it was."""
     suspects: list[Job] = []
     running: dict[Future[Outcome], Job] = {}
+    count = workers.count or 1
     left = True
-    with _pool(workers, workers.count) as pool:
+    with _pool(workers, count) as pool:
         while running or (left and not suspects):
-            while left and not suspects and len(running) < workers.count:
+            while left and not suspects and len(running) < count:
                 job = queue.take()
                 if isinstance(job, str):
                     break
@@ -119,7 +79,7 @@ def _in_processes(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcom
                     yield job, outcome
     if suspects:
         yield from _one_at_a_time(suspects, workers)
-        yield from _in_processes(queue, workers)
+        yield from _in_pool(queue, workers)
 
 
 def _submit(pool: ProcessPoolExecutor, job: Job, running: dict[Future[Outcome], Job]) -> bool:
@@ -136,13 +96,14 @@ def _one_at_a_time(jobs: list[Job], workers: Workers) -> Generator[tuple[Job, Ou
             try:
                 outcome = pool.submit(_run_in_worker, job).result()
             except GONE:
-                outcome = _died(job, workers)
+                outcome = died(job, workers.device)
         yield job, outcome
 
 
-def _died(job: Job, workers: Workers) -> Outcome:
+def died(job: Job, device: str) -> Outcome:
+    """What is left of a job that two workers have died of."""
     error = VitbenchError("its worker process died twice: out of memory, or killed from outside")
-    return Outcome(failed(job, workers.device, error))
+    return Outcome(failed(job, device, error))
 
 
 @contextlib.contextmanager
@@ -152,7 +113,7 @@ def _pool(workers: Workers, count: int) -> Iterator[ProcessPoolExecutor]:
     turns = context.Queue()
     for worker in range(count):
         turns.put(worker)
-    threads = max((os.cpu_count() or 1) // workers.count, 1)
+    threads = max((os.cpu_count() or 1) // (workers.count or 1), 1)
     pool = ProcessPoolExecutor(count, context, _start, (workers, threads, turns, dict(os.environ)))
     try:
         yield pool
@@ -165,6 +126,7 @@ def _pool(workers: Workers, count: int) -> Iterator[ProcessPoolExecutor]:
 
 
 _bench: list[Workbench] = []
+_plugins: list[str] = []
 
 
 def _end_with_driver() -> None:
@@ -183,8 +145,9 @@ def _start(workers: Workers, threads: int, turns: Any, environment: dict[str, st
     threading.Thread(target=_end_with_driver, daemon=True).start()
     settle(threads)
     load_all(workers.plugins)
-    _bench.append(Workbench(workers.device_of(turns.get()), workers.cache, workers.checkpoints))
+    _plugins.extend(workers.plugins)
+    _bench.append(workers.bench(turns.get()))
 
 
 def _run_in_worker(job: Job) -> Outcome:
-    return run_job(job, _bench[0])
+    return work(job, _bench[0], _plugins)
