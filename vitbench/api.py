@@ -226,6 +226,15 @@ class Adapted:
 
 
 @dataclass(frozen=True)
+class Effort:
+    """Images that training looks at, at which size (None: the backbone's own)."""
+
+    images_forward: int
+    images_backward: int
+    size_px: int | None = None
+
+
+@dataclass(frozen=True)
 class Protocol(ABC):
     """How a backbone is adapted to a task. Its dataclass fields are its options in a suite.
 
@@ -238,6 +247,13 @@ class Protocol(ABC):
     @abstractmethod
     def adapt(self, data: Adaptation) -> Adapted:
         """Learn from train, choose on val, and return the frozen result."""
+
+    def effort(
+        self, train: Split, val: Split, dataset: str, params: int, resolution_px: int | None
+    ) -> Effort | None:
+        """What adapting takes beyond features of train, val and test, for estimates; None if it is nothing to speak of."""
+        del train, val, dataset, params, resolution_px
+        return None
 
     @abstractmethod
     def depends_on_seed(self, budget: str) -> bool:

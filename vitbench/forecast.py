@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from vitbench.records import Job, Record
+from vitbench.records import Cell, Record
 
 
 class Forecast:
@@ -20,34 +20,34 @@ class Forecast:
         """Learn from a job that has ended."""
         if record.cost is None:
             return
-        for circle in _circles(record.job):
+        for circle in _circles(record.job.cell):
             total = self._sums[circle]
             total[0] += record.cost.total_s
             total[1] += 1
 
-    def seconds(self, job: Job) -> float | None:
+    def seconds(self, cell: Cell) -> float | None:
         """What a job will take; None as long as nothing is known."""
-        for circle in _circles(job):
+        for circle in _circles(cell):
             total, count = self._sums.get(circle, (0.0, 0.0))
             if count:
                 return total / count
         return None
 
-    def remaining_s(self, jobs: Iterable[Job], workers: int) -> float | None:
+    def remaining_s(self, cells: Iterable[Cell], workers: int) -> float | None:
         """What these jobs will take on so many workers; None if that cannot be known yet."""
-        each = [self.seconds(job) for job in jobs]
+        each = [self.seconds(cell) for cell in cells]
         known = [seconds for seconds in each if seconds is not None]
         if len(known) < len(each):
             return None
         return max(sum(known) / max(workers, 1), max(known, default=0.0))
 
 
-def _circles(job: Job) -> tuple[tuple[str, ...], ...]:
-    backbone, task, protocol = job.backbone.label, job.task.label, job.protocol.label
+def _circles(cell: Cell) -> tuple[tuple[str, ...], ...]:
+    backbone, task, protocol, budget, _ = cell
     return (
-        (backbone, protocol, job.budget, task),
-        (backbone, protocol, job.budget),
-        (protocol, job.budget),
+        (backbone, protocol, budget, task),
+        (backbone, protocol, budget),
+        (protocol, budget),
         (protocol,),
         (),
     )

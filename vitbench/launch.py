@@ -137,7 +137,7 @@ def _run_jobs(
     environment: Any = importlib.import_module("vitbench.compute.environment")
     run.make_writable()
     here = "cpu" if launch.executor == "ray" else workers.device  # the driver of a cluster may have no GPU
-    run.write_suite(planned.plan.lock, environment.describe(here).model_dump())
+    run.write_suite(planned.plan.lock, planned.plan.jobs, environment.describe(here).model_dump())
     missing = {job.key for job in pending}
     jobs = planned.jobs(launch)
     old = [before[job.key] for job in jobs if job.key in before and job.key not in missing]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -67,6 +67,21 @@ class Component(Frozen):
         return dict(zip(("name", "version", "argument", "options", "contents"), fields, strict=True))
 
 
+class Cell(NamedTuple):
+    """A job by its labels alone."""
+
+    backbone: str
+    task: str
+    protocol: str
+    budget: str
+    seed: str
+
+    @property
+    def title(self) -> str:
+        """All of it in a line."""
+        return f"{' · '.join(self[:4])} · seed {self.seed}"
+
+
 class SuiteContext(Frozen):
     """Which suite a job belongs to, and what a complete board row of its setting holds. Not part of the key."""
 
@@ -113,10 +128,14 @@ class Job(Frozen):
         return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
     @property
+    def cell(self) -> Cell:
+        """The labels of the job's row and column."""
+        return Cell(self.backbone.label, self.task.label, self.protocol.label, self.budget, str(self.seed))
+
+    @property
     def title(self) -> str:
         """The cell in a line, for progress and messages."""
-        parts = (self.backbone.label, self.task.label, self.protocol.label, self.budget)
-        return f"{' · '.join(parts)} · seed {self.seed}"
+        return self.cell.title
 
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -192,6 +211,11 @@ class Cost(Frozen):
     flops_per_image: int | None
     images_forward: int
     images_backward: int
+
+    @property
+    def work_s(self) -> float:
+        """Seconds without building the backbone and opening the data."""
+        return sum(value for phase, value in self.seconds.items() if phase not in ("build", "data"))
 
     @property
     def total_s(self) -> float:

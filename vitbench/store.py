@@ -11,7 +11,7 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -134,9 +134,11 @@ class Run:
         """Delete what a job had kept to go on from: it is done, or failed, and starts anew if it is tried again."""
         shutil.rmtree(self.path / "checkpoints" / key, ignore_errors=True)
 
-    def write_suite(self, lock_text: str, env: dict[str, object]) -> None:
-        """Keep what was asked for, resolved, and where it ran."""
+    def write_suite(self, lock_text: str, jobs: Iterable[Job], env: dict[str, object]) -> None:
+        """Keep what was asked for, resolved, job by job, and where it ran."""
         write_atomically(self.path / "suite.lock.yaml", lock_text)
+        rows = ",\n".join(json.dumps([job.key, *job.cell]) for job in jobs)
+        write_atomically(self.path / "plan.json", f"[\n{rows}\n]\n")
         write_atomically(self.path / "env.json", json.dumps(env, indent=1, sort_keys=True) + "\n")
 
     def claim(self, key: str) -> FileLock | None:
@@ -148,10 +150,28 @@ class Run:
             return None
         return lock
 
-    def wait(self, key: str) -> None:
-        """Return when no other run works on a job."""
-        with self._lock(key):
-            pass
+    def is_claimed(self, key: str) -> bool:
+        """Whether a run works on a job, as far as this machine's locks can tell."""
+        if not (self.path / ".locks" / f"{key}.lock").exists():
+            return False
+        try:
+            lock = self.claim(key)
+        except OSError:  # somebody else's directory, read-only to us
+            return False
+        if lock is not None:
+            lock.release()
+        return lock is None
+
+    def record_files(self) -> Iterator[Path]:
+        """The files of all records."""
+        yield from (self.path / "records").glob("*.json")
+
+    def state(self) -> str:
+        """A digest that changes with every record that comes, goes or is replaced, whatever clocks say."""
+        facts = sorted(
+            (path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self.record_files()
+        )
+        return hashlib.sha256(repr(facts).encode()).hexdigest()
 
     def _lock(self, key: str) -> FileLock:
         folder = self.path / ".locks"
@@ -181,6 +201,15 @@ def load(path: Path, on_unreadable: Callable[[str], None] | None = None) -> list
                 raise
             on_unreadable(str(error.problems[0].where) + ": " + error.problems[0].what)
     return records
+
+
+def estimated(path: Path) -> dict[str, float]:
+    """Seconds that a dry run has expected of jobs, by key; empty if there was none."""
+    try:
+        jobs = json.loads((path / "estimate.json").read_bytes())["jobs"]
+        return {str(job["key"]): float(job["seconds"]) for job in jobs if job["seconds"] is not None}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _load_record(file: Path) -> Record:

@@ -14,6 +14,7 @@ from vitbench.cli.data import data
 from vitbench.cli.lists import list_
 from vitbench.cli.run import run
 from vitbench.cli.text import printable
+from vitbench.cli.upkeep import merge, prune, retry, status
 from vitbench.errors import VitbenchError
 
 INTERRUPTED = 130
@@ -32,7 +33,7 @@ def cli() -> None:  # the \b below is click's mark for "keep these lines"
     """  # noqa: D301
 
 
-for _verb in (run, report, export, list_, check, inspect_, data, new):
+for _verb in (run, status, retry, report, export, merge, prune, list_, check, inspect_, data, new):
     cli.add_command(_verb)
 
 

@@ -43,11 +43,13 @@ def report(runs: tuple[Path, ...], output: Path | None) -> None:
     from vitbench.errors import UsageError
     from vitbench.files import write_atomically
     from vitbench.report.html import render
+    from vitbench.store import estimated
 
     if len(runs) > 1 and output is None:
         raise UsageError("several runs make a page of their own: add -o FILE.html")
     target = output or runs[0] / "report.html"
-    write_atomically(target, render(_records(runs)))
+    expected = {key: value for run in runs for key, value in estimated(run).items()}
+    write_atomically(target, render(_records(runs), estimated=expected))
     click.echo(str(target))
 
 

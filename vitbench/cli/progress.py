@@ -12,11 +12,11 @@ from tqdm import tqdm
 from vitbench.cli.text import printable
 from vitbench.forecast import Forecast
 from vitbench.launch import Progress
-from vitbench.records import Job, Record
+from vitbench.records import Cell, Job, Record
 from vitbench.signs import Sign, seen
 from vitbench.store import Run
 
-EVERY_S = 0.5
+EVERY_S = 1.0
 MOST_LINES = 8  # jobs shown at once: more would fill a terminal's pane
 
 
@@ -26,7 +26,7 @@ class TerminalProgress(Progress):
     def __init__(self) -> None:
         self._bar: tqdm[Any] | None = None
         self._lines: list[tqdm[Any]] = []
-        self._left: dict[str, Job] = {}
+        self._left: dict[str, Cell] = {}
         self._forecast = Forecast()
         self._failed = 0
         self._ended = threading.Event()
@@ -40,7 +40,7 @@ class TerminalProgress(Progress):
         self._failed = sum(record.status == "failed" for record in done)
         self._forecast = Forecast(done)
         finished = {record.key for record in done}
-        self._left = {job.key: job for job in jobs if job.key not in finished}
+        self._left = {job.key: job.cell for job in jobs if job.key not in finished}
         form = "{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} jobs [{elapsed}{postfix}]"
         self._bar = tqdm(
             total=len(jobs), initial=len(done), file=sys.stderr, dynamic_ncols=True, bar_format=form

@@ -93,7 +93,9 @@ def _shard(text: str | None) -> tuple[int, int] | None:
 )
 @DATA_DIR
 @click.option("--skip-missing", is_flag=True, help="Run what there is data for; the board shows the gaps.")
-@click.option("--dry-run", is_flag=True, help="Print the jobs and which are done; run nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Print the jobs, FLOPs, hours and disk expected here; run nothing."
+)
 @click.option("--force", is_flag=True, help="Run what is done once more.")
 @click.option("--retry-failed", is_flag=True, help="Run again what failed before.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first job that fails.")
@@ -131,31 +133,10 @@ def run(suite: str, out: Path | None, **options: Any) -> int:
         follow(planned, launch)
         return 0
     if options["dry_run"]:
-        return _print_plan(planned, launch, options["as_json"])
+        from vitbench.cli.plan import print_plan
+
+        return print_plan(planned, launch, as_json=options["as_json"])
     return _run(planned, launch, overrides, as_json=options["as_json"])
-
-
-def _print_plan(planned: Planned, launch: Any, as_json: bool) -> int:
-    pending = {job.key for job in planned.pending(launch)}
-    jobs = planned.jobs(launch)
-    if as_json:
-        import json
-
-        rows = [{"key": job.key, "title": job.title, "done": job.key not in pending} for job in jobs]
-        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
-        return 0
-    for job in jobs:
-        record = planned.done.get(job.key)
-        state = (
-            "to run" if job.key in pending else "failed" if record and record.status == "failed" else "done"
-        )
-        click.echo(f"{state:7} {job.key[:8]}  {printable(job.title)}")
-    done = len(jobs) - len(pending)
-    click.echo(
-        f"{len(jobs)} jobs, {done} done, {len(pending)} to run in {planned.run.path}",
-        err=True,
-    )
-    return 0
 
 
 def _run(planned: Planned, launch: Any, overrides: Any, *, as_json: bool) -> int:
@@ -187,9 +168,15 @@ def _run(planned: Planned, launch: Any, overrides: Any, *, as_json: bool) -> int
 
 
 def run_is_shown(result: Result) -> bool:
-    """Whether the page is newer than every record."""
-    page, records = result.run.report_path, result.run.path / "records"
-    return page.is_file() and page.stat().st_mtime_ns >= records.stat().st_mtime_ns
+    """Whether the page is of the records that lie there now."""
+    try:
+        return result.run.report_path.is_file() and _shown(result).read_text() == result.run.state()
+    except OSError:
+        return False
+
+
+def _shown(result: Result) -> Path:
+    return result.run.path / ".shown"
 
 
 def _show(result: Result, as_json: bool) -> None:
@@ -198,13 +185,16 @@ def _show(result: Result, as_json: bool) -> None:
     from vitbench.report.frame import newest
     from vitbench.report.html import render
     from vitbench.report.views import boards
-    from vitbench.store import load
+    from vitbench.store import estimated, load
 
     unreadable: list[str] = []
+    state = result.run.state()
     everything = load(result.run.path, unreadable.append)
     for message in unreadable:
         click.echo(printable(f"warning: left out: {message}"), err=True)
-    write_atomically(result.run.report_path, render(newest(everything, result.records)))
+    page = render(newest(everything, result.records), estimated=estimated(result.run.path))
+    write_atomically(result.run.report_path, page)
+    write_atomically(_shown(result), state)
     if as_json:
         click.echo(export(result.records, "json"), nl=False)
     else:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from vitbench.api import Adaptation, Adapted, Protocol, Split
+from vitbench.api import Adaptation, Adapted, Effort, Protocol, Split
 from vitbench.errors import VitbenchError
 from vitbench.lazy import lazy_module
-from vitbench.protocols.recipe_book import Case, RecipeName, asks_for_area, recipes_for
+from vitbench.protocols.recipe_book import Case, Choice, RecipeName, asks_for_area, recipes_for
 from vitbench.protocols.recipes import Recipe
 from vitbench.protocols.tuning.loop import TrainLog, train
 from vitbench.records import PreprocessName, Trial
@@ -100,22 +100,21 @@ class Finetune(Protocol):
             images_backward=work.backward,
         )
 
+    def effort(
+        self, train: Split, val: Split, dataset: str, params: int, resolution_px: int | None
+    ) -> Effort:
+        """Every trial's steps and validation, and the last run's steps."""
+        recipes = self._choice(train, val, dataset, params, resolution_px).recipes
+        trained = [min(recipe.batch_size, max(len(train), 1)) * recipe.steps for recipe in recipes]
+        if len(recipes) == 1 or not len(val):
+            return Effort(0, trained[(len(recipes) - 1) // 2], recipes[0].size_px)
+        last = min(recipes[0].batch_size, len(train) + len(val)) * recipes[0].steps
+        return Effort(len(val) * len(recipes), sum(trained) + last, recipes[0].size_px)
+
     def _recipes(self, data: Adaptation) -> tuple[Recipe, ...]:
-        options = {field.name: getattr(self, field.name) for field in fields(self)}
-        changes = {
-            name: v for name, v in options.items() if v is not None and name not in ("recipe", "replicas")
-        }
-        if changes.get("clip_norm") == "none":
-            changes["clip_norm"] = None
-        if data.resolution_px is not None:  # the suite's word counts for more than the recipe's
-            own = changes.get("resize_px")
-            changes |= {"size_px": data.resolution_px, "resize_px": own or round(data.resolution_px * 7 / 6)}
         module: Any = data.backbone
-        area = _area(data.train) if asks_for_area(self.recipe) else 0
         params = sum(weight.numel() for weight in module.parameters())
-        choice = recipes_for(
-            self.recipe, Case(data.dataset, len(data.train) + len(data.val), area, params), changes
-        )
+        choice = self._choice(data.train, data.val, data.dataset, params, data.resolution_px)
         if choice.departs:
             data.note(choice.departs)
         first = choice.recipes[0]
@@ -129,6 +128,21 @@ class Finetune(Protocol):
             data.note("no validation data to choose on: the middle of the grid")
             return (choice.recipes[(len(choice.recipes) - 1) // 2],)
         return choice.recipes
+
+    def _choice(
+        self, train: Split, val: Split, dataset: str, params: int, resolution_px: int | None
+    ) -> Choice:
+        options = {field.name: getattr(self, field.name) for field in fields(self)}
+        changes = {
+            name: v for name, v in options.items() if v is not None and name not in ("recipe", "replicas")
+        }
+        if changes.get("clip_norm") == "none":
+            changes["clip_norm"] = None
+        if resolution_px is not None:  # the suite's word counts for more than the recipe's
+            own = changes.get("resize_px")
+            changes |= {"size_px": resolution_px, "resize_px": own or round(resolution_px * 7 / 6)}
+        area = _area(train) if asks_for_area(self.recipe) else 0
+        return recipes_for(self.recipe, Case(dataset, len(train) + len(val), area, params), changes)
 
 
 def _area(split: Split) -> int:

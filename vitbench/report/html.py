@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +27,8 @@ class OverviewRow:
     means: tuple[tuple[float | None, str], ...]
 
 
-def render(records: Sequence[Record]) -> str:
-    """The page for these records."""
+def render(records: Sequence[Record], estimated: Mapping[str, float] | None = None) -> str:
+    """The page for these records; `estimated` has the seconds that a dry run expected, by key."""
     found = boards(records)
     environment = page_environment()
     suites = list(dict.fromkeys(record.job.suite.name for record in records))
@@ -51,6 +51,7 @@ def render(records: Sequence[Record]) -> str:
         newest=max(record.created for record in records)[:10],
         palette=PALETTE,
         details=details(records),
+        expected=_expected(records, estimated or {}),
         js=Markup((_FOLDER / "page.js").read_text(encoding="utf-8")),
         record_js=Markup((_FOLDER / "record.js").read_text(encoding="utf-8")),
         **page_styles(),
@@ -84,6 +85,14 @@ def _overview(found: Sequence[Board]) -> list[OverviewRow]:
         return (row.mean, f"{row.done}/{len(row.cells)}") if row else (None, "–")
 
     return [OverviewRow(first[name], tuple(mean(rows.get(name)) for rows in by_board)) for name in names]
+
+
+def _expected(records: Sequence[Record], estimated: Mapping[str, float]) -> tuple[int, float, float] | None:
+    """Of the jobs that a dry run has estimated: how many, the seconds it expected, and the seconds of work they took."""
+    pairs = [(estimated[r.key], r.cost.work_s) for r in records if r.cost and r.key in estimated]
+    if not pairs:
+        return None
+    return len(pairs), sum(expected for expected, _ in pairs), sum(taken for _, taken in pairs)
 
 
 def _count(number: float | None) -> str:

@@ -1,0 +1,72 @@
+"""How far a run is, from what lies in its directory: read on any machine, by any number of people, while it works."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from vitbench.errors import Problem, UsageError
+from vitbench.forecast import Forecast
+from vitbench.records import Cell, Record
+from vitbench.signs import Sign, seen
+from vitbench.store import Run, load
+
+SILENT_S = 600.0  # after which a job without a sign of life is doubted
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Jobs by state; `silent` were at work and have not been heard of."""
+
+    asked: int
+    done: int
+    failed: tuple[Record, ...]
+    working: tuple[Sign, ...]
+    silent: tuple[Sign, ...]
+    left_s: float | None
+    damaged: tuple[str, ...]
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that nobody has begun."""
+        return max(self.asked - self.done - len(self.failed) - len(self.working), 0)
+
+
+def overview(path: Path) -> Overview:
+    """The state of a run directory.
+
+    Raises:
+        UsageError: it is none.
+    """
+    run = Run(path)
+    cells = _plan(run)
+    damaged: list[str] = []
+    records = load(path, damaged.append) if (path / "records").is_dir() and any(run.record_files()) else []
+    ended = {record.key: record for record in records if record.key in cells}
+    working: list[Sign] = []
+    silent: list[Sign] = []
+    for sign in seen(path / ".running"):
+        if sign.key not in ended:
+            is_heard = run.is_claimed(sign.key) or time.time() - sign.seen_s < SILENT_S
+            (working if is_heard else silent).append(sign)
+    left = [cell for key, cell in cells.items() if key not in ended]
+    failed = tuple(record for record in ended.values() if record.status == "failed")
+    left_s = Forecast(ended.values()).remaining_s(left, max(len(working), 1))
+    return Overview(
+        len(cells), len(ended) - len(failed), failed, tuple(working), tuple(silent), left_s, tuple(damaged)
+    )
+
+
+def _plan(run: Run) -> dict[str, Cell]:
+    try:
+        rows = json.loads((run.path / "plan.json").read_bytes())
+        return {str(key): Cell(*map(str, cell)) for key, *cell in rows}
+    except (OSError, ValueError, TypeError):
+        raise UsageError(
+            Problem(
+                f"{run.path} is no run directory: it holds no plan.json",
+                next_step="vitbench run SUITE --out DIR",
+            )
+        ) from None

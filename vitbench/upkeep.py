@@ -1,0 +1,96 @@
+"""What is done to run directories as a whole: put together from several machines, and cleared of what no suite asks for."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from vitbench.errors import Problem, UsageError
+from vitbench.files import write_atomically
+from vitbench.records import Job, Record
+from vitbench.store import Run, load
+
+# What two runs of one job may differ in: where, when and how fast.
+_CIRCUMSTANCES = {"cost": None, "created": "", "env": None, "predictions_sha256": ""}
+
+
+def merge(sources: Sequence[Path], out: Path) -> int:
+    """Put the records of several run directories into one, and return how many it holds then.
+
+    Of a job that failed in one and succeeded in another the success is kept. Nothing is written before all is checked.
+
+    Raises:
+        UsageError: two hold different results of one job, or a file is damaged; all of them are named.
+    """
+    chosen: dict[str, tuple[Run, Record]] = {}
+    problems: list[Problem] = []
+    target = Run(out)
+    earlier = [out] if (out / "records").is_dir() else []
+    for run in map(Run, [*earlier, *sources]):
+        for record in load(run.path, lambda text: problems.append(Problem(text))):
+            _choose(chosen, run, record, problems)
+    if problems:
+        raise UsageError(problems)
+    for run, record in chosen.values():
+        if run.path.resolve() != out.resolve():
+            _copy(run, record, target)
+    locks = {lock.read_text() for source in sources if (lock := source / "suite.lock.yaml").is_file()}
+    if len(locks) == 1 and not earlier:
+        write_atomically(out / "suite.lock.yaml", locks.pop())
+    return len(chosen)
+
+
+def _choose(chosen: dict[str, tuple[Run, Record]], run: Run, record: Record, problems: list[Problem]) -> None:
+    if record.status == "ok" and run.predictions_path(record.key).exists():
+        try:
+            run.predictions(record)
+        except UsageError as error:
+            problems.extend(error.problems)
+    other = chosen.get(record.key)
+    if other is None or (other[1].status == "failed" and record.status == "ok"):
+        chosen[record.key] = (run, record)
+    elif other[1].status == record.status == "ok" and _result(other[1]) != _result(record):
+        scores = " and ".join(_scores(each) for each in (other[1], record))
+        problems.append(
+            Problem(
+                f"two results of {record.job.title}: {scores}",
+                where=f"{other[0].record_path(record.key)} and {run.record_path(record.key)}",
+                next_step="delete the one that is wrong; a score that differs between machines is worth a look",
+            )
+        )
+
+
+def _result(record: Record) -> Record:
+    """What has to be the same wherever a job runs: rounding may move a trial's loss, but no score."""
+    return record.model_copy(update={**_CIRCUMSTANCES, "trials": (), "notes": (), "job": None})
+
+
+def _scores(record: Record) -> str:
+    return ", ".join(f"{name} {metric.value:.4f}" for name, metric in record.metrics.items())
+
+
+def _copy(run: Run, record: Record, target: Run) -> None:
+    predictions = run.predictions_path(record.key)
+    if predictions.exists():
+        write_atomically(target.predictions_path(record.key), predictions.read_bytes())
+    write_atomically(target.record_path(record.key), run.record_path(record.key).read_bytes())
+
+
+def unasked(run: Run, jobs: Iterable[Job]) -> list[Path]:
+    """Files and folders of a run directory that belong to none of these jobs."""
+    keys = {job.key for job in jobs}
+    found = []
+    for folder in ("records", "predictions", "logs", "checkpoints"):
+        paths = (run.path / folder).glob("*")
+        found += [path for path in paths if path.name.partition(".")[0] not in keys and path.name[0] != "."]
+    return sorted(found)
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Delete files and folders; records last, so that one that is left behind is still whole."""
+    for path in sorted(paths, key=lambda path: path.parent.name == "records"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
