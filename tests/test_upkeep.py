@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -11,7 +12,7 @@ from vitbench.cli import cli
 from vitbench.errors import UsageError
 from vitbench.launch import Launch, Overrides, plan_suite, run_planned, run_suite
 from vitbench.overview import overview
-from vitbench.records import Metric
+from vitbench.records import Failure, Metric
 from vitbench.signs import Beacon
 from vitbench.store import Run, load
 from vitbench.upkeep import merge
@@ -35,7 +36,9 @@ def test_shards_of_one_directory_end_in_the_whole_board(tiny, tmp_path):
 
 
 def invoke(*arguments):
-    return CliRunner().invoke(cli, arguments, standalone_mode=True)
+    """What a command says, and its exit code."""
+    result = CliRunner().invoke(cli, arguments, standalone_mode=False, catch_exceptions=False)
+    return SimpleNamespace(stdout=result.stdout, stderr=result.stderr, exit_code=result.return_value or 0)
 
 
 def test_merged_directories_hold_everything_and_are_done(tiny, tmp_path):
@@ -65,11 +68,11 @@ def test_a_success_replaces_a_failure_and_damage_is_named(tiny, tmp_path):
         update={
             "status": "failed",
             "metrics": {},
-            "failure": {"kind": "X", "message": "once"},
+            "failure": Failure(kind="X", message="once"),
             "predictions_sha256": "",
         }
     )
-    Run(two).write(type(record).model_validate(failed.model_dump()))
+    Run(two).write(failed)
     merge([two, one], tmp_path / "both")
     assert all(record.status == "ok" for record in load(tmp_path / "both"))
     path = Run(one).predictions_path(record.key)
@@ -131,11 +134,11 @@ def test_retry_runs_what_failed(tiny, tmp_path):
         update={
             "status": "failed",
             "metrics": {},
-            "failure": {"kind": "X", "message": "once"},
+            "failure": Failure(kind="X", message="once"),
             "predictions_sha256": "",
         }
     )
-    Run(out).write(type(records[0]).model_validate(failed.model_dump()))
+    Run(out).write(failed)
     assert invoke("status", str(out)).exit_code == 1
     assert invoke("retry", str(out)).exit_code == 0
     assert invoke("status", str(out)).exit_code == 0

@@ -79,7 +79,6 @@ class FeatureReader:
             start = time.perf_counter()
             features = self.extract(self.backbone, pool).to(getattr(torch, self.feature_dtype))
             found = self.store.put(key, features, facts)
-            self.images_forward.append(len(pool))
             self.seconds.append(time.perf_counter() - start)
         return found
 
@@ -104,6 +103,7 @@ class FeatureReader:
                 parts.append(size.run(forward, images).cpu())
                 done += len(images)
                 self.report(done, len(split))
+        self.images_forward.append(len(split))
         return torch.cat(parts) if parts else torch.empty(0, backbone.feature_dim)
 
     def pixel_batches(self, split: Split, size: int = BATCH) -> Iterator[Tensor]:

@@ -72,7 +72,7 @@ def finished(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "command", ["help", "list", "timm", "schema", "report", "export", "dry-run", "nothing to do", "mistake"]
+    "command", ["help", "list", "timm", "schema", "report", "export", "status", "nothing to do", "mistake"]
 )
 def test_only_computing_imports_torch(command, finished, tmp_path):
     suite, run, _ = finished
@@ -83,7 +83,7 @@ def test_only_computing_imports_torch(command, finished, tmp_path):
         "schema": ["list", "schema"],
         "report": ["report", run, "-o", tmp_path / "a.html"],
         "export": ["export", run],
-        "dry-run": ["run", suite, "--out", tmp_path / "none", "--dry-run"],
+        "status": ["status", run],
         "nothing to do": ["run", suite, "--out", run],
         "mistake": ["run", suite, "--backbone", "timm:vit_tyni"],
     }[command]
@@ -149,8 +149,8 @@ def test_a_dry_run_lists_the_jobs_and_starts_nothing(finished, tmp_path):
     suite, run, _ = finished
     assert vitbench("run", suite, "--out", run, "--dry-run").stdout.startswith("done ")
     fresh = vitbench("run", suite, "--out", tmp_path / "x", "--dry-run", "--seeds", "0,1", "--json")
-    assert [row["done"] for row in json.loads(fresh.stdout)] == [False, False]
-    assert not (tmp_path / "x").exists()
+    assert [row["done"] for row in json.loads(fresh.stdout)["jobs"]] == [False, False]
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["estimate.json"]
 
 
 def test_results_as_json(finished, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -18,6 +19,13 @@ from vitbench.cli.upkeep import merge, prune, retry, status
 from vitbench.errors import VitbenchError
 
 INTERRUPTED = 130
+NO_PLACE = (
+    errno.ENAMETOOLONG,
+    errno.EINVAL,
+    errno.ELOOP,
+    errno.ENOTDIR,
+    errno.EISDIR,
+)  # a path that cannot be meant
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -66,8 +74,8 @@ def _surprise(error: Exception, color: bool | None) -> int:
     if os.environ.get("VITBENCH_DEBUG"):
         raise error
     if isinstance(error, OSError) and error.filename:
-        say(f"error: {error.filename}: {error.strerror}", "red", color)
-        return 1
+        say(f"error: {str(error.filename)[:200]}: {error.strerror}", "red", color)
+        return 2 if error.errno in NO_PLACE else 1
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next

@@ -82,8 +82,7 @@ def _print(run: Path, state: Overview) -> None:
 @PLUGINS
 @click.option("--workers", type=click.IntRange(1), help="Worker processes.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N or auto.")
-@click.pass_context
-def retry(context: click.Context, /, run: Path, **options: Any) -> int:
+def retry(run: Path, plugins: tuple[str, ...], workers: int | None, device: str) -> int:
     """Run again what failed in RUN, and what is missing: by the suite as it was last asked for there."""
     from vitbench.cli.run import run as run_command
     from vitbench.errors import Problem, UsageError
@@ -95,7 +94,10 @@ def retry(context: click.Context, /, run: Path, **options: Any) -> int:
                 f"{run} holds no suite.lock.yaml", next_step="vitbench run SUITE --out DIR --retry-failed"
             )
         )
-    code: int = context.invoke(run_command, suite=str(lock), out=run, retry_failed=True, **options)
+    arguments = [str(lock), "--out", str(run), "--retry-failed", "--device", device]
+    arguments += [part for plugin in plugins for part in ("--plugin", plugin)]
+    arguments += ["--workers", str(workers)] if workers else []
+    code: int = run_command.main(arguments, standalone_mode=False)
     return code
 
 

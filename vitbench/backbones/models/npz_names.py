@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vitbench.backbones.models.archives import refuse_bomb
 from vitbench.errors import DataMissingError, Problem, UsageError
 
 Array = NDArray[np.float32]
@@ -41,8 +42,9 @@ def read_npz(path: Path) -> Arrays:
     if not path.is_file():
         where = "Google's are at storage.googleapis.com/vit_models and /bit_models"
         raise DataMissingError(Problem(f"there is no file {path}", next_step=where))
+    refuse_bomb(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             found = {name: _float32(file[name]) for name in file.files}
     except Exception as error:
         raise UsageError(f"{path} is no .npz of plain arrays: {type(error).__name__}: {error}") from error

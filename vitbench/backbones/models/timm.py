@@ -48,6 +48,7 @@ class TimmBackbone(nn.Module):
         provenance: Provenance,
     ) -> None:
         super().__init__()
+        check_patches(model, size_px, f"timm:{name}")
         config = resolve_data_config({}, model=model)
         self.model = model
         self.name = name

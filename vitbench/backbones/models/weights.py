@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from vitbench.backbones.models.archives import refuse_bomb
 from vitbench.errors import UsageError
 
 _HEADS = ("head.", "fc.", "classifier.", "head_dist.", "heads.")
@@ -33,6 +34,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     Raises:
         UsageError: the file is torn, or would have to execute code to be read.
     """
+    refuse_bomb(path)
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
