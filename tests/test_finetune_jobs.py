@@ -227,3 +227,20 @@ def test_torchrun_runs_a_suite_once_and_its_scores_are_those_of_one_process(suit
         assert a.curve["loss"] == pytest.approx(b.curve["loss"], abs=1e-4)
         assert a.chosen == b.chosen
     assert two.metrics["top1"].value == pytest.approx(one.metrics["top1"].value, abs=0.01)
+
+
+def test_a_job_that_asks_for_several_processes_gets_them(suite_file, plugin, tmp_path):
+    text = SUITE.format(steps=12, rates=[0.1], clip="none").replace(
+        "recipe: own", "recipe: own, replicas: {}"
+    )
+    one, two = (
+        vitbench.run(suite_file(text.replace("{}", str(n))), tmp_path / str(n), limit=120, plugins=[plugin])[
+            0
+        ]
+        for n in (1, 2)
+    )
+    assert two.failure is None
+    assert two.metrics["top1"].value == pytest.approx(one.metrics["top1"].value, abs=0.1)
+    assert one.trials[-1].curve["loss"][0] == pytest.approx(two.trials[-1].curve["loss"][0], abs=1e-5)
+    log = (tmp_path / "2" / "logs" / f"{two.key}.log").read_text()
+    assert log.count(" on cpu (key ") == 1  # the first of the two tells

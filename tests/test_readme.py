@@ -38,6 +38,7 @@ def desk(tmp_path_factory):
     folder = tmp_path_factory.mktemp("desk")
     (folder / "suites").symlink_to(ROOT / "suites")
     shutil.copytree(ROOT / "reports" / "quickstart", folder / "runs" / "quickstart")
+    shutil.copytree(ROOT / "reports" / "quickstart", folder / "runs" / "laptop")
     (folder / "my_net.py").write_text(PLUGIN)
     for name, level in (("a", 40), ("b", 200)):
         (folder / "DIR" / "train" / name).mkdir(parents=True)
@@ -82,6 +83,19 @@ def test_every_other_command_runs(desk, data_dir, monkeypatch, command):
 @pytest.mark.parametrize("command", ONLINE)
 def test_what_needs_the_network_is_planned_without_it(desk, command):
     assert run(f"{command} --dry-run", desk).returncode == 0
+
+
+def test_the_array_script_ends_in_one_run_directory(desk):
+    (script,) = (block for kind, block in BLOCKS if kind == "bash")
+    assert "--array=1-8" in script
+    script = script.replace("run vtab", "run quickstart --backbone raw_pixels --protocol knn").replace(
+        "/8", "/2"
+    )
+    for index in (1, 2):
+        done = run(f"export SLURM_ARRAY_TASK_ID={index}\n{script}", desk)
+        assert done.returncode == 0, done.stderr
+        assert "1 jobs, 1 new" in done.stderr
+    assert len(list((desk / "runs" / "vtab" / "records").glob("*.json"))) == 2
 
 
 def test_the_suite_expands(desk, suite_file, tmp_path):
