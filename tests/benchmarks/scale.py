@@ -1,4 +1,4 @@
-"""Many jobs: `python tests/benchmarks/scale.py [--jobs 10000]`. What planning, resuming and reporting take, and what a job costs.
+"""Many jobs: `python tests/benchmarks/scale.py [--jobs 10000]`. What planning, resuming and reporting take, and what jobs cost.
 
 10,000 jobs planned (target 2 s), resumed (5 s) and reported (10 s), with the records of one real job under as many keys; the
 driver's memory from 100 jobs to 1,100; overhead per job beyond the work (50 ms), and throughput on two workers against one with
@@ -114,8 +114,8 @@ def driver(place: Path, jobs: int) -> None:
     inside = sum(record.cost.total_s for record in result.records if record.cost)
     early, late = memory.mib[min(100, jobs // 10)], memory.mib[-1]
     print(
-        f"{jobs} jobs that do nothing: {1000 * taken / jobs:.1f} ms each, {1000 * (taken - inside) / jobs:.1f} ms of it outside "
-        f"of the job's own phases (target 50); memory {early:.0f} MiB after 100 jobs, {late:.0f} MiB at the end"
+        f"{jobs} jobs that do nothing: {1000 * taken / jobs:.1f} ms each, {1000 * (taken - inside) / jobs:.1f} ms of it "
+        f"outside their phases (target 50); memory {early:.0f} MiB after 100 jobs, {late:.0f} MiB at the end"
     )
 
 
@@ -144,7 +144,7 @@ def throughput(place: Path, seconds: float) -> None:
             taken[jobs, workers] = time.perf_counter() - begun
     one, two = (40 / (taken[44, w] - taken[4, w]) for w in (1, 2))
     print(
-        f"jobs of {seconds} s: {one:.2f} a second on one worker, {two:.2f} on two: {two / one / 2:.2f} of linear (target 0.9)"
+        f"jobs of {seconds} s: {one:.2f} a second on one worker, {two:.2f} on two, {two / one / 2:.2f} of linear (target 0.9)"
     )
 
 
