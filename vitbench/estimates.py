@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 
@@ -147,17 +148,22 @@ class _Count:
 
 
 def skeleton(job: Job) -> BuiltBackbone:
-    """A job's backbone on the meta device: shapes without weights, nothing read or fetched where that can be helped."""
-    entry = BACKBONES.get(job.backbone.spec)[0]
-    options = dict(job.backbone.options)
-    if "pretrained" in entry.options.model_fields:
-        options |= {"pretrained": False, "checkpoint": None}
-    with torch.device("meta"):
-        entry, module = BACKBONES.make(job.backbone.spec, options)
-        backbone = BuiltBackbone(module, job.backbone.label, entry.labels)
-        if job.resolution_px is not None:
+    """A job's backbone on the meta device."""
+    backbone = bare(job.backbone.spec, job.backbone.options, job.backbone.label)
+    if job.resolution_px is not None:
+        with torch.device("meta"):
             backbone = backbone.at_resolution(job.resolution_px)
     return backbone.to("meta").eval()
+
+
+def bare(spec: str, options: dict[str, Any], label: str) -> BuiltBackbone:
+    """A backbone's shapes without its weights, nothing read or fetched where that can be helped."""
+    entry = BACKBONES.get(spec)[0]
+    if "pretrained" in entry.options.model_fields:
+        options = {**options, "pretrained": False, "checkpoint": None}
+    with torch.device("meta"):
+        entry, module = BACKBONES.make(spec, options)
+        return BuiltBackbone(module, label, entry.labels).to("meta").eval()
 
 
 def _rates(count: _Count, jobs: Sequence[Job], found: Sequence[JobEstimate], device: str) -> dict[str, float]:
@@ -172,17 +178,17 @@ def _rates(count: _Count, jobs: Sequence[Job], found: Sequence[JobEstimate], dev
         return {}
     settle(None)
     share_s = CALIBRATION_S / len(costliest)
-    measured = {key: _rate(count.skeletons[key], device, dtypes[key], share_s) for key in costliest}
+    measured = {key: rate(count.skeletons[key], device, dtypes[key], share_s) for key in costliest}
     middle = sorted(measured.values())[len(measured) // 2]
     return {key: measured.get(key, middle) for key in work}
 
 
 @torch.no_grad()
-def _rate(bare: BuiltBackbone, device: str, dtype: str, seconds: float) -> float:
+def rate(shape: BuiltBackbone, device: str, dtype: str, seconds: float) -> float:
     """FLOPs a second of forward passes, weights all zero: what they are does not matter to speed."""
-    size_px = bare.input.size_px
-    flops = forward_flops(bare, size_px) or 0
-    backbone = bare.to_empty(device=device)
+    size_px = shape.input.size_px
+    flops = forward_flops(shape, size_px) or 0
+    backbone = shape.to_empty(device=device)
     for tensor in (*backbone.parameters(), *backbone.buffers()):
         tensor.zero_()
     batch = 64 if device.startswith("cuda") else max(min(32, int(2e10 // max(flops, 1))), 1)

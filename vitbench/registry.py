@@ -103,6 +103,10 @@ class Registry:
         """Let a short name stand for a full spec."""
         self._aliases[name] = spec
 
+    def expanded(self, spec: str) -> str:
+        """The full spec that a short name stands for; any other as it is."""
+        return self._aliases.get(spec, spec)
+
     def _add(self, entry: Entry) -> None:
         present = self._entries.get(entry.name)
         if present is not None and present.origin != entry.origin:

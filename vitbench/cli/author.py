@@ -23,7 +23,7 @@ def check(backbone: str, settings: tuple[str, ...], plugins: tuple[str, ...], as
     for plugin in load_all(plugins):
         if plugin.trouble:
             click.echo(f"warning: {plugin.warning}", err=True)
-    findings = check_backbone(backbone, _options(settings))
+    findings = check_backbone(backbone, options_of(settings))
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False))
     else:
@@ -84,7 +84,7 @@ def inspect_(
         if plugin.trouble:
             click.echo(f"warning: {plugin.warning}", err=True)
     try:
-        page = inspect_backbone(backbone, _options(settings), images)
+        page = inspect_backbone(backbone, options_of(settings), images)
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"{backbone}: option {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
@@ -92,7 +92,7 @@ def inspect_(
     click.echo(str(output))
 
 
-def _options(settings: tuple[str, ...]) -> dict[str, object]:
+def options_of(settings: tuple[str, ...]) -> dict[str, object]:
     """`--set option=value` as a backbone's options."""
     from vitbench.errors import UsageError
     from vitbench.suite.located import parse_value

@@ -74,11 +74,27 @@ def _suites(_pattern: str) -> list[Row]:
     ]
 
 
+def _published(_pattern: str) -> list[Row]:
+    from vitbench.report.published import published
+
+    return [
+        {
+            "name": row.id,
+            "summary": f"{row.model} · {row.pretrain_data} · {row.protocol} · {row.source.citation}"
+            + (" · quoted by one third party only" if row.is_weak else ""),
+            "options": [],
+            **row.model_dump(mode="json", exclude={"id"}),
+        }
+        for row in published()
+    ]
+
+
 _KINDS: dict[str, Callable[[str], list[Row]]] = {
     "backbones": _backbones,
     "tasks": lambda _pattern: _components("tasks"),
     "protocols": lambda _pattern: _components("protocols"),
     "suites": _suites,
+    "published": _published,
 }
 
 
