@@ -11,6 +11,7 @@ import click
 
 from vitbench.cli.author import check, inspect_, new
 from vitbench.cli.board import export, report
+from vitbench.cli.compare import compare
 from vitbench.cli.cost import cost
 from vitbench.cli.data import data
 from vitbench.cli.lists import list_
@@ -42,7 +43,22 @@ def cli() -> None:  # the \b below is click's mark for "keep these lines"
     """  # noqa: D301
 
 
-for _verb in (run, status, retry, report, export, merge, prune, list_, cost, check, inspect_, data, new):
+for _verb in (
+    run,
+    status,
+    retry,
+    report,
+    export,
+    compare,
+    merge,
+    prune,
+    list_,
+    cost,
+    check,
+    inspect_,
+    data,
+    new,
+):
     cli.add_command(_verb)
 
 
