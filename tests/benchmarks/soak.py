@@ -148,13 +148,16 @@ def soak(place: Path, kills: int, jobs: int, minutes: float, rng: random.Random)
         code = start(place, out, "--workers", "2").wait()
         if code not in (0, 1):
             break
+    # A job whose worker was killed twice counts as one that kills its worker.
+    twice = sum(record.status == "failed" for record in load(out))
+    start(place, out, "--workers", "2", "--retry-failed").wait()
     quiet = place / "quiet"
     start(place, quiet, "--workers", "2").wait()
     same = essence(out) == essence(quiet)
     drafts = list(out.rglob("*.tmp"))
     print(
         f"{sum(killed.values())} kills ({dict(killed)}) over {jobs} jobs, {starts} starts: {len(seen.known)} records, "
-        f"{seen.lost} lost, {seen.rewritten} done twice, {seen.torn} torn, "
+        f"{seen.lost} lost, {seen.rewritten} done twice, {seen.torn} torn, {twice} killed twice and retried, "
         f"results as undisturbed: {same}; {len(drafts)} drafts of killed writers left"
     )
     return same and len(seen.known) == jobs and not (seen.lost or seen.rewritten or seen.torn)

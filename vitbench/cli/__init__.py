@@ -16,6 +16,7 @@ from vitbench.cli.cost import cost
 from vitbench.cli.data import data
 from vitbench.cli.lists import list_
 from vitbench.cli.run import run
+from vitbench.cli.submit import pack, unpack
 from vitbench.cli.text import printable
 from vitbench.cli.upkeep import merge, prune, retry, status
 from vitbench.errors import VitbenchError
@@ -43,22 +44,10 @@ def cli() -> None:  # the \b below is click's mark for "keep these lines"
     """  # noqa: D301
 
 
-for _verb in (
-    run,
-    status,
-    retry,
-    report,
-    export,
-    compare,
-    merge,
-    prune,
-    list_,
-    cost,
-    check,
-    inspect_,
-    data,
-    new,
-):
+_VERBS = (
+    run, status, retry, report, export, compare, pack, unpack, merge, prune, list_, cost, check, inspect_, data, new,
+)  # fmt: skip
+for _verb in _VERBS:
     cli.add_command(_verb)
 
 

@@ -108,8 +108,8 @@ def published() -> tuple[PublishedRow, ...]:
     """All rows, in the file's order."""
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    rows = yaml.load(FILE.read_text(encoding="utf-8"), loader)  # noqa: S506  the C form of safe_load
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is there
+    rows = loader(FILE.read_text(encoding="utf-8")).get_single_data()
     return tuple(PublishedRow.model_validate(row) for row in rows)
 
 

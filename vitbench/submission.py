@@ -1,0 +1,144 @@
+"""A run as one file to hand in, and the look at such a file before anything of it is believed. Nothing in it is executed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vitbench.errors import Problem, UsageError
+from vitbench.files import write_atomically
+from vitbench.records import Record
+from vitbench.store import Run, decode, load
+
+_NAMES = re.compile(
+    r"records/[0-9a-f]{24}\.json|predictions/[0-9a-f]{24}\.parquet|env\.json|suite\.lock\.yaml"
+)
+MOST_BYTES = 4 * 2**30  # unpacked: 19 tasks x 20 backbones x 3 seeds of ImageNet-sized predictions are below
+FIXED_TIME = (1980, 1, 1, 0, 0, 0)  # so that the same run makes the same file
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a submission holds, and what speaks against it."""
+
+    records: tuple[Record, ...]
+    problems: tuple[str, ...]
+    files: dict[str, bytes] = field(repr=False, default_factory=dict)
+
+    @property
+    def lacking(self) -> Iterator[tuple[Record, str, str]]:
+        """Items of the conformance list that do not hold, with their reasons."""
+        for record in self.records:
+            for check in record.conformance:
+                if not check.ok:
+                    yield record, check.item, check.reason
+
+
+def pack(path: Path, target: Path) -> int:
+    """Write a run's records, predictions and environment to a zip file; how many records.
+
+    Raises:
+        UsageError: a record or its predictions are missing or damaged: nothing is written.
+    """
+    run = Run(path)
+    records = load(path)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for record in sorted(records, key=lambda record: record.key):
+            if record.status == "ok":
+                run.predictions(record)
+                _add(archive, run.predictions_path(record.key), f"predictions/{record.key}.parquet")
+            _add(archive, run.record_path(record.key), f"records/{record.key}.json")
+        for name in ("env.json", "suite.lock.yaml"):
+            if (path / name).is_file():
+                _add(archive, path / name, name)
+    write_atomically(target, buffer.getvalue())
+    return len(records)
+
+
+def _add(archive: zipfile.ZipFile, path: Path, name: str) -> None:
+    entry = zipfile.ZipInfo(name, FIXED_TIME)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    archive.writestr(entry, path.read_bytes())
+
+
+def check(path: Path) -> Checked:
+    """Read a submission without trusting it: names, sizes, digests, keys, and that scores are those of the predictions.
+
+    Raises:
+        UsageError: it is no zip file, or would unpack to more than 4 GiB.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            total = sum(entry.file_size for entry in archive.infolist())
+            if total > MOST_BYTES:
+                raise UsageError(
+                    f"{path} would unpack to {total:,} bytes: more than {MOST_BYTES:,} are not read"
+                )
+            strange = [entry.filename for entry in archive.infolist() if not _NAMES.fullmatch(entry.filename)]
+            files = {
+                entry.filename: archive.read(entry)
+                for entry in archive.infolist()
+                if _NAMES.fullmatch(entry.filename)
+            }
+    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        raise UsageError(
+            Problem(f"{path} is no submission: {error}", next_step="vitbench pack RUN -o submission.zip")
+        ) from error
+    problems = [f"{name[:100]!r} is no file of a submission: left out" for name in strange]
+    records = []
+    for name, data in sorted(files.items()):
+        if name.startswith("records/"):
+            found = _record(name, data, files, problems)
+            records += [found] if found else []
+    return Checked(tuple(records), tuple(problems), files)
+
+
+def _record(name: str, data: bytes, files: dict[str, bytes], problems: list[str]) -> Record | None:
+    try:
+        record = decode(data)
+    except ValueError as error:
+        problems.append(f"{name}: {str(error).splitlines()[0]}")
+        return None
+    if not name == f"records/{record.key}.json" == f"records/{record.job.key}.json":
+        problems.append(f"{name}: its key is not that of its job")
+        return None
+    if record.status == "ok":
+        table = files.get(f"predictions/{record.key}.parquet", b"")
+        if hashlib.sha256(table).hexdigest() != record.predictions_sha256:
+            problems.append(f"{name}: its predictions are missing or are not those that it was made from")
+            return None
+        problems += [f"{name}: {text}" for text in _scores_that_differ(record, table)]
+    return record
+
+
+def _scores_that_differ(record: Record, table: bytes) -> list[str]:
+    """Metrics that the predictions do not give."""
+    import pandas as pd
+
+    try:
+        rows = pd.read_parquet(io.BytesIO(table))
+        found = {name: float(rows[f"{name}_correct"].mean()) for name in record.metrics}
+    except Exception as error:  # noqa: BLE001  a stranger's file may raise anything
+        return [f"its predictions cannot be read: {type(error).__name__}"]
+    return [
+        f"{name} is stated as {metric.value:.4f}, its predictions give {found[name]:.4f}"
+        for name, metric in record.metrics.items()
+        if not abs(found[name] - metric.value) < 1e-6
+    ]
+
+
+def unpack(checked: Checked, out: Path) -> None:
+    """Write what was found whole into a run directory."""
+    kept = {f"{folder}/{record.key}.{end}" for record in checked.records for folder, end in _PARTS}
+    for name, data in checked.files.items():
+        if name in kept or "/" not in name:
+            write_atomically(out / name, data)
+
+
+_PARTS = (("records", "json"), ("predictions", "parquet"))
