@@ -69,6 +69,7 @@ class TerminalProgress(Progress):
         self._thread.join()
         for line in reversed(self._lines):
             line.close()
+        self._bar.set_postfix_str(f"{self._failed} failed" if self._failed else "")
         self._bar.close()
 
     def _watch(self) -> None:

@@ -1,0 +1,62 @@
+"""What somebody at a terminal sees while a suite runs, and that nobody else sees any of it."""
+
+import io
+import sys
+import time
+
+import pytest
+
+from vitbench.cli import progress
+from vitbench.cli.progress import TerminalProgress
+from vitbench.launch import Overrides, plan_suite
+from vitbench.records import Failure
+from vitbench.signs import Beacon
+
+
+class Terminal(io.StringIO):
+    """Keeps all that was drawn."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def half_done(tiny, tiny_records, tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "EVERY_S", 0.05)
+    by_key = {record.key: record for record in tiny_records}
+    planned = plan_suite(str(tiny), tmp_path / "run", Overrides())
+    return planned, [by_key[job.key] for job in planned.plan.jobs]
+
+
+def test_a_line_for_the_suite_and_one_for_each_job_at_work(half_done, monkeypatch):
+    planned, records = half_done
+    records[3] = records[3].model_copy(update={"failure": Failure(kind="X", message="no \x1b[31m")})
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    shown = TerminalProgress()
+    jobs = planned.plan.jobs
+    shown.begin(planned.run, jobs, records[:2], 1)
+    beacon = Beacon(planned.run.path / ".running", jobs[2].key, jobs[2].title, "cpu")
+    beacon.show("features", 12, 60)
+    until = time.monotonic() + 20
+    while "12/60" not in sys.stderr.getvalue() or " left" not in sys.stderr.getvalue():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    shown.finished(records[2])
+    shown.finished(records[3])
+    shown.end()
+    drawn = sys.stderr.getvalue()
+    assert "2/4 jobs" in drawn
+    assert f"{jobs[2].title} · features 12/60" in drawn
+    assert "1 at work" in drawn
+    assert f"failed: {records[3].job.title}: no  [31m" in drawn
+    assert "4/4 jobs" in drawn.rpartition("\r")[2]
+    assert "1 failed" in drawn.rpartition("\r")[2]
+
+
+def test_where_nobody_watches_nothing_is_drawn(half_done, capsys):
+    planned, records = half_done
+    shown = TerminalProgress()
+    shown.begin(planned.run, planned.plan.jobs, records[:2], 1)
+    shown.finished(records[2])
+    shown.end()
+    assert capsys.readouterr() == ("", "")
