@@ -31,17 +31,26 @@ def _records(runs: tuple[Path, ...]) -> list[Record]:
 
 
 @click.command(no_args_is_help=True)
-@RUNS
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "-o",
     "output",
     type=click.Path(path_type=Path, dir_okay=False),
     help="The page  [default: RUN/report.html].",
 )
-def report(runs: tuple[Path, ...], output: Path | None) -> None:
+@click.option(
+    "--published", metavar="PATTERN", help="A page of the published rows whose names have this start instead."
+)
+def report(runs: tuple[Path, ...], output: Path | None, published: str | None) -> None:
     """Make the leaderboard of one or more RUN directories: one HTML file that loads nothing."""
     from vitbench.errors import UsageError
     from vitbench.files import write_atomically
+
+    if published is not None:
+        _report_published(published, output, runs)
+        return
+    if not runs:
+        raise UsageError("give a run directory, or --published PATTERN -o FILE.html")
     from vitbench.report.html import render
     from vitbench.store import estimated
 
@@ -51,6 +60,23 @@ def report(runs: tuple[Path, ...], output: Path | None) -> None:
     expected = {key: value for run in runs for key, value in estimated(run).items()}
     write_atomically(target, render(_records(runs), estimated=expected))
     click.echo(str(target))
+
+
+def _report_published(pattern: str, output: Path | None, runs: tuple[Path, ...]) -> None:
+    from vitbench.errors import Problem, UsageError
+    from vitbench.files import write_atomically
+    from vitbench.report.paper import render_published
+    from vitbench.report.published import published
+
+    rows = [row for row in published() if row.id.startswith(pattern)]
+    if runs or output is None:
+        raise UsageError("published rows make a page of their own, without runs: add -o FILE.html")
+    if not rows:
+        raise UsageError(
+            Problem(f"no published row begins with {pattern!r}", next_step="vitbench list published")
+        )
+    write_atomically(output, render_published(rows, rows[0].source.paper))
+    click.echo(str(output))
 
 
 @click.command(no_args_is_help=True)

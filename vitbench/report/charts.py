@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import altair as alt
 import pandas as pd
@@ -50,7 +50,48 @@ def shots_curves(points: Sequence[ShotsPoint]) -> str:
     return svg(chart.resolve_scale(y="independent"))
 
 
-def svg(chart: alt.FacetChart | alt.Chart) -> str:
+@dataclass(frozen=True)
+class CostPoint:
+    """A model by its cost and its score."""
+
+    model: str
+    family: str
+    cost: float
+    score: float
+
+
+def front(points: Sequence[CostPoint]) -> list[CostPoint]:
+    """The points that no other beats at the same cost or less, cheapest first."""
+    found: list[CostPoint] = []
+    for point in sorted(points, key=lambda point: (point.cost, -point.score)):
+        if not found or point.score > found[-1].score:
+            found.append(point)
+    return found
+
+
+def pareto(points: Sequence[CostPoint], cost_title: str = "pre-training, exaFLOP (published)") -> str:
+    """Score against cost with the front of what is not beaten; '' without two points."""
+    if len(points) < 2:
+        return ""
+    x = alt.X("cost:Q", title=cost_title, scale=alt.Scale(type="log"), axis=alt.Axis(grid=False))
+    y = alt.Y("score:Q", title="mean top-1, %", scale=alt.Scale(zero=False))
+    colour = alt.Color(
+        "family:N",
+        title=None,
+        sort=None,
+        scale=alt.Scale(range=list(PALETTE)),
+        legend=alt.Legend(orient="bottom"),
+    )
+    line = alt.Chart(pd.DataFrame([asdict(point) for point in front(points)])).mark_line(
+        color=INK, strokeDash=[4, 3], opacity=0.8
+    )
+    dots = alt.Chart(pd.DataFrame([asdict(point) for point in points]))
+    marks = dots.mark_circle(size=70, opacity=1).encode(x, y, colour)
+    names = dots.mark_text(align="left", dx=7, fontSize=10, color=INK).encode(x, y, text="model:N")
+    return svg(alt.layer(line.encode(x, y), marks, names).properties(width=760, height=380))
+
+
+def svg(chart: alt.FacetChart | alt.LayerChart | alt.Chart) -> str:
     """SVG without addresses, its ink the page's own."""
     ink = {"labelColor": INK, "titleColor": INK, "domainColor": INK, "tickColor": INK}
     styled = chart.configure(
