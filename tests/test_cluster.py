@@ -78,6 +78,7 @@ def wait_until(holds):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_the_same_records_although_a_worker_and_a_node_die(cluster, suite_file, tmp_path):
     plugin, log = tmp_path / "told.py", tmp_path / "log"
     plugin.write_text(PLUGIN)

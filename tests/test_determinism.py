@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 from vitbench.launch import Launch, Overrides, run_suite
 from vitbench.store import load
 
@@ -12,6 +14,7 @@ def essence(out):
     return {record.key: record.model_copy(update=changing) for record in load(out)}
 
 
+@pytest.mark.slow
 def test_the_quickstart_is_the_same_however_it_is_run(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     overrides = Overrides(tasks=("digits",), limit=40, seeds=(0, 1))

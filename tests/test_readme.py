@@ -56,6 +56,7 @@ def run(command, folder):
     return subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, env=environment)
 
 
+@pytest.mark.slow
 def test_the_first_command_makes_a_leaderboard(tmp_path):
     """pip install is .ci/run's; the rest is run here."""
     (tmp_path / "suites").symlink_to(ROOT / "suites")
