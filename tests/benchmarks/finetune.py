@@ -108,12 +108,12 @@ def ours(model: str, size_px: int, batch: int, steps: int) -> float:
     return time.perf_counter() - begun[0]
 
 
-def job(checkout: Path, model: str, steps: int) -> None:
-    """A whole job against timm's train.py: 1,000 pictures, about so many steps of 32, one evaluation of 1,000 others.
+def job(checkout: Path, model: str, size_px: int, batch: int, steps: int) -> None:
+    """A whole job against timm's train.py: 1,000 pictures, about so many steps, one evaluation of 1,000 others.
 
-    train.py counts in epochs, of 31 steps, and validates after each.
+    train.py counts in epochs of whole batches and validates after each; VTAB-1k has two steps an epoch.
     """
-    epochs = max(round(steps / 31), 1)
+    epochs = max(round(steps / (1000 // batch)), 1)
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         for split, count in (("train", 1000), ("validation", 1000)):
@@ -124,18 +124,23 @@ def job(checkout: Path, model: str, steps: int) -> None:
         (root / "data" / "test").symlink_to(root / "data" / "validation")
         suite = {
             "name": "job", "preprocess": "squash", "budgets": ["full"],
-            "backbones": [{"name": f"timm:{model}", "pretrained": False}],
+            "backbones": [{"name": f"timm:{model}", "pretrained": False, "size_px": size_px}],
             "tasks": [{"name": "p", "source": "folder", "path": str(root / "data"), "val_share": 0.01}],
             "protocols": [
-                {"name": "finetune", "recipe": "own", "steps": 31 * epochs, "batch_size": 32, "crop": "inception", "flip": True}
+                {
+                    "name": "finetune", "recipe": "own", "steps": 1000 // batch * epochs, "batch_size": batch,
+                    "crop": "inception", "flip": True,
+                }
             ],
         }  # fmt: skip
         (root / "job.yaml").write_text(yaml.safe_dump(suite))
         vitbench = [Path(sys.executable).with_name("vitbench"), "run", "job.yaml", "--out", "run"]
         how = (
-            f"--model {model} -b 32 --opt sgd --lr 0.01 --clip-grad 1.0 --epochs {epochs} "
+            f"--model {model} --img-size {size_px} -b {batch} --opt sgd --lr 0.01 --clip-grad 1.0 --epochs {epochs} "
             f"--num-classes {CLASSES} -j 2 --device cpu --warmup-epochs 0"
         )
+        if model.startswith("vit"):
+            how += f" --model-kwargs img_size={size_px}"
         folders = ["--data-dir", root / "data", "--output", root / "out"]
         timm = [sys.executable, checkout / "train.py", *folders, *how.split()]
         taken = []
@@ -148,7 +153,8 @@ def job(checkout: Path, model: str, steps: int) -> None:
         record = json.loads(next((root / "run" / "records").glob("*.json")).read_text())
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
         print(
-            f"{model}: {taken[0]:.0f} s, train.py {taken[1]:.0f} s: {taken[1] / taken[0]:.2f} times (target 1.5); "
+            f"{model} at {size_px} px, {epochs} epochs of {1000 // batch} steps of {batch}: {taken[0]:.0f} s, "
+            f"train.py {taken[1]:.0f} s: {taken[1] / taken[0]:.2f} times (target 1.5); "
             f"ours {record['cost']['peak_memory_bytes'] / 2**30:.1f} GiB, the larger of both {peak:.1f} GiB"
         )
 
@@ -165,7 +171,7 @@ def main() -> None:
     options = parser.parse_args()
     load_all()
     if options.job:
-        job(options.job, options.model, options.steps)
+        job(options.job, options.model, options.size_px, options.batch, options.steps)
         return
     settle(None)
     how = (options.model, options.size_px, options.batch, options.steps)
