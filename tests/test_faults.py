@@ -140,14 +140,14 @@ def test_a_place_that_cannot_be_written_is_said_before_anything_runs(tiny, tmp_p
 
 
 def test_every_job_has_a_log_with_what_went_wrong(suite_file, tmp_path):
-    plugin = tmp_path / "odd.py"
+    plugin = tmp_path / "loud.py"
     plugin.write_text(
         "import logging\nfrom dataclasses import dataclass\nfrom vitbench import register_protocol\n"
-        "from vitbench.api import Protocol\n@register_protocol('odd')\n@dataclass(frozen=True)\nclass Odd(Protocol):\n"
+        "from vitbench.api import Protocol\n@register_protocol('loud')\n@dataclass(frozen=True)\nclass Loud(Protocol):\n"
         "    'Warns and fails.'\n    def depends_on_seed(self, budget):\n        return False\n    def adapt(self, data):\n"
         "        logging.getLogger('odd').warning('a word')\n        raise ZeroDivisionError('never')\n"
     )
-    suite = suite_file("name: f\nbackbones: [raw_pixels]\ntasks: [digits]\nprotocols: [odd]\n")
+    suite = suite_file("name: f\nbackbones: [raw_pixels]\ntasks: [digits]\nprotocols: [loud]\n")
     (record,) = vitbench.run(suite, tmp_path / "run", plugins=[str(plugin)])
     log = (tmp_path / "run" / "logs" / f"{record.key}.log").read_text()
     assert record.job.title in log.splitlines()[0]
