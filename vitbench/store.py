@@ -135,11 +135,19 @@ class Run:
         shutil.rmtree(self.path / "checkpoints" / key, ignore_errors=True)
 
     def write_suite(self, lock_text: str, jobs: Iterable[Job], env: dict[str, object]) -> None:
-        """Keep what was asked for, resolved, job by job, and where it ran."""
-        write_atomically(self.path / "suite.lock.yaml", lock_text)
+        """Keep what was asked for, resolved, job by job, and where it ran.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
         rows = ",\n".join(json.dumps([job.key, *job.cell]) for job in jobs)
-        write_atomically(self.path / "plan.json", f"[\n{rows}\n]\n")
-        write_atomically(self.path / "env.json", json.dumps(env, indent=1, sort_keys=True) + "\n")
+        described = json.dumps(env, indent=1, sort_keys=True)
+        try:
+            write_atomically(self.path / "suite.lock.yaml", lock_text)
+            write_atomically(self.path / "plan.json", f"[\n{rows}\n]\n")
+            write_atomically(self.path / "env.json", f"{described}\n")
+        except OSError as error:
+            raise StorageError(f"{self.path} cannot be written: {error.strerror}; free some space") from error
 
     def claim(self, key: str) -> FileLock | None:
         """A lock on one job, or None while another run works on it. Release it when the record is written."""
