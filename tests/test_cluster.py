@@ -5,12 +5,17 @@ import signal
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+import ray
 from ray.cluster_utils import Cluster
 
+from tests.test_runner import make_job
 from vitbench.errors import UsageError
+from vitbench.executors.cluster import Need, _Crew, one_each, several
 from vitbench.launch import Launch, Overrides, Progress, run_suite
+from vitbench.skeletons import WORKER_BYTES, MemoryNeeds
 
 PLUGIN = """\
 import os, time
@@ -97,7 +102,9 @@ def test_the_same_records_although_a_worker_and_a_node_die(cluster, suite_file, 
     assert len(first) == 2  # a worker a node
     os.kill(pids(log)[-1], signal.SIGKILL)
     wait_until(lambda: len(set(pids(log))) == 3)
-    cluster.remove_node(cluster.workers.pop(), allow_graceful=False)
+    # Not the one that the driver is joined to, which Ray chooses.
+    others = [node for node in cluster.workers if node.node_id != ray.get_runtime_context().get_node_id()]
+    cluster.remove_node(others[-1], allow_graceful=False)
     run.join(180)
     (on_ray,) = found
     assert on_ray.failed == 0
@@ -105,3 +112,150 @@ def test_the_same_records_although_a_worker_and_a_node_die(cluster, suite_file, 
     assert essence(on_ray) == essence(here)
     for record in on_ray.records:
         assert on_ray.run.predictions(record).equals(here.run.predictions(record))
+
+
+def node(**resources):
+    return {"Alive": True, "Resources": {"memory": 64e9, **resources}}
+
+
+HEAD, SMALL, LARGE = node(CPU=0.0), node(CPU=4.0, memory=8e9), node(CPU=16.0, GPU=4.0)
+
+
+def test_actors_take_a_gpu_each_or_a_share_of_a_node():
+    assert one_each("cuda", [HEAD, SMALL, LARGE], None) == [Need(4.0, 1.0, 16_000_000_000)] * 4
+    assert one_each("cuda", [LARGE], 2) == [Need(4.0, 1.0, 16_000_000_000)] * 2
+    assert one_each("cpu", [HEAD, SMALL, LARGE], None) == [
+        Need(4.0, 0.0, 8_000_000_000),
+        Need(16.0, 0.0, 64_000_000_000),
+    ]
+    assert one_each("cpu", [SMALL], 3) == [Need(1.0, 0.0, 2_666_666_666)] * 3
+    with pytest.raises(UsageError, match="has a core for a worker"):
+        one_each("cpu", [HEAD], None)
+
+
+def test_a_job_of_several_gpus_takes_the_smallest_node_that_has_them():
+    larger = node(CPU=32.0, GPU=8.0)
+    assert several("cuda", [larger, LARGE, HEAD], 4) == [Need(16.0, 4.0, 64_000_000_000)]
+    assert several("cpu", [HEAD, SMALL, LARGE], 4) == [Need(16.0, 0.0, 64_000_000_000)]
+    with pytest.raises(UsageError, match="asks for 16 GPUs, and no node of the cluster has more than 8"):
+        several("cuda", [larger, LARGE], 16)
+
+
+REPLICATED = """\
+name: replicated
+backbones: [{name: small-cnn}]
+tasks: [digits]
+protocols:
+  - {name: finetune, recipe: own, steps: 6, batch_size: 32, base_lr: 0.1, replicas: 2, budgets: [5-shot]}
+  - {name: ridge_probe, budgets: [2-shot]}
+"""
+SMALL_CNN = """\
+import torch
+from torch import nn
+from vitbench import register_backbone
+from vitbench.api import InputSpec, Provenance
+
+@register_backbone("small-cnn")
+class SmallCnn(nn.Module):
+    "Two convolutions."
+    provenance = Provenance(family="CNN", weights="untrained", pretrain_data="none")
+    input = InputSpec(size_px=8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    feature_dim = 16
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3))
+        for weight in self.body.parameters():
+            nn.init.normal_(weight, std=0.1, generator=torch.Generator().manual_seed(0))
+
+    def features(self, images):
+        return self.body(images).mean((2, 3))
+"""
+
+
+@pytest.mark.slow
+def test_a_job_of_two_processes_runs_beside_others(cluster, suite_file, tmp_path):
+    """A recipe's replicas share one node; the record is that of a run here."""
+    plugin = tmp_path / "small_cnn.py"
+    plugin.write_text(SMALL_CNN)
+    suite, overrides = str(suite_file(REPLICATED)), Overrides(plugins=[str(plugin)])
+    launch = Launch(executor="ray", address=cluster.address, device="cpu")
+    on_ray = run_suite(suite, tmp_path / "ray", overrides, launch)
+    here = run_suite(suite, tmp_path / "here", overrides, Launch(device="cpu"))
+    assert len(on_ray.records) == 2
+    assert [record.failure for record in on_ray.records] == [None, None]
+    assert essence(on_ray) == essence(here)
+
+
+class FakeRay:
+    """Actors that are done at once, and tell what memory they had. Some never start."""
+
+    exceptions = ray.exceptions
+
+    def __init__(self, never=None):
+        self.never = never
+
+    def remote(self, _bench):
+        return FakeActor
+
+    def wait(self, references, num_returns=1, timeout=0):
+        ready = [reference for reference in references if reference[0] != self.never]
+        return ready[:num_returns], []
+
+    def get(self, reference):
+        return reference[0]
+
+    def kill(self, actor):
+        pass
+
+
+class FakeActor:
+    def __init__(self, needs):
+        self.__ray_call__ = SimpleNamespace(remote=lambda _ask: (needs["memory"], id(self)))
+        self.work = SimpleNamespace(remote=lambda job: (needs["memory"], job.key))
+
+    @classmethod
+    def options(cls, **needs):
+        return SimpleNamespace(remote=lambda _workers, _cores: cls(needs))
+
+
+SIZES = (1, 7, 100)
+
+
+def ran_on(memory, never=None):
+    """Jobs of three sizes on made-up actors: (size, memory of the actor) of each."""
+    jobs = [make_job(seed=seed, budget=f"{shots}-shot") for seed in range(2) for shots in (1, 2, 3)]
+    size = {job.key: SIZES[int(job.budget[0]) - 1] for job in jobs}
+
+    class Jobs:
+        def take(self, place="", fits=None):
+            found = next((job for job in jobs if fits(job)), None)
+            if found:
+                jobs.remove(found)
+            return found
+
+    crew = _Crew(FakeRay(never), None, [Need(1, 0, each) for each in memory], lambda job: size[job.key])
+    return [(size[job.key], had) for job, had in crew.run(Jobs())]
+
+
+def test_jobs_go_to_actors_that_have_the_memory_and_the_rest_to_the_largest():
+    """What is too large for any is tried on the largest, and may fail."""
+    ended = ran_on([5, 8])
+    assert sorted(size for size, _ in ended) == [1, 1, 7, 7, 100, 100]
+    assert {had for size, had in ended if size > 5} == {8}
+    assert 5 in {had for size, had in ended if size == 1}
+
+
+def test_an_actor_that_never_starts_is_not_waited_for_for_ever(monkeypatch):
+    monkeypatch.setattr("vitbench.executors.cluster.START_S", 0.5)
+    ended = ran_on([5, 8], never=8)
+    assert sorted(ended) == [(size, 5) for size in (1, 1, 7, 7, 100, 100)]
+
+
+def test_a_workers_memory_follows_the_backbone_and_what_is_done_with_it():
+    needs = MemoryNeeds()
+    probe = make_job(backbone="timm:vit_base_patch16_224", protocol="ridge_probe")
+    tuned = make_job(backbone="timm:vit_base_patch16_224", protocol="finetune")
+    assert needs(make_job()) == WORKER_BYTES
+    assert needs(probe) - WORKER_BYTES == pytest.approx(2 * 4 * 85.8e6, rel=0.01)  # float32, twice
+    assert needs(tuned) - WORKER_BYTES == pytest.approx(5 * 4 * 85.8e6, rel=0.01)

@@ -13,9 +13,10 @@ from vitbench.compute.core_days import CoreDays, core_days, training_flops
 from vitbench.compute.environment import choose_device, describe, settle
 from vitbench.compute.flops import forward_flops
 from vitbench.errors import UsageError
-from vitbench.estimates import bare, rate
+from vitbench.estimates import rate
 from vitbench.registry import BACKBONES
 from vitbench.report.published import rows_of
+from vitbench.skeletons import bare
 
 MEASURED_S = 5.0
 SIZES_PX = (224, 384)

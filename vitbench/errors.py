@@ -49,6 +49,17 @@ class UsageError(VitbenchError):
     exit_code = 2
 
 
+class UnfilledError(UsageError):
+    """A ViT's patches do not fill an image of the size asked for; `next_px` is the next larger that they do."""
+
+    def __init__(self, problems: str | Problem | Iterable[Problem], next_px: int) -> None:
+        super().__init__(problems)
+        self.next_px = next_px
+
+    def __reduce__(self) -> tuple[type[VitbenchError], tuple[tuple[Problem, ...], int]]:  # type: ignore[override]
+        return type(self), (self.problems, self.next_px)
+
+
 class DataMissingError(VitbenchError):
     """Data or weights are not there; the message names the command or the folder that helps."""
 

@@ -10,7 +10,6 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import torch
 
@@ -24,17 +23,16 @@ from vitbench.files import write_atomically
 from vitbench.outcomes import now
 from vitbench.planning import Planned
 from vitbench.records import Job
-from vitbench.registry import BACKBONES, PROTOCOLS, TASKS
+from vitbench.registry import PROTOCOLS, TASKS
 from vitbench.schedule import shared_work
+from vitbench.skeletons import skeleton
 from vitbench.workbench import backbone_key
 
 CALIBRATION_S = 5.0
 TRIED = 3  # backbones whose speed is measured
 BACKWARD = 3  # a training step's FLOPs, in forward passes (facts/performance.md F)
-RECORD_BYTES, PREDICTION_BYTES = (
-    6_000,
-    6,
-)  # measured on the quickstart: a record, and a row of its predictions
+# Measured on the quickstart: a record, and a row of its predictions.
+RECORD_BYTES, PREDICTION_BYTES = 6_000, 6
 
 
 @dataclass(frozen=True)
@@ -140,30 +138,12 @@ class _Count:
         if (key, size_px) not in self.flops:
             backbone = self.skeletons[key]
             with torch.device("meta"):
-                counted = forward_flops(backbone.at_resolution(size_px), size_px)
+                sized = backbone.at_least(size_px)
+            counted = forward_flops(sized, sized.input.size_px)
             if counted is None:
                 raise VitbenchError(f"the FLOPs of {backbone.name} cannot be counted")
             self.flops[key, size_px] = counted
         return self.flops[key, size_px]
-
-
-def skeleton(job: Job) -> BuiltBackbone:
-    """A job's backbone on the meta device."""
-    backbone = bare(job.backbone.spec, job.backbone.options, job.backbone.label)
-    if job.resolution_px is not None:
-        with torch.device("meta"):
-            backbone = backbone.at_resolution(job.resolution_px)
-    return backbone.to("meta").eval()
-
-
-def bare(spec: str, options: dict[str, Any], label: str) -> BuiltBackbone:
-    """A backbone's shapes without its weights, nothing read or fetched where that can be helped."""
-    entry = BACKBONES.get(spec)[0]
-    if "pretrained" in entry.options.model_fields:
-        options = {**options, "pretrained": False, "checkpoint": None}
-    with torch.device("meta"):
-        entry, module = BACKBONES.make(spec, options)
-        return BuiltBackbone(module, label, entry.labels).to("meta").eval()
 
 
 def _rates(count: _Count, jobs: Sequence[Job], found: Sequence[JobEstimate], device: str) -> dict[str, float]:
@@ -193,19 +173,22 @@ def rate(shape: BuiltBackbone, device: str, dtype: str, seconds: float) -> float
         tensor.zero_()
     batch = 64 if device.startswith("cuda") else max(min(32, int(2e10 // max(flops, 1))), 1)
     images = torch.zeros(batch, 3, size_px, size_px, device=device)
-    passes, begun = 0, time.perf_counter()
-    with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=dtype == "bfloat16"):
-        while time.perf_counter() - begun < seconds:
+
+    def passed() -> float:
+        begun = time.perf_counter()
+        with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=dtype == "bfloat16"):
             backbone.features(images)
-            if device.startswith("cuda"):
-                torch.cuda.synchronize(device)
-            passes += 1
-            if passes == 1:  # the first warms up, unless it is all there is time for
-                first_s, begun = time.perf_counter() - begun, time.perf_counter()
-                if first_s > seconds:
-                    return flops * batch / first_s
+        if device.startswith("cuda"):
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - begun
+
+    until = time.perf_counter() + seconds
+    taken = [passed()]  # warms up, and counts only if there is time for no other
+    while time.perf_counter() < until:
+        taken.append(passed())
     backbone.to("meta")
-    return flops * batch * (passes - 1) / (time.perf_counter() - begun)
+    counted = taken[1:] or taken
+    return flops * batch * len(counted) / sum(counted)
 
 
 def _timed(each: JobEstimate, rate: float | None) -> JobEstimate:

@@ -6,7 +6,7 @@ import torch
 from vitbench.compute.core_days import core_days, devices, training_flops
 from vitbench.compute.flops import forward_flops
 from vitbench.cost import backbone_cost
-from vitbench.estimates import bare
+from vitbench.skeletons import bare
 
 JFT_IMAGES = 303e6  # facts/published.md, Compute
 I21K_IMAGES = 14.2e6

@@ -11,7 +11,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vitbench.compute.environment import settle
@@ -22,11 +22,11 @@ from vitbench.outcomes import Outcome
 from vitbench.plugins import load_all
 from vitbench.records import Job
 from vitbench.schedule import replicas_of
+from vitbench.skeletons import MemoryNeeds
 
-MEMORY_BYTES = (
-    3 * 2**30
-)  # of main memory for one worker: interpreter, torch, a backbone and its batches ahead
 TRIES = 2
+PATIENCE_WITH_NODES_S = 600.0  # how long a cluster may leave us without any worker
+START_S = 120.0  # a worker that has not started by then is not waited for: its node may be gone
 GPU, CPU = "GPU", "CPU"
 
 
@@ -45,13 +45,24 @@ class _Bench:
         return work(job, self.bench, self.plugins)
 
 
+@dataclass(frozen=True)
+class Need:
+    """What one actor takes of a node; its jobs may need as much memory."""
+
+    cores: float
+    gpus: float
+    memory_bytes: int
+
+
 @dataclass
 class _Slot:
-    """An actor, where it is, and whether it can be given a job; `place` is empty until it has started."""
+    """An actor, what it takes, and where it is; `place` is empty until it has started."""
 
+    need: Need
     actor: Any
     starting: Any
     place: str = ""
+    made_s: float = field(default_factory=time.monotonic)
 
 
 def execute(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
@@ -65,10 +76,11 @@ def execute(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], No
         nodes = [node for node in ray.nodes() if node["Alive"]]
         device = _device(workers, nodes)
         alone = Workers(device, None, workers.cache, workers.plugins, workers.run)
+        memory = MemoryNeeds()
         while isinstance(job := queue.take(fits=lambda job: replicas_of(job) > 1), Job):
-            crew = _Crew(ray, alone, _several(device, nodes, replicas_of(job)))
-            yield from crew.run(_Only(job))
-        yield from _Crew(ray, alone, _one_each(device, nodes, workers.count)).run(queue)
+            needs = several(device, nodes, replicas_of(job))
+            yield from _Crew(ray, alone, needs, lambda _job: 0).run(_Only(job))
+        yield from _Crew(ray, alone, one_each(device, nodes, workers.count), memory).run(queue)
 
 
 class _Only:
@@ -84,41 +96,34 @@ class _Only:
 
 
 class _Crew:
-    """Actors of one shape, and what they are at."""
+    """Actors, and what they are at. A job goes to an actor that has the memory for it."""
 
-    def __init__(self, ray: Any, workers: Workers, needs: list[dict[str, float]]) -> None:
-        self.ray, self.workers = ray, workers
+    def __init__(self, ray: Any, workers: Workers, needs: list[Need], memory: Callable[[Job], int]) -> None:
+        self.ray, self.workers, self.memory = ray, workers, memory
         self.actor = ray.remote(_Bench)
         self.idle: list[_Slot] = []
         self.starting = [self._new(need) for need in needs]
-        self.needs = needs
         self.running: dict[Any, tuple[_Slot, Job]] = {}
         self.tries: Counter[str] = Counter()
         self.again: list[Job] = []
+        self.alive_s = time.monotonic()
 
-    def _new(self, need: dict[str, float]) -> _Slot:
+    def _new(self, need: Need) -> _Slot:
         actor = self.actor.options(
-            num_cpus=need[CPU], num_gpus=need[GPU], memory=need["memory"], scheduling_strategy="SPREAD"
-        ).remote(self.workers, max(int(need[CPU]), 1))
-        return _Slot(actor, actor.__ray_call__.remote(_node_id))
+            num_cpus=need.cores, num_gpus=need.gpus, memory=need.memory_bytes, scheduling_strategy="SPREAD"
+        ).remote(self.workers, max(int(need.cores), 1))
+        return _Slot(need, actor, actor.__ray_call__.remote(_node_id))
 
     def run(self, queue: Queue) -> Generator[tuple[Job, Outcome], None, None]:
-        """Give out jobs until none is left."""
-        left = True
+        """Give out jobs until none is left.
+
+        Raises:
+            UsageError: the cluster has had no room for any worker for ten minutes.
+        """
         try:
-            while left or self.running or self.again:
-                self._welcome()
-                while self.idle and (left or self.again):
-                    job = self.again.pop() if self.again else queue.take(self.idle[-1].place)
-                    if isinstance(job, str):
-                        break
-                    if job is None:
-                        left = False
-                    else:
-                        slot = self.idle.pop()
-                        self.running[slot.actor.work.remote(job)] = (slot, job)
+            while self._give_out(queue) or self.running or self.again:
                 if not self.running:
-                    time.sleep(PATIENCE_S if left or self.again else 0)
+                    self._be_patient()
                     continue
                 ended, _ = self.ray.wait(list(self.running), timeout=PATIENCE_S)
                 for reference in ended:
@@ -130,22 +135,59 @@ class _Crew:
             for slot in (*self.idle, *self.starting, *(slot for slot, _ in self.running.values())):
                 self.ray.kill(slot.actor)
 
+    def _give_out(self, queue: Queue) -> bool:
+        """A job to every idle actor that there is one for; whether more may come."""
+        self._welcome()
+        most_bytes, more, none_left = self._most_bytes(), False, False
+        for slot in list(self.idle):
+            has_most = slot.need.memory_bytes >= most_bytes
+            job = self._next(queue, slot, has_most)
+            more |= job is not None
+            none_left |= job is None and has_most
+            if isinstance(job, Job):
+                self.idle.remove(slot)
+                self.running[slot.actor.work.remote(job)] = (slot, job)
+        return more or (bool(self.starting) and not none_left)
+
+    def _most_bytes(self) -> int:
+        """Memory of the largest actors that are there or may soon be."""
+        soon = [slot for slot in self.starting if time.monotonic() - slot.made_s < START_S]
+        slots = [*self.idle, *(slot for slot, _ in self.running.values()), *soon]
+        return max((slot.need.memory_bytes for slot in slots), default=0)
+
+    def _next(self, queue: Queue, slot: _Slot, has_most: bool) -> Job | str | None:
+        """A job that this actor has the memory for; the largest actors take what is too large for any, and it may fail."""
+
+        def fits(job: Job) -> bool:
+            return has_most or self.memory(job) <= slot.need.memory_bytes
+
+        for job in self.again:
+            if fits(job):
+                self.again.remove(job)
+                return job
+        return queue.take(slot.place, fits)
+
+    def _be_patient(self) -> None:
+        if self.idle:
+            self.alive_s = time.monotonic()
+        elif time.monotonic() - self.alive_s > PATIENCE_WITH_NODES_S:
+            raise UsageError("the Ray cluster has had no room for a worker for ten minutes: see `ray status`")
+        time.sleep(PATIENCE_S)
+
     def _welcome(self) -> None:
         """Actors that have started meanwhile; those that died of it are made anew."""
-        waiting = self.starting
-        ready, _ = (
-            self.ray.wait([slot.starting for slot in waiting], num_returns=len(waiting), timeout=0)
-            if waiting
-            else ([], [])
-        )
-        for slot in [slot for slot in waiting if slot.starting in ready]:
+        waiting = {slot.starting: slot for slot in self.starting}
+        if not waiting:
+            return
+        for reference in self.ray.wait(list(waiting), num_returns=len(waiting), timeout=0)[0]:
+            slot = waiting[reference]
             self.starting.remove(slot)
             try:
-                slot.place = self.ray.get(slot.starting)
+                slot.place = self.ray.get(reference)
             except self.ray.exceptions.RayActorError as error:
                 if isinstance(error.__cause__, Exception):
                     raise UsageError(f"a worker on the cluster cannot start: {error.__cause__}") from error
-                self.starting.append(self._new(self.needs[0]))
+                self.starting.append(self._new(slot.need))
             else:
                 self.idle.append(slot)
 
@@ -155,7 +197,7 @@ class _Crew:
         try:
             outcome: Outcome = self.ray.get(reference)
         except (errors.RayActorError, errors.NodeDiedError, errors.OutOfMemoryError, errors.ObjectLostError):
-            self.starting.append(self._new(self.needs[0]))
+            self.starting.append(self._new(slot.need))
             self.tries[job.key] += 1
             if self.tries[job.key] < TRIES:
                 self.again.append(job)
@@ -164,6 +206,7 @@ class _Crew:
         except errors.RayTaskError as error:  # a full disk, as elsewhere
             raise error.cause from error
         self.idle.append(slot)
+        self.alive_s = time.monotonic()
         return outcome
 
 
@@ -221,31 +264,46 @@ def _device(workers: Workers, nodes: list[Any]) -> str:
     return workers.device.partition(":")[0]
 
 
-def _one_each(device: str, nodes: list[Any], count: int | None) -> list[dict[str, float]]:
-    """What each actor needs: a GPU with its share of the cores, or cores alone, one actor a node unless more are asked for."""
+def one_each(device: str, nodes: list[Any], count: int | None) -> list[Need]:
+    """What each actor takes: a GPU with its share of the node, or a share alone, one actor a node unless more are asked for.
+
+    Raises:
+        UsageError: no node has anything to give.
+    """
     needs = []
     per_node = -(-count // len(nodes)) if count else 1
     for node in nodes:
-        cores = node["Resources"].get(CPU, 0.0)
+        cores = int(node["Resources"].get(CPU, 0))
         # A node that was given no cores is there to lead.
-        number = int(node["Resources"].get(GPU, 0)) if device == "cuda" else min(per_node, int(cores))
-        share = float(max(cores // max(number, 1), 0))
-        needs += [_need(share, 1.0 if device == "cuda" else 0.0, node)] * number
+        number = int(node["Resources"].get(GPU, 0)) if device == "cuda" else min(per_node, cores)
+        needs += [_share(node, number, 1.0 if device == "cuda" else 0.0)] * number
+    if not needs:
+        raise UsageError("no node of the Ray cluster has a core for a worker: see `ray status`")
     return needs[:count] if count else needs
 
 
-def _several(device: str, nodes: list[Any], processes: int) -> list[dict[str, float]]:
-    """An actor for a job that wants so many GPUs, or on CPUs a whole node."""
+def several(device: str, nodes: list[Any], processes: int) -> list[Need]:
+    """One actor for a job that wants so many GPUs, or on CPUs a whole node: on the smallest that has them.
+
+    Raises:
+        UsageError: no node has as many.
+    """
     gpus = float(processes) if device == "cuda" else 0.0
-    fitting = [node for node in nodes if node["Resources"].get(GPU, 0) >= gpus]
+    fitting = [
+        node for node in nodes if node["Resources"].get(GPU, 0) >= gpus and node["Resources"].get(CPU, 0)
+    ]
     if not fitting:
         most = max(node["Resources"].get(GPU, 0) for node in nodes)
         raise UsageError(
             f"a job asks for {processes} GPUs, and no node of the cluster has more than {most:.0f}: set replicas"
         )
-    node = max(fitting, key=lambda node: node["Resources"].get(CPU, 0))
-    return [_need(float(max(node["Resources"].get(CPU, 0) // 1, 0)), gpus, node)]
+    node = min(
+        fitting, key=lambda node: (bool(gpus) * node["Resources"].get(GPU, 0), -node["Resources"][CPU])
+    )
+    return [_share(node, 1, gpus)]
 
 
-def _need(cores: float, gpus: float, node: Any) -> dict[str, float]:
-    return {CPU: cores, GPU: gpus, "memory": min(MEMORY_BYTES, node["Resources"].get("memory", 0) // 2)}
+def _share(node: Any, number: int, gpus: float) -> Need:
+    """An equal part of a node's cores and memory."""
+    resources, parts = node["Resources"], max(number, 1)
+    return Need(float(resources.get(CPU, 0) // parts), gpus, int(resources.get("memory", 0) // parts))

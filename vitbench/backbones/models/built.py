@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vitbench.api import InputSpec, Provenance
-from vitbench.errors import UsageError
+from vitbench.errors import UnfilledError, UsageError
 
 T = TypeVar("T")
 
@@ -58,6 +58,17 @@ class BuiltBackbone(nn.Module):
                 "it has no at_resolution(size_px)"
             )
         return BuiltBackbone(resized(size_px), self.name, self._labels)
+
+    def at_least(self, size_px: int) -> BuiltBackbone:
+        """At a size, or at the next that its patches fill: 518 px for 512 and patches of 14.
+
+        Raises:
+            UsageError: the architecture is tied to its size.
+        """
+        try:
+            return self.at_resolution(size_px)
+        except UnfilledError as error:
+            return self.at_resolution(error.next_px)
 
     @property
     def params(self) -> int:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor, nn
 
-from vitbench.errors import UsageError
+from vitbench.errors import UnfilledError
 
 # `aligned` is the ViT paper's; `timm` is what timm does to its own checkpoints: bicubic, antialiased (facts/protocols.md 7.1).
 PositionResize = Literal["aligned", "timm"]
@@ -38,7 +38,7 @@ def check_patches(model: nn.Module, size_px: int, name: str) -> None:
     """See that a ViT's patches fill an image: timm's would leave the last rows and columns out without a word.
 
     Raises:
-        UsageError: they do not.
+        UnfilledError: they do not.
     """
     embed = getattr(model, "patch_embed", None)
     if type(embed) is not PatchEmbed or embed.dynamic_img_pad:
@@ -47,6 +47,7 @@ def check_patches(model: nn.Module, size_px: int, name: str) -> None:
     if rest := size_px % side:
         below = size_px - rest
         fitting = " or ".join(f"{size} px" for size in (below, below + side) if size)
-        raise UsageError(
+        what = (
             f"{name} cuts images into patches of {side} px, which do not fill {size_px} px: {fitting} will do"
         )
+        raise UnfilledError(what, below + side)

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from vitbench.api import Adaptation, Split
-from vitbench.errors import UsageError
 from vitbench.protocols.recipes import Recipe
 from vitbench.protocols.tuning import fitting, pictures
 from vitbench.protocols.tuning.checkpoints import Shelf
@@ -75,7 +74,7 @@ def with_scores(runs: Runs, recipes: Sequence[Recipe]) -> tuple[Trial, ...]:
 
 
 def sized(data: Adaptation, recipe: Recipe) -> Any:
-    """A copy of the backbone at the recipe's size, or at the next that its patches fill (518 for 512 and patches of 14).
+    """A copy of the backbone at the recipe's size, or at the next that its patches fill.
 
     Raises:
         UsageError: the backbone is tied to its size.
@@ -83,16 +82,7 @@ def sized(data: Adaptation, recipe: Recipe) -> Any:
     backbone: Any = copy.deepcopy(data.backbone)
     if recipe.size_px is None or recipe.size_px == backbone.input.size_px:
         return backbone
-    for size_px in range(recipe.size_px, recipe.size_px + 32):
-        try:
-            resized = backbone.at_resolution(size_px)
-        except UsageError as error:
-            refused = error
-            if "patch" not in str(error):
-                raise
-            continue
-        return resized.to(data.device).eval()
-    raise refused
+    return backbone.at_least(recipe.size_px).to(data.device).eval()
 
 
 def curve(losses: Sequence[float]) -> dict[str, list[float]]:
