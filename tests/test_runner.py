@@ -71,7 +71,7 @@ def test_the_record_states_what_was_done(bench):
     assert record.key == record.job.key
     assert record.data.n_test == 100
     assert not record.conformant
-    assert [check.item for check in record.conformance if not check.ok] == ["all examples"]
+    assert [check.item for check in record.conformance if not check.ok] == ["not limited"]
     assert "tf2_bilinear to 8 px" in record.preprocess
     assert record.backbone.weights == "none"
     assert record.env.packages["torch"] == torch.__version__.partition("+")[0]

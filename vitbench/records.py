@@ -201,8 +201,20 @@ class DataFacts(Frozen):
     version: str = Field(default="", description="version of the prepared data set")
 
 
+class Confusion(Frozen):
+    """What a network takes for what, on the test images.
+
+    Up to 12 classes: their names and all counts, `matrix[true][predicted]`. More: the most frequent mistakes alone, as
+    (true, predicted, how often).
+    """
+
+    classes: tuple[str, ...] = ()
+    matrix: tuple[tuple[int, ...], ...] = ()
+    mistakes: tuple[tuple[str, str, int], ...] = ()
+
+
 class Cost(Frozen):
-    """What the job took here: device-seconds by phase, analytic FLOPs, memory. Never part of a score."""
+    """What the job took here: device-seconds by phase, analytic FLOPs, memory, and a GPU's energy. Never part of a score."""
 
     seconds: dict[str, float]
     device: str
@@ -211,6 +223,7 @@ class Cost(Frozen):
     flops_per_image: int | None
     images_forward: int
     images_backward: int
+    energy_joules: float | None = Field(default=None, description="of the whole GPU meanwhile, by NVML")
 
     @property
     def work_s(self) -> float:
@@ -232,6 +245,12 @@ class Env(Frozen):
     threads: int
     packages: dict[str, str]
     git_commit: str
+
+
+NOT_LIMITED, READABLE = (
+    "not limited",
+    "every picture readable",
+)  # items that a page has a notice of its own for
 
 
 class Check(Frozen):
@@ -268,6 +287,10 @@ class Record(Frozen):
     env: Env
     failure: Failure | None = None
     predictions_sha256: str = ""
+    confusion: Confusion | None = None
+    worst: tuple[int, ...] = Field(
+        default=(), description="wrong test examples by position, the surest first"
+    )
     created: str
 
     @property

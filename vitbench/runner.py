@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from vitbench.api import (
     Adaptation,
@@ -29,7 +30,7 @@ from vitbench.data.budgets import LabelledData, labelled_data, thinned
 from vitbench.data.preprocess import Preprocess, normalise, preset
 from vitbench.data.veiled import veil
 from vitbench.errors import StorageError, VitbenchError, is_full
-from vitbench.evidence import backbone_facts, conformance, score
+from vitbench.evidence import Conformance, backbone_facts, confusion, score, worst
 from vitbench.features import FeatureReader
 from vitbench.joblog import LOG
 from vitbench.outcomes import Outcome, failed, now
@@ -61,6 +62,14 @@ def run_job(job: Job, bench: Workbench) -> Outcome:
             return Outcome(failed(job, bench.device, error))
         LOG.info("%s", {name: metric.value for name, metric in outcome.record.metrics.items()})
         return outcome
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Predicted classes (N,), and by how much the highest score of another class exceeds that of the label (N,)."""
+
+    predictions: Labels
+    margins: NDArray[np.float32]
 
 
 @dataclass
@@ -208,8 +217,8 @@ class _Attempt:
             self.bench.checkpoints(self.job),
         )
 
-    def _predict(self, adapted: Adapted, test: Split, reader: FeatureReader) -> Labels:
-        """Predicted classes (N,) for every test example: no remainder is dropped.
+    def _predict(self, adapted: Adapted, test: Split, reader: FeatureReader) -> Answers:
+        """Answers (N,) for every test example: no remainder is dropped.
 
         Raises:
             VitbenchError: scores are not numbers.
@@ -225,17 +234,22 @@ class _Attempt:
         scores = torch.cat(blocks)
         if not torch.isfinite(scores).all():
             raise VitbenchError("class scores are not finite: the features or the head have overflowed")
-        return np.asarray(scores.argmax(1).cpu().numpy(), dtype=np.int64)
+        predictions = np.asarray(scores.argmax(1).cpu().numpy(), dtype=np.int64)
+        labels = torch.from_numpy(test.labels).to(scores.device)[:, None]
+        own = scores.gather(1, labels)[:, 0]
+        others = scores.scatter(1, labels, -torch.inf).amax(1)
+        return Answers(predictions, (others - own).float().cpu().numpy())
 
     def _outcome(
         self,
         adapted: Adapted,
         facts: DataFacts,
         how: Preprocess,
-        scored: tuple[Task, Split, Labels],
+        scored: tuple[Task, Split, Answers],
         images_forward: int,
     ) -> Outcome:
-        task, test, predictions = scored
+        task, test, answers = scored
+        predictions = answers.predictions
         backbone = self.bench.backbone(self.job)
         if isinstance(adapted.backbone, BuiltBackbone):
             backbone = adapted.backbone  # at the size that the protocol's recipe has given it
@@ -248,19 +262,24 @@ class _Attempt:
                 **{f"{rule.name}_correct": rule.correct(predictions, test) for rule in task.rules},
             }
         )
+        metrics = {rule.name: score(rule, predictions, test) for rule in task.rules}
+        main = task.rules[0]
+        stated = Conformance(self.job, facts, backbone.provenance, metrics[main.name])
         record = Record(
             key=self.job.key,
             job=self.job,
             status="ok",
-            metrics={rule.name: score(rule, predictions, test) for rule in task.rules},
+            metrics=metrics,
             trials=adapted.trials,
             backbone=backbone_facts(backbone, self.bench.weights_digest(self.job)),
             data=facts,
             preprocess=how.describe(backbone.input.mean, backbone.input.std),
-            conformance=tuple(conformance(self.job, facts, backbone.provenance)),
+            conformance=stated.checks(),
             notes=tuple(self.remarks.notes),
             cost=self._cost(backbone, images_forward, adapted.images_backward),
             env=describe(self.bench.device),
+            confusion=confusion(predictions, test.labels, task.class_names),
+            worst=worst(answers.margins, main.correct(predictions, test) == 0),
             created=now(),
         )
         return Outcome(record, table)
@@ -274,4 +293,5 @@ class _Attempt:
             flops_per_image=self.bench.flops_per_image(self.job, backbone),
             images_forward=forward,
             images_backward=backward,
+            energy_joules=self.meter.energy_joules(),
         )

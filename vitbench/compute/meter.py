@@ -1,4 +1,4 @@
-"""Seconds by phase and peak memory of one job."""
+"""Seconds by phase, peak memory and energy of one job."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from vitbench.compute.energy import joules_so_far
+
 
 @dataclass
 class Meter:
@@ -21,6 +23,7 @@ class Meter:
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def __post_init__(self) -> None:
+        self._joules = joules_so_far(self.device)
         if self.device.startswith("cuda"):
             torch.cuda.reset_peak_memory_stats(self.device)
 
@@ -39,6 +42,11 @@ class Meter:
         """Charge time that was measured inside one phase to another."""
         self.seconds[source] -= sum(seconds)
         self.seconds[target] += sum(seconds)
+
+    def energy_joules(self) -> float | None:
+        """What the GPU has taken since the meter was made, whoever used it; None where nothing counts that."""
+        now = joules_so_far(self.device)
+        return None if now is None or self._joules is None else now - self._joules
 
     def peak_memory_bytes(self) -> int:
         """Most device memory taken since the meter was made; on a CPU, the most that this process ever took."""

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from vitbench.records import Metric, Record, shots_of
+from vitbench.records import NOT_LIMITED, READABLE, Metric, Record, shots_of
 from vitbench.report.details import cell_name
 from vitbench.report.frame import component_key, curve_key, distinct_labels, setting_key
 
@@ -204,7 +204,7 @@ def _cell(records: Sequence[Record], expected: int) -> Cell:
 
 def departures_of(record: Record) -> list[str]:
     """Why a score does not conform, but for a limit and for unreadable pictures: those have a notice of their own."""
-    noticed = ("all examples", "every picture readable")
+    noticed = (NOT_LIMITED, READABLE)
     return [check.reason for check in record.conformance if not check.ok and check.item not in noticed]
 
 
