@@ -14,8 +14,8 @@ from vitbench.compute.environment import choose_device, describe, settle
 from vitbench.compute.flops import forward_flops
 from vitbench.errors import UsageError
 from vitbench.estimates import rate
+from vitbench.published import rows_of
 from vitbench.registry import BACKBONES
-from vitbench.report.published import rows_of
 from vitbench.skeletons import bare
 
 MEASURED_S = 5.0

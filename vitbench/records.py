@@ -88,6 +88,9 @@ class SuiteContext(Frozen):
     name: str
     tasks: tuple[str, ...]
     seeds: int = Field(ge=1, description="number of seeds that this cell asks for")
+    published: tuple[str, ...] = Field(
+        default=(), description="starts of names of published rows to show beside"
+    )
 
 
 _MEASURING = {"limit", "dtype", "feature_dtype", "resolution_px", "test_resolution_px", "preprocess"}

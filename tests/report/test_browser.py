@@ -1,41 +1,20 @@
 """The page in a real browser, opened from disk."""
 
-import os
-import shutil
 from pathlib import Path
 
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from tests.report.chromium import MARKS, complaints, header, names, panel, started, tab
 from vitbench.report.html import render
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-REQUIRED = os.environ.get("VITBENCH_REQUIRE_BROWSER") == "1"  # .ci/run installs Chromium and sets it
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER) and not REQUIRED,
-        reason="no Chromium: apt-get install chromium chromium-driver",
-    ),
-]
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --force-prefers-reduced-motion"
-)
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in FLAGS.split():
-        options.add_argument(flag)
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    driver = started(tmp_path_factory.mktemp("chromium"))
     yield driver
     driver.quit()
 
@@ -72,30 +51,7 @@ def opened(browser, page):
     browser.set_window_size(1300, 900)
     browser.get(Path(page).as_uri())
     yield browser
-    assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
-
-
-def panel(browser):
-    (shown,) = [p for p in browser.find_elements(By.CSS_SELECTOR, "[role=tabpanel]") if p.is_displayed()]
-    return shown
-
-
-def names(browser):
-    return [
-        row.text.split("\n")[0].split(" untrained")[0].split(" baseline")[0]
-        for row in panel(browser).find_elements(By.CSS_SELECTOR, "tbody th")
-        if row.is_displayed()
-    ]
-
-
-def header(browser, text):
-    return next(
-        b for b in panel(browser).find_elements(By.CSS_SELECTOR, "thead button") if b.text.startswith(text)
-    )
-
-
-def tab(browser, text):
-    return next(b for b in browser.find_elements(By.CSS_SELECTOR, "[role=tab]") if b.text == text)
+    assert complaints(browser) == []
 
 
 def test_the_board_is_ranked_and_sorts_both_ways(opened):
@@ -152,7 +108,7 @@ def test_a_score_opens_its_trials_and_facts_and_escape_closes_them(opened, tiny_
     record = next(r for r in tiny_records if r.job.protocol.name == "ridge_probe" and r.job.budget == "full")
     assert f"{len(record.trials)} settings judged by top1 on val" in dialog.text
     dialog.find_element(By.TAG_NAME, "summary").click()
-    rows = dialog.find_elements(By.CSS_SELECTOR, "details tbody tr")
+    rows = dialog.find_elements(By.CSS_SELECTOR, "details[open] tbody tr")
     assert len(rows) == len(record.trials)
     assert len([row for row in rows if "chosen" in row.text]) == 1
     assert record.backbone.weights_digest[:16] in dialog.text

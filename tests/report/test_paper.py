@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from vitbench.published import published
 from vitbench.report.charts import CostPoint, front
 from vitbench.report.paper import paper_tables, render_published
-from vitbench.report.published import published
 
 PAGE = Path(__file__).parents[2] / "reports" / "paper" / "report.html"
 ROWS = [row for row in published() if row.id.startswith("vit2021-")]

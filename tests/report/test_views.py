@@ -4,8 +4,9 @@ import statistics
 import pytest
 
 from vitbench.records import Failure, Metric
+from vitbench.report.curves import failures, shots_points
 from vitbench.report.frame import COLUMNS, newest, tidy
-from vitbench.report.views import boards, failures, shots_points
+from vitbench.report.views import boards
 
 
 def changed(record, *, value=None, n=100, status="ok", **job):
@@ -55,7 +56,7 @@ def test_the_mean_is_over_tasks_and_seeds_are_kept_apart(base):
     cell = found.cells[0]
     assert cell.spread == pytest.approx(statistics.stdev([0.5, 0.6]))
     assert (cell.ci_low, cell.ci_high) == pytest.approx((0.45, 0.65))
-    assert (cell.low, cell.high, cell.n_test) == (0.5, 0.6, 100)
+    assert (cell.by_seed, cell.n_test) == ((0.5, 0.6), 100)
 
 
 def test_an_incomplete_row_is_shown_and_not_ranked_nor_averaged(base):

@@ -251,3 +251,14 @@ def test_a_default_that_nothing_takes_is_told(suite_file):
 
 def test_set_can_begin_defaults(suite_file):
     assert plan(suite_file(BASE), "defaults.backbones.size_px=8").jobs[0].backbone.options["size_px"] == 8
+
+
+def test_a_suite_may_name_published_rows_and_is_told_of_those_that_are_not(suite_file):
+    head = "name: p\nbackbones: [raw_pixels]\ntasks: [digits]\nprotocols: [ridge_probe]\n"
+    found = plan(suite_file(f"{head}published: [vit2021-t9]\n"))
+    assert {job.suite.published for job in found.jobs} == {("vit2021-t9",)}
+    assert yaml.safe_load(found.lock)["published"] == ["vit2021-t9"]
+    with pytest.raises(
+        UsageError, match=r"suite.yaml:5: published.*no published row begins with 'vit2021-x'"
+    ):
+        plan(suite_file(f"{head}published: [vit2021-t9, vit2021-x]\n"))

@@ -149,10 +149,11 @@ def test_every_task_runs_end_to_end(suite_file, data_dir, tmp_path):
     for record in records:
         assert record.failure is None, record.failure
         assert record.data.version.count(".") == 2
-        failed = [check.item for check in record.conformance if not check.ok]
-        assert failed == [
-            "data as the reference has them"
-        ]  # they are 40 examples each, and the record says so
+        # They are 40 examples each, too few for two shots of every class, and the record says so.
+        failed = {check.item for check in record.conformance if not check.ok}
+        assert "data as the reference has them" in failed
+        assert failed <= {"data as the reference has them", "split"}
+        assert record.job.budget == "2-shot" or "split" not in failed
     by_task = {record.job.task.name: record for record in records if record.job.budget == "full"}
     assert set(by_task["imagenet"].metrics) == {"top1", "real"}
     assert by_task["imagenet"].metrics["real"].n == N - len(NO_REAL_LABEL)

@@ -1,4 +1,4 @@
-"""`vitbench report` and `vitbench export`: records to a page, a table or a file. No torch here."""
+"""`vitbench report` and `vitbench export`: records to a page, a table or a file. No torch here, but for pictures."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from vitbench.records import Record
+    from vitbench.report.details import Worst
 
 RUNS = click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 
@@ -33,48 +34,83 @@ def _records(runs: tuple[Path, ...]) -> list[Record]:
 @click.command(no_args_is_help=True)
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
-    "-o",
-    "output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The page  [default: RUN/report.html].",
-)
+    "-o", "output", type=click.Path(path_type=Path, dir_okay=False), help="The page  [default: RUN/report.html]."
+)  # fmt: skip
 @click.option(
-    "--published", metavar="PATTERN", help="A page of the published rows whose names have this start instead."
+    "--published", metavar="START", multiple=True,
+    help="Show the published rows whose names have this start beside the measured ones; without RUN, a page of them alone.",
+)  # fmt: skip
+@click.option(
+    "--figures", metavar="DIR", type=click.Path(path_type=Path, file_okay=False),
+    help="Also write every chart as SVG, PNG and PDF.",
+)  # fmt: skip
+@click.option(
+    "--with-images", is_flag=True, help="Carry the 24 surest mistakes of every cell: needs the data."
 )
-def report(runs: tuple[Path, ...], output: Path | None, published: str | None) -> None:
+def report(
+    runs: tuple[Path, ...], output: Path | None, published: tuple[str, ...], figures: Path | None, with_images: bool
+) -> None:  # fmt: skip
     """Make the leaderboard of one or more RUN directories: one HTML file that loads nothing."""
     from vitbench.errors import UsageError
     from vitbench.files import write_atomically
 
-    if published is not None:
-        _report_published(published, output, runs)
-        return
+    _check_starts(published)
     if not runs:
-        raise UsageError("give a run directory, or --published PATTERN -o FILE.html")
-    from vitbench.report.html import render
+        if not published:
+            raise UsageError("give a run directory, or --published START -o FILE.html")
+        _report_published(published, output)
+        return
+    from vitbench.report.html import Extras, render
     from vitbench.store import estimated
 
     if len(runs) > 1 and output is None:
         raise UsageError("several runs make a page of their own: add -o FILE.html")
     target = output or runs[0] / "report.html"
     expected = {key: value for run in runs for key, value in estimated(run).items()}
-    write_atomically(target, render(_records(runs), estimated=expected))
+    records = _records(runs)
+    worst = _pictures(runs, records) if with_images else {}
+    write_atomically(target, render(records, Extras(expected, published, worst)))
     click.echo(str(target))
+    if figures is not None:
+        from vitbench.report.figures import write_figures
+        from vitbench.report.views import boards
+
+        for path in write_figures(figures, boards(records, published), records):
+            click.echo(str(path))
 
 
-def _report_published(pattern: str, output: Path | None, runs: tuple[Path, ...]) -> None:
-    from vitbench.errors import Problem, UsageError
-    from vitbench.files import write_atomically
-    from vitbench.report.paper import render_published
-    from vitbench.report.published import published
+def _pictures(runs: tuple[Path, ...], records: list[Record]) -> Worst:
+    """Of every cell, what was got wrong most surely; what cannot be shown is told."""
+    from vitbench.mistakes import surest_mistakes
 
-    rows = [row for row in published() if row.id.startswith(pattern)]
-    if runs or output is None:
-        raise UsageError("published rows make a page of their own, without runs: add -o FILE.html")
-    if not rows:
+    return surest_mistakes(runs, records, lambda text: click.echo(f"warning: {text}", err=True))
+
+
+def _check_starts(starts: tuple[str, ...]) -> None:
+    from vitbench.errors import Problem, UsageError, nearest
+
+    if not starts:
+        return
+    from vitbench.published import published
+
+    names = [row.id for row in published()]
+    unknown = [start for start in starts if not any(name.startswith(start) for name in names)]
+    if unknown:
         raise UsageError(
-            Problem(f"no published row begins with {pattern!r}", next_step="vitbench list published")
-        )
+            Problem(f"no published row begins with {start!r}", "", nearest(start, names), "vitbench list published")
+            for start in unknown
+        )  # fmt: skip
+
+
+def _report_published(starts: tuple[str, ...], output: Path | None) -> None:
+    from vitbench.errors import UsageError
+    from vitbench.files import write_atomically
+    from vitbench.published import published
+    from vitbench.report.paper import render_published
+
+    if output is None:
+        raise UsageError("published rows alone make a page of their own: add -o FILE.html")
+    rows = [row for row in published() if row.id.startswith(starts)]
     write_atomically(output, render_published(rows, rows[0].source.paper))
     click.echo(str(output))
 

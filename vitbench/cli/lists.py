@@ -75,7 +75,7 @@ def _suites(_pattern: str) -> list[Row]:
 
 
 def _published(_pattern: str) -> list[Row]:
-    from vitbench.report.published import published
+    from vitbench.published import published
 
     return [
         {

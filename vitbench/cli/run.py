@@ -183,7 +183,7 @@ def _show(result: Result, as_json: bool) -> None:
     from vitbench.files import write_atomically
     from vitbench.report.exports import export, terminal
     from vitbench.report.frame import newest
-    from vitbench.report.html import render
+    from vitbench.report.html import Extras, render
     from vitbench.report.views import boards
     from vitbench.store import estimated, load
 
@@ -192,7 +192,7 @@ def _show(result: Result, as_json: bool) -> None:
     everything = load(result.run.path, unreadable.append)
     for message in unreadable:
         click.echo(printable(f"warning: left out: {message}"), err=True)
-    page = render(newest(everything, result.records), estimated=estimated(result.run.path))
+    page = render(newest(everything, result.records), Extras(estimated(result.run.path)))
     write_atomically(result.run.report_path, page)
     write_atomically(_shown(result), state)
     if as_json:

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
-from vitbench.records import Component, Job, Record, Trial
+from vitbench.records import Component, Confusion, Cost, Job, Record, Trial
 from vitbench.report.frame import component_key, setting_key
 
 DIGITS = 5  # of fractions: 0.001 points
+# Loss curves: points on a page, at some seven bytes each, and of one; of too many curves a cell shows its first seed's alone.
+PAGE_POINTS, FEWEST_POINTS, MOST_POINTS = 40_000, 8, 60
+MOST_CURVES = 1500
 NAME_LENGTH = 10  # of a key: 40 bits tell the cells of a page apart
 
 
@@ -24,6 +27,7 @@ class Shared:
 
     def __init__(self) -> None:
         self.values: list[Any] = []
+        self.points = MOST_POINTS  # of a curve
         self._places: dict[str, int] = {}
 
     def add(self, value: Any) -> int:
@@ -35,23 +39,53 @@ class Shared:
         return self._places[text]
 
 
-def details(records: Sequence[Record]) -> Markup:
+Worst = Mapping[
+    str, Sequence[tuple[str, str, str]]
+]  # by cell: pictures as data, what each is, what it was taken for
+
+
+def details(records: Sequence[Record], worst: Worst | None = None) -> Markup:
     """JSON of all cells, safe inside a script element: no `<` is left in it."""
-    texts, grids = Shared(), Shared()
     cells: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
     for record in records:
         job = record.job
         cells[setting_key(job), component_key(job.backbone), component_key(job.task)].append(record)
-    found = {}
     for own in cells.values():
         own.sort(key=lambda record: record.job.seed)
+    texts, grids = Shared(), Shared()
+    grids.points, first_only = _room([[_curves(record) for record in own] for own in cells.values()])
+    found = {}
+    for own in cells.values():
         first = next((record for record in own if record.status == "ok"), own[0])
         facts = [[texts.add(name), texts.add(text)] for name, text in _facts(first) if text]
-        found[cell_name(own)] = {"facts": facts, "seeds": [_seed(record, texts, grids) for record in own]}
+        name, job = cell_name(own), first.job
+        cell: dict[str, Any] = {
+            "title": [texts.add(job.backbone.label), texts.add(job.task.label)],
+            "recipe": [texts.add(part) for part in _recipe(job, [record.job.seed for record in own])],
+            "facts": facts,
+            "seeds": [_seed(r, texts, grids, i == 0 or not first_only) for i, r in enumerate(own)],
+        }
+        if first.confusion:
+            cell["confusion"] = _confusion(first.confusion, texts, grids)
+        if worst and name in worst:
+            cell["worst"] = worst[name]
+        found[name] = cell
     text = json.dumps(
         {"texts": texts.values, "grids": grids.values, "cells": found}, separators=(",", ":"), sort_keys=True
     )
     return Markup(text.replace("<", "\\u003c"))
+
+
+def _curves(record: Record) -> int:
+    return sum(bool(trial.curve.get("step")) for trial in record.trials)
+
+
+def _room(cells: Sequence[Sequence[int]]) -> tuple[int, bool]:
+    """Points for each curve, and whether only first seeds' are shown, given how many curves each seed of each cell has."""
+    every, first = sum(map(sum, cells)), sum(seeds[0] for seeds in cells)
+    first_only = every > MOST_CURVES
+    shown = first if first_only else every
+    return min(max(PAGE_POINTS // max(shown, 1), FEWEST_POINTS), MOST_POINTS), first_only
 
 
 def cell_name(records: Iterable[Record]) -> str:
@@ -83,6 +117,7 @@ def _facts(record: Record) -> list[tuple[str, str]]:
     known += [
         ("Pictures", record.preprocess),
         ("Arithmetic", f"{job.dtype}, features stored as {job.feature_dtype}"),
+        ("Cost of a seed", _cost(record.cost)),
         *(
             (f"{'✓' if check.ok else '✗'} {check.item}", check.reason or "holds")
             for check in record.conformance
@@ -107,12 +142,40 @@ def command(job: Job) -> str:
     return " ".join(parts + ([f"--limit {job.limit}"] if job.limit is not None else []))
 
 
+def _cost(cost: Cost | None) -> str:
+    if cost is None:
+        return ""
+    passes = f"{cost.images_forward:,} images forward, {cost.images_backward:,} in training"
+    flops = f", {cost.flops_per_image / 1e9:.3g} GFLOP each forward" if cost.flops_per_image else ""
+    energy = f", {cost.energy_joules / 3600:.3g} Wh" if cost.energy_joules is not None else ""
+    return f"{passes}{flops}, at most {cost.peak_memory_bytes / 2**30:.2f} GiB{energy}, on {cost.device}"
+
+
+def _recipe(job: Job, seeds: list[int]) -> list[str]:
+    """A suite of this cell alone, in four parts: JSON is YAML too."""
+    measuring = {name: value for name, value in job.measuring.items() if value is not None}
+    head = {"name": "again", "budgets": [job.budget], "seeds": seeds, **measuring}
+    axes = (
+        {"name": job.backbone.spec, "label": job.backbone.label, **job.backbone.options},
+        {"name": job.task.label, "source": job.task.spec, **job.task.options},
+        {"name": job.protocol.spec, "label": job.protocol.label, **job.protocol.options},
+    )
+    lines = [f"{name}: {json.dumps(value, default=str)}" for name, value in head.items()]
+    return ["\n".join(lines), *(json.dumps(axis, default=str, ensure_ascii=False) for axis in axes)]
+
+
+def _confusion(confusion: Confusion, texts: Shared, grids: Shared) -> dict[str, Any]:
+    if confusion.matrix:
+        return {"classes": grids.add(list(confusion.classes)), "matrix": confusion.matrix}
+    return {"mistakes": [[texts.add(true), texts.add(said), n] for true, said, n in confusion.mistakes]}
+
+
 def _spelled(component: Component) -> str:
     options = ", ".join(f"{name}: {value}" for name, value in component.options.items())
     return f"{component.spec} {{{options}}}, version {component.version}"
 
 
-def _seed(record: Record, texts: Shared, grids: Shared) -> dict[str, Any]:
+def _seed(record: Record, texts: Shared, grids: Shared, with_curves: bool) -> dict[str, Any]:
     cost = record.cost
     seed: dict[str, Any] = {
         "seed": record.job.seed,
@@ -129,11 +192,11 @@ def _seed(record: Record, texts: Shared, grids: Shared) -> dict[str, Any]:
     if record.failure:
         seed["failure"] = texts.add(f"{record.failure.kind}: {record.failure.message}")
     if record.trials:
-        seed["trials"] = _trials(record.trials, texts, grids)
+        seed["trials"] = _trials(record.trials, texts, grids, with_curves)
     return seed
 
 
-def _trials(every: Sequence[Trial], texts: Shared, grids: Shared) -> dict[str, Any]:
+def _trials(every: Sequence[Trial], texts: Shared, grids: Shared, with_curves: bool) -> dict[str, Any]:
     """What selection looked at: the settings (one of the grids), a score each, which was chosen, the worst certificate.
 
     Loss curves are of all trials and of the last run, which no score chose.
@@ -149,12 +212,20 @@ def _trials(every: Sequence[Trial], texts: Shared, grids: Shared) -> dict[str, A
     if gaps:
         found["gap"] = float(f"{max(gaps):.1e}")
     curves = [
-        [grids.add(list(steps)), [None if v is None else float(f"{v:.4g}") for v in trial.curve["loss"]]]
+        [grids.add(_thinned(steps, grids.points)),
+         [None if v is None else float(f"{v:.3g}") for v in _thinned(trial.curve["loss"], grids.points)]]
         for trial in every
         if (steps := trial.curve.get("step"))
-    ]
-    if curves:
+    ]  # fmt: skip
+    if curves and with_curves:
         found["curves"] = curves
         found["named"] = [grids.add([trial.options]) for trial in every if trial.curve.get("step")]
     noted = {i: texts.add(trial.note) for i, trial in enumerate(trials) if trial.note}
     return {**found, "notes": noted} if noted else found
+
+
+def _thinned(values: Sequence[float | None], points: int) -> list[float | None]:
+    """So many of the values, evenly spaced, the first and the last among them."""
+    if len(values) <= points:
+        return list(values)
+    return [values[round(i * (len(values) - 1) / (points - 1))] for i in range(points)]

@@ -1,4 +1,4 @@
-"""The tidy table and the boards in the formats that people paste and load."""
+"""The tidy table and the boards in the formats that people paste and load: published rows come along where a suite has them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from vitbench.records import Record
+from vitbench.report.board import Board, Cell, Row
 from vitbench.report.frame import tidy
-from vitbench.report.views import Board, Cell, Row, boards
+from vitbench.report.views import boards
 
 Format = Literal["csv", "json", "parquet", "md", "latex"]
 FORMATS: tuple[Format, ...] = ("csv", "json", "parquet", "md", "latex")
@@ -44,17 +45,42 @@ def _cell_text(cell: Cell, plus_minus: str) -> str:
 
 
 def _mean_text(row: Row) -> str:
-    return percent(row.mean) if row.mean is not None else f"{row.done}/{len(row.cells)}"
+    return percent(row.mean) if row.mean is not None else f"{row.done}/{len(row.tasks)}"
 
 
 def marked(row: Row) -> str:
-    """A backbone's name, saying so if its weights are not trained."""
+    """A backbone's name, saying so if its weights are not trained, or its row is quoted."""
+    if row.published:
+        return f"{row.backbone} [{row.source}]"
     return f"{row.backbone} (untrained)" if row.weights == "untrained" else row.backbone
+
+
+def _means(board: Board) -> list[str]:
+    """What the columns of means are called."""
+    groups = [*board.groups, "group means"] if board.groups else []
+    return [*groups, "mean", *(["TPUv3-core-days"] if _has_core_days(board) else [])]
+
+
+def _mean_texts(board: Board, row: Row) -> list[str]:
+    texts = [percent(mean) for _, mean in board.group_means(row)] + [_mean_text(row)]
+    return [*texts, _core_days(row)] if _has_core_days(board) else texts
+
+
+def _has_core_days(board: Board) -> bool:
+    return any(row.compute.core_days is not None for row in board.rows)
+
+
+def _core_days(row: Row) -> str:
+    """As published, or as converted from published exaFLOPs, which is marked."""
+    cost = row.compute
+    if cost.core_days is None:
+        return "–"
+    return f"~{cost.core_days:.3g}" if cost.estimated else f"{cost.core_days:g}"
 
 
 def markdown(board: Board) -> str:
     """A board as a Markdown table."""
-    head = ["\\#", "backbone", *map(_md, board.tasks), "mean"]
+    head = ["\\#", "backbone", *map(_md, board.tasks), *_means(board)]
     lines = [
         f"### {_md(board.label)}",
         "",
@@ -63,7 +89,9 @@ def markdown(board: Board) -> str:
     ]
     for row in board.rows:
         cells = [_cell_text(cell, "±") for cell in row.cells]
-        lines.append(_md_line([str(row.rank or "–"), _md(marked(row)), *cells, _mean_text(row)]))
+        lines.append(
+            _md_line([str(row.rank or "–"), _md(marked(row)), *cells, *map(_md, _mean_texts(board, row))])
+        )
     return "\n".join([*lines, ""])
 
 
@@ -77,8 +105,9 @@ def _md(text: str) -> str:
 
 def latex(board: Board) -> str:
     """A board as a booktabs table."""
-    columns = "l" + "r" * (len(board.tasks) + 1)
-    head = " & ".join(["Backbone", *map(_tex, board.tasks), "Mean"])
+    means = _means(board)
+    columns = "l" + "r" * (len(board.tasks) + len(means))
+    head = " & ".join(["Backbone", *map(_tex, board.tasks), *(name[0].upper() + name[1:] for name in means)])
     lines = [
         f"% {' '.join(board.label.split())}",
         rf"\begin{{tabular}}{{{columns}}}",
@@ -88,7 +117,8 @@ def latex(board: Board) -> str:
     ]
     for row in board.rows:
         cells = [_cell_text(cell, r"$\pm$").replace("–", "--") for cell in row.cells]
-        lines.append(" & ".join([_tex(marked(row)), *cells, _mean_text(row)]) + r" \\")
+        ends = [_tex(text).replace("–", "--") for text in _mean_texts(board, row)]
+        lines.append(" & ".join([_tex(marked(row)), *cells, *ends]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
@@ -115,6 +145,7 @@ def _text_table(board: Board) -> str:
             _mean_text(row),
         ]
         for row in board.rows
+        if not row.published
     ]
     widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
 

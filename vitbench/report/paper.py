@@ -8,15 +8,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from vitbench.report.charts import PALETTE, CostPoint, pareto
+from vitbench.published import GROUP_OF, MEANS, NATURAL, SPECIALIZED, STRUCTURED, PublishedRow, Value
+from vitbench.report.charts import CostPoint, cost_chart, svg
 from vitbench.report.html import page_environment, page_styles
-from vitbench.report.published import MEANS, NATURAL, SPECIALIZED, STRUCTURED, PublishedRow, Value
 
-GROUPS = {
-    **dict.fromkeys(NATURAL, "Natural"),
-    **dict.fromkeys(SPECIALIZED, "Specialized"),
-    **dict.fromkeys(STRUCTURED, "Structured"),
-}
 _FIRST = ("imagenet", "imagenet_real", "cifar10", "cifar100", "oxford_iiit_pet", "oxford_flowers102")
 
 
@@ -27,12 +22,13 @@ class PaperCell:
     value: Value
     resolution: int | str | None
     best: bool
+    decimals: int
 
     @property
     def text(self) -> str:
-        """As a table shows it."""
+        """As a table shows it, with the decimals of its column."""
         spread = f" ± {self.value.std:.2f}" if self.value.std is not None else ""
-        return f"{self.value.value:.2f}".rstrip("0").rstrip(".") + spread
+        return f"{self.value.value:.{self.decimals}f}{spread}"
 
 
 @dataclass(frozen=True)
@@ -73,16 +69,25 @@ def _table(title: str, protocol: str, members: Sequence[PublishedRow]) -> PaperT
     columns = (*known, *sorted(found - {*known, *means}), *means)
     best = {name: max(row.results[name].value for row in members if name in row.results) for name in columns}
 
+    decimals = {
+        name: max(_decimals(row.results[name].value) for row in members if name in row.results)
+        for name in columns
+    }
+
     def cells(row: PublishedRow) -> tuple[PaperCell | None, ...]:
         return tuple(
-            PaperCell(value, row.resolution_of(name), value.value == best[name])
+            PaperCell(value, row.resolution_of(name), value.value == best[name], decimals[name])
             if (value := row.results.get(name))
             else None
             for name in columns
         )
 
-    groups = GROUPS if vtab else {}
+    groups = {name: group.capitalize() for name, group in GROUP_OF.items()} if vtab else {}
     return PaperTable(title, protocol, columns, groups, tuple((row, cells(row)) for row in members))
+
+
+def _decimals(value: float) -> int:
+    return len(f"{value:.2f}".rstrip("0").partition(".")[2])
 
 
 def cost_points(rows: Sequence[PublishedRow]) -> list[CostPoint]:
@@ -112,9 +117,8 @@ def render_published(rows: Sequence[PublishedRow], title: str) -> str:
         .render(
             title=title,
             tables=paper_tables(rows),
-            chart=Markup(pareto(cost_points(rows))),
+            chart=Markup(svg(cost_chart(cost_points(rows)))),
             weak=any(row.is_weak for row in rows),
-            palette=PALETTE,
             **page_styles(),
         )
     )

@@ -1,108 +1,25 @@
-"""Records to what a page shows: a board per setting, an overview, shots curves and failures.
+"""Records to boards, one per setting: a protocol under a budget, and all else that must agree for numbers to be compared.
 
-A setting is a protocol under a budget (and everything else that must agree for numbers to be compared). No mean is ever taken
-over missing cells: an incomplete row is shown, not ranked.
+No mean is ever taken over missing cells: an incomplete row is shown, not ranked. Published rows stand beside, unranked.
 """
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
+from vitbench.published import GROUP_OF
 from vitbench.records import NOT_LIMITED, READABLE, Metric, Record, shots_of
+from vitbench.report.board import VTAB_GROUPS, Board, Cell, Column, Item, Row
+from vitbench.report.costs import measured_compute
 from vitbench.report.details import cell_name
-from vitbench.report.frame import component_key, curve_key, distinct_labels, setting_key
+from vitbench.report.frame import component_key, distinct_labels, setting_key
+from vitbench.report.quoted import quoted_row
+from vitbench.report.reference import dataset_of, reference, rows_on_board
 
-
-@dataclass(frozen=True)
-class Cell:
-    """One backbone on one task in one setting. Fractions; the interval is over test images, the spread over seeds."""
-
-    value: float | None
-    ci_low: float = 0.0
-    ci_high: float = 0.0
-    spread: float | None = None
-    low: float = 0.0
-    high: float = 0.0
-    seeds: int = 0
-    seeds_expected: int = 1
-    n_test: int = 0
-    failed: int = 0
-    best: bool = False
-    departures: tuple[str, ...] = ()
-    name: str = ""
-
-    @property
-    def complete(self) -> bool:
-        """Whether every seed has a score."""
-        return self.value is not None and self.seeds >= self.seeds_expected
-
-
-@dataclass(frozen=True)
-class Row:
-    """A backbone in one setting."""
-
-    backbone: str
-    family: str
-    weights: str
-    pretrain_data: str
-    params: int | None
-    flops_per_image: int | None
-    transfer_seconds: float
-    cells: tuple[Cell, ...]
-    rank: int | None = None
-
-    @property
-    def done(self) -> int:
-        """How many tasks are complete."""
-        return sum(cell.complete for cell in self.cells)
-
-    @property
-    def mean(self) -> float | None:
-        """The mean over tasks, only if all are there."""
-        if self.done < len(self.cells):
-            return None
-        return statistics.fmean(cell.value for cell in self.cells if cell.value is not None)
-
-
-@dataclass(frozen=True)
-class Board:
-    """The leaderboard of one setting."""
-
-    key: str
-    label: str
-    protocol: str
-    budget: str
-    tasks: tuple[str, ...]
-    rows: tuple[Row, ...]
-    limit: int | None
-
-
-@dataclass(frozen=True)
-class ShotsPoint:
-    """One point of a shots curve, with the lowest and highest seed."""
-
-    task: str
-    protocol: str
-    backbone: str
-    shots: int
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class FailedJob:
-    """A job without a score."""
-
-    title: str
-    kind: str
-    message: str
-    where: str
-    key: str
+Tasks = Mapping[str, str]  # keys of tasks to their labels
 
 
 def main_metric(record: Record) -> Metric | None:
@@ -110,12 +27,15 @@ def main_metric(record: Record) -> Metric | None:
     return next(iter(record.metrics.values()), None)
 
 
-def boards(records: Sequence[Record]) -> list[Board]:
-    """One board per setting, in the order of protocols as they come and of growing budgets."""
+def boards(records: Sequence[Record], published: Iterable[str] = ()) -> list[Board]:
+    """One board per setting, in the order of protocols as they come and of growing budgets.
+
+    `published` are starts of names of published rows to show beside; suites may ask for more of them.
+    """
     by_setting: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         by_setting[setting_key(record.job)].append(record)
-    labels = distinct_labels((key, _setting_label(found[0])) for key, found in by_setting.items())
+    labels = distinct_labels((key, setting_label(found[0])) for key, found in by_setting.items())
     protocols = list(dict.fromkeys(record.job.protocol.label for record in records))
 
     def order(item: tuple[str, list[Record]]) -> tuple[int, int]:
@@ -123,10 +43,11 @@ def boards(records: Sequence[Record]) -> list[Board]:
         return protocols.index(job.protocol.label), _budget_rank(job.budget)
 
     ordered = sorted(by_setting.items(), key=order)
-    return [_board(key, labels[key], found) for key, found in ordered]
+    return [_board(key, labels[key], found, tuple(published)) for key, found in ordered]
 
 
-def _setting_label(record: Record) -> str:
+def setting_label(record: Record) -> str:
+    """A setting in a few words."""
     job = record.job
     parts = [job.protocol.label, job.budget]
     if job.limit is not None:
@@ -142,63 +63,117 @@ def _budget_rank(budget: str) -> int:
     return shots_of(budget) or {"1k": 10**7, "full": 10**8}[budget]
 
 
-def _board(key: str, label: str, records: Sequence[Record]) -> Board:
-    task_labels = distinct_labels((component_key(r.job.task), r.job.task.label) for r in records)
+def _board(key: str, label: str, records: Sequence[Record], published: tuple[str, ...]) -> Board:
+    tasks = distinct_labels((component_key(r.job.task), r.job.task.label) for r in records)
+    columns = _columns(records, tasks)
+    job = records[0].job
+    rows = [
+        *_with_best(_ranked(_measured(records, tasks, columns)), len(columns)),
+        *_quoted(records, columns, published),
+    ]
+    return Board(key, label, job.protocol.label, job.budget, columns, tuple(rows), job.limit)
+
+
+def _columns(records: Sequence[Record], tasks: Tasks) -> tuple[Column, ...]:
+    """A column a task, in the suites' order but for VTAB's groups, which stay together; then one for each further metric."""
+    first: dict[str, Record] = {}
+    further: dict[str, list[str]] = defaultdict(list)
+    for record in records:
+        label = tasks[component_key(record.job.task)]
+        if record.metrics and not first.setdefault(label, record).metrics:
+            first[label] = record
+        further[label] += [name for name in list(record.metrics)[1:] if name not in further[label]]
     present = {r.job.task.label for r in records}  # under labels of their own where two versions share one
     absent = [task for r in records for task in r.job.suite.tasks if task not in present]
-    in_order = [task for r in records for task in r.job.suite.tasks if task in task_labels.values()]
-    tasks = list(dict.fromkeys([*in_order, *task_labels.values(), *absent]))
+    in_order = [task for r in records for task in r.job.suite.tasks if task in first]
+    found = []
+    for label in dict.fromkeys([*in_order, *first, *absent]):
+        name = first[label].job.task.name if label in first else label
+        group = _group(first.get(label), name)
+        found.append(Column(label, label, "", group, dataset_of(name)))
+        found += [
+            Column(f"{label} · {metric}", label, metric, group, dataset_of(name, metric))
+            for metric in further[label]
+        ]
+    if all(any(column.group == group for column in found) for group in VTAB_GROUPS):
+        found.sort(key=lambda column: VTAB_GROUPS.index(column.group) if column.group else -1)
+    return tuple(found)
+
+
+def _group(record: Record | None, task: str) -> str:
+    known = record.data.group if record and record.data else ""
+    if known in VTAB_GROUPS:
+        return known
+    return GROUP_OF.get(dataset_of(task), "") if task.startswith("vtab/") else ""
+
+
+def _measured(records: Sequence[Record], tasks: Tasks, columns: Sequence[Column]) -> list[Row]:
     seeds = max(record.job.suite.seeds for record in records)
-    backbone_labels = distinct_labels((component_key(r.job.backbone), r.job.backbone.label) for r in records)
-    rows = []
-    for backbone_key, backbone in backbone_labels.items():
-        own = [r for r in records if component_key(r.job.backbone) == backbone_key]
-        by_task: dict[str, list[Record]] = defaultdict(list)
-        for record in own:
-            by_task[task_labels[component_key(record.job.task)]].append(record)
-        rows.append(_row(backbone, own, tuple(_cell(by_task[task], seeds) for task in tasks)))
-    job = records[0].job
-    return Board(
-        key, label, job.protocol.label, job.budget, tuple(tasks), tuple(_with_best(_ranked(rows), len(tasks))), job.limit
-    )  # fmt: skip
+    labels = distinct_labels((component_key(r.job.backbone), r.job.backbone.label) for r in records)
+    by_backbone: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        task = tasks[component_key(record.job.task)]
+        by_backbone[component_key(record.job.backbone)][task].append(record)
+    return [
+        _row(labels[backbone], by_task, columns, tuple(_cell(by_task.get(c.task, []), seeds, c) for c in columns))
+        for backbone, by_task in by_backbone.items()
+    ]  # fmt: skip
 
 
-def _row(backbone: str, records: Sequence[Record], cells: tuple[Cell, ...]) -> Row:
+def _row(
+    label: str, by_task: Mapping[str, list[Record]], columns: Sequence[Column], cells: tuple[Cell, ...]
+) -> Row:
+    records = [record for own in by_task.values() for record in own]
     facts = next((record.backbone for record in records if record.backbone), None)
-    flops = next((record.cost.flops_per_image for record in records if record.cost), None)
-    seconds = sum(record.cost.total_s for record in records if record.cost)
     return Row(
-        backbone,
+        label,
         facts.family if facts else "?",
         facts.weights if facts else "unknown",
         facts.pretrain_data if facts else "?",
         facts.params if facts else None,
-        flops,
-        seconds,
+        measured_compute(records),
         cells,
+        tuple(column.counted for column in columns),
+        conformance=_items(records),
     )
 
 
-def _cell(records: Sequence[Record], expected: int) -> Cell:
+def _items(records: Sequence[Record]) -> tuple[Item, ...]:
+    checks = [check for record in records if record.status == "ok" for check in record.conformance]
+    found = []
+    for name in dict.fromkeys(check.item for check in checks):
+        own = [check for check in checks if check.item == name]
+        reasons = tuple(sorted({check.reason for check in own if not check.ok}))
+        found.append(Item(name, sum(check.ok for check in own), len(own), reasons))
+    return tuple(found)
+
+
+def _cell(records: Sequence[Record], expected: int, column: Column) -> Cell:
     failures = sum(record.status == "failed" for record in records)
-    metrics = [metric for record in records if (metric := main_metric(record)) is not None]
-    if not metrics:
+    found = [
+        (record, metric)
+        for record in sorted(records, key=lambda record: record.job.seed)
+        if (metric := record.metrics.get(column.metric) if column.metric else main_metric(record)) is not None
+    ]
+    if not found:
         name = cell_name(records) if records else ""
         return Cell(None, failed=failures, seeds_expected=expected, name=name)
+    metrics = [metric for _, metric in found]
     values = [metric.value for metric in metrics]
+    mean, spread = statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
     return Cell(
-        value=statistics.fmean(values),
+        value=mean,
         ci_low=statistics.fmean(metric.ci_low for metric in metrics),
         ci_high=statistics.fmean(metric.ci_high for metric in metrics),
-        spread=statistics.stdev(values) if len(values) > 1 else None,
-        low=min(values),
-        high=max(values),
+        spread=spread,
+        by_seed=tuple(values),
         seeds=len(values),
         seeds_expected=expected,
         n_test=metrics[0].n,
         failed=failures,
         departures=tuple(sorted({reason for record in records for reason in departures_of(record)})),
         name=cell_name(records),
+        reference=reference([record for record, _ in found], column.dataset, mean, spread),
     )
 
 
@@ -216,10 +191,10 @@ def _ranked(rows: Iterable[Row]) -> list[Row]:
     return sorted(ranked, key=lambda row: (row.rank is None, row.rank or 0, -row.done, row.backbone))
 
 
-def _with_best(rows: Sequence[Row], tasks: int) -> list[Row]:
+def _with_best(rows: Sequence[Row], columns: int) -> list[Row]:
     best = [
         max((row.cells[i].value or 0.0 for row in rows if row.cells[i].complete), default=None)
-        for i in range(tasks)
+        for i in range(columns)
     ]
 
     def marked(row: Row) -> tuple[Cell, ...]:
@@ -229,41 +204,8 @@ def _with_best(rows: Sequence[Row], tasks: int) -> list[Row]:
     return [replace(row, cells=marked(row)) for row in rows]
 
 
-def shots_points(records: Sequence[Record]) -> list[ShotsPoint]:
-    """Scores at every N-shot budget; what was measured differently is a curve of its own."""
-    shot = [record for record in records if shots_of(record.job.budget) and main_metric(record)]
-    pairs = [(curve_key(record.job), _curve(record)) for record in shot]
-    labels = dict(pairs)
-    names = list(labels.values())
-    found: dict[tuple[str, int], list[float]] = defaultdict(list)
-    for (key, _), record in zip(pairs, shot, strict=True):
-        metric = main_metric(record)
-        if metric is not None:
-            found[key, shots_of(record.job.budget) or 0].append(metric.value)
-    points = []
-    for (key, shots), values in found.items():
-        task, protocol, backbone = labels[key]
-        apart = f" #{key[:4]}" if names.count(labels[key]) > 1 else ""
-        mean = statistics.fmean(values)
-        points.append(ShotsPoint(task, protocol, backbone + apart, shots, mean, min(values), max(values)))
-    return points
-
-
-def _curve(record: Record) -> tuple[str, str, str]:
-    job = record.job
-    protocol = _setting_label(record).replace(f" · {job.budget}", "", 1)
-    return job.task.label, protocol, job.backbone.label
-
-
-def failures(records: Iterable[Record]) -> list[FailedJob]:
-    """Every job without a score."""
-    return [
-        FailedJob(r.job.title, r.failure.kind, r.failure.message, r.failure.where, r.key)
-        for r in records
-        if r.failure is not None
-    ]
-
-
-def anchor(text: str) -> str:
-    """Text as it may stand in an id or a fragment."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-").lower() or "x"
+def _quoted(records: Sequence[Record], columns: Sequence[Column], published: tuple[str, ...]) -> list[Row]:
+    asked = dict.fromkeys([*published, *(start for r in records for start in r.job.suite.published)])
+    rows = [quoted_row(row, columns) for row in rows_on_board(records[0].job, asked)]
+    shown = [row for row in rows if any(cell.value is not None for cell in row.cells)]
+    return sorted(shown, key=lambda row: (row.mean is None, -(row.mean or 0), -row.done, row.backbone))

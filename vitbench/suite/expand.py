@@ -240,7 +240,9 @@ def _cell_jobs(
             seeds = [0][: len(seeds)]  # always the same one, whatever seeds are asked for
         for seed in seeds:
             yield Job(
-                suite=SuiteContext(name=suite.name, tasks=expected, seeds=len(seeds)),
+                suite=SuiteContext(
+                    name=suite.name, tasks=expected, seeds=len(seeds), published=tuple(suite.published)
+                ),
                 backbone=backbone,
                 task=task,
                 protocol=cell.component,
@@ -272,6 +274,8 @@ def _lock(
         "test_resolution_px",
     }  # fmt: skip
     contents = suite.model_dump(include=kept, exclude_none=True)
+    if suite.published:
+        contents["published"] = suite.published
     contents["backbones"] = [{"name": c.spec, "label": c.label, **c.options} for c in backbones]
     contents["tasks"] = [{"name": c.label, "source": c.spec, **c.options} for c in tasks]
     contents["protocols"] = [

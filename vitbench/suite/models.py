@@ -93,6 +93,21 @@ class SuiteFile(BaseModel):
     preprocess: PreprocessName | None = None
     resolution_px: int | None = Field(None, ge=1, le=4096)
     test_resolution_px: int | None = Field(None, ge=1, le=4096)
+    published: list[str] = Field([], description="starts of names of published rows to show beside")
+
+    @field_validator("published")
+    @classmethod
+    def _rows_are_published(cls, starts: list[str]) -> list[str]:
+        """Each is the start of a row's name."""
+        if starts:
+            from vitbench.published import published
+
+            names = [row.id for row in published()]
+            for start in starts:
+                if not start or not any(name.startswith(start) for name in names):
+                    near = " or ".join(nearest(start, names)) or "see vitbench list published"
+                    raise ValueError(f"no published row begins with {start!r}; did you mean {near}")
+        return starts
 
     @field_validator("backbones", "tasks", "protocols", mode="before")
     @classmethod

@@ -1,32 +1,53 @@
 "use strict";
-(() => {
+// What is shown: the setting, filters, order. All of it stands in the address's fragment, so that a view can be sent on.
+const page = (() => {
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const tabs = all("[role=tab]");
   const panels = all("[role=tabpanel]");
+  const inputs = ["filter", "family", "data", "kind"].map((id) => document.getElementById(id)).filter(Boolean);
+  const shown = document.getElementById("shown");
+  const listeners = [];
+  const [wantedTab, wanted] = read();
 
-  function choose(tab, remember) {
+  function read() {
+    const [tab, query] = decodeURI(location.hash).replace(/^#\//, "").split("?");
+    return [tab, new URLSearchParams(query || "")];
+  }
+
+  const state = { off: new Set(wanted.getAll("off")), across: wanted.has("across"), sort: wanted.get("sort") || "" };
+  const active = () => panels.find((panel) => !panel.hidden) || document.body;
+
+  function changed() {
+    const query = new URLSearchParams();
+    for (const input of inputs) if (input.value) query.append(input.id, input.value);
+    for (const task of state.off) query.append("off", task);
+    if (state.across) query.append("across", "1");
+    if (state.sort) query.append("sort", state.sort);
+    const text = query.toString();
+    const tab = active().id || "";
+    const plain = !text && tabs.length && tab === tabs[0].getAttribute("aria-controls");
+    history.replaceState(null, "", plain ? location.pathname : `#/${tab}${text ? "?" + text : ""}`);
+    for (const listener of listeners) listener();
+  }
+
+  function choose(tab) {
     for (const other of tabs) {
       other.setAttribute("aria-selected", String(other === tab));
       other.tabIndex = other === tab ? 0 : -1;
     }
     for (const panel of panels) panel.hidden = panel.id !== tab.getAttribute("aria-controls");
-    if (remember) history.replaceState(null, "", "#/" + tab.getAttribute("aria-controls"));
-    filter();
+    count();
   }
 
-  function sort(header) {
-    const table = header.closest("table");
-    const body = table.tBodies[0];
-    const column = [...header.parentNode.children].indexOf(header);
+  function order(header, direction) {
+    const body = header.closest("table").tBodies[0];
+    const column = header.cellIndex;
     const numeric = header.classList.contains("num");
-    const now = header.getAttribute("aria-sort");
-    const first = numeric && !header.classList.contains("rank") ? "descending" : "ascending";
-    const next = now === "none" ? first : now === "ascending" ? "descending" : "ascending";
-    for (const other of header.parentNode.children) other.setAttribute("aria-sort", "none");
-    header.setAttribute("aria-sort", next);
-    const sign = next === "ascending" ? 1 : -1;
+    for (const other of header.parentNode.children) if (other.hasAttribute("aria-sort")) other.setAttribute("aria-sort", "none");
+    header.setAttribute("aria-sort", direction);
+    const sign = direction === "ascending" ? 1 : -1;
     const value = (row) => {
-      const cell = row.children[column];
+      const cell = row.cells[column];
       return numeric ? Number(cell.dataset.value) : cell.textContent.trim().toLowerCase();
     };
     const rows = [...body.rows].map((row) => [value(row), row]);
@@ -34,33 +55,73 @@
     body.append(...rows.map(([, row]) => row));
   }
 
-  const input = document.getElementById("filter");
-  const shown = document.getElementById("shown");
+  function sort(header) {
+    const now = header.getAttribute("aria-sort");
+    const numeric = header.classList.contains("num") && !header.classList.contains("rank");
+    const first = numeric ? "descending" : "ascending";
+    const next = now === "none" ? first : now === "ascending" ? "descending" : "ascending";
+    order(header, next);
+    if (header.closest("table.board")) state.sort = `${header.cellIndex}${next[0]}`;
+    changed();
+  }
 
   function filter() {
-    const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const words = inputs[0].value.toLowerCase().split(/\s+/).filter(Boolean);
+    const exact = inputs.slice(1).filter((input) => input.value);
     for (const row of all("tr[data-search]")) {
       const text = row.dataset.search.toLowerCase();
-      row.hidden = !words.every((word) => text.includes(word));
+      row.hidden = !(words.every((word) => text.includes(word)) && exact.every((input) => row.dataset[input.id] === input.value));
     }
-    const rows = all("tr[data-search]", panels.find((panel) => !panel.hidden) || document);
-    const visible = rows.filter((row) => !row.hidden).length;
-    shown.textContent = words.length ? `${visible} of ${rows.length} rows` : "";
+    count();
   }
 
-  for (const tab of tabs) tab.addEventListener("click", () => choose(tab, true));
-  for (const button of all("thead button")) {
-    button.addEventListener("click", () => sort(button.closest("th")));
+  function count() {
+    const rows = all(".board tr[data-search]", active());
+    const visible = rows.filter((row) => !row.hidden).length;
+    shown.textContent = visible < rows.length ? `${visible} of ${rows.length} rows` : "";
   }
-  input.addEventListener("input", filter);
+
+  for (const tab of tabs) {
+    tab.addEventListener("click", () => {
+      choose(tab);
+      state.sort = "";
+      changed();
+    });
+  }
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("thead button");
+    if (button) sort(button.closest("th"));
+  });
+  for (const kind of ["input", "change"]) {
+    document.querySelector(".filters").addEventListener(kind, () => {
+      filter();
+      changed();
+    });
+  }
   addEventListener("beforeprint", () => all("details").forEach((details) => (details.open = true)));
   document.querySelector("[role=tablist]").addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!step) return;
     const next = tabs[(tabs.indexOf(document.activeElement) + step + tabs.length) % tabs.length];
     next.focus();
-    choose(next, true);
+    choose(next);
+    changed();
   });
-  const wanted = tabs.find((tab) => "#/" + tab.getAttribute("aria-controls") === location.hash);
-  if (tabs.length) choose(wanted || tabs[0], false);
+  for (const button of all("[data-cost]")) {
+    button.addEventListener("click", () => {
+      const figure = button.closest("figure");
+      for (const other of all("[data-cost]", figure)) other.setAttribute("aria-pressed", String(other === button));
+      for (const drawn of all("[data-quantity]", figure)) drawn.hidden = drawn.dataset.quantity !== button.dataset.cost;
+    });
+  }
+
+  if (tabs.length) choose(tabs.find((tab) => tab.getAttribute("aria-controls") === wantedTab) || tabs[0]);
+  for (const input of inputs) if (wanted.has(input.id)) input.value = wanted.get(input.id);
+  filter();
+  if (state.sort) {
+    const head = active().querySelector("thead tr:last-child");
+    const header = head && head.cells[parseInt(state.sort, 10)];
+    if (header) order(header, state.sort.endsWith("a") ? "ascending" : "descending");
+  }
+  return { all, active, changed, state, onChange: (listener) => listeners.push(listener) };
 })();

@@ -1,4 +1,3 @@
-"use strict";
 // A cell's records: scores by seed, what selection looked at, and all that a reader needs to judge or repeat them.
 (() => {
   const dialog = document.getElementById("record");
@@ -22,7 +21,7 @@
     const numeric = (i) => (i ? { class: "num" } : {});
     const head = make("tr", {}, ...heads.map((text, i) => make("th", { scope: "col", ...numeric(i) }, text)));
     const body = rows.map((row) => make("tr", {}, ...row.map((text, i) => make("td", numeric(i), text))));
-    return make("div", { class: "scroll" }, make("table", { "aria-label": label }, make("thead", {}, head), make("tbody", {}, ...body)));
+    return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...body)));
   }
 
   const number = (value) => (typeof value === "number" && value !== 0 ? Number(value.toPrecision(4)).toString() : String(value));
@@ -93,8 +92,68 @@
     ];
   }
 
-  function show(name, title) {
+  function seeds(cell) {
+    const points = cell.seeds.filter((seed) => seed.scores.length).map((seed) => [seed.seed, ...seed.scores[0].slice(1, 4)]);
+    if (points.length < 2) return [];
+    const [low, high] = [Math.min(...points.map((p) => p[2])), Math.max(...points.map((p) => p[3]))];
+    const [width, left] = [640, 70];
+    const height = 22 * points.length + 26;
+    const x = (v) => (left + ((width - left - 20) * (v - low)) / (high - low || 1)).toFixed(1);
+    const figure = make("svg:svg", { viewBox: `0 0 ${width} ${height}`, class: "sweep", role: "img", "aria-label": "Score of every seed with its interval over test images; the same numbers are in the table above" });
+    points.forEach(([seed, value, from, to], i) => {
+      const y = 14 + 22 * i;
+      figure.append(
+        make("svg:text", { x: left - 10, y: y + 4, "text-anchor": "end" }, `seed ${seed}`),
+        make("svg:line", { x1: x(from), x2: x(to), y1: y, y2: y, class: "interval" }),
+        make("svg:circle", { cx: x(value), cy: y, r: 4 }, make("svg:title", {}, percent(value))),
+      );
+    });
+    for (const [v, anchor] of [[low, "start"], [high, "end"]]) figure.append(make("svg:text", { x: x(v), y: height - 4, "text-anchor": anchor }, percent(v)));
+    return [make("h3", {}, "Seeds"), figure];
+  }
+
+  // All counts of a few classes, or the most frequent mistakes among many.
+  function mistakes(cell) {
+    const { confusion } = cell;
+    if (!confusion) return [];
+    const title = make("h3", {}, `What it takes for what, seed ${cell.seeds[0].seed}`);
+    if (confusion.mistakes) {
+      if (!confusion.mistakes.length) return [];
+      const rows = confusion.mistakes.map(([is, as, n]) => [said(is), said(as), String(n)]);
+      return [title, make("details", {}, make("summary", {}, "The most frequent mistakes"), table(["Is", "Taken for", "Times"], rows, "Mistakes"))];
+    }
+    const names = data.grids[confusion.classes];
+    const most = Math.max(1, ...confusion.matrix.flatMap((row, i) => row.filter((_, j) => i !== j)));
+    const head = make("tr", {}, make("th", { scope: "col" }, "is ↓ taken for →"), ...names.map((name) => make("th", { scope: "col", class: "num" }, name)));
+    const body = confusion.matrix.map((row, i) => make("tr", {}, make("th", { scope: "row" }, names[i]), ...row.map((n, j) => {
+      const place = make("td", { class: i === j ? "num right" : "num" }, n ? String(n) : "·");
+      if (i !== j && n) place.style.setProperty("--wrong", `${Math.round((60 * n) / most)}%`);
+      return place;
+    })));
+    return [title, make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Confusion matrix" }, make("table", { class: "confusion" }, make("thead", {}, head), make("tbody", {}, ...body)))];
+  }
+
+  function worst(cell) {
+    if (!cell.worst) return [];
+    const pictures = cell.worst.map(([picture, is, as]) => make("figure", { class: "picture" }, make("img", { src: picture, alt: `a ${is}` }), make("figcaption", {}, make("b", {}, is), ` taken for ${as}`)));
+    return [make("h3", {}, "The surest mistakes"), make("div", { class: "pictures" }, ...pictures)];
+  }
+
+  function recipe(cell) {
+    const [head, ...axes] = cell.recipe.map(said);
+    const names = ["backbones", "tasks", "protocols"];
+    return `${head}\n${axes.map((axis, i) => `${names[i]}:\n  - ${axis}\n`).join("")}`;
+  }
+
+  function copier(label, text) {
+    const button = make("button", { class: "button" }, label);
+    button.addEventListener("click", () => navigator.clipboard.writeText(text).then(() => (button.textContent = "Copied")));
+    return button;
+  }
+
+  function show(name) {
     const cell = data.cells[name];
+    const title = cell.title.map(said).join(" on ");
     const scores = cell.seeds.flatMap((seed) =>
       seed.scores.map(([metric, value, low, high, n]) => [
         `seed ${seed.seed}`, said(metric), percent(value), `${percent(low)} – ${percent(high)}`, String(n),
@@ -104,14 +163,16 @@
     const facts = cell.facts.flatMap(([key, value]) => [make("dt", {}, said(key)), make("dd", {}, said(value))]);
     const close = make("button", { class: "button" }, "Close");
     close.addEventListener("click", () => dialog.close());
-    const copy = make("button", { class: "button" }, "Copy as JSON");
     const plain = { facts: cell.facts.map(([key, value]) => [said(key), said(value)]), keys: cell.seeds.map((seed) => seed.key) };
-    copy.addEventListener("click", () => navigator.clipboard.writeText(JSON.stringify(plain, null, 1)).then(() => (copy.textContent = "Copied")));
+    const copies = [copier("Copy the recipe", recipe(cell)), " ", copier("Copy as JSON", JSON.stringify(plain, null, 1))];
     dialog.replaceChildren(
-      make("header", {}, make("h2", { id: "record-title" }, title), make("div", {}, copy, " ", close)),
+      make("header", {}, make("h2", { id: "record-title" }, title), make("div", {}, ...copies, " ", close)),
       ...(scores.length ? [table(["", "Metric", "Score", "95 % interval", "Test images", "Time", "Made", "Record"], scores, "Scores")] : []),
       ...(remarks.size ? [make("h3", {}, "Remarks"), make("ul", {}, ...[...remarks].map((text) => make("li", {}, text)))] : []),
+      ...seeds(cell),
       ...cell.seeds.flatMap(sweep),
+      ...mistakes(cell),
+      ...worst(cell),
       make("h3", {}, "How it came about"),
       make("dl", { class: "facts-list" }, ...facts),
     );
@@ -122,10 +183,7 @@
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button.open");
     if (!button) return;
-    const place = button.closest("td");
-    const heads = place.closest("table").tHead.rows[0].children;
-    const row = place.parentNode.querySelector("th").firstChild.textContent.trim();
-    show(button.dataset.cell, `${row} on ${heads[place.cellIndex].textContent.trim()}`);
+    show(button.dataset.cell);
   });
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
 })();

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.cli.test_cli import vitbench
-from vitbench.report.published import MEANS, published, rows_of, unmet_means
+from vitbench.published import MEANS, published, rows_of, unmet_means
 
 
 def test_all_rows_are_there_with_source_protocol_and_resolution():

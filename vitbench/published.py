@@ -17,6 +17,11 @@ STRUCTURED = (
     "clevr_count", "clevr_distance", "dmlab", "dsprites_location", "dsprites_orientation", "kitti_distance",
     "smallnorb_azimuth", "smallnorb_elevation",
 )  # fmt: skip
+GROUP_OF = {
+    **dict.fromkeys(NATURAL, "natural"),
+    **dict.fromkeys(SPECIALIZED, "specialized"),
+    **dict.fromkeys(STRUCTURED, "structured"),
+}
 # A mean that a source states, and what it is of.
 MEANS: dict[str, tuple[str, ...]] = {
     "vtab_natural": NATURAL,

@@ -1,0 +1,62 @@
+"""Chromium without a window, and what tests of pages ask of it."""
+
+import os
+import shutil
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+REQUIRED = os.environ.get("VITBENCH_REQUIRE_BROWSER") == "1"  # .ci/run installs Chromium and sets it
+MARKS = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        not (CHROMIUM and DRIVER) and not REQUIRED,
+        reason="no Chromium: apt-get install chromium chromium-driver",
+    ),
+]
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --force-prefers-reduced-motion"
+)
+
+
+def started(profile):
+    """A browser that keeps what it has to say."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in FLAGS.split():
+        options.add_argument(flag)
+    options.add_argument(f"--user-data-dir={profile}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    return webdriver.Chrome(options=options, service=Service(DRIVER))
+
+
+def complaints(browser):
+    return [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+
+
+def panel(browser):
+    (shown,) = [p for p in browser.find_elements(By.CSS_SELECTOR, "[role=tabpanel]") if p.is_displayed()]
+    return shown
+
+
+def names(browser):
+    """Names of the rows that are seen."""
+    return [
+        name.text
+        for name in panel(browser).find_elements(By.CSS_SELECTOR, ".board tbody .name")
+        if name.is_displayed()
+    ]
+
+
+def header(browser, text):
+    return next(
+        b for b in panel(browser).find_elements(By.CSS_SELECTOR, "thead button") if b.text.startswith(text)
+    )
+
+
+def tab(browser, text):
+    return next(b for b in browser.find_elements(By.CSS_SELECTOR, "[role=tab]") if b.text == text)
