@@ -286,3 +286,24 @@ def test_a_large_board_stays_small(tiny_records):
     assert re.findall(r"https?:|//[a-z]|src=|@import|url\(", page) == []
     carried = json.loads(re.search(r'id="details">(.*?)</script>', page)[1])
     assert len(carried["cells"]) == 20 * 25
+
+
+def test_of_a_long_table_the_rest_comes_on_demand(browser, tiny_records, tmp_path):
+    records = board(tiny_records[0], [f"net_{i}.weights" for i in range(80)], ("a", "b"), 1)
+    page = tmp_path / "long.html"
+    page.write_text(render(records))
+    browser.get(page.as_uri())
+    assert len(names(browser)) == 60
+    assert names(browser)[0] == "net_0"
+    header(browser, "Backbone").click()
+    header(browser, "Backbone").click()
+    assert names(browser)[0] == "net_9"
+    browser.find_element(By.ID, "filter").send_keys("net_7")
+    assert len(names(browser)) == 11  # of all 80, not of those laid out
+    browser.find_element(By.ID, "filter").clear()
+    browser.find_element(By.ID, "filter").send_keys(" ")
+    assert browser.find_element(By.ID, "more").text == "Show 20 more rows"
+    browser.find_element(By.ID, "more").click()
+    assert len(names(browser)) == 80
+    assert not browser.find_element(By.ID, "more").is_displayed()
+    assert complaints(browser) == []
