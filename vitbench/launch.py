@@ -150,7 +150,8 @@ def _run_jobs(
         stack.enter_context(contextlib.closing(outcomes))
         for job, outcome in outcomes:
             record = run.write(outcome.record, outcome.predictions)
-            run.forget_checkpoints(job.key)
+            if record.status == "ok":  # a failed job goes on from its state when it is retried
+                run.forget_checkpoints(job.key)
             queue.finished(job)
             progress.finished(record)
             yield record

@@ -131,7 +131,7 @@ class Run:
             ) from error
 
     def forget_checkpoints(self, key: str) -> None:
-        """Delete what a job had kept to go on from: it is done, or failed, and starts anew if it is tried again."""
+        """Delete what a job had kept to go on from: it is done."""
         shutil.rmtree(self.path / "checkpoints" / key, ignore_errors=True)
 
     def write_suite(self, lock_text: str, jobs: Iterable[Job], env: dict[str, object]) -> None:

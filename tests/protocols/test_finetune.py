@@ -172,23 +172,27 @@ def test_the_average_leaves_the_initial_weights_out():
     assert np.abs(trainer.head.weight.detach().numpy() - expected).max() < 1e-6
 
 
-def test_momentum_in_bfloat16_is_rounded_only_where_it_is_kept():
-    recipe = Recipe(steps=6, warmup_steps=0, base_lr=0.3, clip_norm=None, momentum_dtype="bfloat16")
-    _, log = linear_run(recipe)
-    backbone = Linear()
-    head = nn.Linear(6, 4)
-    nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
-    weights = [*backbone.parameters(), *head.parameters()]
-    kept = [torch.zeros_like(w).bfloat16() for w in weights]
-    for step, (images, labels) in enumerate(batches(6)):
-        loss = nn.functional.cross_entropy(head(backbone.features(images)), labels)
-        gradients = torch.autograd.grad(loss, weights)
-        for i, (weight, gradient) in enumerate(zip(weights, gradients, strict=True)):
-            moved = 0.9 * kept[i].float() + gradient
-            kept[i] = moved.bfloat16()
-            weight.data -= recipe.learning_rate(step) * moved
-    assert (log.head.weight - head.weight).abs().max() < 1e-6
+# optax 0.2.8 under jax.jit: sgd(0.1, momentum=0.9, accumulator_dtype="bfloat16") from zeros, by these gradients.
+OPTAX_GRADIENTS = [
+    [-0.802, -1.324, -0.248, 0.42], [1.136, 0.11, -0.553, -0.785], [0.749, 1.635, 0.273, -1.233],
+    [-0.958, 1.6, 0.203, -1.732], [-0.084, -1.163, -0.629, -0.488], [-0.713, 0.553, -0.063, -0.589],
+]  # fmt: skip
+OPTAX_WEIGHTS = [
+    [0.080200002, 0.13240001, 0.024800001, -0.041999999], [0.038545188, 0.24002184, 0.10238546, -0.0012273522],
+    [-0.073731229, 0.17338464, 0.14492494, 0.15874715], [-0.07900545, -0.046628173, 0.16287872, 0.47583753],
+    [-0.075343303, -0.12826519, 0.24192253, 0.80961066], [-0.00075312593, -0.2569142, 0.31911486, 1.1689258],
+]  # fmt: skip
+
+
+def test_momentum_in_bfloat16_is_optaxs():
+    recipe = Recipe(steps=6, warmup_steps=0, base_lr=0.1, momentum_dtype="bfloat16")
+    trainer = training.Trainer(Linear(), 4, recipe, dtype="float32")
+    weight = nn.Parameter(torch.zeros(4))
+    trainer.weights = [weight]
+    for gradient, wanted in zip(OPTAX_GRADIENTS, OPTAX_WEIGHTS, strict=True):
+        weight.grad = torch.tensor(gradient)
+        trainer._update_with_short_momentum(0.1)
+        assert weight.tolist() == pytest.approx(wanted, abs=1e-6)
 
 
 @pytest.mark.parametrize(("rate", "reason"), [(1e30, "not finite"), (300.0, "above chance")])
@@ -206,6 +210,66 @@ def test_a_hopeless_run_ends_early_and_says_why(rate, reason):
     log = train(Linear(), noise(), 4, recipe)
     assert reason in log.diverged
     assert len(log.losses) < 400
+
+
+@pytest.mark.parametrize(("steps", "ended"), [(10, 10), (39, 39), (10_000, 1000)])
+def test_a_lost_run_is_found_however_short_and_long_before_half_of_a_long_one(steps, ended):
+    """Labels that nothing can tell, at a rate that throws the loss to hundreds."""
+    recipe = Recipe(steps=steps, warmup_steps=0, base_lr=300.0, clip_norm=None)
+    log = train(Linear(), noise(), 4, recipe)
+    assert "above chance" in log.diverged
+    assert len(log.losses) == ended
+
+
+def noise():
+    generator = torch.Generator().manual_seed(1)
+    while True:
+        images = 10 * torch.randn(8, 3, 2, 2, generator=generator)
+        yield images, torch.randint(0, 4, (8,), generator=generator)
+
+
+def test_a_run_that_diverged_is_still_lost_when_it_is_gone_on_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "EVERY_S", 0)
+    for rate, steps in ((300.0, 40), (1e30, 400)):
+        recipe = Recipe(steps=steps, warmup_steps=0, base_lr=rate, clip_norm=None)
+        place = Shelf(tmp_path).place(f"run-{rate}", recipe.fields())
+        first = train(Linear(), noise(), 4, recipe, place=place)
+        again = train(Linear(), noise(), 4, recipe, place=place)
+        assert first.diverged == again.diverged != ""
+        assert str(first.losses) == str(again.losses)  # as text: they hold NaN
+
+
+class Stateful(Linear):
+    """Dropout, and running statistics: what an attempt must not leave a trace in."""
+
+    def __init__(self, most):
+        super().__init__()
+        self.most, self.drop, self.norm = most, nn.Dropout(0.3), nn.BatchNorm1d(6, momentum=None)
+
+    def features(self, images):
+        found = self.norm(self.drop(super().features(images)))
+        if len(images) > self.most:
+            raise torch.OutOfMemoryError("no")
+        return found
+
+
+def test_out_of_memory_leaves_no_trace_of_the_attempt(monkeypatch):
+    """As if the pieces had been as small from the start; and it is said what BatchNorm saw."""
+    recipe = Recipe(steps=8, warmup_steps=2, base_lr=0.3)
+
+    def ran(most):
+        backbone = Stateful(most)
+        torch.manual_seed(7)
+        return backbone, train(backbone, batches(8), 4, recipe)
+
+    backbone, halved = ran(2)
+    monkeypatch.setattr(fitting, "ON_CPU", 2)
+    other, small = ran(8)
+    assert halved.losses == small.losses
+    assert torch.equal(backbone.norm.running_mean, other.norm.running_mean)
+    assert backbone.norm.num_batches_tracked == other.norm.num_batches_tracked == 8 * 4
+    assert (halved.at_once, halved.batch_norm_sees) == (2, 2)
+    assert train(Linear(), batches(8), 4, recipe).batch_norm_sees == 0
 
 
 def test_twenty_steps_of_a_vit_are_the_references(tmp_path):

@@ -2,14 +2,16 @@
 
 import pytest
 
+from vitbench.errors import UsageError
 from vitbench.protocols.recipe_book import Case, book, recipes_for
 from vitbench.protocols.recipes import Recipe
+from vitbench.suite import expand, read_suite
 
 SMALL_PICTURE, LARGE_PICTURE = 32 * 32, 96 * 96
 
 
-def only(name, task="t", examples=1000, area=LARGE_PICTURE, **changes):
-    (recipe,) = recipes_for(name, Case(task, examples, area), changes).recipes
+def only(name, task="t", examples=1000, area=LARGE_PICTURE, params=0, **changes):
+    (recipe, *_) = recipes_for(name, Case(task, examples, area, params), changes).recipes
     return recipe
 
 
@@ -128,6 +130,7 @@ def test_every_setting_of_every_recipe_is_one_that_the_recipes_know():
         "examples_below",
         "area_below",
         "params_above",
+        "params_below",
         "departs",
         "schedules",
     }
@@ -137,3 +140,43 @@ def test_every_setting_of_every_recipe_is_one_that_the_recipes_know():
         for setting in written["settings"]:
             assert set(setting) <= known, name
         assert recipes_for(name, Case("unheard-of", 10**7, 10**6), {}).recipes
+
+
+def test_a_crop_stays_as_large_a_part_of_the_picture_at_another_size():
+    assert only("vit", task="vtab/dtd", size_px=224).resize_px == 261  # 448 of 384
+    assert only("bit", examples=100, area=10**6, size_px=240).resize_px == 280  # 448 of 384
+    assert only("bit", examples=100, area=100, size_px=256).resize_px == 320  # 160 of 128
+    assert only("vit", task="vtab/dtd", size_px=224, resize_px=256).resize_px == 256
+    assert only("vit-released", task="vtab/dtd", size_px=224).resize_px is None  # its crop needs none
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"recipe": "own", "crop": "random"}, "needs resize_px"),
+        ({"recipe": "own", "decay": "staircase"}, "needs decay_steps"),
+        ({"recipe": "own", "steps": 10, "warmup_steps": 11}, "more than steps"),
+        ({"recipe": "vit", "size_px": 224, "resize_px": 200}, "cannot cut size_px 224 from resize_px 200"),
+    ],
+)
+def test_fields_that_do_not_go_together_are_refused_before_anything_runs(suite_file, options, said):
+    spelled = ", ".join(f"{name}: {value}" for name, value in options.items())
+    text = (
+        "name: x\nbackbones: [raw_pixels]\ntasks: [digits]\nprotocols:\n  - {name: finetune, "
+        + spelled
+        + "}\n"
+    )
+    with pytest.raises(UsageError, match=said):
+        expand(read_suite(suite_file(text)))
+
+
+def test_vit_jax_learns_from_its_training_split_alone_and_has_a_rate_for_b16():
+    assert only("vit-released", task="imagenet").train_only
+    assert not only("vit", task="vtab/dtd").train_only
+    assert only("vit-released", task="cifar10", params=85_800_000).base_lr == 0.01
+    assert only("vit-released", task="cifar10", params=87_460_000).base_lr == 0.03
+
+
+def test_a_task_that_the_paper_has_not_says_so_in_table_2s_recipe_too():
+    assert "no setting" in recipes_for("vit-table2", Case("unheard-of", 10**6, 10**6), {}).departs
+    assert recipes_for("vit-table2", Case("oxford_iiit_pet", 3680, 10**6), {}).departs == ""

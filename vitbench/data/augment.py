@@ -62,9 +62,15 @@ def _mixed(value: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64]:
     return np.asarray(mixed ^ (mixed >> np.uint64(31)), dtype=np.uint64)
 
 
+def moved(array: NDArray[Any], device: torch.device) -> Tensor:
+    """An array on the device. Nobody waits for it: a copy from pageable memory would wait for the training step before it."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 def flip(images: Tensor, seed: int, step: int, examples: NDArray[np.int64]) -> Tensor:
     """Mirror each of the images (B, 3, H, W) left to right with probability one half."""
-    mirrored = torch.from_numpy(uniforms(seed, step, examples, 1, "flip")[:, 0] < 0.5).to(images.device)
+    mirrored = moved(uniforms(seed, step, examples, 1, "flip")[:, 0] < 0.5, images.device)
     return torch.where(mirrored[:, None, None, None], images.flip(3), images)
 
 
@@ -73,7 +79,7 @@ def random_crop(images: Tensor, size_px: int, seed: int, step: int, examples: ND
     room = np.asarray(images.shape[2:]) - size_px
     if (room < 0).any():
         raise ValueError(f"a crop of {size_px} px does not fit into {tuple(images.shape[2:])}")
-    offsets = torch.from_numpy(crop_places(room, seed, step, examples)).to(images.device)
+    offsets = moved(crop_places(room, seed, step, examples), images.device)
     span = torch.arange(size_px, device=images.device)
     rows, columns = offsets[:, :1] + span, offsets[:, 1:] + span
     batch = torch.arange(len(images), device=images.device)
@@ -141,7 +147,7 @@ def crop_and_resize(images: Tensor, boxes: NDArray[Any], size_px: int, *, cut_fi
     image is resized and then cut: boxes are where the cut lies in the image, and need not start on a pixel.
     """
     height, width = images.shape[2:]
-    box = torch.from_numpy(boxes).to(images.device, torch.float32)
+    box = moved(boxes.astype(np.float32), images.device)
     step = (torch.arange(size_px, device=images.device) + 0.5) / size_px
     y = box[:, :1] + step * box[:, 2:3] - 0.5
     x = box[:, 1:2] + step * box[:, 3:4] - 0.5

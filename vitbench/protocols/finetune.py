@@ -11,7 +11,15 @@ from pydantic import Field
 from vitbench.api import Adaptation, Adapted, Effort, Protocol, Split
 from vitbench.errors import VitbenchError
 from vitbench.lazy import lazy_module
-from vitbench.protocols.recipe_book import Case, Choice, RecipeName, asks_for_area, recipes_for
+from vitbench.protocols.recipe_book import (
+    Case,
+    Choice,
+    RecipeName,
+    asks_for_area,
+    book,
+    recipes_for,
+    spelled_out,
+)
 from vitbench.protocols.recipes import Recipe
 from vitbench.protocols.tuning.loop import TrainLog, train
 from vitbench.records import PreprocessName, Trial
@@ -31,7 +39,7 @@ Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
 
 
-@register_protocol("finetune", version=2, source="arXiv 2010.11929 App. B.1.1; arXiv 1912.11370 sec. 3.3")
+@register_protocol("finetune", version=3, source="arXiv 2010.11929 App. B.1.1; arXiv 1912.11370 sec. 3.3")
 @dataclass(frozen=True)
 class Finetune(Protocol):
     """Fine-tuning of all weights, by the ViT paper's recipe, BiT's, VTAB's, or the suite's own.
@@ -39,7 +47,7 @@ class Finetune(Protocol):
     `recipe` names one of vitbench/protocols/recipes.yaml; any other option replaces that field of it, and several values of
     `base_lr` are a grid. Of a grid, each is trained on train and scored on validation, ties to the fewer steps and the smaller
     rate; then all that is labelled is trained on. A task's exclusions of flips and crops come before the recipe. `replicas`
-    processes share each batch, each on a GPU of its own.
+    processes share each batch, each on a GPU of its own. Examples too few for a batch are gone through several times for it.
     """
 
     default_preprocess: ClassVar[PreprocessName] = "squash"
@@ -61,7 +69,17 @@ class Finetune(Protocol):
     crop: Literal["none", "random", "inception"] | None = None
     flip: bool | None = None
     mixup_alpha: Annotated[float, Field(ge=0)] | None = None
+    train_only: bool | None = None
     replicas: Annotated[int, Field(ge=1, le=4096)] = 1
+
+    def __post_init__(self) -> None:
+        """See that every setting of the recipe makes sense with what the suite changes in it.
+
+        Raises:
+            ValueError: it does not.
+        """
+        for setting in book()[self.recipe]["settings"]:
+            spelled_out(self.recipe, setting, self._changes(None))
 
     def depends_on_seed(self, budget: str) -> bool:
         """The order of examples is random under every budget."""
@@ -77,13 +95,14 @@ class Finetune(Protocol):
         module: Any = data.backbone
         if not any(weight.requires_grad for weight in module.parameters()):
             raise VitbenchError("the backbone has no weights to train: leave it to probes")
-        recipes = self._recipes(data)
+        recipes = runs.filled(data, self._recipes(data))
         work = runs.Runs(data, checkpoints.Shelf(data.checkpoints))
         trials = runs.with_scores(work, recipes) if len(recipes) > 1 else ()
         if trials and not any(trial.chosen for trial in trials):
             raise VitbenchError("every run diverged: give lower rates as base_lr")
         chosen = next((r for r, t in zip(recipes, trials, strict=False) if t.chosen), recipes[0])
-        everything = [split for split in (data.train, data.val) if len(split)]
+        learned = (data.train,) if chosen.train_only else (data.train, data.val)
+        everything = [split for split in learned if len(split)]
         backbone, log = work.train(chosen, everything, "final")
         if log.diverged:
             raise VitbenchError(f"{log.diverged}: lower base_lr {chosen.base_lr:g}")
@@ -105,10 +124,10 @@ class Finetune(Protocol):
     ) -> Effort:
         """Every trial's steps and validation, and the last run's steps."""
         recipes = self._choice(train, val, dataset, params, resolution_px).recipes
-        trained = [min(recipe.batch_size, max(len(train), 1)) * recipe.steps for recipe in recipes]
+        trained = [recipe.batch_size * recipe.steps for recipe in recipes]
         if len(recipes) == 1 or not len(val):
             return Effort(0, trained[(len(recipes) - 1) // 2], recipes[0].size_px)
-        last = min(recipes[0].batch_size, len(train) + len(val)) * recipes[0].steps
+        last = recipes[0].batch_size * recipes[0].steps
         return Effort(len(val) * len(recipes), sum(trained) + last, recipes[0].size_px)
 
     def _recipes(self, data: Adaptation) -> tuple[Recipe, ...]:
@@ -132,17 +151,19 @@ class Finetune(Protocol):
     def _choice(
         self, train: Split, val: Split, dataset: str, params: int, resolution_px: int | None
     ) -> Choice:
+        area = _area(train) if asks_for_area(self.recipe) else 0
+        case = Case(dataset, len(train) + len(val), area, params)
+        return recipes_for(self.recipe, case, self._changes(resolution_px))
+
+    def _changes(self, resolution_px: int | None) -> dict[str, Any]:
+        """What the suite puts in place of the recipe's fields; its resolution counts for more than the recipe's."""
         options = {field.name: getattr(self, field.name) for field in fields(self)}
         changes = {
             name: v for name, v in options.items() if v is not None and name not in ("recipe", "replicas")
         }
         if changes.get("clip_norm") == "none":
             changes["clip_norm"] = None
-        if resolution_px is not None:  # the suite's word counts for more than the recipe's
-            own = changes.get("resize_px")
-            changes |= {"size_px": resolution_px, "resize_px": own or round(resolution_px * 7 / 6)}
-        area = _area(train) if asks_for_area(self.recipe) else 0
-        return recipes_for(self.recipe, Case(dataset, len(train) + len(val), area, params), changes)
+        return changes if resolution_px is None else {**changes, "size_px": resolution_px}
 
 
 def _area(split: Split) -> int:

@@ -45,9 +45,20 @@ def book() -> dict[str, dict[str, Any]]:
 
 def recipes_for(name: RecipeName, case: Case, changes: Mapping[str, Any]) -> Choice:
     """A named recipe for a task, with what the suite changes in it; grids are ordered by steps and then by rate."""
-    written = book()[name]
-    setting = next(setting for setting in written["settings"] if _fits(setting, case))
-    wanted = {**written["common"], **setting, **changes}
+    setting = next(setting for setting in book()[name]["settings"] if _fits(setting, case))
+    return Choice(spelled_out(name, setting, changes), setting.get("departs", ""))
+
+
+def spelled_out(
+    name: RecipeName, setting: Mapping[str, Any], changes: Mapping[str, Any]
+) -> tuple[Recipe, ...]:
+    """The grid of one setting, ordered by steps and then by rate.
+
+    Raises:
+        ValueError: fields do not go together.
+    """
+    wanted = {**book()[name]["common"], **setting, **changes}
+    changes = {**changes, **_in_proportion({**book()[name]["common"], **setting}, changes)}
     # A suite that names steps has one schedule.
     schedules = [{}] if "steps" in changes else wanted.get("schedules", [{}])
     if "steps" in changes:
@@ -59,8 +70,15 @@ def recipes_for(name: RecipeName, case: Case, changes: Mapping[str, Any]) -> Cho
             spelled = {**wanted, **schedule, **changes, "base_lr": rate}
             known = {key: _tupled(value) for key, value in spelled.items() if key in _FIELDS}
             found.append(Recipe(**known))
-    found.sort(key=lambda recipe: (recipe.steps, recipe.base_lr))
-    return Choice(tuple(found), setting.get("departs", ""))
+    return tuple(sorted(found, key=lambda recipe: (recipe.steps, recipe.base_lr)))
+
+
+def _in_proportion(written: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The size before the crop, where a suite changes the one after it alone: as much larger as the recipe has it."""
+    before, after = written.get("resize_px"), written.get("size_px")
+    if "size_px" not in changes or "resize_px" in changes or not before or not after:
+        return {}
+    return {"resize_px": round(changes["size_px"] * before / after)}
 
 
 def asks_for_area(name: RecipeName) -> bool:
@@ -87,5 +105,5 @@ def _fits(setting: Mapping[str, Any], case: Case) -> bool:
         any(fnmatchcase(case.task, pattern) for pattern in setting.get("tasks", ["*"]))
         and case.examples < setting.get("examples_below", case.examples + 1)
         and case.area < setting.get("area_below", case.area + 1)
-        and case.params > setting.get("params_above", -1)
+        and setting.get("params_above", -1) < case.params < setting.get("params_below", case.params + 1)
     )

@@ -13,7 +13,11 @@ class Recipe:
 
     `decay_steps` are where a staircase falls to a tenth: from the step after each on, as in BiT's released code. `clip_norm`
     bounds the global norm of the gradients; `averaging` is the factor of a Polyak average, whose weights are then the result.
-    `size_px` of None keeps the backbone's size; `crop: random` cuts squares from pictures resized to `resize_px`.
+    `size_px` of None keeps the backbone's size; `crop: random` cuts squares from pictures resized to `resize_px`. With
+    `train_only` validation data choose and are not learned from afterwards.
+
+    Raises:
+        ValueError: its fields do not go together.
     """
 
     steps: int
@@ -31,6 +35,20 @@ class Recipe:
     crop: Literal["none", "random", "inception"] = "none"
     flip: bool = False
     mixup_alpha: float = 0.0
+    train_only: bool = False
+
+    def __post_init__(self) -> None:
+        """Fields that do not go together."""
+        if self.warmup_steps > self.steps:
+            raise ValueError(f"warmup_steps {self.warmup_steps} are more than steps {self.steps}")
+        if self.decay == "staircase" and not self.decay_steps:
+            raise ValueError("decay: staircase needs decay_steps")
+        if self.crop == "random" and self.resize_px is None:
+            raise ValueError("crop: random needs resize_px, the size that it cuts from")
+        if self.crop == "random" and (self.size_px or 0) > (self.resize_px or 0):
+            raise ValueError(
+                f"crop: random cannot cut size_px {self.size_px} from resize_px {self.resize_px}"
+            )
 
     def learning_rate(self, step: int) -> float:
         """Rate at a step, counted from 0; with warm-up the first is 0 (VJ vit_jax/utils.py:57-96)."""

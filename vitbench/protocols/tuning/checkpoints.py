@@ -33,6 +33,7 @@ class Shelf:
 
     folder: Path | None
     stop: list[int] = field(default_factory=list)
+    before: dict[int, Any] = field(default_factory=dict)
 
     def place(self, name: str, recipe: dict[str, Any]) -> Place:
         """Where one run's state lies."""
@@ -61,20 +62,24 @@ class Shelf:
         if self.folder is None or threading.current_thread() is not threading.main_thread():
             yield
             return
-        before: dict[int, Any] = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+        self.before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
 
         def note(number: int, _frame: Any) -> None:
             self.stop.append(number)
-            signal.signal(number, before[number])
+            signal.signal(number, self.before[number])
 
-        for number, handler in before.items():
+        for number, handler in self.before.items():
             if handler is not signal.SIG_IGN:
                 signal.signal(number, note)
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Signals do again what they did before we minded them."""
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
 
 
 @dataclass
@@ -91,15 +96,18 @@ class Place:
         folder, stop = self.shelf.folder, self.shelf.stop
         if folder is None:
             return
-        if trainer.agree(self._is_due() or bool(stop) or trainer.steps_done == trainer.recipe.steps):
+        is_last = trainer.steps_done == trainer.recipe.steps
+        keeps, stops = trainer.agree(self._is_due() or bool(stop) or is_last, bool(stop))
+        if keeps:
             begun = time.monotonic()
             state = trainer.state()
             if _writes():
                 self._write(folder, state)
             self.kept_at = time.monotonic()
             self.took_s = self.kept_at - begun
-        if stop:
-            number = stop.pop()
+        if stops:
+            number = stop.pop() if stop else signal.SIGTERM  # another process of ours was asked
+            self.shelf.let_go()
             signal.raise_signal(number)  # what was to happen before we minded
 
     def _is_due(self) -> bool:

@@ -23,6 +23,7 @@ def micro_batch(model: torch.nn.Module, batch: Tensor, dtype: str) -> int:
     if not device.startswith("cuda"):
         return min(ON_CPU if size_px < LARGE_PX else LARGE_ON_CPU, len(batch))
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    momentum = [torch.empty_like(weight) for weight in model.parameters() if weight.requires_grad]
 
     def step(images: Tensor) -> Tensor:
         with torch.autocast("cuda", torch.bfloat16, enabled=dtype == "bfloat16"):
@@ -35,6 +36,7 @@ def micro_batch(model: torch.nn.Module, batch: Tensor, dtype: str) -> int:
     try:
         found = size.tried(step)
     finally:
+        momentum.clear()  # it was there to take its room
         model.zero_grad(set_to_none=True)
         for name, buffer in model.named_buffers():  # running statistics saw made-up images
             buffer.copy_(before[name])

@@ -21,6 +21,7 @@ else:
 
 READ_EVERY = 20  # steps between two looks at the loss: each waits for the device
 HOPELESS_FROM = 0.5  # share of the steps after which a loss above chance is for good
+LOST_FROM, LOST = 0.1, 3.0  # and after which so many times chance is: the rate only begins to fall
 
 Batches = Iterable[tuple[Any, Any]]
 
@@ -29,7 +30,8 @@ Batches = Iterable[tuple[Any, Any]]
 class TrainLog:
     """What a run left behind: one value a step (gradient norms before clipping), and the trained head.
 
-    `diverged` says why a run ended early, or is empty.
+    `diverged` says why a run ended early, or is empty. `at_once` pictures of a batch went through together in each process, and
+    that is what BatchNorm takes its statistics of, if there is one (`batch_norm_sees`, else 0).
     """
 
     losses: list[float]
@@ -37,6 +39,8 @@ class TrainLog:
     learning_rates: list[float]
     head: nn.Linear
     diverged: str = ""
+    at_once: int = 0
+    batch_norm_sees: int = 0
 
 
 def train(
@@ -59,7 +63,9 @@ def train(
     if kept is not None:
         trainer.restore(kept)
     backbone.train()
-    diverged = ""
+    diverged = _trouble(trainer.read()[0], recipe, num_classes) if kept is not None else ""
+    if diverged:  # found before it was cut off
+        return _ended(trainer, backbone, recipe, diverged)
     coming = batches(trainer.steps_done) if callable(batches) else batches
     # The count comes first: zip must not take a batch that no step is for.
     for step, (images, labels) in zip(range(trainer.steps_done + 1, recipe.steps + 1), coming, strict=False):
@@ -71,19 +77,27 @@ def train(
             place.keep(trainer)
         if diverged:
             break
+    return _ended(trainer, backbone, recipe, diverged)
+
+
+def _ended(trainer: training.Trainer, backbone: Any, recipe: Recipe, diverged: str) -> TrainLog:
     trainer.finish()
     backbone.eval()
     losses, norms = trainer.read()
     rates = [recipe.learning_rate(step) for step in range(len(losses))]
-    return TrainLog(losses, norms, rates, trainer.head, diverged)
+    sees = trainer.micro_batch if trainer.has_batch_norm else 0
+    return TrainLog(losses, norms, rates, trainer.head, diverged, trainer.micro_batch, sees)
 
 
 def _trouble(losses: Sequence[float], recipe: Recipe, num_classes: int) -> str:
-    """Why a run is not worth going on with: the loss is not a number, or above chance in the second half."""
+    """Why a run is not worth going on with: the loss is not a number, or above chance where it will not come down any more."""
     if not all(map(math.isfinite, losses[-READ_EVERY:])):
         first = next(i for i, loss in enumerate(losses) if not math.isfinite(loss))
         return f"the loss is not finite from step {first} on"
-    late = len(losses) >= max(HOPELESS_FROM * recipe.steps, 2 * READ_EVERY)
-    if late and statistics.median(losses[-READ_EVERY:]) > 1.05 * math.log(num_classes):
-        return f"the loss is above chance at step {len(losses)}"
+    done, chance = len(losses), math.log(num_classes)
+    is_last, is_late = done == recipe.steps, done >= max(HOPELESS_FROM * recipe.steps, 2 * READ_EVERY)
+    is_judged = done >= max(recipe.warmup_steps + LOST_FROM * recipe.steps, 2 * READ_EVERY)
+    bound = 1.05 * chance if is_last or is_late else LOST * chance if is_judged else math.inf
+    if losses and statistics.median(losses[-READ_EVERY:]) > bound:
+        return f"the loss is above chance at step {done}"
     return ""

@@ -69,7 +69,7 @@ class Pictures:
         self.splits = splits
         self.ends = np.cumsum([len(split) for split in splits])
         self.labels = torch.as_tensor(np.concatenate([split.labels for split in splits])).to(data.device)
-        self.order = Order(len(self.labels), min(recipe.batch_size, len(self.labels)), data.seed)
+        self.order = Order(len(self.labels), recipe.batch_size, data.seed)
         self.how = augment.Augmentation(recipe.crop, recipe.flip, recipe.mixup_alpha).allowed(
             flip=data.flip, crop=data.crop
         )
@@ -95,22 +95,23 @@ class Pictures:
         """One step's batch."""
         with torch.no_grad():
             chosen = self.order(step)
-            images = self._images(chosen, step)
+            drawn = _apart(chosen, self.order.examples)
+            images = self._images(chosen, drawn, step)
             if self.how.flip:
-                images = augment.flip(images, self.data.seed, step, chosen)
+                images = augment.flip(images, self.data.seed, step, drawn)
             images = self.data.normalise(images)
-            labels = self.labels[torch.from_numpy(chosen).to(self.labels.device)]
+            labels = self.labels[augment.moved(chosen, self.labels.device)]
             if self.how.mixup_alpha:
                 shares = F.one_hot(labels, self.classes).float()
                 return augment.mixup(images, shares, self.how.mixup_alpha, self.data.seed, step)
             return images, labels
 
-    def _images(self, chosen: NDArray[np.int64], step: int) -> Tensor:
+    def _images(self, chosen: NDArray[np.int64], drawn: NDArray[np.int64], step: int) -> Tensor:
         if self.recipe.crop == "none":
             return self._at(chosen)
         pictures = self._natives(chosen)
         sizes = np.asarray([picture.shape[1:] for picture in pictures])
-        boxes = self._boxes(sizes, step, chosen)
+        boxes = self._boxes(sizes, step, drawn)
         # Pictures of one size go together; others one by one, as padding would cost more.
         alike = len(np.unique(sizes, axis=0)) == 1
         groups = (
@@ -123,14 +124,14 @@ class Pictures:
             [augment.crop_and_resize(p, box, self.size_px, cut_first=cut_first) for p, box in groups]
         )
 
-    def _boxes(self, sizes: NDArray[np.int64], step: int, chosen: NDArray[np.int64]) -> NDArray[Any]:
+    def _boxes(self, sizes: NDArray[np.int64], step: int, drawn: NDArray[np.int64]) -> NDArray[Any]:
         """What is looked at of each picture, in its own pixels; a cut from the resized picture need not start on one."""
         if self.how.crop == "none":
             return np.column_stack([np.zeros_like(sizes), sizes])
         if self.how.crop == "inception":
-            return augment.inception_boxes(sizes, self.data.seed, step, chosen)
+            return augment.inception_boxes(sizes, self.data.seed, step, drawn)
         resized = self.recipe.resize_px or self.size_px
-        places = augment.crop_places(resized - self.size_px, self.data.seed, step, chosen)
+        places = augment.crop_places(resized - self.size_px, self.data.seed, step, drawn)
         scale = sizes / resized
         return np.column_stack([places * scale, self.size_px * scale])
 
@@ -153,10 +154,10 @@ class Pictures:
     def _at(self, chosen: NDArray[np.int64]) -> Tensor:
         """Pictures as the job's preprocessing makes them."""
         if isinstance(self.kept, Tensor):
-            return self.kept[torch.from_numpy(chosen).to(self.kept.device)]
+            return self.kept[augment.moved(chosen, self.kept.device)]
         parts = [(rows, self.data.pixels(part, self.size_px)) for rows, part in self._parts(chosen)]
         order = np.argsort(np.concatenate([rows for rows, _ in parts]))
-        return torch.cat([pixels for _, pixels in parts])[torch.from_numpy(order).to(self.labels.device)]
+        return torch.cat([pixels for _, pixels in parts])[augment.moved(order, self.labels.device)]
 
     def _parts(self, chosen: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Split]]:
         """The examples at these positions of all splits, split by split, with their rows among them."""
@@ -182,5 +183,15 @@ class Pictures:
         return found
 
     def _on_device(self, picture: NDArray[np.uint8]) -> Tensor:
-        moved = torch.from_numpy(picture).to(self.data.device, non_blocking=True)
-        return moved.permute(2, 0, 1)
+        return augment.moved(picture, torch.device(self.data.device)).permute(2, 0, 1)
+
+
+def _apart(chosen: NDArray[np.int64], examples: int) -> NDArray[np.int64]:
+    """What crops and flips are drawn by: the example, and for one that a batch holds again another number each time."""
+    order = np.argsort(chosen, kind="stable")
+    ranked = chosen[order]
+    begins = np.concatenate([[True], ranked[1:] != ranked[:-1]])
+    firsts = np.maximum.accumulate(np.where(begins, np.arange(len(ranked)), 0))
+    again = np.empty_like(chosen)
+    again[order] = np.arange(len(ranked)) - firsts
+    return chosen + examples * again

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +17,7 @@ from vitbench.protocols.recipes import Recipe
 from vitbench.protocols.tuning import fitting, pictures
 from vitbench.protocols.tuning.checkpoints import Shelf
 from vitbench.protocols.tuning.loop import TrainLog, train
+from vitbench.randomness import seeded
 from vitbench.records import Trial
 
 CURVE_POINTS = 64
@@ -36,23 +38,29 @@ class Runs:
         size_px = backbone.input.size_px
         shown = pictures.Pictures(data, splits, recipe, size_px, data.num_classes)
         place = self.shelf.place(name, recipe.fields())
-        with self.shelf.minding_signals():
+        # Each run has streams of its own: dropout draws the same whether the runs before it were done now or earlier.
+        with self.shelf.minding_signals(), seeded(data.seed, f"finetune {name}"):
             log = train(
                 backbone, shown.batches, data.num_classes, recipe, dtype=data.dtype, on_step=data.report,
                 place=place,
             )  # fmt: skip
-        self.backward += len(log.losses) * shown.order.batch_size
+        self.backward += len(log.losses) * recipe.batch_size
+        if log.batch_norm_sees and log.batch_norm_sees < recipe.batch_size:
+            data.note(
+                f"BatchNorm saw {log.batch_norm_sees} pictures at a time, of batches of {recipe.batch_size}"
+            )
         return backbone, log
 
-    def top1(self, backbone: Any, head: Any, split: Split) -> float:
+    def top1(self, backbone: Any, log: TrainLog, split: Split) -> float:
         """Accuracy of a trained backbone on a split."""
+        at_once = max(log.at_once, fitting.ON_CPU)  # what trains at once fits without gradients as well
         hits: Any = 0
         for first in range(0, len(split), SCORED_AT_ONCE):
             part = split.take(np.arange(first, min(first + SCORED_AT_ONCE, len(split))))
             pixels = self.data.pixels(part, backbone.input.size_px)
             truth = torch.as_tensor(part.labels, device=pixels.device)
-            for images, right in zip(pixels.split(fitting.ON_CPU), truth.split(fitting.ON_CPU), strict=True):
-                hits += fitting.hits(backbone, head, self.data.normalise(images), right, self.data.dtype)
+            for images, right in zip(pixels.split(at_once), truth.split(at_once), strict=True):
+                hits += fitting.hits(backbone, log.head, self.data.normalise(images), right, self.data.dtype)
         self.forward += len(split)
         return int(hits) / len(split)
 
@@ -63,14 +71,37 @@ def with_scores(runs: Runs, recipes: Sequence[Recipe]) -> tuple[Trial, ...]:
     for i, recipe in enumerate(recipes):
         done = runs.shelf.done(f"trial-{i}", recipe.fields())
         if done is None:
+            forward, backward = runs.forward, runs.backward
             backbone, log = runs.train(recipe, [runs.data.train], f"trial-{i}")
-            value = None if log.diverged else runs.top1(backbone, log.head, runs.data.val)
-            done = {"value": value, "note": log.diverged, "curve": curve(log.losses)}
+            value = None if log.diverged else runs.top1(backbone, log, runs.data.val)
+            images = [runs.forward - forward, runs.backward - backward]
+            done = {"value": value, "note": log.diverged, "curve": curve(log.losses), "images": images}
             runs.shelf.finish(f"trial-{i}", recipe.fields(), done)
+        else:
+            runs.forward += done["images"][0]
+            runs.backward += done["images"][1]
+        del done["images"]
         trials.append(Trial(options=recipe.fields(), split="val", metric="top1", chosen=False, **done))
     scored = [i for i, trial in enumerate(trials) if trial.value is not None]
     best = max(scored, key=lambda i: (trials[i].value, -i), default=None)
     return tuple(trial.model_copy(update={"chosen": i == best}) for i, trial in enumerate(trials))
+
+
+def filled(data: Adaptation, recipes: Sequence[Recipe]) -> tuple[Recipe, ...]:
+    """The recipes at the size that the backbone's patches fill (518 px for 512 and patches of 14), crops in proportion."""
+    wanted = recipes[0].size_px
+    if wanted is None:
+        return tuple(recipes)
+    size_px = sized(data, recipes[0]).input.size_px
+    if size_px == wanted:
+        return tuple(recipes)
+    data.note(f"at {size_px} px: patches do not fill {wanted} px")
+    return tuple(
+        replace(
+            recipe, size_px=size_px, resize_px=recipe.resize_px and round(recipe.resize_px * size_px / wanted)
+        )
+        for recipe in recipes
+    )
 
 
 def sized(data: Adaptation, recipe: Recipe) -> Any:

@@ -18,6 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 from vitbench.protocols.recipes import Recipe
 from vitbench.protocols.tuning import fitting, sharding
 
+AGREE_EVERY = 5  # steps between two questions whether to keep the state or to stop
+
 
 class Features(nn.Module):
     """A backbone's features as a module's forward, which wrappers of torch need."""
@@ -34,8 +36,8 @@ class Features(nn.Module):
 class Trainer:
     """A backbone and its zero-initialised head under one recipe; `step` by step, to and from a state that can be kept.
 
-    `micro_batch` images go through at once, found at the first step; it is halved when memory runs out, which changes no result
-    but its rounding.
+    `micro_batch` images go through at once, found at the first step; it is halved when memory runs out. Pieces change no result
+    but its rounding, unless layers look at several images at once, as BatchNorm does: then they are what it sees.
     """
 
     def __init__(self, backbone: Any, num_classes: int, recipe: Recipe, *, dtype: str) -> None:
@@ -53,6 +55,7 @@ class Trainer:
         self.sharded = self.replicas > 1 and sharding.is_too_big(
             self.whole, self.device, averaging=bool(recipe.averaging)
         )
+        self.has_batch_norm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in backbone.modules())
         self.model = self._replicated()
         self.weights = [weight for weight in self.model.parameters() if weight.requires_grad]
         fits = all(weight.is_floating_point() for weight in self.weights) and not self.sharded
@@ -93,15 +96,33 @@ class Trainer:
         """Gradients of the mean loss over the global batch, and the loss."""
         while True:
             self.optimiser.zero_grad(set_to_none=True)
+            buffers = self.whole.buffers() if self.has_batch_norm else ()
+            before = self._random(), [buffer.clone() for buffer in buffers]
             try:
                 return self._accumulated(images, targets, whole)
             except torch.OutOfMemoryError:
                 # A replica that starts over alone would leave the others waiting.
                 if self.micro_batch == 1 or self.replicas > 1:
                     raise
+            self._take_back(*before)
             self.micro_batch = max(min(self.micro_batch, len(images)) // 2, 1)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
+
+    def _random(self) -> dict[str, Any]:
+        on_gpu = self.device.type == "cuda"
+        return {
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state(self.device) if on_gpu else None,
+        }
+
+    def _take_back(self, random: dict[str, Any], buffers: list[Tensor]) -> None:
+        """As if an attempt had not been made: dropout's stream, and running statistics."""
+        torch.set_rng_state(random["random"].cpu())
+        if random["random_cuda"] is not None:
+            torch.cuda.set_rng_state(random["random_cuda"].cpu(), self.device)
+        for buffer, kept in zip(self.whole.buffers() if buffers else (), buffers, strict=True):
+            buffer.copy_(kept)
 
     def _accumulated(self, images: Tensor, targets: Tensor, whole: int) -> Tensor:
         total = torch.zeros((), device=self.device)
@@ -121,13 +142,14 @@ class Trainer:
         return total
 
     def _update_with_short_momentum(self, rate: float) -> None:
-        """As optax with a bfloat16 accumulator: the sum is float32 when it is used and short when it is kept."""
+        """As optax with a bfloat16 accumulator: the decay is bfloat16 too, the sum float32 when used and short when kept."""
+        decay = float(torch.tensor(self.recipe.momentum).bfloat16())
         for weight in self.weights:
             if weight.grad is None:
                 continue
             state = self.optimiser.state[weight]
             kept = state.get("momentum_buffer")
-            moved = weight.grad if kept is None else kept.float().mul_(self.recipe.momentum).add_(weight.grad)
+            moved = weight.grad if kept is None else kept.float().mul_(decay).add_(weight.grad)
             state["momentum_buffer"] = moved.bfloat16()
             with torch.no_grad():
                 weight.add_(moved, alpha=-rate)
@@ -160,12 +182,19 @@ class Trainer:
             return [], []
         return torch.stack(self.losses).tolist(), torch.stack(self.norms).tolist()
 
-    def agree(self, keep: bool) -> bool:
-        """Whether the state is to be kept now: the processes of a sharded model need each other for that, and ask every step.
+    def agree(self, keep: bool, stop: bool) -> tuple[bool, bool]:
+        """Whether the state is to be kept now, and whether to stop: processes that train together do both at the same step.
 
-        Such a model's steps take seconds, so that waiting for the device is nothing; others decide alone.
+        They ask each other every few steps, as that waits for the device; those of a sharded model every step, whose steps take
+        seconds.
         """
-        return sharding.agreed(int(not keep), self.device) == 0 if self.sharded else keep
+        if self.replicas == 1:
+            return keep, stop
+        if not (self.sharded or self.steps_done % AGREE_EVERY == 0 or self.steps_done == self.recipe.steps):
+            return False, False
+        wanted = 2 if stop else int(keep)
+        agreed = 2 - sharding.agreed(2 - wanted, self.device)
+        return agreed > 0, agreed == 2
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on, as tensors and plain values; every process of a sharded model must call this."""
@@ -178,8 +207,7 @@ class Trainer:
             "losses": torch.stack(self.losses) if self.losses else torch.empty(0),
             "norms": torch.stack(self.norms) if self.norms else torch.empty(0),
             "micro_batch": self.micro_batch,
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            **self._random(),
         }
 
     @torch.no_grad()
@@ -197,9 +225,7 @@ class Trainer:
         self.losses = list(state["losses"].to(self.device))
         self.norms = list(state["norms"].to(self.device))
         self.micro_batch = state["micro_batch"]
-        torch.set_rng_state(state["random"].cpu())
-        if state["random_cuda"] is not None:
-            torch.cuda.set_rng_state(state["random_cuda"].cpu(), self.device)
+        self._take_back(state, [])
 
     def _plain(self) -> nn.Module:
         """The model without DDP around it, which puts a prefix before its names."""

@@ -52,10 +52,12 @@
     const curves = trials.curves.map(([steps, values]) => data.grids[steps].map((step, i) => [step, values[i]]).filter(([, v]) => v !== null));
     const all = curves.flat();
     if (!all.length) return [];
-    const [most, top] = [Math.max(...all.map(([step]) => step)), Math.max(...all.map(([, v]) => v))];
+    const begun = Math.max(...curves.map((curve) => (curve.length ? curve[0][1] : 0)).filter(Number.isFinite).sort((a, b) => a - b).slice(0, Math.ceil(curves.length / 2)));
+    // A run that was lost must not flatten the others: what exceeds four times where most began is drawn at the top.
+    const [most, top] = [Math.max(...all.map(([step]) => step)), Math.min(Math.max(...all.map(([, v]) => v)), 4 * begun)];
     const [width, height, left, base] = [640, 190, 46, 150];
     const figure = make("svg:svg", { viewBox: `0 0 ${width} ${height}`, class: "sweep losses", role: "img", "aria-label": "Training loss of every run against its steps" });
-    const point = ([step, v]) => `${(left + ((width - left - 14) * step) / most).toFixed(1)} ${(base - (v / (top || 1)) * 138).toFixed(1)}`;
+    const point = ([step, v]) => `${(left + ((width - left - 14) * step) / most).toFixed(1)} ${(base - Math.min(v / (top || 1), 1) * 138).toFixed(1)}`;
     for (const v of [0, top]) {
       const y = base - (v / (top || 1)) * 138;
       figure.append(make("svg:line", { x1: left, x2: width, y1: y, y2: y }), make("svg:text", { x: left - 6, y: y + 4, "text-anchor": "end" }, number(v)));
