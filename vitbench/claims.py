@@ -74,7 +74,9 @@ class Claims:
                 waiting.append(job)
                 continue
             record = self.run.read(job.key)
-            if record is not None and record != self.before.get(job.key):  # finished by another run meanwhile
+            is_there = record is not None and self.run.is_whole(record)
+            if record is not None and is_there and record != self.before.get(job.key):
+                # Another run has finished it meanwhile.
                 lock.release()
                 self.elsewhere.append(record)
                 continue

@@ -51,11 +51,12 @@ class FeatureStore:
         try:
             # Copy on write: what a protocol does to its features never reaches the file.
             array: NDArray[Any] = np.load(self.folder / f"{key}{SUFFIX}", mmap_mode="c", allow_pickle=False)
-        except (OSError, ValueError):
+            if list(array.shape) != facts.get("shape") or kept.crc32(array) != facts.get("crc32"):
+                return None
+            found = torch.from_numpy(array)
+        except Exception:  # noqa: BLE001  a damaged header raises anything; the features are computed again
             return None
-        if list(array.shape) != facts.get("shape") or kept.crc32(array) != facts.get("crc32"):
-            return None
-        return self._hold(key, torch.from_numpy(array))
+        return self._hold(key, found)
 
     def put(self, key: str, features: Tensor, facts: dict[str, Any]) -> Tensor:
         """Keep features (N, D) under a key; the sidecar with their checksum is written last. A full disk costs no job."""

@@ -12,8 +12,19 @@ CONTENT_DIGEST_LIMIT_BYTES = 256 * 2**20
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write `content` to a temporary neighbour, flush it to disk, and rename it over `path`."""
-    data = content.encode() if isinstance(content, str) else content
+    """Write `content` to a temporary neighbour, flush it to disk, and rename it over `path`.
+
+    Raises:
+        OSError: it cannot be written; the error names `path`.
+    """
+    try:
+        _write(path, content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+
+
+def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp")
     try:

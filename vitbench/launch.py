@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-from collections.abc import Generator, Sequence
+import signal
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitbench import forks
 from vitbench.claims import Claims
+from vitbench.errors import UsageError
 from vitbench.files import cache_dir
 from vitbench.planning import Launch, Planned, plan_suite, relabelled, with_data
 from vitbench.plugins import LoadedPlugin
@@ -108,8 +110,24 @@ def run_planned(
     return Result(run, records, len(pending), planned.plugins, wanted - len(pending), len(jobs))
 
 
+@contextlib.contextmanager
+def _later_interrupts() -> Iterator[None]:
+    """Within the block Ctrl-C waits: torch ends the process with a core dump if it comes while it is imported."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _workers(run: Run, launch: Launch, plugins: Sequence[str]) -> Any:
-    executors: Any = importlib.import_module("vitbench.executors")  # torch comes in here, and not before
+    with _later_interrupts():
+        executors: Any = importlib.import_module("vitbench.executors")  # torch comes in here, and not before
+    if launch.address and launch.executor != "ray":
+        raise UsageError(f"--address {launch.address} is a Ray cluster's: add --executor ray")
     return executors.Workers.choose(
         launch.device,
         launch.workers,

@@ -49,9 +49,14 @@ def overview(path: Path) -> Overview:
     silent: list[Sign] = []
     for sign in seen(path / ".running"):
         if sign.key not in ended:
-            is_heard = run.is_claimed(sign.key) or time.time() - sign.seen_s < SILENT_S
+            is_heard = not sign.is_dead and (run.is_claimed(sign.key) or time.time() - sign.seen_s < SILENT_S)
             (working if is_heard else silent).append(sign)
     left = [cell for key, cell in cells.items() if key not in ended]
+    damaged += [
+        f"{run.predictions_path(record.key)}: not what was written, or gone; the same command does the job again"
+        for record in ended.values()
+        if record.status == "ok" and not run.is_whole(record)
+    ]
     failed = tuple(record for record in ended.values() if record.status == "failed")
     left_s = Forecast(ended.values()).remaining_s(left, max(len(working), 1))
     return Overview(
@@ -63,7 +68,7 @@ def _plan(run: Run) -> dict[str, Cell]:
     try:
         rows = json.loads((run.path / "plan.json").read_bytes())
         return {str(key): Cell(*map(str, cell)) for key, *cell in rows}
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         raise UsageError(
             Problem(
                 f"{run.path} is no run directory: it holds no plan.json",

@@ -6,9 +6,12 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
+import signal
 import sys
+import threading
+import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -18,6 +21,7 @@ from vitbench.errors import Problem, UsageError
 from vitbench.registry import loading
 
 GROUP = "vitbench.plugins"
+TELL_S, STOP_S = 5.0, 120.0  # of a plugin's import: until it is told, until it is given up
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,10 @@ def _load_named(name: str) -> LoadedPlugin:
         found = importlib.util.find_spec(name)
     except (ImportError, ValueError):
         found = None
-    except (Exception, SystemExit) as error:  # noqa: BLE001  finding a submodule imports its package
-        return LoadedPlugin(name, "module", f"{type(error).__name__}: {error}")
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001  finding a submodule imports its package
+        return LoadedPlugin(name, "module", f"{type(error).__name__}: {_said(error)}")
     if found is None:
         raise UsageError(
             Problem(
@@ -99,10 +105,43 @@ def _import_file(path: Path) -> None:
 
 def _trouble(load: Callable[[], object]) -> str:
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints is no part of our output
+        with (
+            contextlib.redirect_stdout(sys.stderr),
+            _patience(),
+        ):  # what a plugin prints is no part of our output
             load()
-    except (Exception, SystemExit) as error:  # noqa: BLE001  somebody else's code: it may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001  somebody else's code: it may raise anything
         frames = traceback.extract_tb(error.__traceback__)
         place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-        return f"{type(error).__name__}: {error}{place}"
+        return f"{type(error).__name__}: {_said(error)}{place}"
     return ""
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  its own words may fail as well
+        return "(it cannot say what)"
+
+
+@contextlib.contextmanager
+def _patience() -> Iterator[None]:
+    """Within the block it is said after a few seconds that a plugin is being imported, and stopped after two minutes."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def ring(_number: int, _frame: object) -> None:
+        if time.monotonic() - begun > STOP_S:
+            raise TimeoutError(f"its import has not ended in {STOP_S:.0f} s")
+        print("still importing a plugin …", file=sys.__stderr__)
+
+    begun, before = time.monotonic(), signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, TELL_S, TELL_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

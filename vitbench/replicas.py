@@ -11,6 +11,8 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,7 +20,7 @@ import pandas as pd
 import torch
 import torch.distributed as dist
 
-from vitbench.compute.environment import settle
+from vitbench.compute.environment import cores, settle
 from vitbench.errors import VitbenchError
 from vitbench.outcomes import Outcome, failed
 from vitbench.plugins import load_all
@@ -66,7 +68,7 @@ def _joined(bench: Workbench) -> Workbench:
     device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if on_gpu else bench.device
     if on_gpu:
         torch.cuda.set_device(device)
-    settle(None if on_gpu else max((os.cpu_count() or 1) // count(), 1))
+    settle(None if on_gpu else max(cores() // count(), 1))
     dist.init_process_group("nccl" if on_gpu else "gloo")
     return Workbench(device, bench.cache, bench.run)
 
@@ -83,6 +85,7 @@ def apart(job: Job, bench: Workbench, processes: int, plugins: Sequence[str]) ->
         request = {
             "job": job.model_dump(mode="json"), "device": device, "cache": str(bench.cache),
             "run": str(bench.run) if bench.run else None, "plugins": list(plugins), "out": place,
+            "parent": os.getpid(),
         }  # fmt: skip
         (Path(place) / "request.json").write_text(json.dumps(request))
         how = [
@@ -118,9 +121,20 @@ def _ended(command: Sequence[str], said: Path) -> tuple[int, str]:
     return code, said.read_text(errors="replace")
 
 
+def _end_with(parent: int) -> None:
+    """Nobody trains on for a process that is gone, however it ended."""
+    while True:
+        try:
+            os.kill(parent, 0)
+        except ProcessLookupError:
+            os._exit(1)
+        time.sleep(1)
+
+
 def _main(request_path: Path) -> None:
     """One of the processes of `apart`."""
     request = json.loads(request_path.read_text())
+    threading.Thread(target=_end_with, args=(request["parent"],), daemon=True).start()
     load_all(request["plugins"])
     run = Path(request["run"]) if request["run"] else None
     bench = _joined(Workbench(request["device"], Path(request["cache"]), run))

@@ -33,6 +33,19 @@ class Sign(BaseModel):
     started_s: float
     seen_s: float
 
+    @property
+    def is_dead(self) -> bool:
+        """Whether the process is known to be gone: it was on this machine."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except (PermissionError, OverflowError):
+            return False
+        return False
+
 
 @dataclass
 class Beacon:
@@ -79,3 +92,11 @@ def seen(folder: Path) -> Iterator[Sign]:
         except (OSError, ValidationError):
             continue
     yield from sorted(found, key=lambda sign: (sign.started_s, sign.key))
+
+
+def was_left(folder: Path, key: str) -> bool:
+    """Whether a job's process on this machine has ended without putting out its sign: it was killed, perhaps by the job."""
+    try:
+        return Sign.model_validate_json((folder / f"{key}.json").read_bytes()).is_dead
+    except (OSError, ValidationError):
+        return False

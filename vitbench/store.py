@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from vitbench.errors import Problem, StorageError, UsageError
+from vitbench.errors import Problem, StorageError, UsageError, is_full
 from vitbench.files import write_atomically
 from vitbench.records import SCHEMA_VERSION, Job, Record
 
@@ -49,11 +50,11 @@ class Run:
         return self.path / "predictions" / f"{key}.parquet"
 
     def done(self, jobs: Iterable[Job]) -> dict[str, Record]:
-        """The records there are for these jobs, by key. A torn or foreign file counts as not done."""
+        """The records there are for these jobs, by key. A torn or foreign file counts as not done, as do torn predictions."""
         found = {}
         for job in jobs:
             record = self.read(job.key)
-            if record is not None:
+            if record is not None and self.is_whole(record):
                 found[job.key] = record
         return found
 
@@ -74,11 +75,10 @@ class Run:
         try:
             return self._write(record, predictions)
         except OSError as error:
+            step = "free some space, then give the same command again: what is kept is whole, and stays"
+            what = f"the record of {record.job.title} cannot be written to {self.path}: {error.strerror}"
             raise StorageError(
-                Problem(
-                    f"the record of {record.job.title} cannot be written to {self.path}: {error.strerror}",
-                    next_step="free some space, then give the same command again: what is kept is whole, and stays",
-                )
+                Problem(what, next_step=step if is_full(error) else "give another --out DIR")
             ) from error
 
     def _write(self, record: Record, predictions: pd.DataFrame | None) -> Record:
@@ -111,6 +111,16 @@ class Run:
                 _redo(f"the predictions of {record.job.title} are not what was written (SHA-256)", path)
             )
         return pd.read_parquet(io.BytesIO(data))
+
+    def is_whole(self, record: Record) -> bool:
+        """Whether a record's predictions are those that it was made from; a copy of the records alone has none."""
+        if not record.predictions_sha256 or not self.predictions_path("x").parent.is_dir():
+            return True
+        try:
+            data = self.predictions_path(record.key).read_bytes()
+        except OSError:
+            return False
+        return hashlib.sha256(data).hexdigest() == record.predictions_sha256
 
     def make_writable(self) -> None:
         """See that records can be kept.
@@ -215,9 +225,10 @@ def estimated(path: Path) -> dict[str, float]:
     """Seconds that a dry run has expected of jobs, by key; empty if there was none."""
     try:
         jobs = json.loads((path / "estimate.json").read_bytes())["jobs"]
-        return {str(job["key"]): float(job["seconds"]) for job in jobs if job["seconds"] is not None}
-    except (OSError, ValueError, KeyError, TypeError):
+        found = {str(job["key"]): float(job["seconds"]) for job in jobs if job["seconds"] is not None}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
+    return {key: seconds for key, seconds in found.items() if 0 <= seconds < math.inf}
 
 
 def _load_record(file: Path) -> Record:

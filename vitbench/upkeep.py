@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from vitbench.errors import Problem, UsageError
 from vitbench.files import write_atomically
-from vitbench.records import Job, Record
+from vitbench.records import KEY_LENGTH, Job, Record
 from vitbench.store import Run, load
 
+_KEY = re.compile(rf"[0-9a-f]{{{KEY_LENGTH}}}")
 # What two runs of one job may differ in: where, when and how fast.
 _CIRCUMSTANCES = {"cost": None, "created": "", "env": None, "predictions_sha256": ""}
 
@@ -35,22 +38,42 @@ def merge(sources: Sequence[Path], out: Path) -> int:
     for run, record in chosen.values():
         if run.path.resolve() != out.resolve():
             _copy(run, record, target)
+    _merge_plans([*earlier, *sources], out)
     locks = {lock.read_text() for source in sources if (lock := source / "suite.lock.yaml").is_file()}
     if len(locks) == 1 and not earlier:
         write_atomically(out / "suite.lock.yaml", locks.pop())
     return len(chosen)
 
 
+def without_predictions(out: Path) -> int:
+    """How many scores of a run directory have come without their predictions: nothing can be compared by these."""
+    run = Run(out)
+    return sum(bool(r.predictions_sha256) and not run.predictions_path(r.key).exists() for r in load(out))
+
+
+def _merge_plans(sources: Sequence[Path], out: Path) -> None:
+    """What any of them was asked for, so that the merged directory knows what is missing."""
+    rows: dict[str, list[str]] = {}
+    for source in sources:
+        try:
+            rows |= {str(row[0]): row for row in json.loads((source / "plan.json").read_bytes())}
+        except (OSError, ValueError, TypeError, IndexError, RecursionError):
+            continue
+    lines = ",\n".join(json.dumps(row) for row in rows.values())
+    write_atomically(out / "plan.json", f"[\n{lines}\n]\n")
+
+
 def _choose(chosen: dict[str, tuple[Run, Record]], run: Run, record: Record, problems: list[Problem]) -> None:
-    if record.status == "ok" and run.predictions_path(record.key).exists():
+    if run.predictions_path(record.key).exists() and not run.is_whole(record):
         try:
             run.predictions(record)
         except UsageError as error:
             problems.extend(error.problems)
+            return
     other = chosen.get(record.key)
     if other is None or (other[1].status == "failed" and record.status == "ok"):
         chosen[record.key] = (run, record)
-    elif other[1].status == record.status == "ok" and _result(other[1]) != _result(record):
+    elif other[1].status == record.status == "ok" and not _is_same(other, (run, record)):
         scores = " and ".join(_scores(each) for each in (other[1], record))
         problems.append(
             Problem(
@@ -59,6 +82,19 @@ def _choose(chosen: dict[str, tuple[Run, Record]], run: Run, record: Record, pro
                 next_step="delete the one that is wrong; a score that differs between machines is worth a look",
             )
         )
+
+
+def _is_same(one: tuple[Run, Record], two: tuple[Run, Record]) -> bool:
+    """Whether two records of one job say the same, to the single prediction."""
+    if _result(one[1]) != _result(two[1]):
+        return False
+    if one[1].predictions_sha256 == two[1].predictions_sha256:
+        return True
+    try:
+        first, second = (run.predictions(record)["prediction"] for run, record in (one, two))
+    except UsageError:  # one is a copy of the records alone
+        return True
+    return bool(first.equals(second))
 
 
 def _result(record: Record) -> Record:
@@ -78,12 +114,23 @@ def _copy(run: Run, record: Record, target: Run) -> None:
 
 
 def unasked(run: Run, jobs: Iterable[Job]) -> list[Path]:
-    """Files and folders of a run directory that belong to none of these jobs."""
+    """Files and folders of a run directory that belong to none of these jobs; what is not named by a key is not ours.
+
+    Raises:
+        UsageError: it is no run directory.
+    """
+    if not (run.path / "plan.json").is_file():
+        raise UsageError(
+            Problem(
+                f"{run.path} is no run directory: it holds no plan.json",
+                next_step="give its path with --out DIR",
+            )
+        )
     keys = {job.key for job in jobs}
     found = []
     for folder in ("records", "predictions", "logs", "checkpoints"):
-        paths = (run.path / folder).glob("*")
-        found += [path for path in paths if path.name.partition(".")[0] not in keys and path.name[0] != "."]
+        named = [(path, path.name.partition(".")[0]) for path in (run.path / folder).glob("*")]
+        found += [path for path, key in named if _KEY.fullmatch(key) and key not in keys]
     return sorted(found)
 
 

@@ -29,6 +29,11 @@ NO_PLACE = (
     errno.ENOTDIR,
     errno.EISDIR,
 )  # a path that cannot be meant
+_FREE = "  next:         free some space, then give the same command again: what is kept is whole, and stays"
+_ELSEWHERE = "  next:         write elsewhere: -o FILE, or --out DIR"
+NEXT_STEPS = {
+    errno.ENOSPC: _FREE, errno.EDQUOT: _FREE, errno.EROFS: _ELSEWHERE, errno.EACCES: _ELSEWHERE, errno.EPERM: _ELSEWHERE,
+}  # fmt: skip
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -80,7 +85,8 @@ def _surprise(error: Exception, color: bool | None) -> int:
     if os.environ.get("VITBENCH_DEBUG"):
         raise error
     if isinstance(error, OSError) and error.filename:
-        say(f"error: {str(error.filename)[:200]}: {error.strerror}", "red", color)
+        step = NEXT_STEPS.get(error.errno or 0, "")
+        say(f"error: {str(error.filename)[:200]}: {error.strerror}{step and chr(10)}{step}", "red", color)
         return 2 if error.errno in NO_PLACE else 1
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:

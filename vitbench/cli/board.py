@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vitbench.cli.text import printable
+
 if TYPE_CHECKING:
     from vitbench.records import Record
     from vitbench.report.details import Worst
@@ -139,7 +141,8 @@ def export(runs: tuple[Path, ...], form: str, output: Path | None) -> None:
         raise UsageError("parquet is not for a terminal: add -o FILE.parquet")
     content = render(_records(runs), known)
     if output is None:
-        click.echo(content, nl=False)
+        shown = content.decode() if sys.stdout.isatty() and known != "parquet" else None
+        click.echo(content if shown is None else printable(shown), nl=False)
     else:
         write_atomically(output, content)
         click.echo(str(output), err=True)

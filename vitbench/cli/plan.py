@@ -43,7 +43,10 @@ def _estimated(planned: Planned, launch: Launch, pending: Any) -> Estimate:
     from vitbench.estimates import estimate, keep
 
     made = estimate(pending, launch.device)
-    keep(planned, made)
+    try:
+        keep(planned, made)
+    except OSError as error:  # the figures are worth more than that the report can compare them
+        click.echo(f"the estimate is not kept in {planned.run.path}: {error.strerror}", err=True)
     return made
 
 

@@ -70,7 +70,9 @@ def _shard(text: str | None) -> tuple[int, int] | None:
     metavar="HOST:PORT",
     help="The Ray cluster  [default: $RAY_ADDRESS, else one of this machine].",
 )
-@click.option("--workers", type=click.IntRange(1), help="Worker processes  [default: one per GPU, else one].")
+@click.option(
+    "--workers", type=click.IntRange(1, 1024), help="Worker processes  [default: one per GPU, else one]."
+)
 @click.option(
     "--shard",
     callback=lambda _context, _option, text: _shard(text),

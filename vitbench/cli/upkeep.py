@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vitbench.cli.completion import complete_suite
+from vitbench.cli.data import DATA_DIR
 from vitbench.cli.text import duration, printable
 
 if TYPE_CHECKING:
@@ -80,9 +81,13 @@ def _print(run: Path, state: Overview) -> None:
 @click.command(no_args_is_help=True)
 @RUN
 @PLUGINS
-@click.option("--workers", type=click.IntRange(1), help="Worker processes.")
+@click.option("--workers", type=click.IntRange(1, 1024), help="Worker processes.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N or auto.")
-def retry(run: Path, plugins: tuple[str, ...], workers: int | None, device: str) -> int:
+@click.option("--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True)
+@click.option("--address", metavar="HOST:PORT", help="The Ray cluster.")
+@click.option("--shard", metavar="I/N", help="Only the I-th of N shares of the jobs.")
+@DATA_DIR
+def retry(run: Path, plugins: tuple[str, ...], **options: Any) -> int:
     """Run again what failed in RUN, and what is missing: by the suite as it was last asked for there."""
     from vitbench.cli.run import run as run_command
     from vitbench.errors import Problem, UsageError
@@ -94,9 +99,10 @@ def retry(run: Path, plugins: tuple[str, ...], workers: int | None, device: str)
                 f"{run} holds no suite.lock.yaml", next_step="vitbench run SUITE --out DIR --retry-failed"
             )
         )
-    arguments = [str(lock), "--out", str(run), "--retry-failed", "--device", device]
+    arguments = [str(lock), "--out", str(run), "--retry-failed"]
     arguments += [part for plugin in plugins for part in ("--plugin", plugin)]
-    arguments += ["--workers", str(workers)] if workers else []
+    for name, value in options.items():
+        arguments += [f"--{name.replace('_', '-')}", str(value)] if value is not None else []
     code: int = run_command.main(arguments, standalone_mode=False)
     return code
 
@@ -138,6 +144,11 @@ def prune(suite: str, out: Path | None, plugins: tuple[str, ...], yes: bool) -> 
 def merge(runs: tuple[Path, ...], output: Path) -> None:
     """Put the results of RUN directories from several machines into one; two different results of one job are refused."""
     from vitbench.upkeep import merge as merge_runs
+    from vitbench.upkeep import without_predictions
 
     count = merge_runs(runs, output)
+    if lacking := without_predictions(output):
+        click.echo(
+            f"warning: {lacking} of them without predictions: nothing can be compared by these", err=True
+        )
     click.echo(f"{count} records in {output}; make the page with: vitbench report {output}", err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import platform
 import re
 import subprocess
@@ -36,6 +37,11 @@ def choose_device(wanted: str) -> str:
         if int(wanted.partition(":")[2] or 0) >= count:
             raise UsageError(f"--device {wanted}: torch sees {count} GPU(s), counted from cuda:0")
     return wanted
+
+
+def cores() -> int:
+    """How many this process may use: a batch system gives out fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def settle(threads: int | None) -> None:

@@ -36,6 +36,8 @@ class BadImageError(VitbenchError):
 
 
 JPEG_MAGIC = b"\xff\xd8\xff"
+# What Pillow may be asked to read: of its other formats some start programs (EPS runs Ghostscript).
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 
 
@@ -81,12 +83,12 @@ def _pillow(data: bytes, *, exif_rotate: bool) -> Pixels:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 upright = ImageOps.exif_transpose(image) if exif_rotate else image
                 return _to_rgb(upright)
     except Image.DecompressionBombError as error:
         raise ValueError("a decompression bomb") from error
-    except (OSError, SyntaxError, EOFError, ValueError, IndexError, TypeError) as error:
+    except Exception as error:  # damaged pictures raise anything
         reason = str(error).replace("<_io.BytesIO object at ", "").split(" 0x")[0]
         raise ValueError("not a picture" if "cannot identify" in reason else reason) from error
 
@@ -96,7 +98,7 @@ def _is_turned(data: bytes) -> bool:
     if b"Exif" not in data[:4096]:
         return False
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return int(image.getexif().get(ORIENTATION, 1)) != 1
     except Exception:  # noqa: BLE001  damaged tags raise anything
         return True

@@ -161,7 +161,7 @@ class TFRecordFile(ShardFile):
         kept = cache_dir() / "tfrecord-index" / f"{digest_bytes(facts.encode())[:32]}.npy"
         try:
             found: NDArray[np.int64] = np.load(kept, allow_pickle=False)
-        except (OSError, ValueError):
+        except Exception:  # noqa: BLE001  a damaged header raises anything; the file is walked again
             found = self._walk()
             write_atomically(kept, _npy(found))
         self.check_count(len(found))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
@@ -27,6 +29,7 @@ from vitbench.skeletons import MemoryNeeds
 TRIES = 2
 PATIENCE_WITH_NODES_S = 600.0  # how long a cluster may leave us without any worker
 START_S = 120.0  # a worker that has not started by then is not waited for: its node may be gone
+CONNECT_S = 5.0
 GPU, CPU = "GPU", "CPU"
 
 
@@ -226,12 +229,29 @@ def _ray() -> Any:
     return ray
 
 
+def _answers(address: str | None) -> None:
+    """See that somebody listens at HOST:PORT: Ray itself would try for ten minutes.
+
+    Raises:
+        UsageError: nobody does.
+    """
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not (colon and port.isascii() and port.isdigit()):
+        return  # `auto`, `local`, or Ray's own choice
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        step = f"ray status --address {shlex.quote(str(address))}"
+        raise UsageError(Problem(f"there is no Ray cluster at {address}: {error}", next_step=step)) from error
+
+
 @contextlib.contextmanager
 def _joined(ray: Any, workers: Workers) -> Iterator[None]:
     """Within the block this process belongs to the cluster, or to one of its own on this machine."""
     kept = {name: value for name, value in os.environ.items() if name.startswith("VITBENCH_")}
     environment = {**kept, "VITBENCH_CACHE": str(workers.cache.resolve())}
     address = workers.address or os.environ.get("RAY_ADDRESS")
+    _answers(address)
     try:
         ray.init(
             address=address,
@@ -245,7 +265,7 @@ def _joined(ray: Any, workers: Workers) -> Iterator[None]:
         raise UsageError(
             Problem(
                 f"there is no Ray cluster at {address}: {first}",
-                next_step="ray status --address " + str(address),
+                next_step=f"ray status --address {shlex.quote(str(address))}",
             )
         ) from error
     try:

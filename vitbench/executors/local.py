@@ -14,24 +14,28 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from vitbench import forks
-from vitbench.compute.environment import settle
+from vitbench.compute.environment import cores, settle
 from vitbench.errors import VitbenchError
 from vitbench.executors.workers import PATIENCE_S, Queue, Workers, work
 from vitbench.outcomes import Outcome, failed
 from vitbench.plugins import load_all
 from vitbench.records import Job
 from vitbench.schedule import replicas_of
+from vitbench.signs import was_left
 from vitbench.workbench import Workbench
 
 GONE = (BrokenProcessPool, EOFError, ConnectionError)  # the worker died, or what it is forked off
 
 
 def here(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
-    """One job after another in this process."""
+    """One job after another in this process; one that a process has died of before gets one of its own."""
     settle(None)
     bench = workers.bench()
     for job in taken(queue):
-        yield job, work(job, bench, workers.plugins)
+        if workers.run is not None and was_left(workers.run / ".running", job.key):
+            yield from _one_at_a_time([job], workers)
+        else:
+            yield job, work(job, bench, workers.plugins)
 
 
 def taken(queue: Queue) -> Iterator[Job]:
@@ -113,7 +117,7 @@ def _pool(workers: Workers, count: int) -> Iterator[ProcessPoolExecutor]:
     turns = context.Queue()
     for worker in range(count):
         turns.put(worker)
-    threads = max((os.cpu_count() or 1) // (workers.count or 1), 1)
+    threads = max(cores() // (workers.count or 1), 1)
     pool = ProcessPoolExecutor(count, context, _start, (workers, threads, turns, dict(os.environ)))
     try:
         yield pool

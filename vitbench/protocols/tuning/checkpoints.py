@@ -40,11 +40,14 @@ class Shelf:
         return Place(self, f"{name}-{_digest(recipe)}.pt")
 
     def done(self, name: str, recipe: dict[str, Any]) -> dict[str, Any] | None:
-        """What a finished trial came to."""
+        """What a finished trial came to; None if that is not as it was written."""
         if self.folder is None:
             return None
         try:
-            found: dict[str, Any] = json.loads((self.folder / f"{name}-{_digest(recipe)}.json").read_text())
+            digest, text = (self.folder / f"{name}-{_digest(recipe)}.json").read_bytes().split(b"\n", 1)
+            if hashlib.sha256(text).hexdigest().encode() != digest:
+                return None
+            found: dict[str, Any] = json.loads(text)
         except (OSError, ValueError):
             return None
         return found
@@ -53,7 +56,9 @@ class Shelf:
         """Keep what a trial came to, and its state no longer."""
         if self.folder is not None and _writes():
             stem = f"{name}-{_digest(recipe)}"
-            write_atomically(self.folder / f"{stem}.json", json.dumps(outcome))
+            text = json.dumps(outcome).encode()
+            digest = hashlib.sha256(text).hexdigest().encode()
+            write_atomically(self.folder / f"{stem}.json", digest + b"\n" + text)
             (self.folder / f"{stem}.pt").unlink(missing_ok=True)
 
     @contextlib.contextmanager
