@@ -362,3 +362,17 @@ def test_a_job_that_asks_for_several_processes_gets_them(suite_file, plugin, tmp
     assert one.trials[-1].curve["loss"][0] == pytest.approx(two.trials[-1].curve["loss"][0], abs=1e-5)
     log = (tmp_path / "2" / "logs" / f"{two.key}.log").read_text()
     assert log.count(" on cpu (key ") == 1  # the first of the two tells
+
+
+@pytest.mark.slow
+def test_the_script_for_a_gpu_runs(tmp_path):
+    """Its figures mean nothing here; that it goes through from the check of correctness to the report does."""
+    script = Path(__file__).parent / "benchmarks" / "gpu_finetune.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--device", "cpu", "--small", "--out", str(tmp_path / "r.json")],
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=500,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["correctness"]["vit_tiny_patch16_224"]["pieces"] < 1e-3
+    assert {row["compiled"] for row in report["rates"]} == {False, True}

@@ -2,8 +2,8 @@
 
 A suite of so many jobs runs on two workers; at random moments its driver or one of its workers gets SIGKILL, and whenever no
 driver is left the same command is given again. After each kill every record that was there must still be there, unchanged, and
-every file whole; at the end all results must be those of a run that nobody disturbed. With `--ray` the run is on a cluster of
-three nodes on this machine, of which one is killed now and then and replaced.
+every file whole; at the end all results must be those of a run that nobody disturbed, which computes its own features. With
+`--ray` the run is on a cluster of three nodes on this machine: nodes are killed and replaced, workers and drivers killed.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def suite(place: Path, jobs: int) -> Path:
     return path
 
 
-def start(place: Path, out: Path, *how: str) -> subprocess.Popen[bytes]:
+def start(place: Path, out: Path, *how: str, cache: str = "cache") -> subprocess.Popen[bytes]:
     """The command that every driver is."""
     command = [
         sys.executable,
@@ -77,7 +77,7 @@ def start(place: Path, out: Path, *how: str) -> subprocess.Popen[bytes]:
     log = (place / "said.txt").open("ab")
     return subprocess.Popen(
         command, stdout=log, stderr=log, start_new_session=True,
-        env={**os.environ, "VITBENCH_CACHE": str(place / "cache"), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "VITBENCH_CACHE": str(place / cache), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
 
@@ -152,7 +152,7 @@ def soak(place: Path, kills: int, jobs: int, minutes: float, rng: random.Random)
     twice = sum(record.status == "failed" for record in load(out))
     start(place, out, "--workers", "2", "--retry-failed").wait()
     quiet = place / "quiet"
-    start(place, quiet, "--workers", "2").wait()
+    start(place, quiet, "--workers", "2", cache="quiet-cache").wait()
     same = essence(out) == essence(quiet)
     drafts = list(out.rglob("*.tmp"))
     print(
@@ -163,33 +163,57 @@ def soak(place: Path, kills: int, jobs: int, minutes: float, rng: random.Random)
     return same and len(seen.known) == jobs and not (seen.lost or seen.rewritten or seen.torn)
 
 
+def actors() -> list[int]:
+    """Processes of the cluster that work on jobs."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and b"ray::_Bench" in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
 def on_ray(place: Path, kills: int, jobs: int, minutes: float, rng: random.Random) -> bool:
-    """The same on a cluster, whose nodes die; the driver lives."""
+    """The same on a cluster, whose nodes, workers and drivers die."""
     from ray.cluster_utils import Cluster
 
     shape = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
     cluster = Cluster(initialize_head=True, head_node_args={**shape, "num_cpus": 0})
     nodes = [cluster.add_node(**shape) for _ in range(2)]
-    out, seen, killed = place / "run", Seen(place / "run"), 0
-    until = time.monotonic() + 60 * minutes
-    driver = start(place, out, "--executor", "ray", "--address", cluster.address)
-    while driver.poll() is None and time.monotonic() < until:
-        before = seen.look()
-        while driver.poll() is None and seen.look() < before + 5 and time.monotonic() < until:
+    out, seen, killed = place / "run", Seen(place / "run"), Counter[str]()
+    until, how = time.monotonic() + 60 * minutes, ("--executor", "ray", "--address", cluster.address)
+    driver, starts = start(place, out, *how), 1
+    while seen.look() < jobs and time.monotonic() < until:
+        if driver.poll() is not None:
+            driver, starts = start(place, out, *how), starts + 1
+        before = len(seen.known)
+        while driver.poll() is None and seen.look() < min(before + 5, jobs) and time.monotonic() < until:
             time.sleep(0.1)
-        if killed < kills and driver.poll() is None:
-            cluster.remove_node(nodes.pop(rng.randrange(len(nodes))), allow_graceful=False)
-            nodes.append(cluster.add_node(**shape))
-            killed += 1
+        if sum(killed.values()) < kills and driver.poll() is None:
+            what, crew = rng.choice(("node", "worker", "driver")), actors()
+            if what == "node":
+                cluster.remove_node(nodes.pop(rng.randrange(len(nodes))), allow_graceful=False)
+                nodes.append(cluster.add_node(**shape))
+            elif what == "worker" and crew:
+                os.kill(rng.choice(crew), signal.SIGKILL)
+            else:
+                what = "driver"
+                driver.kill()
+            killed[what] += 1
     code = driver.wait()
     seen.look()
+    twice = sum(record.status == "failed" for record in load(out))
     quiet = place / "quiet"
-    start(place, quiet).wait()
+    start(place, out, "--retry-failed").wait()
+    start(place, quiet, cache="quiet-cache").wait()
     same = essence(out) == essence(quiet)
     cluster.shutdown()
     print(
-        f"Ray: {killed} nodes killed over {jobs} jobs, exit {code}: {len(seen.known)} records, {seen.lost} lost, "
-        f"{seen.rewritten} done twice, {seen.torn} torn, results as undisturbed: {same}"
+        f"Ray: {sum(killed.values())} kills ({dict(killed)}) over {jobs} jobs, {starts} starts, last exit {code}: "
+        f"{len(seen.known)} records, {seen.lost} lost, {seen.rewritten} done twice, {seen.torn} torn, "
+        f"{twice} killed twice and retried, results as undisturbed: {same}"
     )
     return same and len(seen.known) == jobs and not (seen.lost or seen.rewritten or seen.torn)
 

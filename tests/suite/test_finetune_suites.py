@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 import vitbench
+from tests.cli.test_cli import vitbench as command
 from vitbench.protocols.recipe_book import Case, recipes_for
 from vitbench.suite import Overrides, expand, packaged_suites, read_suite
 
@@ -40,15 +41,19 @@ def test_a_suite_says_its_cost_and_what_to_expect():
 
 
 def test_vtab_goes_through_all_19_tasks_on_miniatures(data_dir, tmp_path):
-    """The mission's command, `vitbench run suites/vtab.yaml --limit 64 --backbone timm:vit_tiny_patch16_224`, made short."""
+    """The mission's command, `vitbench run vtab.yaml --limit 64 --backbone …`, with its own budget and a short recipe."""
     suite = yaml.safe_load(packaged_suites()["vtab"].read_text())
-    suite["backbones"] = [{"name": "timm:vit_tiny_patch16_224", "pretrained": False}]
+    suite["defaults"] = {"backbones": {"pretrained": False}}
+    suite["backbones"] = ["timm:vit_tiny_patch16_224"]
     suite["protocols"][0] |= {"size_px": 32, "resize_px": 40, "steps": 2, "batch_size": 8}
     (tmp_path / "vtab.yaml").write_text(yaml.safe_dump(suite))
-    records = vitbench.run(
-        tmp_path / "vtab.yaml", tmp_path / "run", budgets=("full",),
-        seeds=[0], limit=64,
+    done = command(
+        "run", tmp_path / "vtab.yaml", "--limit", 64, "--seeds", "0", "--out", tmp_path / "run",
+        "--backbone", "timm:vit_tiny_patch16_224",
     )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    records = vitbench.load_records(tmp_path / "run")
+    assert {record.job.budget for record in records} == {"1k"}
     assert {record.failure for record in records} == {None}
     assert len({record.job.task.name for record in records}) == 19
     assert {"32 px" in record.preprocess for record in records} == {True}
