@@ -18,6 +18,7 @@ from vitbench.files import cache_dir
 from vitbench.planning import Launch, Planned, plan_suite, relabelled, with_data
 from vitbench.plugins import LoadedPlugin
 from vitbench.records import Job, Record
+from vitbench.resting import no_collection
 from vitbench.store import Run
 from vitbench.suite import Overrides
 
@@ -93,7 +94,8 @@ def run_planned(
         StorageError: the disk is full.
     """
     launch, progress = launch or Launch(), progress or Progress()
-    run, done, jobs = planned.run, relabelled(planned), planned.jobs(launch)
+    with no_collection():
+        run, done, jobs = planned.run, relabelled(planned), planned.jobs(launch)
     pending = planned.pending(launch)
     wanted = len(pending)
     if pending:

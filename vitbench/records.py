@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Annotated, Any, Literal, NamedTuple
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -117,7 +119,7 @@ class Job(Frozen):
         """How the score is measured, apart from what on what: numbers that differ in it are not compared."""
         return self.model_dump(include=_MEASURING)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Hash of everything the score depends on; the name of the record's file."""
         parts = {
@@ -129,6 +131,12 @@ class Job(Frozen):
         }
         text = json.dumps(parts, sort_keys=True, ensure_ascii=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A changed copy, with a key of its own: pydantic carries along what is cached."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("key", None)
+        return copied
 
     @property
     def cell(self) -> Cell:

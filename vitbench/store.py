@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from vitbench.errors import Problem, StorageError, UsageError, is_full
 from vitbench.files import write_atomically
 from vitbench.records import SCHEMA_VERSION, Job, Record
+from vitbench.resting import no_collection
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,10 +53,11 @@ class Run:
     def done(self, jobs: Iterable[Job]) -> dict[str, Record]:
         """The records there are for these jobs, by key. A torn or foreign file counts as not done, as do torn predictions."""
         found = {}
-        for job in jobs:
-            record = self.read(job.key)
-            if record is not None and self.is_whole(record):
-                found[job.key] = record
+        with no_collection():
+            for job in jobs:
+                record = self.read(job.key)
+                if record is not None and self.is_whole(record):
+                    found[job.key] = record
         return found
 
     def read(self, key: str) -> Record | None:
@@ -211,13 +213,14 @@ def load(path: Path, on_unreadable: Callable[[str], None] | None = None) -> list
     if not files:
         raise UsageError(Problem(f"no records in {path}", next_step="vitbench run SUITE --out " + str(path)))
     records = []
-    for file in files:
-        try:
-            records.append(_load_record(file))
-        except UsageError as error:
-            if on_unreadable is None:
-                raise
-            on_unreadable(str(error.problems[0].where) + ": " + error.problems[0].what)
+    with no_collection():
+        for file in files:
+            try:
+                records.append(_load_record(file))
+            except UsageError as error:
+                if on_unreadable is None:
+                    raise
+                on_unreadable(str(error.problems[0].where) + ": " + error.problems[0].what)
     return records
 
 

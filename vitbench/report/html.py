@@ -18,6 +18,7 @@ from vitbench.report.details import Worst, details
 from vitbench.report.exports import percent
 from vitbench.report.figures import COSTS, cost_charts, groups_chart, seeds_chart
 from vitbench.report.views import boards, departures_of
+from vitbench.resting import no_collection
 
 _FOLDER = Path(__file__).parent / "page"
 SCRIPTS = ("page.js", "means.js", "tables.js", "record.js")
@@ -65,7 +66,11 @@ class Compared:
 
 def render(records: Sequence[Record], extras: Extras | None = None) -> str:
     """The page for these records."""
-    extras = extras or Extras()
+    with no_collection():
+        return _rendered(records, extras or Extras())
+
+
+def _rendered(records: Sequence[Record], extras: Extras) -> str:
     found = boards(records, extras.published)
     suites = list(dict.fromkeys(record.job.suite.name for record in records))
     rows = [row for board in found for row in board.rows]
