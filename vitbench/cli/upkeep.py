@@ -113,13 +113,15 @@ def retry(run: Path, plugins: tuple[str, ...], **options: Any) -> int:
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Run directory  [default: runs/NAME]."
 )
 @PLUGINS
+@click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="As the run was given it.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="As the run was given it.")
 @click.option("--yes", is_flag=True, help="Delete; without it the files are only listed.")
-def prune(suite: str, out: Path | None, plugins: tuple[str, ...], yes: bool) -> None:
+def prune(suite: str, out: Path | None, yes: bool, **overrides: Any) -> None:
     """Delete from a run directory what SUITE, as it is now, does not ask for: results of changed options, of old versions."""
     from vitbench.launch import Overrides, plan_suite
     from vitbench.upkeep import remove, unasked
 
-    planned = plan_suite(suite, out, Overrides(plugins=plugins))
+    planned = plan_suite(suite, out, Overrides(**overrides))
     paths = unasked(planned.run, planned.plan.jobs)
     if yes:
         remove(paths)
