@@ -146,6 +146,8 @@ def _cost(cost: Cost | None) -> str:
     if cost is None:
         return ""
     passes = f"{cost.images_forward:,} images forward, {cost.images_backward:,} in training"
+    if not (cost.images_forward or cost.images_backward):
+        passes = "no image: its features were there from other jobs"
     flops = f", {cost.flops_per_image / 1e9:.3g} GFLOP each forward" if cost.flops_per_image else ""
     energy = f", {cost.energy_joules / 3600:.3g} Wh" if cost.energy_joules is not None else ""
     return f"{passes}{flops}, at most {cost.peak_memory_bytes / 2**30:.2f} GiB{energy}, on {cost.device}"
