@@ -13,7 +13,8 @@ from ray.cluster_utils import Cluster
 
 from tests.test_runner import make_job
 from vitbench.errors import UsageError
-from vitbench.executors.cluster import Need, _Crew, one_each, several
+from vitbench.executors.cluster import _Crew
+from vitbench.executors.nodes import Need, one_each, several
 from vitbench.launch import Launch, Overrides, Progress, run_suite
 from vitbench.skeletons import WORKER_BYTES, MemoryNeeds
 
