@@ -4,6 +4,8 @@ import json
 
 import pandas as pd
 
+from tests.report.made import NAMES, VTAB
+from tests.report.made import board as made_board
 from vitbench.report.exports import export, latex, markdown, terminal
 from vitbench.report.views import boards
 
@@ -43,3 +45,26 @@ def test_the_terminal_table_lines_up(tiny_records):
         label, rule, *lines = block.split("\n")
         assert label
         assert max(map(len, lines)) == len(rule)
+
+
+def test_tables_of_vtab_have_its_groups_compute_and_published_rows(tiny_records):
+    records = made_board(tiny_records[0], [NAMES[0], NAMES[1]], tuple(VTAB), published=("vit2021-t9",))
+    (board,) = boards(records)
+    lines = [line for line in markdown(board).splitlines() if line.startswith("|")]
+    head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    assert head[-6:] == [*("natural", "specialized", "structured", "group means"), "mean", "TPUv3-core-days"]
+    assert len(rows) == 2 + 3
+    by_name = {row[1]: row for row in rows}
+    for row in board.rows[:2]:
+        means = [f"{100 * mean:.1f}" for _, mean in board.group_means(row)] + [f"{100 * row.mean:.1f}"]
+        shown = by_name[row.backbone.replace("_", "\\_")]
+        assert shown[-6:-1] == means
+        assert shown[-1] == ("230" if "large" in row.backbone else "–")
+    (huge,) = [row for name, row in by_name.items() if name.startswith("ViT-H/14")]
+    assert huge[0] == "–"
+    assert huge[-2:] == ["77.6", "2500"]
+    body = [line for line in latex(board).splitlines() if line.endswith("\\\\")]
+    assert len({line.count("&") for line in body}) == 1
+    assert latex(board).startswith("% finetune")
+    assert "r" * (19 + 6) in latex(board)
+    assert "ViT-H" not in terminal([board])
