@@ -2,7 +2,7 @@
 
 The bare loop is forward, loss, backward, clipping and torch's own SGD on random tensors that are there already; ours draws,
 crops, mirrors and normalises pictures, keeps losses and norms, and can be cut off at any step. Same model, same run,
-interleaved rounds, medians. Target: 0.97. With `--job TIMM_CHECKOUT` a whole job of VTAB-1k's shape (1,000 pictures, 200 steps of
+interleaved rounds, medians. Target: 0.97. `--job TIMM_CHECKOUT`: a whole job of VTAB-1k's shape (1,000 pictures, 200 steps of
 500, one evaluation; at 32 px, so that a CPU gets through it) as a process of its own against timm's train.py; target 1.5.
 """
 
