@@ -318,7 +318,10 @@ def test_torchrun_runs_a_suite_once_and_its_scores_are_those_of_one_process(suit
     assert two.metrics["top1"].value == pytest.approx(one.metrics["top1"].value, abs=0.01)
 
 
-def test_processes_that_are_stopped_one_after_the_other_keep_their_state(suite_file, plugin, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_processes_that_are_stopped_one_after_the_other_keep_their_state(
+    suite_file, plugin, tmp_path, number
+):
     """The first to be asked takes the others along, at the same step; no job becomes a failure."""
     path = suite(suite_file, steps=20_000, rates=[0.03])
     command = [
@@ -340,7 +343,7 @@ def test_processes_that_are_stopped_one_after_the_other_keep_their_state(suite_f
         time.sleep(0.05)
     mine = psutil.Process(run.pid).children(recursive=True)
     second = next(p for p in mine if p.environ().get("RANK") == "1")
-    second.send_signal(signal.SIGTERM)
+    second.send_signal(number)
     run.communicate(timeout=120)
     assert run.returncode != 0
     assert list((out / "checkpoints").rglob("*.pt"))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+import torch.distributed as dist
 from numpy.typing import NDArray
 
 from vitbench.api import (
@@ -55,6 +56,10 @@ def run_job(job: Job, bench: Workbench) -> Outcome:
             outcome.record.model_dump_json()  # what cannot be written is this job's failure, not the run's
         except (Exception, SystemExit) as error:
             LOG.exception("failed")
+            if _is_left_alone(
+                error
+            ):  # by a process that trained along: no fault of the job, which goes on from its state
+                raise KeyboardInterrupt from error
             if is_full(error):  # the next job would fail as well: this is the run's trouble
                 raise StorageError(
                     f"{job.title}: {error}; free some space, then give the same command again"
@@ -62,6 +67,13 @@ def run_job(job: Job, bench: Workbench) -> Outcome:
             return Outcome(failed(job, bench.device, error))
         LOG.info("%s", {name: metric.value for name, metric in outcome.record.metrics.items()})
         return outcome
+
+
+def _is_left_alone(error: BaseException) -> bool:
+    """Whether another process of those that train together has gone."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return False
+    return isinstance(error, dist.DistError) or "by peer" in str(error)
 
 
 @dataclass(frozen=True)
