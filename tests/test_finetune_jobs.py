@@ -138,10 +138,10 @@ def outcome(out):
 @pytest.mark.parametrize(
     ("number", "run"),
     [
-        (signal.SIGKILL, "trial-0"),
+        pytest.param(signal.SIGKILL, "trial-0", marks=pytest.mark.slow),
         (signal.SIGKILL, "trial-1"),
-        (signal.SIGTERM, "trial-1"),
-        (signal.SIGKILL, "final"),
+        pytest.param(signal.SIGTERM, "trial-1", marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, "final", marks=pytest.mark.slow),
     ],
 )
 def test_cut_off_in_any_run_it_goes_on_and_ends_with_the_same_record(
@@ -318,6 +318,7 @@ def test_torchrun_runs_a_suite_once_and_its_scores_are_those_of_one_process(suit
     assert two.metrics["top1"].value == pytest.approx(one.metrics["top1"].value, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_processes_that_are_stopped_one_after_the_other_keep_their_state(
     suite_file, plugin, tmp_path, number

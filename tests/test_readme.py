@@ -106,6 +106,7 @@ def test_what_needs_the_network_is_planned_without_it(desk, command):
     assert run(f"{command} --dry-run", desk).returncode == 0
 
 
+@pytest.mark.slow
 def test_the_array_script_ends_in_one_run_directory(desk):
     (script,) = (block for kind, block in BLOCKS if kind == "bash")
     assert "--array=1-8" in script

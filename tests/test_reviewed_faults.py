@@ -176,6 +176,7 @@ class Poison(Protocol):
 """
 
 
+@pytest.mark.slow
 def test_a_job_that_kills_its_process_does_not_stop_the_suite_for_ever(suite_file, tmp_path):
     (tmp_path / "poison.py").write_text(POISON)
     path = suite_file(
@@ -192,6 +193,7 @@ def test_a_job_that_kills_its_process_does_not_stop_the_suite_for_ever(suite_fil
     assert "died twice" in by_seed[1].failure.message
 
 
+@pytest.mark.slow
 def test_nobody_trains_on_for_a_driver_that_was_killed(suite_file, tmp_path):
     plugin = tmp_path / "small_cnn.py"
     from tests.test_cluster import REPLICATED, SMALL_CNN

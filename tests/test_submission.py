@@ -49,7 +49,7 @@ def test_a_score_that_the_predictions_do_not_give_is_told(packed, tmp_path):
     path = changed(
         packed, lambda name, data: [(name, encode(better) if name == f"records/{record.key}.json" else data)]
     )
-    assert any("stated as 0.9900, its predictions give" in text for text in check(path).problems)
+    assert any("stated as 0.9900 of 360, its predictions give" in text for text in check(path).problems)
 
 
 @pytest.mark.parametrize(

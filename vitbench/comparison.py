@@ -11,7 +11,7 @@ import numpy as np
 
 from vitbench.errors import Problem, UsageError, nearest
 from vitbench.records import Record
-from vitbench.report.frame import component_key, newest, setting_key
+from vitbench.report.frame import component_key, distinct_labels, newest, setting_key, task_key
 from vitbench.report.statistics import Correct, Interval, difference, holm, mcnemar, rank_intervals
 from vitbench.store import Run, load
 
@@ -44,20 +44,24 @@ Cells = dict[tuple[str, str], dict[str, _Answers]]  # (setting, task) to backbon
 
 
 def answers(runs: Sequence[Path], metric: str = "top1") -> Cells:
-    """Per-image results of all runs, cell by cell.
+    """Per-image results of all runs, cell by cell: the same test images, backbones under labels that tell them apart.
 
     Raises:
         UsageError: a run has no records, or predictions are missing or damaged.
     """
+    found = [
+        (run, record)
+        for run in map(Run, runs)
+        for record in newest(load(run.path))
+        if record.status == "ok" and metric in record.metrics
+    ]
+    labels = distinct_labels((component_key(r.job.backbone), r.job.backbone.label) for _, r in found)
     cells: Cells = defaultdict(dict)
-    for run in map(Run, runs):
-        for record in newest(load(run.path)):
-            if record.status != "ok" or metric not in record.metrics:
-                continue
-            correct = run.predictions(record)[f"{metric}_correct"].to_numpy(dtype=np.float64)
-            cell = cells[setting_key(record.job), component_key(record.job.task)]
-            held = cell.setdefault(record.job.backbone.label, _Answers(record, {}))
-            held.by_seed[record.job.seed] = correct
+    for run, record in found:
+        correct = run.predictions(record)[f"{metric}_correct"].to_numpy(dtype=np.float64)
+        cell = cells[setting_key(record.job), task_key(record)]
+        held = cell.setdefault(labels[component_key(record.job.backbone)], _Answers(record, {}))
+        held.by_seed[record.job.seed] = correct
     return cells
 
 
@@ -76,6 +80,8 @@ def compare(runs: Sequence[Path], first: str, second: str) -> list[Difference]:
     ]
     if unknown:
         raise UsageError(unknown)
+    if first == second:
+        raise UsageError(f"{first!r} is compared with itself: give two backbones")
     found = [
         _difference(cell[first], cell[second]) for cell in cells.values() if first in cell and second in cell
     ]
@@ -104,18 +110,27 @@ def _difference(one: _Answers, two: _Answers) -> Difference | None:
 
 
 def ranks(runs: Sequence[Path]) -> dict[str, dict[str, Interval]]:
-    """By setting: every backbone's rank with its interval, of those that have all tasks of the setting."""
-    by_setting: dict[str, dict[str, dict[str, Correct]]] = defaultdict(lambda: defaultdict(dict))
-    titles: dict[str, str] = {}
+    """By setting: every backbone's rank with its interval, of those that have all tasks of the setting, as on the board."""
+    by_setting: dict[str, dict[str, dict[str, _Answers]]] = defaultdict(lambda: defaultdict(dict))
+    asked: dict[str, set[str]] = defaultdict(set)
     for (setting, task), cell in answers(runs).items():
         for name, held in cell.items():
-            titles[setting] = f"{held.record.job.protocol.label} · {held.record.job.budget}"
-            scores = np.stack(list(held.by_seed.values()))
-            by_setting[setting][name][task] = np.nan_to_num(scores.mean(0))
+            by_setting[setting][name][task] = held
+            asked[setting] |= {held.record.job.task.label, *held.record.job.suite.tasks}
+    titles = distinct_labels((setting, _title(backbones)) for setting, backbones in by_setting.items())
     found = {}
     for setting, backbones in by_setting.items():
-        most = max(len(tasks) for tasks in backbones.values())
-        whole = {name: tasks for name, tasks in backbones.items() if len(tasks) == most}
+        tasks = {task for held in backbones.values() for task in held}
+        whole = {
+            name: {task: np.nan_to_num(np.stack(list(one.by_seed.values())).mean(0)) for task, one in held.items()}
+            for name, held in backbones.items()
+            if set(held) == tasks and len({one.record.job.task.label for one in held.values()}) >= len(asked[setting])
+        }  # fmt: skip
         if len(whole) > 1:
             found[titles[setting]] = rank_intervals(whole)
     return found
+
+
+def _title(backbones: dict[str, dict[str, _Answers]]) -> str:
+    job = next(iter(next(iter(backbones.values())).values())).record.job
+    return f"{job.protocol.label} · {job.budget}"

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from vitbench.api import Labels, Provenance, ScoreRule, Split
 from vitbench.backbones.models.built import BuiltBackbone
 from vitbench.data.budgets import TRAIN_1K, VAL_1K
 from vitbench.errors import VitbenchError
+from vitbench.intervals import wilson
 from vitbench.records import (
     NOT_LIMITED,
     READABLE,
@@ -24,7 +24,6 @@ from vitbench.records import (
     shots_of,
 )
 
-CONFIDENCE = 0.95
 MATRIX_CLASSES = 12  # a larger matrix is not read by anyone: its most frequent mistakes are
 MISTAKES = 20
 WORST = 24
@@ -39,18 +38,6 @@ def score(rule: ScoreRule, predictions: Labels, split: Split) -> Metric:
         raise VitbenchError("the test split has no example that counts")
     low, high = wilson(hits, n)
     return Metric(value=hits / n, ci_low=low, ci_high=high, n=n)
-
-
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """Wilson's score interval of a share (E. B. Wilson, JASA 22, 1927), inside [0, 1].
-
-    scipy.stats has it too, and takes 0.8 s to import: a tenth of what a short run takes to start.
-    """
-    z = float(ndtri((1 + CONFIDENCE) / 2))
-    share, weight = hits / n, z * z / n
-    centre = (share + weight / 2) / (1 + weight)
-    reach = z * (share * (1 - share) / n + weight / (4 * n)) ** 0.5 / (1 + weight)
-    return (max(0.0, centre - reach) if hits else 0.0, min(1.0, centre + reach) if hits < n else 1.0)
 
 
 def backbone_facts(backbone: BuiltBackbone, weights_digest: str) -> BackboneFacts:

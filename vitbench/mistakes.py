@@ -17,7 +17,7 @@ from vitbench.plugins import load_all
 from vitbench.records import Job, Record
 from vitbench.registry import TASKS
 from vitbench.report.details import Worst, cell_name
-from vitbench.report.frame import component_key, setting_key
+from vitbench.report.frame import component_key, setting_key, task_key
 from vitbench.store import Run
 
 SIDE_PX = 96  # of a thumbnail: some 3 kB
@@ -32,7 +32,7 @@ def surest_mistakes(runs: Sequence[Path], records: Sequence[Record], tell: Calla
     cells: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
     for record in records:
         job = record.job
-        cells[setting_key(job), component_key(job.backbone), component_key(job.task)].append(record)
+        cells[setting_key(job), component_key(job.backbone), task_key(record)].append(record)
     tests: dict[str, tuple[Task, Split] | str] = {}
     found = {}
     for own in cells.values():

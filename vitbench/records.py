@@ -262,6 +262,10 @@ NOT_LIMITED, READABLE = (
     "not limited",
     "every picture readable",
 )  # items that a page has a notice of its own for
+CONFORMANCE_ITEMS = (
+    NOT_LIMITED, READABLE, "exact N", "split", "data as the reference has them", "pixels as the weights expect",
+    "weights have not seen this task's labels", "selection not on test",
+)  # fmt: skip
 
 
 class Check(Frozen):
@@ -307,4 +311,4 @@ class Record(Frozen):
     @property
     def conformant(self) -> bool:
         """Whether every item of the conformance stamp holds."""
-        return self.status == "ok" and all(check.ok for check in self.conformance)
+        return self.status == "ok" and bool(self.conformance) and all(check.ok for check in self.conformance)

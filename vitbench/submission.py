@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from vitbench.errors import Problem, UsageError
 from vitbench.files import write_atomically
-from vitbench.records import Record
+from vitbench.intervals import wilson
+from vitbench.records import CONFORMANCE_ITEMS, Record
 from vitbench.store import Run, decode, load
 
 _NAMES = re.compile(
@@ -40,6 +43,10 @@ class Checked:
             for check in record.conformance:
                 if not check.ok:
                     yield record, check.item, check.reason
+            stated = {check.item for check in record.conformance}
+            for item in CONFORMANCE_ITEMS if record.status == "ok" else ():
+                if item not in stated:
+                    yield record, item, "it is not stated"
 
 
 def pack(path: Path, target: Path) -> int:
@@ -81,6 +88,9 @@ def check(path: Path) -> Checked:
             total, size = sum(entry.file_size for entry in archive.infolist()), path.stat().st_size
             if total > MOST_BYTES or (total > HARMLESS_BYTES and total > MOST_INFLATED * size):
                 raise UsageError(f"{path} of {size:,} bytes would unpack to {total:,}: no submission does")
+            packed = {entry.compress_type for entry in archive.infolist()}
+            if packed - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+                raise UsageError(f"{path} is compressed in a way that `vitbench pack` does not use")
             strange = [entry.filename for entry in archive.infolist() if not _NAMES.fullmatch(entry.filename)]
             files = {
                 entry.filename: archive.read(entry)
@@ -124,14 +134,29 @@ def _scores_that_differ(record: Record, table: bytes) -> list[str]:
 
     try:
         rows = pd.read_parquet(io.BytesIO(table))
-        found = {name: float(rows[f"{name}_correct"].mean()) for name in record.metrics}
+        columns = {name: rows[f"{name}_correct"].to_numpy(dtype=float) for name in record.metrics}
+        right = rows["prediction"].to_numpy() == rows["label"].to_numpy()
     except Exception as error:  # noqa: BLE001  a stranger's file may raise anything
         return [f"its predictions cannot be read: {type(error).__name__}"]
-    return [
-        f"{name} is stated as {metric.value:.4f}, its predictions give {found[name]:.4f}"
-        for name, metric in record.metrics.items()
-        if not abs(found[name] - metric.value) < 1e-6
-    ]
+    wrong = []
+    if record.data is None or len(rows) != record.data.n_test:
+        wrong.append(
+            f"{len(rows)} predictions for {record.data.n_test if record.data else 'unknown'} test examples"
+        )
+    if "top1" in columns and not (columns["top1"] == right).all():
+        wrong.append("what counts as right is not where prediction and label agree")
+    for name, metric in record.metrics.items():
+        counted = columns[name][~np.isnan(columns[name])]
+        n, hits = len(counted), int(counted.sum())
+        low, high = wilson(hits, n) if n else (0.0, 0.0)
+        if n != metric.n or not n or abs(hits / n - metric.value) > 1e-6:
+            share = f"{hits / n:.4f}" if n else "nothing"
+            wrong.append(
+                f"{name} is stated as {metric.value:.4f} of {metric.n}, its predictions give {share} of {n}"
+            )
+        elif abs(low - metric.ci_low) > 1e-6 or abs(high - metric.ci_high) > 1e-6:
+            wrong.append(f"{name}'s interval is not Wilson's of its predictions")
+    return wrong
 
 
 def unpack(checked: Checked, out: Path) -> None:

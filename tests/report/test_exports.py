@@ -6,6 +6,7 @@ import pandas as pd
 
 from tests.report.made import NAMES, VTAB
 from tests.report.made import board as made_board
+from vitbench.records import Check
 from vitbench.report.exports import export, latex, markdown, terminal
 from vitbench.report.views import boards
 
@@ -68,3 +69,14 @@ def test_tables_of_vtab_have_its_groups_compute_and_published_rows(tiny_records)
     assert latex(board).startswith("% finetune")
     assert "r" * (19 + 6) in latex(board)
     assert "ViT-H" not in terminal([board])
+
+
+def test_gaps_and_departures_are_marked_where_tables_are_pasted(tiny_records):
+    records = made_board(tiny_records[0], NAMES[:1], ("a", "b"))
+    bad = Check(item="split", ok=False, reason="another split")
+    records = [records[0], *(r.model_copy(update={"conformance": (bad,)}) for r in records[3:])]
+    (board,) = boards(records)
+    assert "(1/3 seeds)" in markdown(board)
+    assert "†" in markdown(board).split("not as the reference has it: another split")[0]
+    assert r"$\dagger$" in latex(board)
+    assert "% † not as the reference has it" in latex(board)

@@ -71,7 +71,12 @@ def test_every_chart_is_written_in_three_formats(records, tmp_path):
     boards_of_few = boards(few)
     written = write_figures(tmp_path, boards_of_few, few)
     names = {name for name, _ in figures(boards_of_few, few)}
-    assert names == {"finetune-1k-cost-B", "finetune-1k-cost-C", "finetune-1k-seeds", "finetune-1k-trials"}
+    assert names == {
+        "finetune-1k-cost-B",
+        "finetune-1k-cost-C",
+        "finetune-1k-seeds",
+        "finetune-1k-trials-base_lr",
+    }
     assert {path.name for path in written} == {f"{n}.{kind}" for n in names for kind in ("svg", "png", "pdf")}
     starts = {"svg": b"<svg", "png": b"\x89PNG", "pdf": b"%PDF"}
     for path in written:
@@ -105,5 +110,5 @@ def test_the_command_writes_figures_beside_the_page(tiny, tmp_path):
     done = command("report", tmp_path / "run", "--figures", tmp_path / "figures")
     assert done.returncode == 0
     names = {path.name for path in (tmp_path / "figures").iterdir()}
-    assert {"knn-full-seeds.pdf", "ridge-probe-full-trials.svg"} <= names
+    assert {"knn-full-seeds.pdf", "ridge-probe-full-trials-l2.svg"} <= names
     assert str(tmp_path / "figures" / "knn-full-seeds.pdf") in done.stdout

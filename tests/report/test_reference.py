@@ -117,7 +117,7 @@ def test_published_rows_stand_on_boards_of_their_method_unranked(base):
     records = board(base, NAMES[:2], tuple(VTAB))
     (found,) = boards(records, published=["vit2021-"])
     quoted = [row for row in found.rows if row.published]
-    assert [row.backbone for row in quoted] == ["ViT-H/14", "ViT-L/16", "ViT-L/16"]
+    assert [row.backbone for row in quoted] == ["ViT-H/14", "ViT-L/16 (JFT-300M)", "ViT-L/16 (ImageNet-21k)"]
     assert [row.rank for row in found.rows] == [1, 2, None, None, None]
     assert [100 * row.mean for row in quoted] == pytest.approx(
         [77.63, 76.28, 72.72], abs=0.08
@@ -196,3 +196,113 @@ def test_core_days_are_quoted_or_marked_as_converted(base):
     low, high = row.compute.estimated
     assert low < row.compute.core_days < high
     assert "exaFLOP" in row.compute.core_days_source
+
+
+def with_backbone(records, weights="pretrained", **options):
+    """The records with other options of the backbone, or other weights."""
+    changed = []
+    for record in records:
+        backbone = record.job.backbone.model_copy(
+            update={"options": {**record.job.backbone.options, **options}}
+        )
+        job = record.job.model_copy(update={"backbone": backbone})
+        facts = record.backbone.model_copy(update={"weights": weights})
+        changed.append(record.model_copy(update={"job": job, "key": job.key, "backbone": facts}))
+    return changed
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"weights": "untrained", "pretrained": False},
+        {"checkpoint": "my.safetensors"},
+        {"pooling": "mean"},
+        {"last_layers": 4},
+        {"position_resize": "timm"},
+    ],
+    ids=str,
+)
+def test_only_the_published_weights_as_they_come_are_held_against_print(base, how):
+    stock = {
+        "pretrained": True,
+        "checkpoint": None,
+        "pooling": "own",
+        "last_layers": 1,
+        "position_resize": "aligned",
+        "size_px": 384,
+    }
+    _, found = cells(with_backbone(seeds(base), **stock))
+    assert found[TASKS[0]].reference is not None
+    board_, found = cells(with_backbone(seeds(base), **{**stock, **how}))
+    assert found[TASKS[0]].reference is None
+    assert board_.rows[0].compute.core_days is None
+
+
+def on_imagenet(base, recipe, size_px):
+    protocol = component("finetune", "finetune", **{**RECIPE, "recipe": recipe})
+    records = seeds(base, (0.85, 0.851, 0.852), task="imagenet", budget="full", protocol=protocol)
+    records = [
+        r.model_copy(update={"backbone": r.backbone.model_copy(update={"size_px": size_px})}) for r in records
+    ]
+    return cells(records)[1]["imagenet"].reference
+
+
+@pytest.mark.parametrize(
+    ("recipe", "size_px", "printed"),
+    [("vit-table2", 512, 0.8530), ("vit", 384, 0.8515), ("vit", 512, None), ("vit-table2", 384, None)],
+)
+def test_the_papers_two_ways_on_imagenet_are_not_mixed(base, recipe, size_px, printed):
+    """Table 2 is averaged and at 512 px, Table 5 neither."""
+    known = on_imagenet(base, recipe, size_px)
+    assert (known and known.value) == (printed and pytest.approx(printed))
+
+
+def test_a_row_that_was_made_otherwise_is_not_taken(base):
+    """The released CIFAR numbers of BiT are of batch 128 at 0.001, by their own note."""
+    protocol = component("finetune", "finetune", **{**RECIPE, "recipe": "bit-released"})
+    records = seeds(
+        base, task="cifar10", budget="full", protocol=protocol, backbone="resnetv2_50x1_bit.goog_in21k"
+    )
+    records = [
+        r.model_copy(update={"backbone": r.backbone.model_copy(update={"size_px": 128})}) for r in records
+    ]
+    assert cells(records)[1]["cifar10"].reference is None
+
+
+def test_mean_per_class_accuracy_is_not_top1(base):
+    protocol = component("logistic_probe", "logistic_probe", c="val", values=45)
+    records = seeds(base, task="oxford_iiit_pet", budget="full", protocol=protocol)
+    (found,) = boards(records, published=["dinov2-t8-"])
+    quoted = [row for row in found.rows if row.published]
+    assert quoted == []  # Pets is all that the board has
+
+
+def test_against_a_single_run_the_interval_is_students():
+    """Three runs of ours against one: as often within as it says."""
+    generator = np.random.default_rng(0)
+    ours, one = generator.normal(0, 1, (40_000, 3)), generator.normal(0, 1, 40_000)
+    held = [
+        abs(a.mean() - b) <= seed_tolerance((float(a.std(ddof=1)), 3), (None, 1))
+        for a, b in zip(ours[:4000], one, strict=False)
+    ]
+    assert np.mean(held) == pytest.approx(0.95, abs=0.015)
+
+
+def test_seeds_that_do_not_differ_say_nothing_of_the_tolerance(base):
+    known = cells(seeds(base, (0.91, 0.91, 0.91)))[1][TASKS[0]].reference
+    assert not known.by_seeds
+    assert known.tolerance > 0.02
+
+
+def test_other_test_pictures_are_another_column(base):
+    one = seeds(base)
+    other = [
+        r.model_copy(
+            update={"data": r.data.model_copy(update={"fingerprints": {"test": "0" * 64}}), "job": r.job}
+        )
+        for r in seeds(base, backbone=NAMES[1])
+    ]
+    (found,) = boards([*one, *other])
+    assert len(found.columns) == 2
+    assert all(label.startswith(f"{TASKS[0]} #") for label in found.tasks)
+    assert [row.mean for row in found.rows] == [None, None]

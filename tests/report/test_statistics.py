@@ -120,3 +120,33 @@ def test_the_command_prints_both(run):
     assert "fine minus coarse" in shown
     assert "(Holm)" in shown
     assert json.loads(command("compare", run, "--json").stdout)
+
+
+def test_two_backbones_under_one_label_are_told_apart(run, tmp_path):
+    suite = tmp_path / "t.yaml"
+    suite.write_text(
+        "name: c\nbudgets: [full]\ntasks: [digits]\nprotocols: [ridge_probe]\nbackbones:\n"
+        "  - {name: raw_pixels, size_px: 4, label: fine}\n"
+    )
+    vitbench.run(suite, tmp_path / "other")
+    with pytest.raises(UsageError, match=r"no results of backbone 'fine'[\s\S]*fine #"):
+        compare([run, tmp_path / "other"], "coarse", "fine")
+    with pytest.raises(UsageError, match="with itself"):
+        compare([run], "coarse", "coarse")
+
+
+def test_ranks_are_of_backbones_that_have_all_tasks(run, tmp_path):
+    suite = tmp_path / "t.yaml"
+    text = "name: c\nbudgets: [full]\ntasks: [digits, photo_regions]\nprotocols: [ridge_probe]\nbackbones:\n"
+    text += (
+        "  - {name: raw_pixels, size_px: 8, label: whole}\n  - {name: raw_pixels, size_px: 4, label: other}\n"
+    )
+    suite.write_text(text)
+    vitbench.run(suite, tmp_path / "run")
+    (rows,) = ranks([tmp_path / "run"]).values()
+    assert set(rows) == {"whole", "other"}
+    for record in vitbench.load_records(tmp_path / "run"):
+        if (record.job.backbone.label, record.job.task.name) == ("other", "digits"):
+            (tmp_path / "run" / "records" / f"{record.key}.json").unlink()
+    assert ranks([tmp_path / "run"]) == {}
+    assert "nothing to rank" in command("compare", tmp_path / "run").stderr

@@ -15,6 +15,7 @@ from selenium.webdriver.support.ui import Select
 from tests.report.chromium import MARKS, complaints, header, names, panel, started
 from tests.report.made import NAMES, VTAB, board, with_all_that_a_record_can_hold
 from vitbench.launch import Overrides, plan_suite
+from vitbench.records import Confusion
 from vitbench.report.html import Extras, render
 from vitbench.report.views import boards
 
@@ -125,8 +126,8 @@ def test_only_one_group(opened, records):
 def test_filters_by_family_data_and_origin(opened):
     for box, value, kept in (
         ("family", "BiT", ["resnetv2_152x4_bit"]),
-        ("data", "JFT-300M", ["ViT-H/14", "ViT-L/16"]),
-        ("kind", "published", ["ViT-H/14", "ViT-L/16", "ViT-L/16"]),
+        ("data", "JFT-300M", ["ViT-H/14", "ViT-L/16 (JFT-300M)"]),
+        ("kind", "published", ["ViT-H/14", "ViT-L/16 (JFT-300M)", "ViT-L/16 (ImageNet-21k)"]),
     ):
         choice = Select(opened.find_element(By.ID, box))
         choice.select_by_value(value)
@@ -246,7 +247,10 @@ def test_a_cell_tells_seeds_trials_mistakes_and_its_recipe(opened, records, suit
     assert (again.budget, again.measuring) == (cell.job.budget, cell.job.measuring)
 
 
-@pytest.mark.parametrize("state", ["board", "across", "dialog", "dark"])
+@pytest.mark.parametrize(
+    "state",
+    ["board", "dialog", *(pytest.param(state, marks=pytest.mark.slow) for state in ("across", "dark"))],
+)
 def test_axe_finds_nothing_serious(opened, state):
     if state == "across":
         opened.find_element(By.ID, "across").click()
@@ -281,7 +285,10 @@ def test_keys_alone_reach_a_record_and_come_back(opened):
 def test_a_large_board_stays_small(tiny_records):
     tasks = [*VTAB, *(f"further {i}" for i in range(6))]
     records = board(tiny_records[0], [f"net_{i}.weights" for i in range(20)], tasks)
-    page = render([with_all_that_a_record_can_hold(record) for record in records])
+    matrix = Confusion(classes=tuple(f"class {i}" for i in range(12)), matrix=((17,) * 12,) * 12)
+    full = [with_all_that_a_record_can_hold(record) for record in records]
+    full = [r.model_copy(update={"confusion": matrix}) if i % 2 else r for i, r in enumerate(full)]
+    page = render(full, Extras(published=("vit2021-t9", "vtab-lb-")))
     assert len(page.encode()) < 1_500_000
     assert re.findall(r"https?:|//[a-z]|src=|@import|url\(", page) == []
     carried = json.loads(re.search(r'id="details">(.*?)</script>', page)[1])
@@ -307,3 +314,29 @@ def test_of_a_long_table_the_rest_comes_on_demand(browser, tiny_records, tmp_pat
     assert len(names(browser)) == 80
     assert not browser.find_element(By.ID, "more").is_displayed()
     assert complaints(browser) == []
+
+
+def test_a_view_with_ticks_and_order_comes_back_in_order(opened, records):
+    opened.execute_script("document.querySelector('.ticks').open = true")
+    next(b for b in opened.find_elements(By.CSS_SELECTOR, "[data-only]") if b.text == "only natural").click()
+    assert [rank for rank in column(opened, 0) if rank != "–"] == sorted(
+        rank for rank in column(opened, 0) if rank != "–"
+    )
+    header(opened, "Mean").click()
+    seen = names(opened), column(opened, 2)
+    means = [-1 if "/" in text else float(text) for text in seen[1]]
+    assert means == sorted(means, reverse=True)
+    assert set(column(opened, 6)) == {"–"}  # one group is no mean of three
+    address = opened.current_url
+    opened.get("about:blank")
+    opened.get(address)
+    assert (names(opened), column(opened, 2)) == seen
+
+
+def test_any_fragment_leaves_a_page_that_works(browser, page):
+    for fragment in ("#/%E0%A4%A", "#/nothing?sort=99z&off=x", "#?=&&", "#/board-x?filter=a%26b"):
+        browser.get("about:blank")
+        browser.get(page + fragment)
+        assert len(names(browser)) == (0 if "filter" in fragment else 8)
+        assert complaints(browser) == []
+    assert browser.find_element(By.ID, "filter").get_attribute("value") == "a&b"

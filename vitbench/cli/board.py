@@ -29,6 +29,13 @@ def _records(runs: tuple[Path, ...]) -> list[Record]:
         if len(kept) < len(records):
             left = len(records) - len(kept)
             click.echo(f"{run}: {left} records that later ones stand in for are left out", err=True)
+        twice = [
+            record for record in kept if (other := found.get(record.key)) and other.metrics != record.metrics
+        ]
+        for record in twice:
+            click.echo(
+                printable(f"warning: another result of {record.job.title}: that of {run} is taken"), err=True
+            )
         found.update({record.key: record for record in kept})
     return list(found.values())
 
@@ -60,6 +67,8 @@ def report(
     if not runs:
         if not published:
             raise UsageError("give a run directory, or --published START -o FILE.html")
+        if figures is not None or with_images:
+            raise UsageError("--figures and --with-images are of what was measured: give a run directory")
         _report_published(published, output)
         return
     from vitbench.report.html import Extras, render
@@ -96,7 +105,7 @@ def _check_starts(starts: tuple[str, ...]) -> None:
     from vitbench.published import published
 
     names = [row.id for row in published()]
-    unknown = [start for start in starts if not any(name.startswith(start) for name in names)]
+    unknown = [start for start in starts if not start or not any(name.startswith(start) for name in names)]
     if unknown:
         raise UsageError(
             Problem(f"no published row begins with {start!r}", "", nearest(start, names), "vitbench list published")

@@ -43,6 +43,9 @@ def compare(runs: tuple[Path, ...], backbones: tuple[str, str] | None, as_json: 
         plain = {title: {name: asdict(each) for name, each in rows.items()} for title, rows in found.items()}
         click.echo(json.dumps(plain, indent=1))
         return
+    if not found:
+        click.echo("no setting has two backbones with all of its tasks: there is nothing to rank", err=True)
+        return
     click.echo("\n\n".join(_ranked(title, rows) for title, rows in found.items()))
 
 

@@ -87,6 +87,7 @@ class Compute:
     size_px: int | None = None
     seconds: float | None = None
     joules: float | None = None
+    device: str = ""
 
 
 @dataclass(frozen=True)

@@ -70,13 +70,15 @@ def shots_chart(points: Sequence[ShotsPoint]) -> Chart | None:
 
 @dataclass(frozen=True)
 class CostPoint:
-    """A model by its cost and its score, measured here or quoted."""
+    """A model by its cost and its score, measured here or quoted; a converted cost with its range, others with zeros."""
 
     model: str
     family: str
     cost: float
     score: float
     kind: str = "published"
+    low: float = 0.0
+    high: float = 0.0
 
 
 def front(points: Sequence[CostPoint]) -> list[CostPoint]:
@@ -102,6 +104,9 @@ def cost_chart(points: Sequence[CostPoint], title: str = "pre-training, exaFLOP 
     )
     dots = alt.Chart(_frame([asdict(point) for point in points]))
     layers: list[Any] = [line.encode(x, y)]
+    if any(point.low for point in points):  # converted, not printed: with the range of the conversion
+        ranges = dots.transform_filter("datum.low > 0").mark_rule(color=INK, opacity=0.6)
+        layers.append(ranges.encode(alt.X("low:Q"), alt.X2("high"), y))
     for kind, filled in (("measured", True), ("published", False)):  # what is quoted is hollow
         if any(point.kind == kind for point in points):
             marks = dots.transform_filter(alt.datum.kind == kind)
@@ -137,7 +142,7 @@ def trials_chart(points: Sequence[TrialPoint]) -> Chart | None:
     if not points:
         return None
     option = points[0].option
-    frame = _frame([asdict(point) for point in points if point.option == option])
+    frame = _frame([asdict(point) for point in points])
     frame["run"] = frame["backbone"] + frame["seed"].astype(str)
     scale = alt.Scale(type="log" if bool((frame["setting"] > 0).all()) else "linear")
     x = alt.X("setting:Q", title=option, scale=scale, axis=alt.Axis(grid=False, tickCount=5, format="~g"))

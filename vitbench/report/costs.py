@@ -9,7 +9,7 @@ from vitbench.compute.core_days import CORE_DAY_FLOPS, UTILISATION, UTILISATION_
 from vitbench.published import PublishedRow, published
 from vitbench.records import Record
 from vitbench.report.board import Compute
-from vitbench.report.reference import weights_of
+from vitbench.report.reference import published_weights, weights_of
 
 
 def measured_compute(records: Sequence[Record]) -> Compute:
@@ -17,12 +17,15 @@ def measured_compute(records: Sequence[Record]) -> Compute:
     costs = [record.cost for record in records if record.cost]
     facts = next((record.backbone for record in records if record.backbone), None)
     joules = [cost.energy_joules for cost in costs]
-    backbone = records[0].job.backbone
-    quoted = Compute()
-    if facts and facts.pretrain_tpu_v3_core_days is not None:
-        quoted = Compute(facts.pretrain_tpu_v3_core_days, facts.source)
-    elif backbone.name == "timm" and facts and facts.weights == "pretrained":
-        quoted = _quoted(backbone.argument)
+    weights = next((name for record in records if (name := published_weights(record))), "")
+    quoted = _quoted(weights) if weights else Compute()
+    stated = (
+        facts.pretrain_tpu_v3_core_days
+        if facts and not records[0].job.backbone.options.get("checkpoint")
+        else None
+    )
+    if stated is not None and quoted.core_days != stated:
+        quoted = Compute(stated, f"as {records[0].job.backbone.spec} states it")
     return Compute(
         quoted.core_days,
         quoted.core_days_source,
@@ -30,6 +33,7 @@ def measured_compute(records: Sequence[Record]) -> Compute:
         flops_per_image=next((cost.flops_per_image for cost in costs), None),
         size_px=facts.size_px if facts else None,
         seconds=sum(cost.total_s for cost in costs) if costs else None,
+        device=", ".join(sorted({cost.device for cost in costs})),
         joules=sum(j for j in joules if j is not None) if joules and None not in joules else None,
     )
 
@@ -45,7 +49,8 @@ def _quoted(timm_name: str) -> Compute:
 def published_compute(row: PublishedRow) -> Compute:
     """TPUv3-core-days as printed, or from printed exaFLOPs with the range of the conversion (facts/performance.md F)."""
     side = row.resolution if isinstance(row.resolution, int) else None
-    cost, source = row.compute, row.source.citation
+    told = f" ({row.note})" if "core-days" in row.note else ""
+    cost, source = row.compute, row.source.citation + told
     flops = None if cost.inference_gmacs is None else round(cost.inference_gmacs * 2e9)
     if cost.tpu_v3_core_days is not None:
         return Compute(cost.tpu_v3_core_days, source, flops_per_image=flops, size_px=side)

@@ -13,11 +13,11 @@ from typing import Any
 from markupsafe import Markup
 
 from vitbench.records import Component, Confusion, Cost, Job, Record, Trial
-from vitbench.report.frame import component_key, setting_key
+from vitbench.report.frame import component_key, setting_key, task_key
 
 DIGITS = 5  # of fractions: 0.001 points
 # Loss curves: points on a page, at some seven bytes each, and of one; of too many curves a cell shows its first seed's alone.
-PAGE_POINTS, FEWEST_POINTS, MOST_POINTS = 40_000, 8, 60
+PAGE_POINTS, FEWEST_POINTS, MOST_POINTS = 12_000, 8, 60
 MOST_CURVES = 1500
 NAME_LENGTH = 10  # of a key: 40 bits tell the cells of a page apart
 
@@ -49,7 +49,7 @@ def details(records: Sequence[Record], worst: Worst | None = None) -> Markup:
     cells: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
     for record in records:
         job = record.job
-        cells[setting_key(job), component_key(job.backbone), component_key(job.task)].append(record)
+        cells[setting_key(job), component_key(job.backbone), task_key(record)].append(record)
     for own in cells.values():
         own.sort(key=lambda record: record.job.seed)
     texts, grids = Shared(), Shared()

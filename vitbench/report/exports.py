@@ -13,6 +13,7 @@ from vitbench.report.frame import tidy
 from vitbench.report.views import boards
 
 Format = Literal["csv", "json", "parquet", "md", "latex"]
+DEPARTS = "†"
 FORMATS: tuple[Format, ...] = ("csv", "json", "parquet", "md", "latex")
 
 
@@ -41,7 +42,14 @@ def _cell_text(cell: Cell, plus_minus: str) -> str:
     if cell.value is None:
         return "failed" if cell.failed else "–"
     spread = f" {plus_minus} {100 * cell.spread:.1f}" if cell.spread is not None else ""
-    return f"{percent(cell.value)}{spread}"
+    some = "" if cell.complete else f" ({cell.seeds}/{cell.seeds_expected} seeds)"
+    return f"{percent(cell.value)}{spread}{DEPARTS if cell.departures else ''}{some}"
+
+
+def _footnote(board: Board) -> list[str]:
+    """Why cells are marked."""
+    reasons = sorted({reason for row in board.rows for cell in row.cells for reason in cell.departures})
+    return [f"{DEPARTS} not as the reference has it: {'; '.join(reasons)}"] if reasons else []
 
 
 def _mean_text(row: Row) -> str:
@@ -92,7 +100,8 @@ def markdown(board: Board) -> str:
         lines.append(
             _md_line([str(row.rank or "–"), _md(marked(row)), *cells, *map(_md, _mean_texts(board, row))])
         )
-    return "\n".join([*lines, ""])
+    notes = [f"\n{_md(note)}" for note in _footnote(board)]
+    return "\n".join([*lines, *notes, ""])
 
 
 def _md_line(cells: Sequence[str]) -> str:
@@ -116,10 +125,13 @@ def latex(board: Board) -> str:
         r"\midrule",
     ]
     for row in board.rows:
-        cells = [_cell_text(cell, r"$\pm$").replace("–", "--") for cell in row.cells]
+        cells = [
+            _cell_text(cell, r"$\pm$").replace("–", "--").replace(DEPARTS, r"$\dagger$") for cell in row.cells
+        ]
         ends = [_tex(text).replace("–", "--") for text in _mean_texts(board, row)]
         lines.append(" & ".join([_tex(marked(row)), *cells, *ends]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+    notes = [f"% {note}" for note in _footnote(board)]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *notes, ""])
 
 
 _TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,9 @@ from vitbench.report.frame import setting_key
 
 # The three quantities, never on one axis.
 COSTS = {
-    "A": "pre-training, TPUv3-core-days (published)",
+    "A": "pre-training, TPUv3-core-days (published; with a bar: converted from exaFLOP)",
     "B": "forward pass, GFLOP an image (counted)",
-    "C": "seconds here, all tasks and seeds (measured)",
+    "C": "seconds, all tasks and seeds (measured here)",
 }
 PRINT_INK = "#333333"
 
@@ -36,14 +37,18 @@ PRINT_INK = "#333333"
 def cost_charts(board: Board) -> dict[str, Chart]:
     """Mean accuracy against each of the three costs, where at least two complete rows know it."""
     charts = {}
+    devices = Counter(row.compute.device for row in board.rows if row.compute.device)
+    device = devices.most_common(1)[0][0] if devices else ""  # seconds of several are not compared
     for quantity, title in COSTS.items():
+        title = f"{title} on {device}" if quantity == "C" else title
         points = [
             CostPoint(
-                row.backbone, row.family, cost, 100 * row.mean, "published" if row.published else "measured"
+                row.backbone, row.family, cost, 100 * row.mean, "published" if row.published else "measured",
+                *(row.compute.estimated or (0.0, 0.0) if quantity == "A" else (0.0, 0.0)),
             )
             for row in board.rows
-            if row.mean is not None and (cost := _cost(row, quantity))
-        ]
+            if row.mean is not None and (cost := _cost(row, quantity)) and (quantity != "C" or row.compute.device == device)
+        ]  # fmt: skip
         chart = cost_chart(points, title)
         if chart is not None:
             charts[quantity] = chart
@@ -91,16 +96,20 @@ def seeds_chart(board: Board) -> Chart | None:
 
 def figures(boards: Sequence[Board], records: Sequence[Record]) -> Iterator[tuple[str, Chart]]:
     """All charts that there are, each with a name for a file."""
+    names = Counter(_file_name(board.label) for board in boards)
     for board in boards:
         name = _file_name(board.label)
+        name = f"{name}-{board.key[:4]}" if names[name] > 1 else name
         own = [record for record in records if setting_key(record.job) == board.key]
         for quantity, chart in cost_charts(board).items():
             yield f"{name}-cost-{quantity}", chart
         known = {
             "groups": groups_chart(board),
             "seeds": seeds_chart(board),
-            "trials": trials_chart(trial_points(own)),
         }
+        points = trial_points(own)
+        for option in dict.fromkeys(point.option for point in points):
+            known[f"trials-{option}"] = trials_chart([point for point in points if point.option == option])
         yield from ((f"{name}-{what}", chart) for what, chart in known.items() if chart is not None)
     shots = shots_chart(shots_points(records))
     if shots is not None:

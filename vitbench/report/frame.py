@@ -65,20 +65,28 @@ def _rows(record: Record) -> list[dict[str, Any]]:
 
 def setting_key(job: Job) -> str:
     """The column that a number stands in: its setting and budget."""
-    return _digest({**setting_of(job), "budget": job.budget})
+    return digest({**setting_of(job), "budget": job.budget})
 
 
 def curve_key(job: Job) -> str:
     """The curve that a number is a point of: its setting without the budget, its task and its backbone."""
-    return _digest({**setting_of(job), "task": job.task.identity(), "backbone": job.backbone.identity()})
+    return digest({**setting_of(job), "task": job.task.identity(), "backbone": job.backbone.identity()})
 
 
 def component_key(component: Component) -> str:
     """The identity of a backbone or a task."""
-    return _digest(component.identity())
+    return digest(component.identity())
 
 
-def _digest(parts: dict[str, Any]) -> str:
+def task_key(record: Record) -> str:
+    """A task's identity with its test data; of a job that met none, the identity alone."""
+    test = record.data.fingerprints.get("test", "") if record.data else ""
+    key = component_key(record.job.task)
+    return f"{key} {test}" if test else key
+
+
+def digest(parts: Any) -> str:
+    """A short name for plain data."""
     return digest_bytes(json.dumps(parts, sort_keys=True, default=str).encode())[:8]
 
 

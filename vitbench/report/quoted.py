@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from vitbench.published import PublishedRow
 from vitbench.report.board import Cell, Column, Row
 from vitbench.report.costs import published_compute
-from vitbench.report.reference import is_about
+from vitbench.report.reference import is_about, is_top1
 
 
 def quoted_row(row: PublishedRow, columns: Sequence[Column]) -> Row:
     """A published row under a board's columns; what it does not print stays empty."""
     return Row(
-        row.model,
+        f"{row.model} ({', '.join(_told_apart(row))})",
         family_of(row.model),
         "pretrained",
         row.pretrain_data,
@@ -26,8 +27,24 @@ def quoted_row(row: PublishedRow, columns: Sequence[Column]) -> Row:
     )
 
 
+def _told_apart(row: PublishedRow) -> list[str]:
+    """What tells rows on one model apart: its data, how long it was trained, how it was adapted."""
+    epochs = f"{row.pretrain_epochs:g} epochs" if row.pretrain_epochs else ""
+    return [part for part in (row.pretrain_data, epochs, row.method) if part]
+
+
+def distinct_models(rows: Sequence[Row]) -> list[Row]:
+    """Rows under the model's name alone, where that says which it is."""
+    names = [row.backbone.partition(" (")[0] for row in rows]
+    return [
+        replace(row, backbone=name) if names.count(name) == 1 else row
+        for row, name in zip(rows, names, strict=True)
+    ]
+
+
 def _cell(row: PublishedRow, column: Column) -> Cell:
-    value = row.results.get(column.dataset) if column.dataset and is_about(row, column.task) else None
+    fits = column.dataset and is_about(row, column.task) and is_top1(row, column.dataset)
+    value = row.results.get(column.dataset) if fits else None
     if value is None:
         return Cell(None)
     side = row.resolution_of(column.dataset)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 DRAWS = 10_000
 LEVEL = 0.95
+BLOCK = 250
 
 Correct = NDArray[np.float64]  # (N,) per image: right 1, wrong 0, or the share of seeds that are right
 
@@ -30,8 +31,12 @@ def bootstrap_means(columns: Correct, generator: np.random.Generator, draws: int
     """Means (draws, K) of columns (N, K) over images drawn with replacement, the same images for every column."""
     rows, counts = np.unique(columns, axis=0, return_counts=True)
     total = int(counts.sum())
-    drawn = generator.multinomial(total, counts / total, size=draws)
-    means: Correct = drawn @ rows / total
+    shares = counts / total
+    parts = [  # in blocks: 10,000 draws of 20,000 different rows would take gigabytes
+        generator.multinomial(total, shares, size=min(BLOCK, draws - first)) @ rows / total
+        for first in range(0, draws, BLOCK)
+    ]
+    means: Correct = np.concatenate(parts)
     return means
 
 

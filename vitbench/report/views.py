@@ -15,8 +15,8 @@ from vitbench.records import NOT_LIMITED, READABLE, Metric, Record, shots_of
 from vitbench.report.board import VTAB_GROUPS, Board, Cell, Column, Item, Row
 from vitbench.report.costs import measured_compute
 from vitbench.report.details import cell_name
-from vitbench.report.frame import component_key, distinct_labels, setting_key
-from vitbench.report.quoted import quoted_row
+from vitbench.report.frame import component_key, digest, distinct_labels, setting_key, task_key
+from vitbench.report.quoted import distinct_models, quoted_row
 from vitbench.report.reference import dataset_of, reference, rows_on_board
 
 Tasks = Mapping[str, str]  # keys of tasks to their labels
@@ -64,7 +64,7 @@ def _budget_rank(budget: str) -> int:
 
 
 def _board(key: str, label: str, records: Sequence[Record], published: tuple[str, ...]) -> Board:
-    tasks = distinct_labels((component_key(r.job.task), r.job.task.label) for r in records)
+    tasks = _task_labels(records)
     columns = _columns(records, tasks)
     job = records[0].job
     rows = [
@@ -74,12 +74,24 @@ def _board(key: str, label: str, records: Sequence[Record], published: tuple[str
     return Board(key, label, job.protocol.label, job.budget, columns, tuple(rows), job.limit)
 
 
+def _task_labels(records: Sequence[Record]) -> Tasks:
+    """A label for each task as each record met it: other test data under the same name are another column."""
+    found: dict[str, str] = {}
+    for record in records:
+        found[task_key(record)] = record.job.task.label
+    of_component = {key.partition(" ")[0]: key for key in found if " " in key}
+    labels = distinct_labels(
+        (digest(key), label) for key, label in found.items() if " " in key or key not in of_component
+    )
+    return {key: labels[digest(of_component.get(key, key))] for key in found}
+
+
 def _columns(records: Sequence[Record], tasks: Tasks) -> tuple[Column, ...]:
     """A column a task, in the suites' order but for VTAB's groups, which stay together; then one for each further metric."""
     first: dict[str, Record] = {}
     further: dict[str, list[str]] = defaultdict(list)
     for record in records:
-        label = tasks[component_key(record.job.task)]
+        label = tasks[task_key(record)]
         if record.metrics and not first.setdefault(label, record).metrics:
             first[label] = record
         further[label] += [name for name in list(record.metrics)[1:] if name not in further[label]]
@@ -112,7 +124,7 @@ def _measured(records: Sequence[Record], tasks: Tasks, columns: Sequence[Column]
     labels = distinct_labels((component_key(r.job.backbone), r.job.backbone.label) for r in records)
     by_backbone: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
-        task = tasks[component_key(record.job.task)]
+        task = tasks[task_key(record)]
         by_backbone[component_key(record.job.backbone)][task].append(record)
     return [
         _row(labels[backbone], by_task, columns, tuple(_cell(by_task.get(c.task, []), seeds, c) for c in columns))
@@ -173,7 +185,7 @@ def _cell(records: Sequence[Record], expected: int, column: Column) -> Cell:
         failed=failures,
         departures=tuple(sorted({reason for record in records for reason in departures_of(record)})),
         name=cell_name(records),
-        reference=reference([record for record, _ in found], column.dataset, mean, spread),
+        reference=reference([record for record, _ in found], column.dataset, mean, spread, metrics[0].n),
     )
 
 
@@ -207,5 +219,6 @@ def _with_best(rows: Sequence[Row], columns: int) -> list[Row]:
 def _quoted(records: Sequence[Record], columns: Sequence[Column], published: tuple[str, ...]) -> list[Row]:
     asked = dict.fromkeys([*published, *(start for r in records for start in r.job.suite.published)])
     rows = [quoted_row(row, columns) for row in rows_on_board(records[0].job, asked)]
+    rows = distinct_models(rows)
     shown = [row for row in rows if any(cell.value is not None for cell in row.cells)]
     return sorted(shown, key=lambda row: (row.mean is None, -(row.mean or 0), -row.done, row.backbone))

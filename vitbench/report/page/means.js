@@ -33,7 +33,7 @@
     for (const place of all("td[data-mean]", row)) {
       const kind = place.dataset.mean;
       if (kind === "group means") {
-        say(place, groups.length && !groups.includes(null) ? groups.reduce((a, b) => a + b, 0) / groups.length : null, "–");
+        say(place, groups.length === 3 && !groups.includes(null) ? groups.reduce((a, b) => a + b, 0) / 3 : null, "–");
         continue;
       }
       const own = chosen.filter(([group]) => kind === "all" || group === kind).map(([, cell]) => cell);
@@ -75,6 +75,7 @@
 
   function every() {
     for (const panel of all("[role=tabpanel]")) apply(panel);
+    page.reorder();
   }
 
   document.addEventListener("change", (event) => {

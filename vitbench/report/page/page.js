@@ -12,7 +12,7 @@ const page = (() => {
   const [wantedTab, wanted] = read();
 
   function read() {
-    const [tab, query] = decodeURI(location.hash).replace(/^#\//, "").split("?");
+    const [tab, query] = location.hash.replace(/^#\//, "").split("?");
     return [tab, new URLSearchParams(query || "")];
   }
 
@@ -38,7 +38,17 @@ const page = (() => {
       other.tabIndex = other === tab ? 0 : -1;
     }
     for (const panel of panels) panel.hidden = panel.id !== tab.getAttribute("aria-controls");
+    state.sort = "";
+    for (const table of all("table.board", active())) {
+      const header = table.querySelector("thead [aria-sort=ascending], thead [aria-sort=descending]");
+      if (header && !header.classList.contains("rank")) state.sort = `${header.cellIndex}${header.getAttribute("aria-sort")[0]}`;
+    }
     count();
+  }
+
+  // After means and ranks have changed: the order that the headers say.
+  function reorder() {
+    for (const header of all(".board thead [aria-sort=ascending], .board thead [aria-sort=descending]")) order(header, header.getAttribute("aria-sort"));
   }
 
   function order(header, direction) {
@@ -101,7 +111,6 @@ const page = (() => {
   for (const tab of tabs) {
     tab.addEventListener("click", () => {
       choose(tab);
-      state.sort = "";
       changed();
     });
   }
@@ -140,10 +149,13 @@ const page = (() => {
   if (tabs.length) choose(tabs.find((tab) => tab.getAttribute("aria-controls") === wantedTab) || tabs[0]);
   for (const input of inputs) if (wanted.has(input.id)) input.value = wanted.get(input.id);
   filter();
-  if (state.sort) {
-    const head = active().querySelector("thead tr:last-child");
-    const header = head && head.cells[parseInt(state.sort, 10)];
-    if (header) order(header, state.sort.endsWith("a") ? "ascending" : "descending");
+  const sorted = wanted.get("sort") || "";
+  const head = active().querySelector(".board thead tr:last-child");
+  const header = sorted && head && head.cells[parseInt(sorted, 10)];
+  if (header && header.hasAttribute("aria-sort")) {
+    state.sort = sorted;
+    order(header, sorted.endsWith("a") ? "ascending" : "descending");
   }
-  return { all, active, changed, state, onChange: (listener) => listeners.push(listener) };
+  addEventListener("hashchange", () => location.reload()); // somebody has pasted another view
+  return { all, active, changed, reorder, state, onChange: (listener) => listeners.push(listener) };
 })();

@@ -1,0 +1,19 @@
+"""The interval of a share."""
+
+from __future__ import annotations
+
+from scipy.special import ndtri
+
+CONFIDENCE = 0.95
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """Wilson's score interval of a share (E. B. Wilson, JASA 22, 1927), inside [0, 1].
+
+    scipy.stats has it too, and takes 0.8 s to import: a tenth of what a short run takes to start.
+    """
+    z = float(ndtri((1 + CONFIDENCE) / 2))
+    share, weight = hits / n, z * z / n
+    centre = (share + weight / 2) / (1 + weight)
+    reach = z * (share * (1 - share) / n + weight / (4 * n)) ** 0.5 / (1 + weight)
+    return (max(0.0, centre - reach) if hits else 0.0, min(1.0, centre + reach) if hits < n else 1.0)
