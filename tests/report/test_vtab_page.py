@@ -300,7 +300,7 @@ def test_of_a_long_table_the_rest_comes_on_demand(browser, tiny_records, tmp_pat
     page = tmp_path / "long.html"
     page.write_text(render(records))
     browser.get(page.as_uri())
-    assert len(names(browser)) == 60
+    assert len(names(browser)) == 40
     assert names(browser)[0] == "net_0"
     header(browser, "Backbone").click()
     header(browser, "Backbone").click()
@@ -309,7 +309,7 @@ def test_of_a_long_table_the_rest_comes_on_demand(browser, tiny_records, tmp_pat
     assert len(names(browser)) == 11  # of all 80, not of those laid out
     browser.find_element(By.ID, "filter").clear()
     browser.find_element(By.ID, "filter").send_keys(" ")
-    assert browser.find_element(By.ID, "more").text == "Show 20 more rows"
+    assert browser.find_element(By.ID, "more").text == "Show 40 more rows"
     browser.find_element(By.ID, "more").click()
     assert len(names(browser)) == 80
     assert not browser.find_element(By.ID, "more").is_displayed()

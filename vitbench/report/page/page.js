@@ -7,7 +7,7 @@ const page = (() => {
   const inputs = ["filter", "family", "data", "kind"].map((id) => document.getElementById(id)).filter(Boolean);
   const shown = document.getElementById("shown");
   const more = document.getElementById("more");
-  const FIRST_ROWS = 60;
+  const FIRST_ROWS = 40;
   const listeners = [];
   const [wantedTab, wanted] = read();
 
