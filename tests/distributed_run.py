@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from vitbench.forks import leave
 from vitbench.protocols.finetune import train
 from vitbench.protocols.recipes import Recipe
 from vitbench.protocols.tuning import fitting, sharding
@@ -79,3 +80,4 @@ def squares(*modules: torch.nn.Module) -> float:
 
 if __name__ == "__main__":
     main()
+    leave(0)

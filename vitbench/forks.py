@@ -1,13 +1,15 @@
-"""Where worker processes come from: forked off a server that has imported torch and timm once, for all of them."""
+"""Where worker processes come from: forked off a server that has imported torch and timm once. How some end."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import multiprocessing
 import os
 import sys
 from collections.abc import Iterator
 from multiprocessing.context import BaseContext
+from typing import NoReturn
 
 PRELOADED = "vitbench.preload"
 
@@ -25,6 +27,19 @@ def context() -> BaseContext:
             forkserver.ensure_running()
             return multiprocessing.get_context("forkserver")
     return multiprocessing.get_context("spawn")
+
+
+def leave(code: int) -> NoReturn:
+    """End a process that has trained with others, all but the interpreter's own end.
+
+    After FSDP2 gloo's threads outlive their group; one that still holds a tensor then aborts the process
+    (https://github.com/pytorch/pytorch/issues/190489).
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 @contextlib.contextmanager

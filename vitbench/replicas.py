@@ -22,6 +22,7 @@ import torch.distributed as dist
 
 from vitbench.compute.environment import cores, settle
 from vitbench.errors import VitbenchError
+from vitbench.forks import leave
 from vitbench.outcomes import Outcome, failed
 from vitbench.plugins import load_all
 from vitbench.records import Job, Record
@@ -151,3 +152,4 @@ def _main(request_path: Path) -> None:
 
 if __name__ == "__main__":
     _main(Path(sys.argv[1]))
+    leave(0)

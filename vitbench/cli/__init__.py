@@ -77,7 +77,12 @@ def main() -> None:
         code = 0
     except Exception as error:  # noqa: BLE001  the last line of defence: a message, not a traceback
         code = _surprise(error, color)
-    sys.exit(code if isinstance(code, int) else 0)
+    code = code if isinstance(code, int) else 0
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # one of several that torchrun has started
+        from vitbench.forks import leave
+
+        leave(code)
+    sys.exit(code)
 
 
 def _surprise(error: Exception, color: bool | None) -> int:
