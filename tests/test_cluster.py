@@ -14,7 +14,7 @@ from ray.cluster_utils import Cluster
 from tests.test_runner import make_job
 from vitbench.errors import UsageError
 from vitbench.executors.cluster import _Crew
-from vitbench.executors.nodes import Need, one_each, several
+from vitbench.executors.nodes import Need, offered, one_each, several
 from vitbench.launch import Launch, Overrides, Progress, run_suite
 from vitbench.skeletons import WORKER_BYTES, MemoryNeeds
 
@@ -60,11 +60,13 @@ class Count(Progress):
         self.ended += 1
 
 
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+
+
 @pytest.fixture
 def cluster():
-    nodes = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
-    made = Cluster(initialize_head=True, head_node_args={**nodes, "num_cpus": 0})
-    made.workers = [made.add_node(**nodes) for _ in range(2)]
+    made = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0})
+    made.workers = [made.add_node(**NODE) for _ in range(2)]
     yield made
     made.shutdown()
 
@@ -88,7 +90,7 @@ def wait_until(holds):
 def test_the_same_records_although_a_worker_and_a_node_die(cluster, suite_file, tmp_path):
     plugin, log = tmp_path / "told.py", tmp_path / "log"
     plugin.write_text(PLUGIN)
-    suite = suite_file(SUITE.format(seeds=", ".join(map(str, range(60))), log=log))
+    suite = suite_file(SUITE.format(seeds=", ".join(map(str, range(120))), log=log))
     overrides, progress = Overrides(plugins=[str(plugin)]), Count()
     found = []
     launch = Launch(executor="ray", address=cluster.address)
@@ -104,6 +106,8 @@ def test_the_same_records_although_a_worker_and_a_node_die(cluster, suite_file, 
     # Not the one that the driver is joined to, which Ray chooses.
     others = [node for node in cluster.workers if node.node_id != ray.get_runtime_context().get_node_id()]
     cluster.remove_node(others[-1], allow_graceful=False)
+    cluster.add_node(**NODE, memory=8 * 10**9)  # less than that had
+    wait_until(lambda: len(set(pids(log))) == 4)
     run.join(180)
     (on_ray,) = found
     assert on_ray.failed == 0
@@ -138,6 +142,16 @@ def test_a_job_of_several_gpus_takes_the_smallest_node_that_has_them():
     assert several("cpu", [HEAD, SMALL, LARGE], 4) == [Need(16.0, 0.0, 64_000_000_000)]
     with pytest.raises(UsageError, match="asks for 16 GPUs, and no node of the cluster has more than 8"):
         several("cuda", [larger, LARGE], 16)
+
+
+def test_an_actor_is_offered_what_a_node_has_left():
+    """A node that came instead of a lost one declares a little less memory than that had."""
+    nodes = [{"NodeID": "a", **LARGE}, {"NodeID": "b", **node(CPU=4.0, memory=7e9)}, {"NodeID": "h", **HEAD}]
+    need, other = Need(4.0, 0.0, 8_000_000_000), Need(13.0, 0.0, 60_000_000_000)
+    assert offered(need, nodes, []) == ("a", need)
+    assert offered(need, nodes, [("a", other)]) == ("b", Need(4.0, 0.0, 7_000_000_000))
+    assert offered(need, nodes, [("a", other), ("b", need)]) is None
+    assert offered(Need(4.0, 1.0, 1), nodes, [("a", Need(1.0, 4.0, 1))]) is None
 
 
 REPLICATED = """\
@@ -187,18 +201,21 @@ def test_a_job_of_two_processes_runs_beside_others(cluster, suite_file, tmp_path
 
 
 class FakeRay:
-    """Actors that are done at once, and tell what memory they had. Some never start."""
+    """Actors that are done at once, and tell what memory they had. Those with `never`, or more than `room`, do not start."""
 
     exceptions = ray.exceptions
 
-    def __init__(self, never=None):
-        self.never = never
+    def __init__(self, never=None, room=100):
+        self.never, self.room = never, room
+
+    def nodes(self):
+        return [{"NodeID": "only", **node(CPU=2.0, memory=self.room)}]
 
     def remote(self, _bench):
         return FakeActor
 
     def wait(self, references, num_returns=1, timeout=0):
-        ready = [reference for reference in references if reference[0] != self.never]
+        ready = [each for each in references if each[0] != self.never and each[0] <= self.room]
         return ready[:num_returns], []
 
     def get(self, reference):
@@ -221,7 +238,7 @@ class FakeActor:
 SIZES = (1, 7, 100)
 
 
-def ran_on(memory, never=None):
+def ran_on(memory, **how):
     """Jobs of three sizes on made-up actors: (size, memory of the actor) of each."""
     jobs = [make_job(seed=seed, budget=f"{shots}-shot") for seed in range(2) for shots in (1, 2, 3)]
     size = {job.key: SIZES[int(job.budget[0]) - 1] for job in jobs}
@@ -233,7 +250,7 @@ def ran_on(memory, never=None):
                 jobs.remove(found)
             return found
 
-    crew = _Crew(FakeRay(never), None, [Need(1, 0, each) for each in memory], lambda job: size[job.key])
+    crew = _Crew(FakeRay(**how), None, [Need(1, 0, each) for each in memory], lambda job: size[job.key])
     return [(size[job.key], had) for job, had in crew.run(Jobs())]
 
 
@@ -249,6 +266,12 @@ def test_an_actor_that_never_starts_is_not_waited_for_for_ever(monkeypatch):
     monkeypatch.setattr("vitbench.executors.cluster.START_S", 0.5)
     ended = ran_on([5, 8], never=8)
     assert sorted(ended) == [(size, 5) for size in (1, 1, 7, 7, 100, 100)]
+
+
+def test_an_actor_that_no_node_has_the_memory_for_is_asked_for_with_less(monkeypatch):
+    """The node it was for is gone; the one that came instead has 6 where that had 8."""
+    monkeypatch.setattr("vitbench.executors.cluster.LATE_S", 0.2)
+    assert sorted(ran_on([8], room=6)) == [(size, 6) for size in (1, 1, 7, 7, 100, 100)]
 
 
 def test_a_workers_memory_follows_the_backbone_and_what_is_done_with_it():

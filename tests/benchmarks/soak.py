@@ -184,13 +184,15 @@ def on_ray(place: Path, kills: int, jobs: int, minutes: float, rng: random.Rando
     nodes = [cluster.add_node(**shape) for _ in range(2)]
     out, seen, killed = place / "run", Seen(place / "run"), Counter[str]()
     until, how = time.monotonic() + 60 * minutes, ("--executor", "ray", "--address", cluster.address)
-    driver, starts = start(place, out, *how), 1
+    driver, starts, apart = start(place, out, *how), 1, max(jobs * 4 // (5 * kills), 1)
     while seen.look() < jobs and time.monotonic() < until:
         if driver.poll() is not None:
             driver, starts = start(place, out, *how), starts + 1
         before = len(seen.known)
-        while driver.poll() is None and seen.look() < min(before + 5, jobs) and time.monotonic() < until:
+        enough = min(before + apart, jobs)
+        while driver.poll() is None and seen.look() < enough and time.monotonic() < until:
             time.sleep(0.1)
+        time.sleep(rng.uniform(0, 0.25))
         if sum(killed.values()) < kills and driver.poll() is None:
             what, crew = rng.choice(("node", "worker", "driver")), actors()
             if what == "node":
@@ -202,8 +204,10 @@ def on_ray(place: Path, kills: int, jobs: int, minutes: float, rng: random.Rando
                 what = "driver"
                 driver.kill()
             killed[what] += 1
+            print(f"{dict(killed)}, {len(seen.known)} records", file=sys.stderr, flush=True)
     code = driver.wait()
-    seen.look()
+    while seen.look() < jobs and time.monotonic() < until + 600:
+        code, starts = start(place, out, *how).wait(), starts + 1
     twice = sum(record.status == "failed" for record in load(out))
     quiet = place / "quiet"
     start(place, out, "--retry-failed").wait()

@@ -6,6 +6,7 @@ or the number of workers. Recipes name what they want; the task's exclusions (fa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +23,10 @@ from vitbench.randomness import derived_seed
 AREA = (0.05, 1.0)
 RATIO = (3 / 4, 4 / 3)
 ATTEMPTS = 100
+SMALL_PX, SMALL_AT_ONCE = (
+    128 * 128,
+    16,
+)  # pictures of one small size are resized together; of others each for itself
 
 Crop = Literal["none", "inception", "random"]
 Purpose = Literal["flip", "crop", "mixup"]
@@ -140,28 +145,44 @@ def _boxes(
     return np.column_stack([top, left, tall, wide]), fits
 
 
-def crop_and_resize(images: Tensor, boxes: NDArray[Any], size_px: int, *, cut_first: bool = True) -> Tensor:
-    """Each image's box resized to (B, 3, S, S) float32: TensorFlow 2's bilinear, half-pixel centres, no antialias.
+def crop_and_resize(
+    pictures: Sequence[Tensor], boxes: NDArray[Any], size_px: int, *, cut_first: bool = True
+) -> Tensor:
+    """Boxes (B, 4) of pictures (3, H, W), of any sizes, resized to (B, 3, S, S) float32.
 
-    With `cut_first` nothing outside of a box is looked at, and images may be padded beyond their boxes. Without it the whole
-    image is resized and then cut: boxes are where the cut lies in the image, and need not start on a pixel.
+    TensorFlow 2's bilinear, half-pixel centres, no antialias. With `cut_first` nothing outside of a box is looked at. Without
+    it the whole picture is resized and then cut: boxes are where the cut lies in it, and need not start on a pixel.
     """
-    height, width = images.shape[2:]
-    box = moved(boxes.astype(np.float32), images.device)
-    step = (torch.arange(size_px, device=images.device) + 0.5) / size_px
-    y = box[:, :1] + step * box[:, 2:3] - 0.5
-    x = box[:, 1:2] + step * box[:, 3:4] - 0.5
+    at_once = 1
     if cut_first:
-        y = y.maximum(box[:, :1]).minimum(box[:, :1] + box[:, 2:3] - 1)
-        x = x.maximum(box[:, 1:2]).minimum(box[:, 1:2] + box[:, 3:4] - 1)
-    grid = torch.stack(
-        torch.broadcast_tensors(_normed(x, width)[:, None, :], _normed(y, height)[:, :, None]), dim=-1
-    )
-    return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+        cuts = zip(pictures, boxes.tolist(), strict=True)
+        pictures = [p[:, top : top + tall, left : left + wide] for p, (top, left, tall, wide) in cuts]
+        shares = np.asarray([[0.0, 0.0, 1.0, 1.0]])  # of every cut, all of it
+    else:
+        sizes = np.asarray([picture.shape[1:] for picture in pictures])
+        shares = boxes / np.tile(sizes, 2)
+        if (sizes == sizes[0]).all() and sizes[0].prod() <= SMALL_PX:
+            at_once = SMALL_AT_ONCE
+    axes = _axes(shares, size_px, pictures[0].device)
+    found, grids = [], _grids(axes[:1])
+    for first in range(0, len(pictures), at_once):
+        if not cut_first:
+            grids = _grids(axes[first : first + at_once])
+        some = torch.stack(list(pictures[first : first + at_once])).float()
+        found.append(F.grid_sample(some, grids, mode="bilinear", padding_mode="border", align_corners=False))
+    return torch.cat(found)
 
 
-def _normed(position: Tensor, length: int) -> Tensor:
-    return (2 * position + 1) / length - 1
+def _axes(shares: NDArray[Any], size_px: int, device: torch.device) -> Tensor:
+    """Where to look down and across, (B, 2, S), from -1 to 1 over a picture, for boxes (B, 4) in shares of it."""
+    box = moved(shares.astype(np.float32), device)
+    steps = (torch.arange(size_px, device=device) + 0.5) / size_px
+    return 2 * (box[:, :2, None] + box[:, 2:, None] * steps) - 1
+
+
+def _grids(axes: Tensor) -> Tensor:
+    """Points (B, S, S, 2), across and down, of axes (B, 2, S)."""
+    return torch.stack(torch.broadcast_tensors(axes[:, 1, None, :], axes[:, 0, :, None]), dim=-1)
 
 
 def mixup(images: Tensor, targets: Tensor, alpha: float, seed: int, step: int) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from typing import Any
 from vitbench.compute.environment import settle
 from vitbench.errors import Problem, UsageError
 from vitbench.executors.local import died
-from vitbench.executors.nodes import Need, device_of, one_each, several
+from vitbench.executors.nodes import Need, device_of, offered, one_each, several
 from vitbench.executors.workers import PATIENCE_S, Queue, Workers, work
 from vitbench.outcomes import Outcome
 from vitbench.plugins import load_all
@@ -30,6 +30,7 @@ from vitbench.skeletons import MemoryNeeds
 TRIES = 2
 PATIENCE_WITH_NODES_S = 600.0  # how long a cluster may leave us without any worker
 START_S = 120.0  # a worker that has not started by then is not waited for: its node may be gone
+LATE_S = 5.0  # and one that has not by then may ask for more than any node has left
 CONNECT_S = 5.0
 
 
@@ -100,7 +101,7 @@ class _Crew:
         self.running: dict[Any, tuple[_Slot, Job]] = {}
         self.tries: Counter[str] = Counter()
         self.again: list[Job] = []
-        self.alive_s = time.monotonic()
+        self.alive_s = self.looked_s = time.monotonic()
 
     def _new(self, need: Need) -> _Slot:
         actor = self.actor.options(
@@ -170,9 +171,10 @@ class _Crew:
 
     def _welcome(self) -> None:
         """Actors that have started meanwhile; those that died of it are made anew."""
-        waiting = {slot.starting: slot for slot in self.starting}
-        if not waiting:
+        if not self.starting:
             return
+        self._lower_demands()
+        waiting = {slot.starting: slot for slot in self.starting}
         for reference in self.ray.wait(list(waiting), num_returns=len(waiting), timeout=0)[0]:
             slot = waiting[reference]
             self.starting.remove(slot)
@@ -184,6 +186,27 @@ class _Crew:
                 self.starting.append(self._new(slot.need))
             else:
                 self.idle.append(slot)
+
+    def _lower_demands(self) -> None:
+        """Actors that wait for more memory than any node has left are asked for anew, with as much as one has."""
+        now = time.monotonic()
+        late = [slot for slot in self.starting if now - slot.made_s > LATE_S]
+        if not late or now - self.looked_s < LATE_S:
+            return
+        self.looked_s = now
+        nodes = [node for node in self.ray.nodes() if node["Alive"]]
+        taken = [
+            (slot.place, slot.need) for slot in (*self.idle, *(slot for slot, _ in self.running.values()))
+        ]
+        for slot in late:
+            offer = offered(slot.need, nodes, taken)
+            if offer is None:
+                continue
+            taken.append(offer)
+            if offer[1] != slot.need:
+                self.starting.remove(slot)
+                self.ray.kill(slot.actor)
+                self.starting.append(self._new(offer[1]))
 
     def _outcome(self, reference: Any, slot: _Slot, job: Job) -> Outcome | None:
         """What a job came to; None if its actor died and it is to be run again."""

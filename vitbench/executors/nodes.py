@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vitbench.errors import UsageError
@@ -66,6 +67,25 @@ def several(device: str, nodes: list[Any], processes: int) -> list[Need]:
         fitting, key=lambda node: (bool(gpus) * node["Resources"].get(GPU, 0), -node["Resources"][CPU])
     )
     return [_share(node, 1, gpus)]
+
+
+def offered(need: Need, nodes: list[Any], taken: Iterable[tuple[str, Need]]) -> tuple[str, Need] | None:
+    """The node that can give most of an actor's memory beside what others have taken, and how much; None if none has room.
+
+    A node that comes in the place of a lost one may have a little less memory than that had.
+    """
+    offers = []
+    for node in nodes:
+        there = [other for place, other in taken if place == node["NodeID"]]
+        cores = node["Resources"].get(CPU, 0) - sum(other.cores for other in there)
+        gpus = node["Resources"].get(GPU, 0) - sum(other.gpus for other in there)
+        memory = int(node["Resources"].get("memory", 0) - sum(other.memory_bytes for other in there))
+        if cores >= need.cores and gpus >= need.gpus and memory > 0:
+            offers.append((min(memory, need.memory_bytes), node["NodeID"]))
+    if not offers:
+        return None
+    memory, place = max(offers)
+    return place, replace(need, memory_bytes=memory)
 
 
 def _share(node: Any, number: int, gpus: float) -> Need:

@@ -112,17 +112,7 @@ class Pictures:
         pictures = self._natives(chosen)
         sizes = np.asarray([picture.shape[1:] for picture in pictures])
         boxes = self._boxes(sizes, step, drawn)
-        # Pictures of one size go together; others one by one, as padding would cost more.
-        alike = len(np.unique(sizes, axis=0)) == 1
-        groups = (
-            [(torch.stack(pictures), boxes)]
-            if alike
-            else zip((p[None] for p in pictures), boxes[:, None], strict=True)
-        )
-        cut_first = self.how.crop == "inception"
-        return torch.cat(
-            [augment.crop_and_resize(p, box, self.size_px, cut_first=cut_first) for p, box in groups]
-        )
+        return augment.crop_and_resize(pictures, boxes, self.size_px, cut_first=self.how.crop == "inception")
 
     def _boxes(self, sizes: NDArray[np.int64], step: int, drawn: NDArray[np.int64]) -> NDArray[Any]:
         """What is looked at of each picture, in its own pixels; a cut from the resized picture need not start on one."""
