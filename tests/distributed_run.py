@@ -1,6 +1,7 @@
 """One process of several that train together: `torchrun tests/distributed_run.py OUT [sharded|cut]`.
 
 `sharded` spreads the weights as if one device were too small; `cut` does so too and stops in the middle, its state kept.
+Without either the second process has not the memory for more than one image at once.
 """
 
 import json
@@ -26,7 +27,7 @@ CUT_AFTER = 5
 class Small(torch.nn.Module):
     """Convolution, mean, layer: something with several gradients."""
 
-    feature_dim = 8
+    feature_dim, most = 8, 100
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,6 +39,8 @@ class Small(torch.nn.Module):
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Features (B, 8)."""
+        if len(images) > self.most:
+            raise torch.OutOfMemoryError("no")
         return self.body(images)
 
 
@@ -54,7 +57,7 @@ def main() -> None:
     """Train in pieces of 2; the losses and the trained weights' sum of squares to a file."""
     out, how = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else ""
     dist.init_process_group("gloo")
-    fitting.ON_CPU = 2
+    fitting.on_cpu = lambda _size_px: 2
     if how:
         sharding.is_too_big = lambda *_, **__: True
     shelf = Shelf(out.parent / "checkpoints")
@@ -66,6 +69,8 @@ def main() -> None:
             yield batch
 
     backbone = Small()
+    if not how and dist.get_rank() == 1:
+        backbone.most = 1
     with shelf.minding_signals():
         log = train(backbone, on_batch, 4, RECIPE, place=shelf.place("run", RECIPE.fields()))
     if dist.get_rank() == 0:

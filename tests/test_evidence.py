@@ -12,7 +12,8 @@ from tests.test_runner import make_job
 from vitbench.api import Provenance
 from vitbench.compute import energy
 from vitbench.evidence import Conformance, confusion, worst
-from vitbench.records import DataFacts, Metric
+from vitbench.facts import DataFacts
+from vitbench.records import Metric
 from vitbench.runner import run_job
 from vitbench.workbench import Workbench
 

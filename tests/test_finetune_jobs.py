@@ -274,6 +274,7 @@ def is_as_alone(losses, weights):
 
 
 def test_two_processes_give_the_losses_and_weights_of_one(tmp_path):
+    """One of them runs out of memory, and goes on in pieces of one."""
     together(tmp_path / "out.json")
     assert is_as_alone(*json.loads((tmp_path / "out.json").read_text()))
 

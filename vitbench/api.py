@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vitbench.records import PreprocessName, Trial, Weights
+from vitbench.facts import Weights
+from vitbench.records import PreprocessName, Trial
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,18 +11,9 @@ from vitbench.api import Labels, Provenance, ScoreRule, Split
 from vitbench.backbones.models.built import BuiltBackbone
 from vitbench.data.budgets import TRAIN_1K, VAL_1K
 from vitbench.errors import VitbenchError
+from vitbench.facts import BackboneFacts, Confusion, DataFacts
 from vitbench.intervals import wilson
-from vitbench.records import (
-    NOT_LIMITED,
-    READABLE,
-    BackboneFacts,
-    Check,
-    Confusion,
-    DataFacts,
-    Job,
-    Metric,
-    shots_of,
-)
+from vitbench.records import NOT_LIMITED, READABLE, Check, Job, Metric, shots_of
 
 MATRIX_CLASSES = 12  # a larger matrix is not read by anyone: its most frequent mistakes are
 MISTAKES = 20

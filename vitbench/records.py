@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
+
+from vitbench.facts import BackboneFacts, Confusion, Cost, DataFacts, Env, Frozen
+from vitbench.files import digest_bytes
 
 SCHEMA_VERSION = 1
 KEY_LENGTH = 24  # 96 bits: no collision in any number of jobs that anyone will run
@@ -17,7 +19,6 @@ KEY_LENGTH = 24  # 96 bits: no collision in any number of jobs that anyone will 
 Dtype = Literal["float32", "bfloat16"]
 FeatureDtype = Literal["float32", "float16"]
 PreprocessName = Literal["squash", "squash_tf1", "fewshot", "resize_small", "centre_crop"]
-Weights = Literal["pretrained", "untrained", "none", "unknown"]
 
 _BUDGET = re.compile(r"full|1k|[1-9][0-9]{0,5}-shot")
 
@@ -36,12 +37,6 @@ def shots_of(budget: str) -> int | None:
     return int(budget.removesuffix("-shot")) if budget.endswith("-shot") else None
 
 
-class Frozen(BaseModel):
-    """Base of all stored data: immutable, and unknown fields are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 class Component(Frozen):
     """A registered backbone, task or protocol with every option spelled out.
 
@@ -53,8 +48,8 @@ class Component(Frozen):
     version: str
     label: str
     argument: str = ""
-    options: dict[str, Any] = {}
-    contents: dict[str, str] = {}
+    options: dict[str, Any] = Field(default={})
+    contents: dict[str, str] = Field(default={})
 
     @property
     def spec(self) -> str:
@@ -65,8 +60,15 @@ class Component(Frozen):
         """The part that a score depends on."""
         options = {key: value for key, value in self.options.items() if key not in self.contents}
         argument = "" if "argument" in self.contents else self.argument
-        fields = (self.name, self.version, argument, options, self.contents)
-        return dict(zip(("name", "version", "argument", "options", "contents"), fields, strict=True))
+        return {
+            "name": self.name, "version": self.version, "argument": argument, "options": options,
+            "contents": self.contents,
+        }  # fmt: skip
+
+    @cached_property
+    def digest(self) -> str:
+        """A short name for its identity."""
+        return digest_bytes(json.dumps(self.identity(), sort_keys=True, default=str).encode())[:8]
 
 
 class Cell(NamedTuple):
@@ -95,7 +97,7 @@ class SuiteContext(Frozen):
     )
 
 
-_MEASURING = {"limit", "dtype", "feature_dtype", "resolution_px", "test_resolution_px", "preprocess"}
+_MEASURING = ("limit", "dtype", "feature_dtype", "resolution_px", "test_resolution_px", "preprocess")
 
 
 class Job(Frozen):
@@ -117,7 +119,7 @@ class Job(Frozen):
     @property
     def measuring(self) -> dict[str, Any]:
         """How the score is measured, apart from what on what: numbers that differ in it are not compared."""
-        return self.model_dump(include=_MEASURING)
+        return {name: getattr(self, name) for name in _MEASURING}
 
     @cached_property
     def key(self) -> str:
@@ -127,16 +129,12 @@ class Job(Frozen):
             "backbone": self.backbone.identity(),
             "task": self.task.identity(),
             "protocol": self.protocol.identity(),
-            **self.model_dump(include=_MEASURING | {"budget", "seed"}),
+            "budget": self.budget,
+            "seed": self.seed,
+            **self.measuring,
         }
         text = json.dumps(parts, sort_keys=True, ensure_ascii=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A changed copy, with a key of its own: pydantic carries along what is cached."""
-        copied = super().model_copy(update=update, deep=deep)
-        copied.__dict__.pop("key", None)
-        return copied
 
     @property
     def cell(self) -> Cell:
@@ -176,88 +174,6 @@ class Trial(Frozen):
     )
 
 
-class BackboneFacts(Frozen):
-    """What was evaluated: read off the built model, not off its name."""
-
-    family: str
-    weights: Weights
-    pretrain_data: str
-    source: str
-    params: int
-    feature_dim: int
-    size_px: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    weights_digest: str
-    weights_loaded: int | None = None
-    weights_missing: int | None = None
-    weights_unexpected: int | None = None
-    trained_on: tuple[str, ...] = ()
-    pretrain_tpu_v3_core_days: float | None = None
-    licence: str = ""
-
-
-class DataFacts(Frozen):
-    """What was learned from and scored on."""
-
-    group: str
-    dataset: str = ""
-    num_classes: int
-    n_train: int
-    n_val: int
-    n_test: int
-    fingerprints: dict[str, str]
-    skipped: tuple[str, ...] = ()
-    departures: tuple[str, ...] = ()
-    version: str = Field(default="", description="version of the prepared data set")
-
-
-class Confusion(Frozen):
-    """What a network takes for what, on the test images.
-
-    Up to 12 classes: their names and all counts, `matrix[true][predicted]`. More: the most frequent mistakes alone, as
-    (true, predicted, how often).
-    """
-
-    classes: tuple[str, ...] = ()
-    matrix: tuple[tuple[int, ...], ...] = ()
-    mistakes: tuple[tuple[str, str, int], ...] = ()
-
-
-class Cost(Frozen):
-    """What the job took here: device-seconds by phase, analytic FLOPs, memory, and a GPU's energy. Never part of a score."""
-
-    seconds: dict[str, float]
-    device: str
-    device_kind: Literal["cpu", "cuda"]
-    peak_memory_bytes: int
-    flops_per_image: int | None
-    images_forward: int
-    images_backward: int
-    energy_joules: float | None = Field(default=None, description="of the whole GPU meanwhile, by NVML")
-
-    @property
-    def work_s(self) -> float:
-        """Seconds without building the backbone and opening the data."""
-        return sum(value for phase, value in self.seconds.items() if phase not in ("build", "data"))
-
-    @property
-    def total_s(self) -> float:
-        """Seconds of all phases together."""
-        return sum(self.seconds.values())
-
-
-class Env(Frozen):
-    """Where the job ran."""
-
-    python: str
-    platform: str
-    device: str
-    threads: int
-    packages: dict[str, str]
-    git_commit: str
-
-
 NOT_LIMITED, READABLE = (
     "not limited",
     "every picture readable",
@@ -291,7 +207,7 @@ class Record(Frozen):
     key: str
     job: Job
     status: Literal["ok", "failed"]
-    metrics: dict[str, Metric] = {}
+    metrics: dict[str, Metric] = Field(default={})
     trials: tuple[Trial, ...] = ()
     backbone: BackboneFacts | None = None
     data: DataFacts | None = None

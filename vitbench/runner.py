@@ -32,11 +32,12 @@ from vitbench.data.preprocess import Preprocess, normalise, preset
 from vitbench.data.veiled import veil
 from vitbench.errors import StorageError, VitbenchError, is_full
 from vitbench.evidence import Conformance, backbone_facts, confusion, score, worst
+from vitbench.facts import Cost, DataFacts
 from vitbench.features import FeatureReader
 from vitbench.joblog import LOG
 from vitbench.outcomes import Outcome, failed, now
 from vitbench.randomness import seeded
-from vitbench.records import Cost, DataFacts, Job, Record
+from vitbench.records import Job, Record
 from vitbench.registry import PROTOCOLS
 from vitbench.workbench import Workbench, backbone_key
 

@@ -134,10 +134,16 @@ def test_a_damaged_state_is_not_gone_on_from(tmp_path, monkeypatch, harm):
 def test_in_pieces_it_is_the_same_but_for_rounding(monkeypatch):
     recipe = Recipe(steps=8, warmup_steps=2, base_lr=0.3)
     _, whole = linear_run(recipe)
-    monkeypatch.setattr(fitting, "ON_CPU", 3)
+    monkeypatch.setattr(fitting, "on_cpu", lambda _size_px: 3)
     _, pieces = linear_run(recipe)
     assert pieces.losses == pytest.approx(whole.losses, abs=1e-6)
     assert pieces.grad_norms == pytest.approx(whole.grad_norms, rel=1e-5)
+
+
+def test_small_pictures_go_together_in_larger_pieces():
+    sizes = {8: 256, 32: 256, 48: 64, 64: 64, 96: 32, 224: 32, 384: 8}
+    assert {size_px: fitting.on_cpu(size_px) for size_px in sizes} == sizes
+    assert fitting.micro_batch(torch.nn.Identity(), torch.empty(40, 3, 8, 8), "float32") == 40
 
 
 def test_out_of_memory_halves_the_pieces_and_goes_on():
@@ -263,7 +269,7 @@ def test_out_of_memory_leaves_no_trace_of_the_attempt(monkeypatch):
         return backbone, train(backbone, batches(8), 4, recipe)
 
     backbone, halved = ran(2)
-    monkeypatch.setattr(fitting, "ON_CPU", 2)
+    monkeypatch.setattr(fitting, "on_cpu", lambda _size_px: 2)
     other, small = ran(8)
     assert halved.losses == small.losses
     assert torch.equal(backbone.norm.running_mean, other.norm.running_mean)

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from vitbench.facts import Confusion, Cost
 from vitbench.published import NATURAL, SPECIALIZED, STRUCTURED
-from vitbench.records import Check, Component, Confusion, Cost, Metric, SuiteContext, Trial
+from vitbench.records import Check, Component, Metric, SuiteContext, Trial
 
 GROUPS = {"natural": NATURAL, "specialized": SPECIALIZED, "structured": STRUCTURED}
 OURS = {"oxford_flowers102": "flowers102", "oxford_iiit_pet": "pets"}

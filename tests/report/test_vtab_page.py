@@ -14,8 +14,8 @@ from selenium.webdriver.support.ui import Select
 
 from tests.report.chromium import MARKS, complaints, header, names, panel, started
 from tests.report.made import NAMES, VTAB, board, with_all_that_a_record_can_hold
+from vitbench.facts import Confusion
 from vitbench.launch import Overrides, plan_suite
-from vitbench.records import Confusion
 from vitbench.report.html import Extras, render
 from vitbench.report.views import boards
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from vitbench.errors import UsageError
-from vitbench.records import Env
+from vitbench.facts import Env
 
 PACKAGES = ("vitbench", "torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow", "simplejpeg")
 

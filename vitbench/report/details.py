@@ -12,7 +12,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from vitbench.records import Component, Confusion, Cost, Job, Record, Trial
+from vitbench.facts import Confusion, Cost
+from vitbench.records import Component, Job, Record, Trial
 from vitbench.report.frame import component_key, setting_key, task_key
 
 DIGITS = 5  # of fractions: 0.001 points

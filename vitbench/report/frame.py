@@ -75,7 +75,7 @@ def curve_key(job: Job) -> str:
 
 def component_key(component: Component) -> str:
     """The identity of a backbone or a task."""
-    return digest(component.identity())
+    return component.digest
 
 
 def task_key(record: Record) -> str:

@@ -63,6 +63,7 @@ class Trainer:
         self.optimiser = torch.optim.SGD(self.weights, lr=0.0, momentum=recipe.momentum, fused=fused)
         self.average = [weight.detach().clone() for weight in self.weights] if recipe.averaging else []
         self.steps_done = 0
+        self.exchanging = False
         self.losses: list[Tensor] = []
         self.norms: list[Tensor] = []
 
@@ -101,8 +102,8 @@ class Trainer:
             try:
                 return self._accumulated(images, targets, whole)
             except torch.OutOfMemoryError:
-                # A replica that starts over alone would leave the others waiting.
-                if self.micro_batch == 1 or self.replicas > 1:
+                # A replica that starts over in the middle of an exchange would leave the others waiting.
+                if self.micro_batch == 1 or self.exchanging:
                     raise
             self._take_back(*before)
             self.micro_batch = max(min(self.micro_batch, len(images)) // 2, 1)
@@ -128,6 +129,11 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         # As many pieces in every process: their blocks' weights come together at the same time.
         count = max(math.ceil(math.ceil(whole / self.replicas) / self.micro_batch), 1)
+        if self.replicas > 1 and self.steps_done == 0:
+            count = max(
+                count, 2
+            )  # what does not fit is found before replicas exchange gradients, with the last piece
+        self.exchanging = self.replicas > 1 and (self.sharded or self.has_batch_norm)
         pieces = list(zip(images.tensor_split(count), targets.tensor_split(count), strict=True))
         for i, (piece, wanted) in enumerate(pieces):
             waits = self.replicas > 1 and not self.sharded and i < len(pieces) - 1
@@ -135,6 +141,7 @@ class Trainer:
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
                     logits = self.model(piece.contiguous(memory_format=torch.channels_last))
                 loss = nn.functional.cross_entropy(logits.float(), wanted, reduction="sum") / whole
+                self.exchanging |= self.replicas > 1 and not waits
                 (loss * self.replicas).backward()  # replicas' gradients are averaged
             total += loss.detach()
         if self.replicas > 1:
