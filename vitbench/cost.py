@@ -126,7 +126,7 @@ def _published(spec: str) -> tuple[Published, ...]:
     for row in rows_of(full.removeprefix("timm:")):
         cost = row.compute
         if cost.tpu_v3_core_days is not None or cost.exaflops is not None:
-            each = Published(cost.tpu_v3_core_days, cost.exaflops, row.source.citation)
+            each = Published(cost.tpu_v3_core_days, cost.exaflops, cost.source or row.source.citation)
             if each not in found:
                 found.append(each)
     return tuple(found)

@@ -72,6 +72,7 @@ class PublishedCompute(_Frozen):
     exaflops: float | None = None
     inference_gmacs: float | None = None
     a100_hours: float | None = None
+    source: str = Field(default="", description="where it is printed, if not where the results are")
 
 
 class PublishedRow(_Frozen):

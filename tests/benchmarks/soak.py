@@ -39,16 +39,16 @@ class Brief(Protocol):
 
     def adapt(self, data):
         x = data.features(data.train)
-        time.sleep(0.15)
+        time.sleep(@SECONDS@)
         weights = x.mean() + torch.randn(x.shape[1], data.num_classes)
         return Adapted(data.backbone, lambda x: x @ weights, False)
 """
 BACKBONES = 10
 
 
-def suite(place: Path, jobs: int) -> Path:
+def suite(place: Path, jobs: int, seconds: float) -> Path:
     """A suite of so many jobs over ten feature sets."""
-    (place / "brief.py").write_text(PLUGIN)
+    (place / "brief.py").write_text(PLUGIN.replace("@SECONDS@", str(seconds)))
     backbones = "\n".join(
         f"  - {{name: raw_pixels, size_px: {i}, label: p{i}}}" for i in range(2, 2 + BACKBONES)
     )
@@ -184,12 +184,13 @@ def on_ray(place: Path, kills: int, jobs: int, minutes: float, rng: random.Rando
     nodes = [cluster.add_node(**shape) for _ in range(2)]
     out, seen, killed = place / "run", Seen(place / "run"), Counter[str]()
     until, how = time.monotonic() + 60 * minutes, ("--executor", "ray", "--address", cluster.address)
-    driver, starts, apart = start(place, out, *how), 1, max(jobs * 4 // (5 * kills), 1)
+    driver, starts = start(place, out, *how), 1
     while seen.look() < jobs and time.monotonic() < until:
         if driver.poll() is not None:
             driver, starts = start(place, out, *how), starts + 1
         before = len(seen.known)
-        enough = min(before + apart, jobs)
+        left = kills - sum(killed.values())  # a new node takes a while, and jobs end meanwhile
+        enough = min(before + max((jobs - before) * 4 // (5 * max(left, 1)), 1), jobs)
         while driver.poll() is None and seen.look() < enough and time.monotonic() < until:
             time.sleep(0.1)
         time.sleep(rng.uniform(0, 0.25))
@@ -232,7 +233,7 @@ def main() -> None:
     parser.add_argument("--ray", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        suite(Path(name), options.jobs)
+        suite(Path(name), options.jobs, 0.5 if options.ray else 0.15)
         how = (Path(name), options.kills, options.jobs, options.minutes, random.Random(options.seed))
         held = on_ray(*how) if options.ray else soak(*how)
     sys.exit(0 if held else 1)

@@ -190,7 +190,7 @@ def test_core_days_are_quoted_or_marked_as_converted(base):
     by_name = {row.backbone: row.compute for row in found.rows}
     bit, huge = by_name["resnetv2_152x4_bit"], by_name["vit_huge_patch14_224"]
     assert (bit.core_days, bit.estimated) == (pytest.approx(940), None)
-    assert "MLP-Mixer paper Table 2" in bit.core_days_source  # BiT's own paper does not print it
+    assert bit.core_days_source == "arXiv 2105.01601 (Mixer) Table 2"  # BiT's own paper does not print it
     assert huge.core_days is None  # ViT-H/14 of ImageNet-21k: nobody prints it
     (quoted,) = boards(board(base, NAMES[:1], ("cifar100",), budget="full"), published=["vit2021-t6-vit-b16"])
     row = next(row for row in quoted.rows if row.published)

@@ -50,7 +50,7 @@ def published_compute(row: PublishedRow) -> Compute:
     """TPUv3-core-days as printed, or from printed exaFLOPs with the range of the conversion (facts/performance.md F)."""
     side = row.resolution if isinstance(row.resolution, int) else None
     told = f" ({row.note})" if "core-days" in row.note.lower() else ""
-    cost, source = row.compute, row.source.citation + told
+    cost, source = row.compute, (row.compute.source or row.source.citation) + told
     flops = None if cost.inference_gmacs is None else round(cost.inference_gmacs * 2e9)
     if cost.tpu_v3_core_days is not None:
         return Compute(cost.tpu_v3_core_days, source, flops_per_image=flops, size_px=side)
