@@ -9,7 +9,7 @@ from vitbench.store import Run, load
 
 def test_what_is_written_is_read(tiny_records, tmp_path):
     run = Run(tmp_path)
-    table = pd.DataFrame({"index": [0, 1], "prediction": [3, 4]})
+    table = pd.DataFrame({"index": range(tiny_records[0].data.n_test), "prediction": 4})
     kept = run.write(tiny_records[0], table)
     assert run.read(tiny_records[0].key) == kept
     assert kept == tiny_records[0].model_copy(update={"predictions_sha256": kept.predictions_sha256})

@@ -5,6 +5,7 @@ Nothing here is timed: a size that depended on how busy a machine is would make 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -54,14 +55,18 @@ class BatchSize:
         )
 
     def _kept(self) -> int:
+        """The size found before; 0 if there is none, or not as it was written."""
         try:
-            return int(json.loads(self._file.read_text())["size"])
-        except (OSError, ValueError, KeyError):
+            digest, _, text = self._file.read_text().partition("\n")
+            return int(json.loads(text)["size"]) if digest_bytes(text.encode()) == digest else 0
+        except (OSError, ValueError, KeyError, TypeError):
             return 0
 
     def _keep(self, forward: Forward) -> int:
         size = self.tried(forward)
-        write_atomically(self._file, json.dumps({"size": size, **self.facts}, default=str))
+        text = json.dumps({"size": size, **self.facts}, default=str)
+        with contextlib.suppress(OSError):  # it is found again
+            write_atomically(self._file, f"{digest_bytes(text.encode())}\n{text}")
         return size
 
     def tried(self, forward: Forward) -> int:

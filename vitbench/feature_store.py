@@ -51,7 +51,8 @@ class FeatureStore:
         try:
             # Copy on write: what a protocol does to its features never reaches the file.
             array: NDArray[Any] = np.load(self.folder / f"{key}{SUFFIX}", mmap_mode="c", allow_pickle=False)
-            if list(array.shape) != facts.get("shape") or kept.crc32(array) != facts.get("crc32"):
+            stated = (facts.get("shape"), facts.get("dtype"), facts.get("crc32"))
+            if stated != (list(array.shape), str(array.dtype), kept.crc32(array)):
                 return None
             found = torch.from_numpy(array)
         except Exception:  # noqa: BLE001  a damaged header raises anything; the features are computed again

@@ -2,13 +2,58 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import math
 import os
+import stat
 import tempfile
 from pathlib import Path
 
+from vitbench.errors import Problem, UsageError
+
 # Above this a folder's digest reads names and sizes only: hashing ImageNet's 150 GB would take longer than a probe.
 CONTENT_DIGEST_LIMIT_BYTES = 256 * 2**20
+
+
+MOST_READ_BYTES = 256 * 2**20  # of one record, plan or sign: the largest have a hundredth
+
+
+def read_file(path: Path | str) -> bytes:
+    """A file's content; a pipe, a device, or what no program of ours has written is refused instead of waited for.
+
+    Raises:
+        OSError: it cannot be read, is no file, or is too large.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as file:
+        facts = os.fstat(handle)
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError(errno.EINVAL, "it is no file", str(path))
+        if facts.st_size > MOST_READ_BYTES:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+        return file.read()
+
+
+def number_from(variable: str, default: float) -> float:
+    """A number in an environment variable, else the default.
+
+    Raises:
+        UsageError: it is none, or below 0.
+    """
+    text = os.environ.get(variable, "")
+    try:
+        number = float(text) if text else default
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise UsageError(
+            Problem(
+                f"${variable} is {text!r}: it takes a number, 0 or more",
+                next_step=f"export {variable}={default:g}",
+            )
+        )
+    return number
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:

@@ -6,7 +6,9 @@ import atexit
 import contextlib
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from multiprocessing.context import BaseContext
 from typing import NoReturn
@@ -23,10 +25,23 @@ def context() -> BaseContext:
         from multiprocessing import forkserver
 
         forkserver.set_forkserver_preload([PRELOADED])
-        with contextlib.suppress(OSError), _same_modules():
+        with contextlib.suppress(OSError), _same_modules(), _deaf():
             forkserver.ensure_running()
             return multiprocessing.get_context("forkserver")
     return multiprocessing.get_context("spawn")
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """What is started within the block never hears Ctrl-C, from its first moment: its driver decides what that means."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def leave(code: int) -> NoReturn:

@@ -12,7 +12,12 @@ _FORM = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y
 
 
 class _File(logging.FileHandler):
-    """A log file that a full disk does not make noise of."""
+    """A log file that nothing is lost by: a full disk makes no noise, and one that cannot be opened stays empty."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, if there is where to."""
+        with contextlib.suppress(OSError):  # it is opened at the first
+            super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Leave the line out."""

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from vitbench import forks
 from vitbench.claims import Claims
 from vitbench.errors import UsageError
-from vitbench.files import cache_dir
+from vitbench.files import cache_dir, number_from
 from vitbench.planning import Launch, Planned, plan_suite, relabelled, with_data
+from vitbench.plans import write_plan
 from vitbench.plugins import LoadedPlugin
 from vitbench.records import Job, Record
 from vitbench.resting import no_collection
@@ -24,6 +25,9 @@ from vitbench.suite import Overrides
 
 if TYPE_CHECKING:
     from vitbench.outcomes import Outcome
+
+# Environment variables that take a number: a wrong one is told before anything runs.
+NUMBERS = ("VITBENCH_FEATURES_GB", "VITBENCH_DECODED_GB", "VITBENCH_CHECKPOINT_S")
 
 __all__ = ["Launch", "Overrides", "Progress", "Result", "plan_suite", "run_planned", "run_suite"]
 
@@ -97,6 +101,9 @@ def run_planned(
     with no_collection():
         run, done, jobs = planned.run, relabelled(planned), planned.jobs(launch)
     pending = planned.pending(launch)
+    if pending:
+        for variable in NUMBERS:
+            number_from(variable, 0)
     wanted = len(pending)
     if pending:
         pending = with_data(pending, skip_missing=launch.skip_missing, others=bool(done))
@@ -114,11 +121,11 @@ def run_planned(
 
 @contextlib.contextmanager
 def _later_interrupts() -> Iterator[None]:
-    """Within the block Ctrl-C waits: torch ends the process with a core dump if it comes while it is imported."""
+    """Within the block Ctrl-C and SIGTERM wait: torch ends the process with a core dump if they come while it is imported."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
@@ -157,7 +164,7 @@ def _run_jobs(
     environment: Any = importlib.import_module("vitbench.compute.environment")
     run.make_writable()
     here = "cpu" if launch.executor == "ray" else workers.device  # the driver of a cluster may have no GPU
-    run.write_suite(planned.plan.lock, planned.plan.jobs, environment.describe(here).model_dump())
+    write_plan(run.path, planned.plan.lock, planned.plan.jobs, environment.describe(here).model_dump())
     missing = {job.key for job in pending}
     jobs = planned.jobs(launch)
     old = [before[job.key] for job in jobs if job.key in before and job.key not in missing]

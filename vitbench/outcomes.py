@@ -13,6 +13,8 @@ from vitbench.compute.environment import describe
 from vitbench.errors import VitbenchError
 from vitbench.records import Failure, Job, Record
 
+MOST_SAID = 2000  # characters
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -32,9 +34,22 @@ def failed(job: Job, device: str, error: BaseException) -> Record:
         job=job,
         status="failed",
         env=describe(device),
-        failure=Failure(kind=type(error).__name__, message=str(error)[:2000], where=place),
+        failure=Failure(kind=_plain(type(error).__name__), message=said(error), where=_plain(place)),
         created=now(),
     )
+
+
+def said(error: BaseException) -> str:
+    """What an error says, whatever it is."""
+    try:
+        return _plain(str(error))
+    except Exception:  # noqa: BLE001  a plugin's error may have any text, or none
+        return "its message cannot be told"
+
+
+def _plain(text: str) -> str:
+    """What a record can hold: no half of a surrogate pair, as in names of files that are no UTF-8."""
+    return text[:MOST_SAID].encode(errors="backslashreplace").decode()
 
 
 def now() -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from vitbench.errors import Problem, UsageError
 from vitbench.forecast import Forecast
+from vitbench.plans import read_plan
 from vitbench.records import Cell, Record
 from vitbench.signs import Sign, seen
 from vitbench.store import Run, load
@@ -65,13 +65,12 @@ def overview(path: Path) -> Overview:
 
 
 def _plan(run: Run) -> dict[str, Cell]:
-    try:
-        rows = json.loads((run.path / "plan.json").read_bytes())
-        return {str(key): Cell(*map(str, cell)) for key, *cell in rows}
-    except (OSError, ValueError, TypeError, RecursionError):
+    rows = read_plan(run.path)
+    if rows is None:
         raise UsageError(
             Problem(
                 f"{run.path} is no run directory: it holds no plan.json",
                 next_step="vitbench run SUITE --out DIR",
             )
-        ) from None
+        )
+    return {key: Cell(*cell) for key, *cell in rows}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,8 +81,23 @@ def relabelled(planned: Planned) -> dict[str, Record]:
         record = done.get(job.key)
         if record is not None and record.job != job:
             done[job.key] = record.model_copy(update={"job": job})
-            planned.run.write(done[job.key])
+            _relabel(planned.run, job)
     return done
+
+
+def _relabel(run: Run, job: Job) -> None:
+    """Write what lies there now, which may be newer than what was planned by; not what another run is at."""
+    lock = None
+    with contextlib.suppress(OSError):  # somebody else's directory, read-only to us
+        lock = run.claim(job.key)
+    if lock is None:
+        return
+    try:
+        record = run.read(job.key)
+        if record is not None:
+            run.write(record.model_copy(update={"job": job}))
+    finally:
+        lock.release()
 
 
 def with_data(jobs: Sequence[Job], *, skip_missing: bool, others: bool) -> list[Job]:

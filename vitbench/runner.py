@@ -35,7 +35,7 @@ from vitbench.evidence import Conformance, backbone_facts, confusion, score, wor
 from vitbench.facts import Cost, DataFacts
 from vitbench.features import FeatureReader
 from vitbench.joblog import LOG
-from vitbench.outcomes import Outcome, failed, now
+from vitbench.outcomes import Outcome, failed, now, said
 from vitbench.randomness import seeded
 from vitbench.records import Job, Record
 from vitbench.registry import PROTOCOLS
@@ -55,7 +55,9 @@ def run_job(job: Job, bench: Workbench) -> Outcome:
             LOG.info("%s on %s (key %s)", job.title, bench.device, job.key)
             outcome = _Attempt(job, bench, Meter(bench.device)).run()
             outcome.record.model_dump_json()  # what cannot be written is this job's failure, not the run's
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin may raise anything
             LOG.exception("failed")
             if _is_left_alone(
                 error
@@ -74,7 +76,7 @@ def _is_left_alone(error: BaseException) -> bool:
     """Whether another process of those that train together has gone."""
     if not (dist.is_available() and dist.is_initialized()):
         return False
-    return isinstance(error, dist.DistError) or "by peer" in str(error)
+    return isinstance(error, dist.DistError) or "by peer" in said(error)
 
 
 @dataclass(frozen=True)

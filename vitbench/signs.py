@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vitbench.files import read_file
 
 EVERY_S = 1.0
 
@@ -22,7 +24,7 @@ class Sign(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    key: str
+    key: str = Field(pattern=r"^[0-9a-f]{24}$")
     title: str
     phase: str
     done: int
@@ -88,15 +90,17 @@ def seen(folder: Path) -> Iterator[Sign]:
     found = []
     for path in folder.glob("*.json"):
         try:
-            found.append(Sign.model_validate_json(path.read_bytes()))
+            sign = Sign.model_validate_json(read_file(path))
         except (OSError, ValidationError):
             continue
+        if sign.key == path.stem:
+            found.append(sign)
     yield from sorted(found, key=lambda sign: (sign.started_s, sign.key))
 
 
 def was_left(folder: Path, key: str) -> bool:
     """Whether a job's process on this machine has ended without putting out its sign: it was killed, perhaps by the job."""
     try:
-        return Sign.model_validate_json((folder / f"{key}.json").read_bytes()).is_dead
+        return Sign.model_validate_json(read_file(folder / f"{key}.json")).is_dead
     except (OSError, ValidationError):
         return False

@@ -23,7 +23,8 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from vitbench.errors import Problem, StorageError, UsageError, is_full
-from vitbench.files import write_atomically
+from vitbench.files import read_file, write_atomically
+from vitbench.predictions import read_predictions
 from vitbench.records import SCHEMA_VERSION, Job, Record
 from vitbench.resting import no_collection
 
@@ -66,8 +67,8 @@ class Run:
     def read(self, key: str) -> Record | None:
         """The record of a key, or None if there is none that can be trusted."""
         try:
-            with open(f"{self.path}/records/{key}.json", "rb") as file:  # noqa: PTH123
-                record = decode(file.read())
+            # Names joined as text: for thousands of files a Path each takes longer than reading them.
+            record = decode(read_file(f"{self.path}/records/{key}.json"))
         except (OSError, ValueError):
             return None
         return record if record.key == key == record.job.key else None
@@ -103,11 +104,9 @@ class Run:
         Raises:
             UsageError: they are not there, or not what was written.
         """
-        import pandas as pd
-
         path = self.predictions_path(record.key)
         try:
-            data = path.read_bytes()
+            data = read_file(path)
         except OSError as error:
             raise UsageError(
                 _redo(f"the predictions of {record.job.title}: {error.strerror}", path)
@@ -116,7 +115,10 @@ class Run:
             raise UsageError(
                 _redo(f"the predictions of {record.job.title} are not what was written (SHA-256)", path)
             )
-        return pd.read_parquet(io.BytesIO(data))
+        try:
+            return read_predictions(data, record.data.n_test if record.data else None)
+        except ValueError as error:
+            raise UsageError(_redo(f"the predictions of {record.job.title}: {error}", path)) from error
 
     def is_whole(self, record: Record) -> bool:
         """Whether a record's predictions are those that it was made from; a copy of the records alone has none."""
@@ -130,9 +132,7 @@ class Run:
         if not record.predictions_sha256:
             return True
         try:
-            # Names joined as text: for thousands of files a Path each takes longer than reading them.
-            with open(f"{self.path}/predictions/{record.key}.parquet", "rb") as file:  # noqa: PTH123
-                data = file.read()
+            data = read_file(f"{self.path}/predictions/{record.key}.parquet")
         except OSError:
             return False
         return hashlib.sha256(data).hexdigest() == record.predictions_sha256
@@ -158,21 +158,6 @@ class Run:
     def forget_checkpoints(self, key: str) -> None:
         """Delete what a job had kept to go on from: it is done."""
         shutil.rmtree(self.path / "checkpoints" / key, ignore_errors=True)
-
-    def write_suite(self, lock_text: str, jobs: Iterable[Job], env: dict[str, object]) -> None:
-        """Keep what was asked for, resolved, job by job, and where it ran.
-
-        Raises:
-            StorageError: it cannot be written.
-        """
-        rows = ",\n".join(json.dumps([job.key, *job.cell]) for job in jobs)
-        described = json.dumps(env, indent=1, sort_keys=True)
-        try:
-            write_atomically(self.path / "suite.lock.yaml", lock_text)
-            write_atomically(self.path / "plan.json", f"[\n{rows}\n]\n")
-            write_atomically(self.path / "env.json", f"{described}\n")
-        except OSError as error:
-            raise StorageError(f"{self.path} cannot be written: {error.strerror}; free some space") from error
 
     def claim(self, key: str) -> FileLock | None:
         """A lock on one job, or None while another run works on it. Release it when the record is written."""
@@ -244,7 +229,7 @@ def load(path: Path, on_unreadable: Callable[[str], None] | None = None) -> list
 def estimated(path: Path) -> dict[str, float]:
     """Seconds that a dry run has expected of jobs, by key; empty if there was none."""
     try:
-        jobs = json.loads((path / "estimate.json").read_bytes())["jobs"]
+        jobs = json.loads(read_file(path / "estimate.json"))["jobs"]
         found = {str(job["key"]): float(job["seconds"]) for job in jobs if job["seconds"] is not None}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
@@ -253,7 +238,7 @@ def estimated(path: Path) -> dict[str, float]:
 
 def _load_record(file: Path) -> Record:
     try:
-        record = decode(file.read_bytes())
+        record = decode(read_file(file))
         trouble = "" if record.key == record.job.key else "its key is not that of its job"
     except ValidationError as error:
         trouble = _first_reason(error)

@@ -16,6 +16,7 @@ import numpy as np
 from vitbench.errors import Problem, UsageError
 from vitbench.files import write_atomically
 from vitbench.intervals import wilson
+from vitbench.predictions import read_predictions
 from vitbench.records import CONFORMANCE_ITEMS, Record
 from vitbench.store import Run, decode, load
 
@@ -130,19 +131,15 @@ def _record(name: str, data: bytes, files: dict[str, bytes], problems: list[str]
 
 def _scores_that_differ(record: Record, table: bytes) -> list[str]:
     """Metrics that the predictions do not give."""
-    import pandas as pd
-
+    if record.data is None:
+        return ["it does not say how many test examples it has"]
     try:
-        rows = pd.read_parquet(io.BytesIO(table))
+        rows = read_predictions(table, record.data.n_test)
         columns = {name: rows[f"{name}_correct"].to_numpy(dtype=float) for name in record.metrics}
         right = rows["prediction"].to_numpy() == rows["label"].to_numpy()
     except Exception as error:  # noqa: BLE001  a stranger's file may raise anything
-        return [f"its predictions cannot be read: {type(error).__name__}"]
+        return [f"its predictions cannot be read: {type(error).__name__}: {error}"]
     wrong = []
-    if record.data is None or len(rows) != record.data.n_test:
-        wrong.append(
-            f"{len(rows)} predictions for {record.data.n_test if record.data else 'unknown'} test examples"
-        )
     if "top1" in columns and not (columns["top1"] == right).all():
         wrong.append("what counts as right is not where prediction and label agree")
     for name, metric in record.metrics.items():

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from vitbench.errors import Problem, UsageError
-from vitbench.files import write_atomically
+from vitbench.files import read_file, write_atomically
+from vitbench.plans import read_plan, write_rows
 from vitbench.records import KEY_LENGTH, Job, Record
 from vitbench.store import Run, load
 
@@ -33,13 +33,14 @@ def merge(sources: Sequence[Path], out: Path) -> int:
     for run in map(Run, [*earlier, *sources]):
         for record in load(run.path, lambda text: problems.append(Problem(text))):
             _choose(chosen, run, record, problems)
+    plans = [_plan(path, problems) for path in (*earlier, *sources)]
+    locks = {lock for path in sources if (lock := _lock(path, problems)) is not None}
     if problems:
         raise UsageError(problems)
     for run, record in chosen.values():
         if run.path.resolve() != out.resolve():
             _copy(run, record, target)
-    _merge_plans([*earlier, *sources], out)
-    locks = {lock.read_text() for source in sources if (lock := source / "suite.lock.yaml").is_file()}
+    write_rows(out, {row[0]: row for plan in plans for row in plan}.values())
     if len(locks) == 1 and not earlier:
         write_atomically(out / "suite.lock.yaml", locks.pop())
     return len(chosen)
@@ -51,16 +52,23 @@ def without_predictions(out: Path) -> int:
     return sum(bool(r.predictions_sha256) and not run.predictions_path(r.key).exists() for r in load(out))
 
 
-def _merge_plans(sources: Sequence[Path], out: Path) -> None:
-    """What any of them was asked for, so that the merged directory knows what is missing."""
-    rows: dict[str, list[str]] = {}
-    for source in sources:
-        try:
-            rows |= {str(row[0]): row for row in json.loads((source / "plan.json").read_bytes())}
-        except (OSError, ValueError, TypeError, IndexError, RecursionError):
-            continue
-    lines = ",\n".join(json.dumps(row) for row in rows.values())
-    write_atomically(out / "plan.json", f"[\n{lines}\n]\n")
+def _plan(path: Path, problems: list[Problem]) -> list[list[str]]:
+    """What a directory was asked for, so that the merged one knows what is missing."""
+    try:
+        return read_plan(path) or []
+    except UsageError as error:
+        problems.extend(error.problems)
+        return []
+
+
+def _lock(path: Path, problems: list[Problem]) -> str | None:
+    """The resolved suite of a directory, if it has one."""
+    lock = path / "suite.lock.yaml"
+    try:
+        return read_file(lock).decode() if lock.exists() else None
+    except (OSError, ValueError) as error:
+        problems.append(Problem(f"it cannot be read: {error}", where=str(lock), next_step="delete it"))
+        return None
 
 
 def _choose(chosen: dict[str, tuple[Run, Record]], run: Run, record: Record, problems: list[Problem]) -> None:
@@ -70,10 +78,10 @@ def _choose(chosen: dict[str, tuple[Run, Record]], run: Run, record: Record, pro
         except UsageError as error:
             problems.extend(error.problems)
             return
-    other = chosen.get(record.key)
-    if other is None or (other[1].status == "failed" and record.status == "ok"):
-        chosen[record.key] = (run, record)
-    elif other[1].status == record.status == "ok" and not _is_same(other, (run, record)):
+    new, other = (run, record), chosen.get(record.key)
+    if other is None or _is_better(new, other):
+        chosen[record.key] = new
+    elif other[1].status == record.status == "ok" and not _is_same(other, new):
         scores = " and ".join(_scores(each) for each in (other[1], record))
         problems.append(
             Problem(
@@ -82,6 +90,19 @@ def _choose(chosen: dict[str, tuple[Run, Record]], run: Run, record: Record, pro
                 next_step="delete the one that is wrong; a score that differs between machines is worth a look",
             )
         )
+
+
+def _is_better(new: tuple[Run, Record], other: tuple[Run, Record]) -> bool:
+    """Whether a record says more of its job than another: a score after a failure, predictions of the same score."""
+    if other[1].status == "failed":
+        return new[1].status == "ok"
+    return _is_bare(other) and not _is_bare(new) and _is_same(other, new)
+
+
+def _is_bare(each: tuple[Run, Record]) -> bool:
+    """Whether a score has come without its predictions."""
+    run, record = each
+    return bool(record.predictions_sha256) and not run.predictions_path(record.key).exists()
 
 
 def _is_same(one: tuple[Run, Record], two: tuple[Run, Record]) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +109,21 @@ def run(suite: str, out: Path | None, **options: Any) -> int:
 
     What is done is never run twice: the same command again finishes what was interrupted.
     """
+    with _interrupted_by_sigterm():
+        return _asked(suite, out, options)
+
+
+@contextlib.contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """A batch system's notice is an interrupt."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _asked(suite: str, out: Path | None, options: dict[str, Any]) -> int:
     from vitbench.launch import Launch, Overrides, follow, is_follower, plan_suite
 
     names = (
@@ -145,9 +162,6 @@ def _run(planned: Planned, launch: Any, overrides: Any, *, as_json: bool) -> int
     from vitbench.cli.progress import TerminalProgress
     from vitbench.launch import run_planned
 
-    before = signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # a batch system's notice is an interrupt
     try:
         result = run_planned(planned, launch, TerminalProgress(), overrides)
     except KeyboardInterrupt:
@@ -159,8 +173,6 @@ def _run(planned: Planned, launch: Any, overrides: Any, *, as_json: bool) -> int
             err=True,
         )
         return 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
     if result.ran == 0 and not as_json and run_is_shown(result):
         count = len(result.records)
         click.echo(f"nothing to do: all {count} jobs are done, see {planned.run.report_path}", err=True)

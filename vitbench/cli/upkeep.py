@@ -119,12 +119,14 @@ def retry(run: Path, plugins: tuple[str, ...], **options: Any) -> int:
 def prune(suite: str, out: Path | None, yes: bool, **overrides: Any) -> None:
     """Delete from a run directory what SUITE, as it is now, does not ask for: results of changed options, of old versions."""
     from vitbench.launch import Overrides, plan_suite
+    from vitbench.plans import write_plan
     from vitbench.upkeep import remove, unasked
 
     planned = plan_suite(suite, out, Overrides(**overrides))
     paths = unasked(planned.run, planned.plan.jobs)
     if yes:
         remove(paths)
+        write_plan(planned.run.path, planned.plan.lock, planned.plan.jobs)
     for path in paths:
         click.echo(printable(str(path)))
     records = sum(path.parent.name == "records" for path in paths)

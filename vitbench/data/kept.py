@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitbench.files import write_atomically
+from vitbench.files import number_from, write_atomically
 
 CRC_ROWS = 1024
 ABANDONED_AFTER_S = 24 * 3600
@@ -30,9 +30,12 @@ class Usage:
 
 
 def limit_from(variable: str, default_bytes: int) -> int:
-    """How much may be kept: a number of GB in an environment variable, else the default; 0 keeps nothing."""
-    text = os.environ.get(variable, "")
-    return int(float(text) * 2**30) if text else default_bytes
+    """How much may be kept: a number of GB in an environment variable, else the default; 0 keeps nothing.
+
+    Raises:
+        UsageError: it is no number.
+    """
+    return int(number_from(variable, default_bytes / 2**30) * 2**30)
 
 
 def read_facts(sidecar: Path) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from vitbench.compute.environment import settle
 from vitbench.errors import Problem, UsageError
-from vitbench.executors.local import died
+from vitbench.executors.local import Others, died, taken, wants_several
 from vitbench.executors.nodes import Need, device_of, offered, one_each, several
 from vitbench.executors.workers import PATIENCE_S, Queue, Workers, work
 from vitbench.outcomes import Outcome
@@ -72,10 +72,17 @@ def execute(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], No
         device = device_of(workers.device, nodes)
         alone = Workers(device, None, workers.cache, workers.plugins, workers.run)
         memory = MemoryNeeds()
-        while isinstance(job := queue.take(fits=lambda job: replicas_of(job) > 1), Job):
+
+        def together(job: Job) -> Generator[tuple[Job, Outcome], None, None]:
             needs = several(device, nodes, replicas_of(job))
             yield from _Crew(ray, alone, needs, lambda _job: 0).run(_Only(job))
-        yield from _Crew(ray, alone, one_each(device, nodes, workers.count), memory).run(queue)
+
+        while isinstance(job := queue.take(fits=wants_several), Job):
+            yield from together(job)
+        needs = one_each(device, nodes, workers.count)
+        yield from _Crew(ray, alone, needs, memory).run(Others(queue))
+        for job in taken(queue):  # what other runs held meanwhile, and have let go of
+            yield from together(job)
 
 
 class _Only:

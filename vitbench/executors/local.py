@@ -8,10 +8,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from vitbench import forks
 from vitbench.compute.environment import cores, settle
@@ -50,13 +51,34 @@ def taken(queue: Queue) -> Iterator[Job]:
 def in_processes(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
     """One process per worker; before them, one by one, the jobs that need all devices for themselves."""
     bench = workers.bench()
-    while isinstance(job := queue.take(fits=lambda job: replicas_of(job) > 1), Job):
+    while isinstance(job := queue.take(fits=wants_several), Job):
         yield job, work(job, bench, workers.plugins)
-    yield from _in_pool(queue, workers)
+    while suspects := (yield from _in_pool(Others(queue), workers)):
+        yield from _one_at_a_time(suspects, workers)
+    for job in taken(queue):  # what other runs held meanwhile, and have let go of
+        yield job, work(job, bench, workers.plugins)
 
 
-def _in_pool(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
-    """A job that was running when a worker died is run once more, alone, to find out which it was."""
+def wants_several(job: Job) -> bool:
+    """Whether a job runs in several processes that train together."""
+    return replicas_of(job) > 1
+
+
+@dataclass(frozen=True)
+class Others:
+    """A queue without such jobs: one worker has not the devices for them."""
+
+    queue: Queue
+
+    def take(
+        self, place: str = "", fits: Callable[[Job], bool] | None = None
+    ) -> Job | Literal["later"] | None:
+        """The next job of one process."""
+        return self.queue.take(place, lambda job: not wants_several(job) and (fits is None or fits(job)))
+
+
+def _in_pool(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], None, list[Job]]:
+    """Jobs until none is left or a worker dies; returned are those that ran then, to be tried alone: which of them was it?"""
     suspects: list[Job] = []
     running: dict[Future[Outcome], Job] = {}
     count = workers.count or 1
@@ -81,9 +103,7 @@ def _in_pool(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], N
                     suspects.append(job)
                 else:
                     yield job, outcome
-    if suspects:
-        yield from _one_at_a_time(suspects, workers)
-        yield from _in_pool(queue, workers)
+    return suspects
 
 
 def _submit(pool: ProcessPoolExecutor, job: Job, running: dict[Future[Outcome], Job]) -> bool:

@@ -20,9 +20,9 @@ from typing import Any
 
 import torch
 
-from vitbench.files import write_atomically
+from vitbench.files import number_from, write_atomically
 
-EVERY_S = float(os.environ.get("VITBENCH_CHECKPOINT_S", "60"))  # between two states of a run
+EVERY_S = number_from("VITBENCH_CHECKPOINT_S", 60)  # between two states of a run
 COST_SHARE = 0.02  # of the time may go into keeping states
 DIGEST_BYTES = 32
 
