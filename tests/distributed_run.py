@@ -1,7 +1,8 @@
-"""One process of several that train together: `torchrun tests/distributed_run.py OUT [sharded|cut]`.
+"""One process of several that train together: `torchrun tests/distributed_run.py OUT [sharded|cut|alone]`.
 
 `sharded` spreads the weights as if one device were too small; `cut` does so too and stops in the middle, its state kept.
-Without either the second process has not the memory for more than one image at once.
+Without either the second process has not the memory for more than one image at once. With `alone` it fails at a job that the
+other is still at.
 """
 
 import json
@@ -14,7 +15,10 @@ import torch
 import torch.distributed as dist
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.test_runner import make_job
+from vitbench import replicas
 from vitbench.forks import leave
+from vitbench.outcomes import Outcome, failed
 from vitbench.protocols.finetune import train
 from vitbench.protocols.recipes import Recipe
 from vitbench.protocols.tuning import fitting, sharding
@@ -36,12 +40,20 @@ class Small(torch.nn.Module):
             self.body = torch.nn.Sequential(
                 torch.nn.Conv2d(3, 8, 3), torch.nn.GELU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
             )
+        self.unused = torch.nn.Parameter(torch.ones(3))  # as a mask token is
+        self.register_buffer("constant", torch.ones(3))
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Features (B, 8)."""
+        found = self.body(images)
         if len(images) > self.most:
-            raise torch.OutOfMemoryError("no")
-        return self.body(images)
+            found.register_hook(self.fail)
+        return found
+
+    @staticmethod
+    def fail(_gradient: torch.Tensor) -> None:
+        """As the backward pass of too many images does."""
+        raise torch.OutOfMemoryError("no")
 
 
 def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -57,6 +69,8 @@ def main() -> None:
     """Train in pieces of 2; the losses and the trained weights' sum of squares to a file."""
     out, how = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else ""
     dist.init_process_group("gloo")
+    if how == "alone":
+        fail_alone()
     fitting.on_cpu = lambda _size_px: 2
     if how:
         sharding.is_too_big = lambda *_, **__: True
@@ -76,6 +90,15 @@ def main() -> None:
     if dist.get_rank() == 0:
         out.write_text(json.dumps([log.losses, squares(backbone, log.head)]))
     dist.destroy_process_group()
+
+
+def fail_alone() -> None:
+    """The second process has failed at a job, in which the first waits for it."""
+    replicas.ALONE_S = 1.0
+    if dist.get_rank() == 1:
+        job = make_job()
+        replicas._settled(Outcome(failed(job, "cpu", OSError("its own disk"))), 0)
+    dist.barrier()
 
 
 def squares(*modules: torch.nn.Module) -> float:

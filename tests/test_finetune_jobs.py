@@ -258,7 +258,7 @@ def together(out, *how):
         [*command, str(script), str(out), *how], env={**ENVIRONMENT, "VITBENCH_CHECKPOINT_S": "1000"},
         capture_output=True, text=True, timeout=240,
     )  # fmt: skip
-    assert bool(done.returncode) == ("cut" in how), done.stderr
+    assert bool(done.returncode) == bool({"cut", "alone"} & set(how)), done.stderr
     return done
 
 
@@ -285,11 +285,18 @@ def test_spread_over_two_processes_and_cut_off_it_goes_on_there_or_in_one(tmp_pa
     (state,) = (tmp_path / "checkpoints").glob("*.pt")
     kept = state.read_bytes()
     place = Shelf(tmp_path / "checkpoints").place("run", RECIPE.fields())
-    assert place.read(Small())["steps_done"] == CUT_AFTER + 1
+    assert place.read()["steps_done"] == CUT_AFTER + 1
     assert is_as_alone(*alone(place))
     state.write_bytes(kept)
     together(tmp_path / "out.json", "sharded")
     assert is_as_alone(*json.loads((tmp_path / "out.json").read_text()))
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_alone_ends_the_others(tmp_path):
+    """They would wait for it for half an hour."""
+    said = together(tmp_path / "out.json", "alone").stderr
+    assert "one process of several failed alone: OSError: its own disk" in said
 
 
 def test_torchrun_runs_a_suite_once_and_its_scores_are_those_of_one_process(suite_file, plugin, tmp_path):

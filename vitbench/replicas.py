@@ -6,6 +6,7 @@ first gives out the jobs and keeps the records.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -30,6 +32,7 @@ from vitbench.runner import run_job
 from vitbench.workbench import Workbench
 
 TOLD_BYTES = 1500  # of what failed processes said
+ALONE_S = 300.0  # for others to end with a job that has failed here
 GRACE_S = 30.0  # from a request to stop to the end
 
 
@@ -42,9 +45,9 @@ def lead(jobs: Iterator[Job], bench: Workbench) -> Iterator[tuple[Job, Outcome]]
     """Run jobs with all processes, as the first of them."""
     bench = _joined(bench)
     try:
-        for job in jobs:
+        for number, job in enumerate(jobs):
             dist.broadcast_object_list([job.model_dump_json()], src=0)
-            yield job, run_job(job, bench)
+            yield job, _settled(run_job(job, bench), number)
         dist.broadcast_object_list([""], src=0)
     finally:
         dist.destroy_process_group()
@@ -54,14 +57,30 @@ def follow(bench: Workbench) -> None:
     """Run what the first process gives out, until it has nothing more."""
     bench = _joined(bench)
     try:
-        while True:
+        for number in itertools.count():
             box = [""]
             dist.broadcast_object_list(box, src=0)
             if not box[0]:
                 return
-            run_job(Job.model_validate_json(box[0]), bench)
+            _settled(run_job(Job.model_validate_json(box[0]), bench), number)
     finally:
         dist.destroy_process_group()
+
+
+def _settled(outcome: Outcome, number: int) -> Outcome:
+    """See that a job which failed here has ended in all processes: others may be waiting for this one within it, for ever."""
+    store = dist.distributed_c10d._get_default_store()
+    ends = [f"vitbench/{number}/{rank}" for rank in range(dist.get_world_size())]
+    failure = outcome.record.failure
+    store.set(ends[dist.get_rank()], outcome.record.status)
+    if failure is not None:
+        try:
+            store.wait(ends, timedelta(seconds=ALONE_S))
+        except RuntimeError:
+            said = f"{outcome.record.job.title}: one process of several failed alone: {failure.kind}: {failure.message}"
+            sys.stderr.write(f"error: {said}\n")
+            leave(1)  # torchrun ends the others
+    return outcome
 
 
 def _joined(bench: Workbench) -> Workbench:
@@ -69,8 +88,10 @@ def _joined(bench: Workbench) -> Workbench:
     device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if on_gpu else bench.device
     if on_gpu:
         torch.cuda.set_device(device)
-    settle(None if on_gpu else max(cores() // count(), 1))
-    dist.init_process_group("nccl" if on_gpu else "gloo")
+    settle(
+        max(cores() // int(os.environ.get("LOCAL_WORLD_SIZE", count())), 1)
+    )  # torchrun leaves each one core
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
     return Workbench(device, bench.cache, bench.run)
 
 
@@ -140,7 +161,7 @@ def _main(request_path: Path) -> None:
     run = Path(request["run"]) if request["run"] else None
     bench = _joined(Workbench(request["device"], Path(request["cache"]), run))
     try:
-        outcome = run_job(Job.model_validate(request["job"]), bench)
+        outcome = _settled(run_job(Job.model_validate(request["job"]), bench), 0)
         if dist.get_rank() == 0:
             place = Path(request["out"])
             if outcome.predictions is not None:

@@ -10,6 +10,7 @@ import torch
 from vitbench.api import ImageSource, Split
 from vitbench.data.preprocess import apply, preset
 from vitbench.data.resize import KERNELS
+from vitbench.errors import UsageError
 from vitbench.protocols.recipes import Recipe
 from vitbench.protocols.tuning import pictures
 from vitbench.protocols.tuning.pictures import Order, Pictures
@@ -41,7 +42,7 @@ class Photographs(ImageSource):
 ONE_SIZE, MANY_SIZES = [(40, 40)], [(40, 56), (33, 40), (64, 48)]
 
 
-def made(recipe, sizes=MANY_SIZES, *, flip=True, crop=True, resident=True, monkeypatch=None):
+def made(recipe, sizes=MANY_SIZES, *, flip=True, crop=True, resident=True, monkeypatch=None, place=(0, 1)):
     train, val = Photographs(13, sizes), Photographs(4, sizes)
     splits = [Split(s, np.arange(len(s)), np.arange(len(s)) + 100 * i) for i, s in enumerate((train, val))]
     data = SimpleNamespace(
@@ -50,7 +51,7 @@ def made(recipe, sizes=MANY_SIZES, *, flip=True, crop=True, resident=True, monke
     )  # fmt: skip
     if not resident:
         monkeypatch.setattr(pictures, "RESIDENT_BYTES", 0)
-    return Pictures(data, splits, recipe, 24, 200), train.pictures + val.pictures
+    return Pictures(data, splits, recipe, 24, 200, place), train.pictures + val.pictures
 
 
 def test_every_pass_shows_every_example_once_and_steps_know_their_examples():
@@ -102,8 +103,29 @@ def test_batches_go_on_from_any_step():
     shown, _ = made(replace(PLAIN, crop="random", resize_px=30, flip=True, mixup_alpha=0.1))
     later = shown.batches(3)
     for step in (3, 4, 5):
-        for a, b in zip(next(later), shown.batch(step), strict=True):
+        *batch, whole = next(later)
+        assert whole == 6
+        for a, b in zip(batch, shown.batch(step), strict=True):
             assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("mixup_alpha", [0.0, 0.4])
+@pytest.mark.parametrize("crop", ["none", "inception"])
+def test_several_processes_make_their_parts_of_the_same_batch(crop, mixup_alpha):
+    """The pictures of other parts are not read, but for those that MixUp pairs with."""
+    recipe = replace(PLAIN, crop=crop, flip=True, batch_size=7, mixup_alpha=mixup_alpha)
+    whole, _ = made(recipe)
+    parts = [made(recipe, place=(i, 3))[0] for i in range(3)]
+    for step in (0, 2):
+        images, labels = (torch.cat(each) for each in zip(*(p.batch(step) for p in parts), strict=True))
+        assert torch.equal(labels, whole.batch(step)[1])
+        assert torch.allclose(images, whole.batch(step)[0], atol=1e-3)
+        assert [len(part.batch(step)[0]) for part in parts] == [3, 2, 2]
+
+
+def test_a_square_larger_than_its_picture_is_refused():
+    with pytest.raises(UsageError, match="cannot cut 24 px from resize_px 20"):
+        made(replace(PLAIN, crop="random", resize_px=20))
 
 
 @pytest.mark.parametrize("crop", ["random", "inception"])

@@ -16,12 +16,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vitbench.data.preprocess import moved
 from vitbench.randomness import derived_seed
 
-# Inception crop as TensorFlow draws it: share of the area, width over height, attempts (protocols.md 3.2; TF's
-# sample_distorted_bounding_box, whose defaults for the ratio and the attempts vit_jax leaves alone).
+# Inception crop as TensorFlow draws it: share of the area, width over height, attempts (protocols.md 3.2; the op
+# SampleDistortedBoundingBoxV2, whose defaults for the ratio, not quite 4/3, and the attempts vit_jax leaves alone).
 AREA = (0.05, 1.0)
-RATIO = (3 / 4, 4 / 3)
+RATIO = (0.75, 1.33)
 ATTEMPTS = 100
 SMALL_PX, SMALL_AT_ONCE = (
     128 * 128,
@@ -65,12 +66,6 @@ def _mixed(value: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64]:
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.asarray(mixed ^ (mixed >> np.uint64(31)), dtype=np.uint64)
-
-
-def moved(array: NDArray[Any], device: torch.device) -> Tensor:
-    """An array on the device. Nobody waits for it: a copy from pageable memory would wait for the training step before it."""
-    tensor = torch.from_numpy(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def flip(images: Tensor, seed: int, step: int, examples: NDArray[np.int64]) -> Tensor:
@@ -185,11 +180,11 @@ def _grids(axes: Tensor) -> Tensor:
     return torch.stack(torch.broadcast_tensors(axes[:, 1, None, :], axes[:, 0, :, None]), dim=-1)
 
 
-def mixup(images: Tensor, targets: Tensor, alpha: float, seed: int, step: int) -> tuple[Tensor, Tensor]:
-    """Mix a batch with itself in reverse, images (B, …) and targets (B, C) alike, by one Beta(alpha, alpha) share a step.
+def mixup_share(alpha: float, seed: int, step: int) -> float:
+    """How much of itself each image of a step keeps, one Beta(alpha, alpha) share for all (facts/protocols.md 4.1)."""
+    return float(np.random.default_rng([derived_seed(seed, "mixup"), step]).beta(alpha, alpha))
 
-    As BiT's TensorFlow code does (facts/protocols.md 4.1).
-    """
-    generator = np.random.default_rng([derived_seed(seed, "mixup"), step])
-    share = float(generator.beta(alpha, alpha))
-    return tuple(share * both + (1 - share) * both.flip(0) for both in (images, targets))  # type: ignore[return-value]
+
+def mixed(one: Tensor, other: Tensor, share: float) -> Tensor:
+    """Images (B, …) or targets (B, C) mixed with others: in BiT's TensorFlow code those of the same batch in reverse."""
+    return share * one + (1 - share) * other

@@ -23,7 +23,7 @@ from torch import Tensor
 from vitbench.api import Pixels, Split
 from vitbench.data.decoded import FORMAT, DecodedStore, Writer
 from vitbench.data.images import BadImageError
-from vitbench.data.preprocess import Preprocess, apply, buffer, fill
+from vitbench.data.preprocess import Preprocess, apply, buffer, fill, moved
 from vitbench.files import digest_bytes
 
 BATCHES_AHEAD = 4
@@ -112,7 +112,7 @@ class _Load:
             return apply(np.asarray(batch.pixels), self.how, self.device)
         if isinstance(batch.pixels, Tensor):
             return batch.pixels
-        return torch.from_numpy(batch.pixels).permute(0, 3, 1, 2).to(self.device)
+        return moved(batch.pixels, torch.device(self.device)).permute(0, 3, 1, 2)
 
     def key(self, is_native: bool) -> str:
         """Under which its pictures are kept: as they are, or as the preprocessing makes them."""

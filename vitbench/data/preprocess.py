@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
 
 from vitbench.api import Pixels, Triple
 from vitbench.lazy import lazy_module
@@ -24,6 +25,7 @@ from vitbench.records import PreprocessName
 if TYPE_CHECKING:
     import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from vitbench.data import resize
@@ -91,10 +93,16 @@ def buffer(count: int, how: Preprocess, device: str) -> Tensor:
     return torch.empty(shape, dtype=kind, device=device, memory_format=torch.channels_last)
 
 
+def moved(array: NDArray[Any], device: torch.device) -> Tensor:
+    """An array on the device. Nobody waits for it: a copy from pageable memory would wait for all that was begun before."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 def fill(batch: Tensor, pictures: Iterable[Pixels], how: Preprocess) -> Tensor:
     """Resize pictures one by one as they come, each written into its row of the batch while it is in the processor's cache."""
     for row, picture in enumerate(pictures):
-        batch[row] = _resized(torch.from_numpy(picture)[None].to(batch.device), how)[0]
+        batch[row] = _resized(moved(picture, batch.device)[None], how)[0]
     return batch
 
 
@@ -117,7 +125,13 @@ def _resized(batch: Tensor, how: Preprocess) -> Tensor:
 
 def normalise(images: Tensor, mean: Triple, std: Triple) -> Tensor:
     """Pixels (B, 3, S, S) in [0, 255] to what a backbone takes, (x / 255 - mean) / std, float32."""
-    shape = (1, 3, 1, 1)
-    scale = torch.tensor([1 / (255 * value) for value in std], device=images.device).reshape(shape)
-    shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=images.device)
-    return images.float() * scale - shift.reshape(shape)
+    scale, shift = _scale_and_shift(mean, std, images.device)
+    return images.float() * scale - shift
+
+
+@lru_cache(maxsize=64)
+def _scale_and_shift(mean: Triple, std: Triple, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Made once: what comes from Python's memory waits for the device."""
+    scale = torch.tensor([1 / (255 * value) for value in std], device=device)
+    shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=device)
+    return scale.reshape(1, 3, 1, 1), shift.reshape(1, 3, 1, 1)

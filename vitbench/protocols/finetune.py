@@ -39,7 +39,7 @@ Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
 
 
-@register_protocol("finetune", version=3, source="arXiv 2010.11929 App. B.1.1; arXiv 1912.11370 sec. 3.3")
+@register_protocol("finetune", version=4, source="arXiv 2010.11929 App. B.1.1; arXiv 1912.11370 sec. 3.3")
 @dataclass(frozen=True)
 class Finetune(Protocol):
     """Fine-tuning of all weights, by the ViT paper's recipe, BiT's, VTAB's, or the suite's own.

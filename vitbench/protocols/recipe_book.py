@@ -46,7 +46,10 @@ def book() -> dict[str, dict[str, Any]]:
 def recipes_for(name: RecipeName, case: Case, changes: Mapping[str, Any]) -> Choice:
     """A named recipe for a task, with what the suite changes in it; grids are ordered by steps and then by rate."""
     setting = next(setting for setting in book()[name]["settings"] if _fits(setting, case))
-    return Choice(spelled_out(name, setting, changes), setting.get("departs", ""))
+    return Choice(
+        spelled_out(name, setting, changes),
+        setting.get("departs") or book()[name]["common"].get("departs", ""),
+    )
 
 
 def spelled_out(

@@ -125,8 +125,8 @@ class Place:
         data = buffer.getvalue()
         write_atomically(folder / self.name, hashlib.sha256(data).digest() + data)
 
-    def read(self, backbone: Any) -> dict[str, Any] | None:
-        """The kept state, on the backbone's device; None if there is none, or if it is not as it was written."""
+    def read(self) -> dict[str, Any] | None:
+        """The kept state, on the CPU; None if there is none, or if it is not as it was written."""
         if self.shelf.folder is None:
             return None
         try:
@@ -135,9 +135,8 @@ class Place:
             return None
         if hashlib.sha256(data[DIGEST_BYTES:]).digest() != data[:DIGEST_BYTES]:
             return None
-        device = next(iter(backbone.parameters())).device
         file = io.BytesIO(data[DIGEST_BYTES:])
-        state: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         return state
 
 

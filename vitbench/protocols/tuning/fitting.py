@@ -30,7 +30,10 @@ def micro_batch(model: torch.nn.Module, batch: Tensor, dtype: str) -> int:
     if not device.startswith("cuda"):
         return min(on_cpu(size_px), len(batch))
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    momentum = [torch.empty_like(weight) for weight in model.parameters() if weight.requires_grad]
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    momentum = [torch.empty_like(weight) for weight in weights]
+    for weight in weights:  # before the first trial, or the second would be charged for them
+        weight.grad = torch.zeros_like(weight)
 
     def step(images: Tensor) -> Tensor:
         with torch.autocast("cuda", torch.bfloat16, enabled=dtype == "bfloat16"):

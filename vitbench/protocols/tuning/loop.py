@@ -23,7 +23,7 @@ READ_EVERY = 20  # steps between two looks at the loss: each waits for the devic
 HOPELESS_FROM = 0.5  # share of the steps after which a loss above chance is for good
 LOST_FROM, LOST = 0.1, 3.0  # and after which so many times chance is: the rate only begins to fall
 
-Batches = Iterable[tuple[Any, Any]]
+Batches = Iterable[tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -56,20 +56,21 @@ def train(
     """Train a backbone in place on batches of images (B, 3, S, S), normalised, and labels (B,) or shares of classes (B, C).
 
     Takes one batch a step until `recipe.steps`; `batches` may be a function of the first step. `place` is where the state is
-    kept, and found again by a run that was cut off.
+    kept, and found again by a run that was cut off. Of several processes each is given whole batches, or its own part of them
+    and, third, how many images the whole has.
     """
     trainer = training.Trainer(backbone, num_classes, recipe, dtype=dtype)
-    kept = place.read(backbone) if place else None
-    if kept is not None:
+    if place and (kept := place.read()) is not None:
         trainer.restore(kept)
-    backbone.train()
-    diverged = _trouble(trainer.read()[0], recipe, num_classes) if kept is not None else ""
+        del kept
+    trainer.model.train()
+    diverged = _trouble(trainer.read()[0], recipe, num_classes) if trainer.steps_done else ""
     if diverged:  # found before it was cut off
         return _ended(trainer, backbone, recipe, diverged)
     coming = batches(trainer.steps_done) if callable(batches) else batches
     # The count comes first: zip must not take a batch that no step is for.
-    for step, (images, labels) in zip(range(trainer.steps_done + 1, recipe.steps + 1), coming, strict=False):
-        trainer.step(images, labels)
+    for step, batch in zip(range(trainer.steps_done + 1, recipe.steps + 1), coming, strict=False):
+        trainer.step(*batch)
         if step % READ_EVERY == 0 or step == recipe.steps:
             diverged = _trouble(trainer.read()[0], recipe, num_classes)
             on_step(step, recipe.steps)
@@ -85,8 +86,8 @@ def _ended(trainer: training.Trainer, backbone: Any, recipe: Recipe, diverged: s
     backbone.eval()
     losses, norms = trainer.read()
     rates = [recipe.learning_rate(step) for step in range(len(losses))]
-    sees = trainer.micro_batch if trainer.has_batch_norm else 0
-    return TrainLog(losses, norms, rates, trainer.head, diverged, trainer.micro_batch, sees)
+    sees = trainer.at_once if trainer.has_batch_norm else 0
+    return TrainLog(losses, norms, rates, trainer.head, diverged, trainer.at_once, sees)
 
 
 def _trouble(losses: Sequence[float], recipe: Recipe, num_classes: int) -> str:

@@ -22,12 +22,14 @@ from torch import Tensor
 from vitbench.api import Split
 from vitbench.data import augment
 from vitbench.data.loader import alone
+from vitbench.data.preprocess import moved
+from vitbench.errors import UsageError
 from vitbench.protocols.recipes import Recipe
 from vitbench.randomness import torch_generator
 
 RESIDENT_SHARE = 0.25  # of a GPU's memory
 RESIDENT_BYTES = 4 * 2**30  # on a CPU
-AT_ONCE = 64  # pictures decoded by one thread
+AT_ONCE = 16  # pictures decoded by one thread
 
 
 @dataclass(frozen=True)
@@ -60,51 +62,78 @@ class Order:
 
 
 class Pictures:
-    """The labelled pictures of a run, as batches of normalised images (B, 3, S, S) with labels (B,) or shares (B, C)."""
+    """The labelled pictures of a run, as batches of normalised images (B, 3, S, S) with labels (B,) or shares (B, C).
+
+    `place` (i, n): of every batch this is the i-th of n processes' part, from 0. Whatever is drawn is drawn for the whole.
+
+    Raises:
+        UsageError: the recipe cuts larger squares than the pictures that it cuts them from.
+    """
 
     def __init__(
-        self, data: Any, splits: Sequence[Split], recipe: Recipe, size_px: int, classes: int
-    ) -> None:
+        self, data: Any, splits: Sequence[Split], recipe: Recipe, size_px: int, classes: int,
+        place: tuple[int, int] = (0, 1),
+    ) -> None:  # fmt: skip
         self.data, self.recipe, self.size_px, self.classes = data, recipe, size_px, classes
-        self.splits = splits
+        self.splits, self.place = splits, place
         self.ends = np.cumsum([len(split) for split in splits])
         self.labels = torch.as_tensor(np.concatenate([split.labels for split in splits])).to(data.device)
         self.order = Order(len(self.labels), recipe.batch_size, data.seed)
         self.how = augment.Augmentation(recipe.crop, recipe.flip, recipe.mixup_alpha).allowed(
             flip=data.flip, crop=data.crop
         )
+        if self.how.crop == "random" and (recipe.resize_px or 0) < size_px:
+            raise UsageError(
+                f"crop: random cannot cut {size_px} px from resize_px {recipe.resize_px}: give a larger one"
+            )
+        # As many as this thread may use; the one that makes batches ahead has an operator's share for itself alone.
+        self.readers = ThreadPoolExecutor(max(torch.get_num_threads(), 1), initializer=alone)
         self.kept = self._kept()
 
-    def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches from a step on, without end, the next one made ready meanwhile.
+    def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """Batches from a step on, without end, each with its size in all processes, the next one made ready meanwhile.
 
         But for pictures that lie there already on a CPU: its cores are busy, and a third thread costs more than it does.
         """
+        whole = self.order.batch_size
         if self.kept is not None and not self.data.device.startswith("cuda"):
-            yield from map(self.batch, count(first))
+            for step in count(first):
+                yield *self.batch(step), whole
         with ThreadPoolExecutor(1, initializer=alone) as ahead:
             coming = ahead.submit(self.batch, first)
-            step = first
-            while True:
-                step += 1
+            for step in count(first + 1):
                 ready = coming.result()
                 coming = ahead.submit(self.batch, step)
-                yield ready
+                yield *ready, whole
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """One step's batch."""
+        """One step's batch, or this process' part of it."""
+        process, processes = self.place
+        chosen = self.order(step)
+        drawn = _apart(chosen, self.order.examples)
+        rows = np.array_split(np.arange(len(chosen)), processes)[process]
         with torch.no_grad():
-            chosen = self.order(step)
-            drawn = _apart(chosen, self.order.examples)
-            images = self._images(chosen, drawn, step)
-            if self.how.flip:
-                images = augment.flip(images, self.data.seed, step, drawn)
-            images = self.data.normalise(images)
-            labels = self.labels[augment.moved(chosen, self.labels.device)]
-            if self.how.mixup_alpha:
-                shares = F.one_hot(labels, self.classes).float()
-                return augment.mixup(images, shares, self.how.mixup_alpha, self.data.seed, step)
-            return images, labels
+            images, labels = self._made(chosen[rows], drawn[rows], step)
+            if not self.how.mixup_alpha:
+                return images, labels
+            shares, partners = self._shares(labels), len(chosen) - 1 - rows
+            if processes == 1:
+                others, theirs = images.flip(0), shares.flip(0)
+            else:
+                others, labels = self._made(chosen[partners], drawn[partners], step)
+                theirs = self._shares(labels)
+            share = augment.mixup_share(self.how.mixup_alpha, self.data.seed, step)
+            return augment.mixed(images, others, share), augment.mixed(shares, theirs, share)
+
+    def _shares(self, labels: Tensor) -> Tensor:
+        return F.one_hot(labels, self.classes).float()
+
+    def _made(self, chosen: NDArray[np.int64], drawn: NDArray[np.int64], step: int) -> tuple[Tensor, Tensor]:
+        """Normalised images and labels of some examples."""
+        images = self._images(chosen, drawn, step)
+        if self.how.flip:
+            images = augment.flip(images, self.data.seed, step, drawn)
+        return self.data.normalise(images), self.labels[moved(chosen, self.labels.device)]
 
     def _images(self, chosen: NDArray[np.int64], drawn: NDArray[np.int64], step: int) -> Tensor:
         if self.recipe.crop == "none":
@@ -144,10 +173,10 @@ class Pictures:
     def _at(self, chosen: NDArray[np.int64]) -> Tensor:
         """Pictures as the job's preprocessing makes them."""
         if isinstance(self.kept, Tensor):
-            return self.kept[augment.moved(chosen, self.kept.device)]
+            return self.kept[moved(chosen, self.kept.device)]
         parts = [(rows, self.data.pixels(part, self.size_px)) for rows, part in self._parts(chosen)]
         order = np.argsort(np.concatenate([rows for rows, _ in parts]))
-        return torch.cat([pixels for _, pixels in parts])[augment.moved(order, self.labels.device)]
+        return torch.cat([pixels for _, pixels in parts])[moved(order, self.labels.device)]
 
     def _parts(self, chosen: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Split]]:
         """The examples at these positions of all splits, split by split, with their rows among them."""
@@ -164,16 +193,15 @@ class Pictures:
 
     def _natives_read(self, chosen: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
         found: list[Any] = [None] * len(chosen)
-        with ThreadPoolExecutor(max(torch.get_num_threads(), 1)) as readers:
-            for rows, part in self._parts(chosen):
-                blocks = [part.indices[i : i + AT_ONCE].tolist() for i in range(0, len(part), AT_ONCE)]
-                read = readers.map(partial(part.source.read, fast_dct=True), blocks)
-                for row, picture in zip(rows, chain.from_iterable(read), strict=True):
-                    found[row] = picture
+        for rows, part in self._parts(chosen):
+            blocks = [part.indices[i : i + AT_ONCE].tolist() for i in range(0, len(part), AT_ONCE)]
+            read = self.readers.map(partial(part.source.read, fast_dct=True), blocks)
+            for row, picture in zip(rows, chain.from_iterable(read), strict=True):
+                found[row] = picture
         return found
 
     def _on_device(self, picture: NDArray[np.uint8]) -> Tensor:
-        return augment.moved(picture, torch.device(self.data.device)).permute(2, 0, 1)
+        return moved(picture, torch.device(self.data.device)).permute(2, 0, 1)
 
 
 def _apart(chosen: NDArray[np.int64], examples: int) -> NDArray[np.int64]:

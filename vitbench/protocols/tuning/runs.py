@@ -14,7 +14,7 @@ import torch
 
 from vitbench.api import Adaptation, Split
 from vitbench.protocols.recipes import Recipe
-from vitbench.protocols.tuning import fitting, pictures
+from vitbench.protocols.tuning import exchange, fitting, pictures
 from vitbench.protocols.tuning.checkpoints import Shelf
 from vitbench.protocols.tuning.loop import TrainLog, train
 from vitbench.randomness import seeded
@@ -36,7 +36,7 @@ class Runs:
         data = self.data
         backbone: Any = sized(data, recipe)
         size_px = backbone.input.size_px
-        shown = pictures.Pictures(data, splits, recipe, size_px, data.num_classes)
+        shown = pictures.Pictures(data, splits, recipe, size_px, data.num_classes, exchange.place())
         place = self.shelf.place(name, recipe.fields())
         # Each run has streams of its own: dropout draws the same whether the runs before it were done now or earlier.
         with self.shelf.minding_signals(), seeded(data.seed, f"finetune {name}"):
@@ -69,13 +69,15 @@ def with_scores(runs: Runs, recipes: Sequence[Recipe]) -> tuple[Trial, ...]:
     """Every recipe of the grid, trained on train and scored on validation; the best is chosen unless all diverged."""
     trials = []
     for i, recipe in enumerate(recipes):
-        done = runs.shelf.done(f"trial-{i}", recipe.fields())
+        done = exchange.told(runs.shelf.done(f"trial-{i}", recipe.fields()))
         if done is None:
             forward, backward = runs.forward, runs.backward
             backbone, log = runs.train(recipe, [runs.data.train], f"trial-{i}")
             value = None if log.diverged else runs.top1(backbone, log, runs.data.val)
             images = [runs.forward - forward, runs.backward - backward]
-            done = {"value": value, "note": log.diverged, "curve": curve(log.losses), "images": images}
+            done = exchange.told({
+                "value": value, "note": log.diverged, "curve": curve(log.losses), "images": images,
+            })  # fmt: skip
             runs.shelf.finish(f"trial-{i}", recipe.fields(), done)
         else:
             runs.forward += done["images"][0]

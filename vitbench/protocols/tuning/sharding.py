@@ -32,8 +32,8 @@ def is_too_big(model: nn.Module, device: torch.device, *, averaging: bool) -> bo
 def shard(model: nn.Module) -> nn.Module:
     """A copy whose weights are spread over all processes; what is copied moves to the CPU meanwhile (see `gather`)."""
     device = next(model.parameters()).device
-    spread = copy.deepcopy(model)
     model.to("cpu")
+    spread = copy.deepcopy(model)  # its units move to their device one by one, each when it is spread
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for unit in [*_units(spread, UNIT_SHARE * _size(spread)), spread]:
         fully_shard(unit, mesh=mesh)
@@ -76,15 +76,16 @@ def full(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def kept(tensor: Tensor) -> Tensor:
+    """A tensor as it is written: whole, and of a sharded model in the first process alone, off its device."""
+    if not isinstance(tensor, DTensor):
+        return tensor
+    whole = tensor.full_tensor()
+    return whole.cpu() if dist.get_rank() == 0 else whole.new_empty(0)
+
+
 def like(tensor: Tensor, weight: Tensor) -> Tensor:
     """A whole tensor laid out as a weight is: on its device, in its shares."""
     if not isinstance(weight, DTensor):
         return tensor.to(weight.device)
     return distribute_tensor(tensor.to(weight.device), weight.device_mesh, weight.placements)
-
-
-def agreed(value: int, device: torch.device) -> int:
-    """The least of all processes' values; here they wait for each other."""
-    box = torch.tensor(value, device=device)
-    dist.all_reduce(box, dist.ReduceOp.MIN)
-    return int(box)

@@ -1,22 +1,20 @@
 """One step of fine-tuning after another: the global batch in pieces that fit, clipped momentum SGD, an optional Polyak average.
 
 Nothing here waits for the device: losses and norms stay on it until somebody reads them. Under torch.distributed every process
-takes its share of each batch, and DistributedDataParallel averages the gradients, or FSDP2 where one GPU is too small.
+takes its share of each batch, and gradients are summed once a step (`exchange`), or by FSDP2 where one GPU is too small.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from vitbench.protocols.recipes import Recipe
-from vitbench.protocols.tuning import fitting, sharding
+from vitbench.protocols.tuning import exchange, fitting, sharding
 
 AGREE_EVERY = 5  # steps between two questions whether to keep the state or to stop
 
@@ -50,39 +48,40 @@ class Trainer:
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.whole = nn.Sequential(Features(backbone), self.head)
-        self.replicas = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-        self.replica = dist.get_rank() if self.replicas > 1 else 0
+        self.replica, self.replicas = exchange.place()
         self.sharded = self.replicas > 1 and sharding.is_too_big(
             self.whole, self.device, averaging=bool(recipe.averaging)
         )
-        self.has_batch_norm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in backbone.modules())
-        self.model = self._replicated()
+        norms = [m for m in backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        self.has_batch_norm = bool(norms)
+        # Running statistics become the processes' mean at every step: whoever scores or keeps the model has the same.
+        self.running = [kept for m in norms for kept in (m.running_mean, m.running_var) if kept is not None]
+        exchange.same(self.whole.state_dict().values())
+        self.model = sharding.shard(self.whole) if self.sharded else self.whole
         self.weights = [weight for weight in self.model.parameters() if weight.requires_grad]
         fits = all(weight.is_floating_point() for weight in self.weights) and not self.sharded
         fused = fits and self.device.type in ("cpu", "cuda")
         self.optimiser = torch.optim.SGD(self.weights, lr=0.0, momentum=recipe.momentum, fused=fused)
         self.average = [weight.detach().clone() for weight in self.weights] if recipe.averaging else []
         self.steps_done = 0
-        self.exchanging = False
+        self.batch = recipe.batch_size
         self.losses: list[Tensor] = []
         self.norms: list[Tensor] = []
 
-    def _replicated(self) -> nn.Module:
-        if self.sharded:
-            return sharding.shard(self.whole)
-        return DistributedDataParallel(self.whole) if self.replicas > 1 else self.whole
+    def step(self, images: Tensor, targets: Tensor, whole: int | None = None) -> None:
+        """One update on a batch of normalised images (B, 3, S, S), targets (B,) or (B, C).
 
-    def step(self, images: Tensor, targets: Tensor) -> None:
-        """One update on a global batch of normalised images (B, 3, S, S), targets (B,) or (B, C); this process' share of it."""
+        Processes that train together are given the global batch, or with `whole`, its size, each its own share of it.
+        """
         rate = self.recipe.learning_rate(self.steps_done)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        whole = len(images)
         if self.micro_batch == 0:
-            self.micro_batch = fitting.micro_batch(self.model, images, self.dtype)
-            if self.replicas > 1:
-                self.micro_batch = sharding.agreed(self.micro_batch, self.device)
-        images, targets = (t.tensor_split(self.replicas)[self.replica] for t in (images, targets))
+            self.micro_batch = exchange.least(fitting.micro_batch(self.model, images, self.dtype))
+        if whole is None:
+            whole = len(images)
+            images, targets = exchange.share(images), exchange.share(targets)
+        self.batch = whole
         self.losses.append(self._gradients(images, targets, whole))
         bound = math.inf if self.recipe.clip_norm is None else self.recipe.clip_norm
         self.norms.append(sharding.full(nn.utils.clip_grad_norm_(self.weights, bound)))
@@ -94,21 +93,58 @@ class Trainer:
         self.steps_done += 1
 
     def _gradients(self, images: Tensor, targets: Tensor, whole: int) -> Tensor:
-        """Gradients of the mean loss over the global batch, and the loss."""
+        """Gradients of the mean loss over the global batch, and the loss.
+
+        Raises:
+            torch.OutOfMemoryError: not even one image fits; of a sharded model, whose processes meet in every layer: at once.
+        """
         while True:
             self.optimiser.zero_grad(set_to_none=True)
             buffers = self.whole.buffers() if self.has_batch_norm else ()
             before = self._random(), [buffer.clone() for buffer in buffers]
+            total = None
             try:
-                return self._accumulated(images, targets, whole)
+                total = self._accumulated(images, targets, whole)
             except torch.OutOfMemoryError:
-                # A replica that starts over in the middle of an exchange would leave the others waiting.
-                if self.micro_batch == 1 or self.exchanging:
+                if self.sharded or (self.micro_batch == 1 and self.replicas == 1):
                     raise
+            # All of them start over, or none: one that did so alone would leave the others waiting.
+            fits = self.sharded or exchange.least(int(total is not None))
+            if total is not None and fits:
+                return self._together(total)
             self._take_back(*before)
-            self.micro_batch = max(min(self.micro_batch, len(images)) // 2, 1)
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+            self._halve()
+
+    def _halve(self) -> None:
+        if self.micro_batch == 1:
+            raise torch.OutOfMemoryError("not even one image fits on the device of one of the processes")
+        self.micro_batch = max(min(self.micro_batch, self._share()) // 2, 1)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _together(self, total: Tensor) -> Tensor:
+        """What all processes have, from what each has: gradients, the loss, running statistics."""
+        if self.replicas > 1 and self.sharded:
+            dist.all_reduce(total)
+        elif self.replicas > 1:
+            gradients = [weight.grad for weight in self.weights if weight.grad is not None]
+            exchange.summed([total, *gradients, *self.running])
+            for kept in self.running:
+                kept.div_(self.replicas)
+        return total
+
+    def _share(self) -> int:
+        """Images of a batch that this process sees, or one of the others."""
+        return math.ceil(self.batch / self.replicas)
+
+    def _pieces(self) -> int:
+        """How many pieces a share goes through in: as many in every process, whose blocks' weights may come together then."""
+        return max(math.ceil(self._share() / self.micro_batch), 1)
+
+    @property
+    def at_once(self) -> int:
+        """Images that go through together."""
+        return math.ceil(self._share() / self._pieces()) if self.micro_batch else 0
 
     def _random(self) -> dict[str, Any]:
         on_gpu = self.device.type == "cuda"
@@ -127,25 +163,13 @@ class Trainer:
 
     def _accumulated(self, images: Tensor, targets: Tensor, whole: int) -> Tensor:
         total = torch.zeros((), device=self.device)
-        # As many pieces in every process: their blocks' weights come together at the same time.
-        count = max(math.ceil(math.ceil(whole / self.replicas) / self.micro_batch), 1)
-        if self.replicas > 1 and self.steps_done == 0:
-            count = max(
-                count, 2
-            )  # what does not fit is found before replicas exchange gradients, with the last piece
-        self.exchanging = self.replicas > 1 and (self.sharded or self.has_batch_norm)
-        pieces = list(zip(images.tensor_split(count), targets.tensor_split(count), strict=True))
-        for i, (piece, wanted) in enumerate(pieces):
-            waits = self.replicas > 1 and not self.sharded and i < len(pieces) - 1
-            with cast(DistributedDataParallel, self.model).no_sync() if waits else contextlib.nullcontext():
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
-                    logits = self.model(piece.contiguous(memory_format=torch.channels_last))
-                loss = nn.functional.cross_entropy(logits.float(), wanted, reduction="sum") / whole
-                self.exchanging |= self.replicas > 1 and not waits
-                (loss * self.replicas).backward()  # replicas' gradients are averaged
+        count = self._pieces()
+        for piece, wanted in zip(images.tensor_split(count), targets.tensor_split(count), strict=True):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
+                logits = self.model(piece.contiguous(memory_format=torch.channels_last))
+            loss = nn.functional.cross_entropy(logits.float(), wanted, reduction="sum") / whole
+            (loss * self.replicas if self.sharded else loss).backward()  # FSDP takes the mean
             total += loss.detach()
-        if self.replicas > 1:
-            dist.all_reduce(total)
         return total
 
     def _update_with_short_momentum(self, rate: float) -> None:
@@ -192,15 +216,14 @@ class Trainer:
     def agree(self, keep: bool, stop: bool) -> tuple[bool, bool]:
         """Whether the state is to be kept now, and whether to stop: processes that train together do both at the same step.
 
-        They ask each other every few steps, as that waits for the device; those of a sharded model every step, whose steps take
-        seconds.
+        They ask each other every few steps; those of a sharded model every step, whose steps take seconds.
         """
         if self.replicas == 1:
             return keep, stop
         if not (self.sharded or self.steps_done % AGREE_EVERY == 0 or self.steps_done == self.recipe.steps):
             return False, False
         wanted = 2 if stop else int(keep)
-        agreed = 2 - sharding.agreed(2 - wanted, self.device)
+        agreed = 2 - exchange.least(2 - wanted)
         return agreed > 0, agreed == 2
 
     def state(self) -> dict[str, Any]:
@@ -208,9 +231,9 @@ class Trainer:
         momentum = [self.optimiser.state[weight].get("momentum_buffer") for weight in self.weights]
         return {
             "steps_done": self.steps_done,
-            "whole": {name: sharding.full(tensor) for name, tensor in self._plain().state_dict().items()},
-            "momentum": [None if kept is None else sharding.full(kept) for kept in momentum],
-            "average": [sharding.full(mean) for mean in self.average],
+            "whole": {name: sharding.kept(tensor) for name, tensor in self.model.state_dict().items()},
+            "momentum": [None if buffer is None else sharding.kept(buffer) for buffer in momentum],
+            "average": [sharding.kept(mean) for mean in self.average],
             "losses": torch.stack(self.losses) if self.losses else torch.empty(0),
             "norms": torch.stack(self.norms) if self.norms else torch.empty(0),
             "micro_batch": self.micro_batch,
@@ -221,7 +244,7 @@ class Trainer:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a kept state."""
         self.steps_done = state["steps_done"]
-        for name, tensor in self._plain().state_dict().items():
+        for name, tensor in self.model.state_dict().items():
             tensor.copy_(sharding.like(state["whole"][name], tensor))
         for weight, buffer in zip(self.weights, state["momentum"], strict=True):
             if buffer is not None:
@@ -233,7 +256,3 @@ class Trainer:
         self.norms = list(state["norms"].to(self.device))
         self.micro_batch = state["micro_batch"]
         self._take_back(state, [])
-
-    def _plain(self) -> nn.Module:
-        """The model without DDP around it, which puts a prefix before its names."""
-        return self.model if self.sharded else self.whole
