@@ -7,7 +7,6 @@ import torch
 from vitbench.data.augment import (
     ATTEMPTS,
     Augmentation,
-    crop_and_resize,
     flip,
     inception_boxes,
     mixed,
@@ -15,7 +14,6 @@ from vitbench.data.augment import (
     random_crop,
     uniforms,
 )
-from vitbench.data.resize import tf2_bilinear
 
 EXAMPLES = np.arange(4000)
 IMAGES = torch.rand(16, 3, 24, 30, generator=torch.Generator().manual_seed(0)) * 255
@@ -119,29 +117,6 @@ def test_inception_boxes_are_drawn_as_tensorflow_draws_them():
             raise AssertionError("no box")
         wanted = [int(u[2] * (60 - tall)), int(u[3] * (80 - wide)), tall, wide]
         assert boxes[example].tolist() == wanted
-
-
-def test_a_box_is_resized_as_if_it_had_been_cut_out():
-    boxes = inception_boxes(np.tile((24, 30), (16, 1)), 0, 0, np.arange(16))
-    found = crop_and_resize(list(IMAGES), boxes, 20)
-    for image, (top, left, height, width), out in zip(IMAGES, boxes, found, strict=True):
-        wanted = tf2_bilinear(image[None, :, top : top + height, left : left + width], 20)[0]
-        assert (out - wanted).abs().max() < 2e-3
-
-
-def test_a_cut_of_what_was_resized_is_a_box_between_pixels():
-    """Pictures of one small size, which go together, and larger ones, each for itself."""
-    boxes = np.asarray([[0.0, 0.0], [1.0, 4.0], [3.0, 2.0]]) * np.asarray([24, 30]) / 24
-    boxes = np.column_stack([boxes, np.tile([20.0, 25.0], (3, 1))])  # 20 px of 24
-    small = crop_and_resize(list(IMAGES[:3]), boxes, 20, cut_first=False)
-    for image, (top, left), out in zip(IMAGES, [(0, 0), (1, 4), (3, 2)], small, strict=False):
-        whole = tf2_bilinear(image[None], 24)[0]
-        assert (out - whole[:, top : top + 20, left : left + 20]).abs().max() < 2e-3
-    sizes = [image.repeat_interleave(10, 1).repeat_interleave(10, 2) for image in IMAGES[:3]]
-    large = crop_and_resize(sizes, boxes * 10, 20, cut_first=False)
-    for image, (top, left), out in zip(sizes, [(0, 0), (1, 4), (3, 2)], large, strict=True):
-        whole = tf2_bilinear(image[None], 24)[0]
-        assert (out - whole[:, top : top + 20, left : left + 20]).abs().max() < 2e-3
 
 
 def test_mixup_mixes_with_the_reverse_by_one_share():

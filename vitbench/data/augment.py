@@ -6,13 +6,11 @@ or the number of workers. Recipes name what they want; the task's exclusions (fa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -138,46 +136,6 @@ def _boxes(
     top = (draws[:, 2] * (height - tall)).astype(np.int64)  # never the last place: TF draws from [0, H - h)
     left = (draws[:, 3] * (width - wide)).astype(np.int64)
     return np.column_stack([top, left, tall, wide]), fits
-
-
-def crop_and_resize(
-    pictures: Sequence[Tensor], boxes: NDArray[Any], size_px: int, *, cut_first: bool = True
-) -> Tensor:
-    """Boxes (B, 4) of pictures (3, H, W), of any sizes, resized to (B, 3, S, S) float32.
-
-    TensorFlow 2's bilinear, half-pixel centres, no antialias. With `cut_first` nothing outside of a box is looked at. Without
-    it the whole picture is resized and then cut: boxes are where the cut lies in it, and need not start on a pixel.
-    """
-    at_once = 1
-    if cut_first:
-        cuts = zip(pictures, boxes.tolist(), strict=True)
-        pictures = [p[:, top : top + tall, left : left + wide] for p, (top, left, tall, wide) in cuts]
-        shares = np.asarray([[0.0, 0.0, 1.0, 1.0]])  # of every cut, all of it
-    else:
-        sizes = np.asarray([picture.shape[1:] for picture in pictures])
-        shares = boxes / np.tile(sizes, 2)
-        if (sizes == sizes[0]).all() and sizes[0].prod() <= SMALL_PX:
-            at_once = SMALL_AT_ONCE
-    axes = _axes(shares, size_px, pictures[0].device)
-    found, grids = [], _grids(axes[:1])
-    for first in range(0, len(pictures), at_once):
-        if not cut_first:
-            grids = _grids(axes[first : first + at_once])
-        some = torch.stack(list(pictures[first : first + at_once])).float()
-        found.append(F.grid_sample(some, grids, mode="bilinear", padding_mode="border", align_corners=False))
-    return torch.cat(found)
-
-
-def _axes(shares: NDArray[Any], size_px: int, device: torch.device) -> Tensor:
-    """Where to look down and across, (B, 2, S), from -1 to 1 over a picture, for boxes (B, 4) in shares of it."""
-    box = moved(shares.astype(np.float32), device)
-    steps = (torch.arange(size_px, device=device) + 0.5) / size_px
-    return 2 * (box[:, :2, None] + box[:, 2:, None] * steps) - 1
-
-
-def _grids(axes: Tensor) -> Tensor:
-    """Points (B, S, S, 2), across and down, of axes (B, 2, S)."""
-    return torch.stack(torch.broadcast_tensors(axes[:, 1, None, :], axes[:, 0, :, None]), dim=-1)
 
 
 def mixup_share(alpha: float, seed: int, step: int) -> float:

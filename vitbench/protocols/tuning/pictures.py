@@ -23,6 +23,7 @@ from vitbench.api import Split
 from vitbench.data import augment
 from vitbench.data.loader import alone
 from vitbench.data.preprocess import moved
+from vitbench.data.ragged import Ragged
 from vitbench.errors import UsageError
 from vitbench.protocols.recipes import Recipe
 from vitbench.randomness import torch_generator
@@ -138,10 +139,11 @@ class Pictures:
     def _images(self, chosen: NDArray[np.int64], drawn: NDArray[np.int64], step: int) -> Tensor:
         if self.recipe.crop == "none":
             return self._at(chosen)
-        pictures = self._natives(chosen)
-        sizes = np.asarray([picture.shape[1:] for picture in pictures])
-        boxes = self._boxes(sizes, step, drawn)
-        return augment.crop_and_resize(pictures, boxes, self.size_px, cut_first=self.how.crop == "inception")
+        kept, which = self.kept, chosen
+        if not isinstance(kept, Ragged):
+            kept, which = self._natives(chosen), np.arange(len(chosen))
+        boxes = self._boxes(kept.sizes[which], step, drawn)
+        return kept.resized(which, boxes, self.size_px, cut_first=self.how.crop == "inception")
 
     def _boxes(self, sizes: NDArray[np.int64], step: int, drawn: NDArray[np.int64]) -> NDArray[Any]:
         """What is looked at of each picture, in its own pixels; a cut from the resized picture need not start on one."""
@@ -154,7 +156,7 @@ class Pictures:
         scale = sizes / resized
         return np.column_stack([places * scale, self.size_px * scale])
 
-    def _kept(self) -> list[Tensor] | Tensor | None:
+    def _kept(self) -> Ragged | Tensor | None:
         """All pictures on the device, or None if they do not fit: then each batch is read when its turn comes."""
         if self.recipe.crop == "none":
             bytes_each = 12.0 * self.size_px**2
@@ -168,7 +170,7 @@ class Pictures:
             return None
         if self.recipe.crop == "none":
             return torch.cat([self.data.pixels(split, self.size_px) for split in self.splits])
-        return [self._on_device(picture) for picture in self._natives_read(np.arange(len(self.labels)))]
+        return self._natives(np.arange(len(self.labels)))
 
     def _at(self, chosen: NDArray[np.int64]) -> Tensor:
         """Pictures as the job's preprocessing makes them."""
@@ -186,10 +188,8 @@ class Pictures:
             if len(rows):
                 yield rows, split.take(chosen[rows] - (self.ends[i] - len(split)))
 
-    def _natives(self, chosen: NDArray[np.int64]) -> list[Tensor]:
-        if self.kept is None:
-            return [self._on_device(picture) for picture in self._natives_read(chosen)]
-        return [self.kept[i] for i in chosen]
+    def _natives(self, chosen: NDArray[np.int64]) -> Ragged:
+        return Ragged(self._natives_read(chosen), torch.device(self.data.device))
 
     def _natives_read(self, chosen: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
         found: list[Any] = [None] * len(chosen)
@@ -199,9 +199,6 @@ class Pictures:
             for row, picture in zip(rows, chain.from_iterable(read), strict=True):
                 found[row] = picture
         return found
-
-    def _on_device(self, picture: NDArray[np.uint8]) -> Tensor:
-        return moved(picture, torch.device(self.data.device)).permute(2, 0, 1)
 
 
 def _apart(chosen: NDArray[np.int64], examples: int) -> NDArray[np.int64]:

@@ -1,0 +1,82 @@
+"""Pictures of any sizes as one array on a device, so that boxes of many of them are resized by a few operators at once.
+
+Resizing a box to S x S reads 4 S^2 pixels of it, wherever they lie: all pictures of a batch go through the same look-ups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vitbench.api import Pixels
+from vitbench.data.preprocess import moved
+
+AT_ONCE_CPU, AT_ONCE_GPU = (
+    2**18,
+    2**22,
+)  # pixels that are looked up together: a processor's cache, and enough for a GPU
+
+
+class Ragged:
+    """Pictures (H, W, 3) uint8 one after the other on a device, row by row: (P, 3)."""
+
+    def __init__(self, pictures: list[Pixels], device: torch.device) -> None:
+        """Take pictures over; the list is empty afterwards, so that no more memory is held than they need."""
+        self.sizes = np.asarray([picture.shape[:2] for picture in pictures], dtype=np.int64)
+        ends = np.cumsum(self.sizes.prod(1))
+        self.begins = ends - self.sizes.prod(1)
+        pixels = np.empty((int(ends[-1]), 3), dtype=np.uint8)
+        for end in ends[::-1]:
+            picture = pictures.pop().reshape(-1, 3)
+            pixels[end - len(picture) : end] = picture
+        self.pixels = moved(pixels, device)
+
+    def resized(
+        self, which: Sequence[int] | NDArray[np.int64], boxes: NDArray[Any], size_px: int, *, cut_first: bool
+    ) -> Tensor:
+        """Boxes (B, 4), as top, left, height, width, of these pictures, resized to (B, 3, S, S) float32.
+
+        TensorFlow 2's bilinear, half-pixel centres, no antialias. With `cut_first` nothing outside of a box is looked at.
+        Without it the whole picture is resized and then cut: boxes are where the cut lies, and need not start on a pixel.
+        """
+        sizes, device = self.sizes[which], self.pixels.device
+        if cut_first:
+            first, room, starts = boxes[:, :2], boxes[:, 2:], np.zeros((len(boxes), 2))
+        else:
+            first, room, starts = np.zeros_like(sizes), sizes, boxes[:, :2]
+        whole = np.column_stack([self.begins[which], sizes[:, 1], first, room - 1]).astype(np.int64)
+        parts = np.column_stack([starts, boxes[:, 2:]]).astype(np.float64)
+        several = max((AT_ONCE_GPU if device.type == "cuda" else AT_ONCE_CPU) // size_px**2, 1)
+        steps = (torch.arange(size_px, device=device, dtype=torch.float64) + 0.5) / size_px
+        groups = zip(moved(whole, device).split(several), moved(parts, device).split(several), strict=True)
+        return torch.cat([self._looked_up(*group, steps) for group in groups]).permute(0, 3, 1, 2)
+
+    def _looked_up(self, whole: Tensor, parts: Tensor, steps: Tensor) -> Tensor:
+        """Some pictures' boxes, (B, S, S, 3)."""
+        begin, width, top, left, lowest, rightmost = whole[:, :, None].unbind(1)
+        above, below, down = _neighbours(parts[:, 0:1] + parts[:, 2:3] * steps - 0.5, lowest)
+        before, after, across = _neighbours(parts[:, 1:2] + parts[:, 3:4] * steps - 0.5, rightmost)
+        rows = [(begin + (top + y) * width)[:, :, None] for y in (above, below)]
+        columns = [(left + x)[:, None, :] for x in (before, after)]
+        lines = [
+            self._at(row + columns[0]).lerp_(self._at(row + columns[1]), across[:, None, :, None])
+            for row in rows
+        ]
+        return lines[0].lerp_(lines[1], down[:, :, None, None])
+
+    def _at(self, places: Tensor) -> Tensor:
+        return self.pixels.index_select(0, places.flatten()).view(*places.shape, 3).float()
+
+
+def _neighbours(position: Tensor, last: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The pixels before and after a position (B, S), both within 0 and `last` (B, 1), and how far it is from the first."""
+    position = position.clamp_min(0).minimum(last)
+    before = position.floor()
+    share = (position - before).float()
+    before = before.long()
+    return before, (before + 1).minimum(last), share
