@@ -36,7 +36,7 @@ def resized(picture, size_px):
 def test_a_box_is_resized_as_if_it_had_been_cut_out(pictures, at_once, monkeypatch):
     monkeypatch.setattr(ragged, "AT_ONCE_CPU", at_once)
     which = np.asarray([3, 0, 5, 2, 3, 1, 4])
-    kept = Ragged(list(pictures), torch.device("cpu"))
+    kept = Ragged(iter(pictures), torch.device("cpu"), expected=900)
     boxes = inception_boxes(kept.sizes[which], 0, 0, np.arange(7))
     found = kept.resized(which, boxes, 20, cut_first=True)
     assert found.shape == (7, 3, 20, 20)
@@ -47,7 +47,7 @@ def test_a_box_is_resized_as_if_it_had_been_cut_out(pictures, at_once, monkeypat
 
 
 def test_a_cut_of_what_was_resized_is_a_box_between_pixels(pictures):
-    kept = Ragged(list(pictures), torch.device("cpu"))
+    kept = Ragged(pictures, torch.device("cpu"))
     places = np.asarray([[0, 0], [1, 4], [3, 2], [4, 4], [2, 2], [0, 4]])
     scale = kept.sizes / 24
     found = kept.resized(range(6), np.column_stack([places * scale, 20 * scale]), 20, cut_first=False)

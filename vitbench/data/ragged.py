@@ -5,7 +5,7 @@ Resizing a box to S x S reads 4 S^2 pixels of it, wherever they lie: all picture
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,16 +25,22 @@ AT_ONCE_CPU, AT_ONCE_GPU = (
 class Ragged:
     """Pictures (H, W, 3) uint8 one after the other on a device, row by row: (P, 3)."""
 
-    def __init__(self, pictures: list[Pixels], device: torch.device) -> None:
-        """Take pictures over; the list is empty afterwards, so that no more memory is held than they need."""
-        self.sizes = np.asarray([picture.shape[:2] for picture in pictures], dtype=np.int64)
-        ends = np.cumsum(self.sizes.prod(1))
-        self.begins = ends - self.sizes.prod(1)
-        pixels = np.empty((int(ends[-1]), 3), dtype=np.uint8)
-        for end in ends[::-1]:
-            picture = pictures.pop().reshape(-1, 3)
-            pixels[end - len(picture) : end] = picture
-        self.pixels = moved(pixels, device)
+    def __init__(self, pictures: Iterable[Pixels], device: torch.device, expected: int = 0) -> None:
+        """Take pictures as they come; with their pixels' number about right none of them is held twice."""
+        sizes, used = [], 0
+        pixels = np.empty((expected, 3), dtype=np.uint8)  # what is not written to takes no memory
+        for picture in pictures:
+            sizes.append(picture.shape[:2])
+            end = used + picture.shape[0] * picture.shape[1]
+            if end > len(pixels):
+                larger = np.empty((2 * end, 3), dtype=np.uint8)
+                larger[:used] = pixels[:used]
+                pixels = larger
+            pixels[used:end] = picture.reshape(-1, 3)
+            used = end
+        self.sizes = np.asarray(sizes, dtype=np.int64)
+        self.begins = self.sizes.prod(1).cumsum() - self.sizes.prod(1)
+        self.pixels = moved(pixels[:used], device)
 
     def resized(
         self, which: Sequence[int] | NDArray[np.int64], boxes: NDArray[Any], size_px: int, *, cut_first: bool

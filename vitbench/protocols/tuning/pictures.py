@@ -141,7 +141,8 @@ class Pictures:
             return self._at(chosen)
         kept, which = self.kept, chosen
         if not isinstance(kept, Ragged):
-            kept, which = self._natives(chosen), np.arange(len(chosen))
+            kept = Ragged(self._natives_read(chosen), torch.device(self.data.device))
+            which = np.arange(len(chosen))
         boxes = self._boxes(kept.sizes[which], step, drawn)
         return kept.resized(which, boxes, self.size_px, cut_first=self.how.crop == "inception")
 
@@ -170,7 +171,8 @@ class Pictures:
             return None
         if self.recipe.crop == "none":
             return torch.cat([self.data.pixels(split, self.size_px) for split in self.splits])
-        return self._natives(np.arange(len(self.labels)))
+        expected = int(1.1 * bytes_each / 3 * len(self.labels))
+        return Ragged(self._read(np.arange(len(self.labels))), torch.device(self.data.device), expected)
 
     def _at(self, chosen: NDArray[np.int64]) -> Tensor:
         """Pictures as the job's preprocessing makes them."""
@@ -188,17 +190,19 @@ class Pictures:
             if len(rows):
                 yield rows, split.take(chosen[rows] - (self.ends[i] - len(split)))
 
-    def _natives(self, chosen: NDArray[np.int64]) -> Ragged:
-        return Ragged(self._natives_read(chosen), torch.device(self.data.device))
-
     def _natives_read(self, chosen: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+        """Pictures at positions in any order."""
+        order = np.argsort(chosen, kind="stable")
         found: list[Any] = [None] * len(chosen)
-        for rows, part in self._parts(chosen):
-            blocks = [part.indices[i : i + AT_ONCE].tolist() for i in range(0, len(part), AT_ONCE)]
-            read = self.readers.map(partial(part.source.read, fast_dct=True), blocks)
-            for row, picture in zip(rows, chain.from_iterable(read), strict=True):
-                found[row] = picture
+        for row, picture in zip(order, self._read(chosen[order]), strict=True):
+            found[row] = picture
         return found
+
+    def _read(self, ascending: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+        """Pictures at ascending positions, as they come."""
+        for _, part in self._parts(ascending):
+            blocks = [part.indices[i : i + AT_ONCE].tolist() for i in range(0, len(part), AT_ONCE)]
+            yield from chain.from_iterable(self.readers.map(partial(part.source.read, fast_dct=True), blocks))
 
 
 def _apart(chosen: NDArray[np.int64], examples: int) -> NDArray[np.int64]:
