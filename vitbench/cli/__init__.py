@@ -60,7 +60,8 @@ for _verb in _VERBS:
 
 def main() -> None:
     """Run the command line; a user's mistake ends in a message and an exit code, never in a traceback."""
-    atexit.register(gc.freeze)  # looking through all there is for cycles at the end takes half a second with torch
+    # With torch loaded, looking through all there is for cycles at the end takes half a second.
+    atexit.register(gc.freeze)
     color = False if os.environ.get("NO_COLOR") else None
     try:
         code = cli.main(prog_name="vitbench", standalone_mode=False, color=color)
