@@ -132,7 +132,7 @@ def shown(row: dict[str, Any], peak: float | None) -> str:
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--out", type=Path, default=Path("reports/gpu/finetune.json"))
+    parser.add_argument("--out", type=Path, default=Path("gpu_finetune.json"))
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--small", action="store_true")
     options = parser.parse_args()
