@@ -88,9 +88,8 @@ def _joined(bench: Workbench) -> Workbench:
     device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if on_gpu else bench.device
     if on_gpu:
         torch.cuda.set_device(device)
-    settle(
-        max(cores() // int(os.environ.get("LOCAL_WORLD_SIZE", count())), 1)
-    )  # torchrun leaves each one core
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", count()))
+    settle(max(cores() // here, 1))  # torchrun leaves each one core
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
     return Workbench(device, bench.cache, bench.run)
 

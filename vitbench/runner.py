@@ -59,9 +59,7 @@ def run_job(job: Job, bench: Workbench) -> Outcome:
             raise
         except BaseException as error:  # a plugin may raise anything
             LOG.exception("failed")
-            if _is_left_alone(
-                error
-            ):  # by a process that trained along: no fault of the job, which goes on from its state
+            if _is_left_alone(error):  # no fault of the job, which goes on from its state
                 raise KeyboardInterrupt from error
             if is_full(error):  # the next job would fail as well: this is the run's trouble
                 raise StorageError(

@@ -22,10 +22,6 @@ from vitbench.randomness import derived_seed
 AREA = (0.05, 1.0)
 RATIO = (0.75, 1.33)
 ATTEMPTS = 100
-SMALL_PX, SMALL_AT_ONCE = (
-    128 * 128,
-    16,
-)  # pictures of one small size are resized together; of others each for itself
 
 Crop = Literal["none", "inception", "random"]
 Purpose = Literal["flip", "crop", "mixup"]

@@ -16,10 +16,8 @@ from torch import Tensor
 from vitbench.api import Pixels
 from vitbench.data.preprocess import moved
 
-AT_ONCE_CPU, AT_ONCE_GPU = (
-    2**18,
-    2**22,
-)  # pixels that are looked up together: a processor's cache, and enough for a GPU
+# Pixels that are looked up together: what stays in a processor's cache, and enough for a GPU.
+AT_ONCE_CPU, AT_ONCE_GPU = 2**18, 2**22
 
 
 class Ragged:

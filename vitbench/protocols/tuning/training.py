@@ -124,7 +124,7 @@ class Trainer:
 
     def _together(self, total: Tensor) -> Tensor:
         """What all processes have, from what each has: gradients, the loss, running statistics."""
-        if self.replicas > 1 and self.sharded:
+        if self.sharded:
             dist.all_reduce(total)
         elif self.replicas > 1:
             gradients = [weight.grad for weight in self.weights if weight.grad is not None]
