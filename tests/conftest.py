@@ -1,6 +1,7 @@
 """Strictness for everyone: one thread, no network, a cache of one's own."""
 
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -9,6 +10,11 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).parents[1]
+
+
+# What a shell has started in the background ignores Ctrl-C, and so would all that the tests start, to see what it does there.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
