@@ -3,13 +3,13 @@
 import os
 import signal
 import socket
-from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.making.suites import TINY
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-ROOT = Path(__file__).parents[1]
 
 
 # What a shell has started in the background ignores Ctrl-C, and so would all that the tests start, to see what it does there.
@@ -54,7 +54,7 @@ def prepared(tmp_path_factory):
     """A folder with a tiny copy of every TFDS data set, made once for all workers."""
     from filelock import FileLock
 
-    from tests.miniatures import prepare_all
+    from tests.making.miniatures import prepare_all
 
     shared = tmp_path_factory.getbasetemp().parent / "prepared"
     with FileLock(f"{shared}.lock"):
@@ -79,7 +79,7 @@ def _one_thread():
 
 @pytest.fixture(scope="session", autouse=True)
 def _builtins():
-    from vitbench.plugins import load_all
+    from vitbench.core.plugins import load_all
 
     load_all()
 
@@ -94,17 +94,6 @@ def suite_file(tmp_path):
         return path
 
     return write
-
-
-TINY = """\
-name: tiny
-budgets: [2-shot, full]
-seeds: [0, 1]
-preprocess: squash
-backbones: [{name: raw_pixels, size_px: 8}]
-tasks: [digits]
-protocols: [ridge_probe, {name: knn, budgets: [full]}]
-"""
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vitbench.facts import Weights
-from vitbench.records import PreprocessName, Trial
+from vitbench.core.job import PreprocessName
+from vitbench.core.record import Trial, Weights
 
 if TYPE_CHECKING:
     from torch import Tensor

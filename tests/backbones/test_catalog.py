@@ -7,7 +7,7 @@ import torch
 import vitbench
 from vitbench.backbones.catalog import catalog, facts_of, trained_on, traps
 from vitbench.backbones.timm_names import not_timm
-from vitbench.registry import BACKBONES
+from vitbench.core.registry import BACKBONES
 
 ENTRIES = catalog()
 

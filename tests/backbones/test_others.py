@@ -5,9 +5,9 @@ import pytest
 import torch
 import torchvision
 
-from vitbench.conformance import check_backbone
-from vitbench.errors import DataMissingError, UsageError
-from vitbench.registry import BACKBONES
+from vitbench.backbones.check import check_backbone
+from vitbench.core.errors import DataMissingError, UsageError
+from vitbench.core.registry import BACKBONES
 
 RNG = torch.Generator().manual_seed(0)
 

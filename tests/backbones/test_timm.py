@@ -7,12 +7,12 @@ import timm
 import torch
 
 from vitbench.api import Provenance
-from vitbench.backbones.models.built import BuiltBackbone
 from vitbench.backbones.models.positions import resize_position_embedding
 from vitbench.backbones.models.timm import TimmBackbone
+from vitbench.backbones.models.wrapper import BuiltBackbone
 from vitbench.backbones.timm import timm_backbone
-from vitbench.errors import UsageError
-from vitbench.registry import BACKBONES
+from vitbench.core.errors import UsageError
+from vitbench.core.registry import BACKBONES
 
 NAME = "resnet10t"
 

@@ -20,17 +20,17 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.benchmarks.loader import photographs
 from vitbench.api import Split
-from vitbench.backbones.models.built import BuiltBackbone
-from vitbench.batch_size import LARGE_PX, ON_CPU
+from vitbench.backbones.models.wrapper import BuiltBackbone
+from vitbench.compute.batch_size import LARGE_PX, ON_CPU
 from vitbench.compute.environment import settle
-from vitbench.data.decoded import DecodedStore
-from vitbench.data.folder import FolderSource
+from vitbench.core.plugins import load_all
+from vitbench.core.registry import BACKBONES
+from vitbench.core.seeding import seeded
+from vitbench.data.decoded_cache import DecodedStore
+from vitbench.data.image_folder import FolderSource
 from vitbench.data.preprocess import preset
-from vitbench.feature_store import FeatureStore
-from vitbench.features import FeatureReader
-from vitbench.plugins import load_all
-from vitbench.randomness import seeded
-from vitbench.registry import BACKBONES
+from vitbench.engine.feature_cache import FeatureStore
+from vitbench.engine.features import FeatureReader
 
 MODELS = ("vit_tiny_patch16_224", "vit_small_patch16_224", "resnetv2_50x1_bit", "efficientnet_b0")
 

@@ -27,14 +27,14 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.benchmarks.loader import photographs
 from vitbench.api import ImageSource, Split
-from vitbench.backbones.models.built import BuiltBackbone
+from vitbench.backbones.models.wrapper import BuiltBackbone
 from vitbench.compute.environment import settle
+from vitbench.core.plugins import load_all
+from vitbench.core.registry import BACKBONES
 from vitbench.data.preprocess import normalise
-from vitbench.plugins import load_all
 from vitbench.protocols.finetune import train
+from vitbench.protocols.finetune.batches import Pictures
 from vitbench.protocols.recipes import Recipe
-from vitbench.protocols.tuning.pictures import Pictures
-from vitbench.registry import BACKBONES
 
 CLASSES = 10
 

@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.benchmarks.gpu_frozen import PEAKS, backbone_of
 from vitbench.compute.environment import settle
 from vitbench.compute.flops import forward_flops
-from vitbench.plugins import load_all
+from vitbench.core.plugins import load_all
+from vitbench.protocols.finetune.trainer import Trainer
 from vitbench.protocols.recipes import Recipe
-from vitbench.protocols.tuning.training import Trainer
 
 CASES = (
     ("vit_base_patch16_224", 224), ("vit_base_patch16_224", 384), ("vit_large_patch16_224", 224),

@@ -21,14 +21,14 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.benchmarks.probes import features as made_up
-from vitbench.backbones.models.built import BuiltBackbone
-from vitbench.batch_size import BatchSize
+from vitbench.backbones.models.wrapper import BuiltBackbone
+from vitbench.compute.batch_size import BatchSize
 from vitbench.compute.flops import forward_flops
+from vitbench.core.plugins import load_all
+from vitbench.core.registry import BACKBONES
+from vitbench.core.seeding import seeded
 from vitbench.data.preprocess import normalise
-from vitbench.plugins import load_all
 from vitbench.protocols import knn, logistic_probe, ridge_probe
-from vitbench.randomness import seeded
-from vitbench.registry import BACKBONES
 
 MODELS = (
     "vit_base_patch16_224", "vit_large_patch16_224", "resnetv2_50x1_bit", "resnetv2_152x2_bit", "efficientnet_b0",

@@ -24,16 +24,16 @@ import torch
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests import miniatures
+from tests.making import miniatures
 from vitbench.api import Split
 from vitbench.compute.environment import settle
-from vitbench.data.datasets import DATA_SETS, Prepared, _read_info
-from vitbench.data.decoded import DecodedStore
-from vitbench.data.images import decode
+from vitbench.core.plugins import load_all
+from vitbench.data.decode import decode
+from vitbench.data.decoded_cache import DecodedStore
 from vitbench.data.loader import FEW, alone, batches
-from vitbench.data.prepared import RecordSource
 from vitbench.data.preprocess import Preprocess, apply, preset
-from vitbench.plugins import load_all
+from vitbench.data.tfds.dataset import DATA_SETS, Prepared, _read_info
+from vitbench.data.tfds.source import RecordSource
 
 BATCH = 64
 THREADS = 2

@@ -15,10 +15,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 import vitbench
-from tests.report.chromium import started
-from tests.report.made import board, with_all_that_a_record_can_hold
-from vitbench.records import Record
-from vitbench.report.html import render
+from tests.making.boards import board, with_all_that_a_record_can_hold
+from tests.making.chromium import started
+from vitbench.core.record import Record
+from vitbench.report.page import render
 
 ROWS, COLUMNS, TIMES = 500, 30, 9
 SORT = """

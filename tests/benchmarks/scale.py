@@ -20,8 +20,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 import vitbench
-from vitbench.launch import Launch, Overrides, Progress, plan_suite, run_planned
-from vitbench.store import Run
+from vitbench.engine.run import Launch, Overrides, Progress, plan_suite, run_planned
+from vitbench.store.run_dir import Run
 
 PLUGIN = """\
 import time

@@ -20,7 +20,8 @@ from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from vitbench.store import Run, load
+from vitbench.store.record_file import load
+from vitbench.store.run_dir import Run
 
 PLUGIN = """\
 import time

@@ -6,10 +6,10 @@ import shutil
 
 import pytest
 
-from tests.cli.test_cli import vitbench
-from tests.miniatures import prepare
-from vitbench.data.datasets import DATA_SETS
-from vitbench.data.prepare import html_instead
+from tests.making.command import vitbench
+from tests.making.miniatures import prepare
+from vitbench.data.tfds.dataset import DATA_SETS
+from vitbench.data.tfds.prepare import html_instead
 
 SUITE = """\
 name: some
@@ -163,7 +163,7 @@ def test_verify_recounts_rereads_and_compares(data_dir):
 
 
 def test_verify_finds_a_changed_order_and_a_lossy_copy(some, tmp_path):
-    from tests import miniatures
+    from tests.making import miniatures
 
     shutil.rmtree(some)
     lossless = miniatures.PNG.copy()
@@ -223,8 +223,8 @@ def test_one_bad_copy_costs_no_other_line(some, damage):
 
 
 def test_a_broken_copy_is_moved_aside_before_it_is_prepared_anew(some, monkeypatch):
-    from vitbench.data import prepare as preparing
-    from vitbench.errors import DataMissingError
+    from vitbench.core.errors import DataMissingError
+    from vitbench.data.tfds import prepare as preparing
 
     (shard,) = (some / "dtd").rglob("*test*-00000-*")
     shard.unlink()
@@ -264,7 +264,7 @@ def test_verify_takes_a_data_sets_name_before_a_folders(some, monkeypatch):
 
 
 def test_verify_names_a_picture_that_is_none(tmp_path, monkeypatch):
-    from tests import miniatures
+    from tests.making import miniatures
 
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     picture = miniatures.picture
@@ -283,7 +283,7 @@ def test_a_suite_that_needs_no_data_set_has_none(data_dir):
 
 @pytest.fixture
 def tensorflow_is_there(monkeypatch):
-    from vitbench.data import prepare as preparing
+    from vitbench.data.tfds import prepare as preparing
 
     find = preparing.find_spec
     monkeypatch.setattr(preparing, "find_spec", lambda name: True if name == "tensorflow" else find(name))
@@ -317,15 +317,15 @@ def test_preparing_is_a_process_of_its_own_that_sees_no_gpu_and_an_html_page_is_
     assert seen["env"]["CUDA_VISIBLE_DEVICES"] == ""
     assert seen["command"][1:4] == [
         "-m",
-        "vitbench.data.preparing",
+        "vitbench.data.tfds.prepare_process",
         "uc_merced",
     ]  # the first failure cost the second nothing
     assert done.stderr.count("the server sent an HTML page in place of the archive") == 2
 
 
 def test_verify_compares_known_draws(data_dir, monkeypatch):
-    from vitbench.data import verify
-    from vitbench.data.order import digest_keys, stored_order
+    from vitbench.data.tfds import verify
+    from vitbench.data.tfds.order import digest_keys, stored_order
 
     keys = stored_order("train", (f"CLEVR_train_{i:06d}.png" for i in range(40)))
     draws = (

@@ -8,9 +8,9 @@ import pytest
 
 from vitbench.cli import progress
 from vitbench.cli.progress import TerminalProgress
-from vitbench.launch import Overrides, plan_suite
-from vitbench.records import Failure
-from vitbench.signs import Beacon
+from vitbench.core.record import Failure
+from vitbench.engine.run import Overrides, plan_suite
+from vitbench.store.heartbeat import Beacon
 
 
 class Terminal(io.StringIO):

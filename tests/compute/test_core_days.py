@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from vitbench.backbones.build import build
+from vitbench.backbones.cost import backbone_cost
 from vitbench.compute.core_days import core_days, devices, training_flops
 from vitbench.compute.flops import forward_flops
-from vitbench.cost import backbone_cost
-from vitbench.skeletons import bare
 
 JFT_IMAGES = 303e6  # facts/published.md, Compute
 I21K_IMAGES = 14.2e6
@@ -33,7 +33,7 @@ def analytic(size_px, patch, width, layers, mlp):
 def test_a_vits_flops_are_those_of_analysis_and_print(name, size_px, shape, gmacs):
     """Printed GMACs are timm's (facts/published.md); the counter has no weights to look at."""
     with torch.device("meta"):
-        backbone = bare(f"timm:{name}", {}, name).at_resolution(size_px)
+        backbone = build(f"timm:{name}", {}, meta=True).at_resolution(size_px)
     counted = forward_flops(backbone, size_px)
     patch, width, layers, mlp = shape
     assert counted == pytest.approx(analytic(size_px, patch, width, layers, mlp), rel=1e-3)
@@ -46,7 +46,7 @@ def test_a_vits_flops_are_those_of_analysis_and_print(name, size_px, shape, gmac
     [("resnetv2_50x1_bit", 4.09), ("efficientnet_b0", 0.39), ("efficientnet_b5", 2.41)],
 )
 def test_convolutions_are_counted(name, gmacs):
-    backbone = bare(f"timm:{name}", {}, name).at_resolution(224)
+    backbone = build(f"timm:{name}", {}, meta=True).at_resolution(224)
     assert forward_flops(backbone, 224) / 2e9 == pytest.approx(gmacs, rel=0.03)
 
 
@@ -59,7 +59,7 @@ def test_convolutions_are_counted(name, gmacs):
     ],
 )
 def test_the_conversion_meets_the_papers_core_days_within_a_fifth(name, images, printed):
-    flops = forward_flops(bare(f"timm:{name}", {"pretrained": False}, name), 224)
+    flops = forward_flops(build(f"timm:{name}", {"pretrained": False}, meta=True), 224)
     found = core_days(training_flops(flops, images))
     assert found.value == pytest.approx(printed, rel=0.2)
     assert found.low < found.value < found.high

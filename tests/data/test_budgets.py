@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from vitbench.api import Task
+from vitbench.core.errors import UsageError
 from vitbench.data.arrays import array_split, stratified_parts
 from vitbench.data.budgets import draw_shots, labelled_data, thinned
-from vitbench.errors import UsageError
 
 RNG = np.random.default_rng(3)
 LABELS = RNG.integers(0, 5, 200)

@@ -7,7 +7,7 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from vitbench.data.images import decode
+from vitbench.data.decode import decode
 
 RNG = np.random.default_rng(2)
 SMOOTH = np.asarray(

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from vitbench.api import ImageSource, Split
-from vitbench.data.decoded import DecodedStore
-from vitbench.data.images import BadImageError
+from vitbench.data.decode import BadImageError
+from vitbench.data.decoded_cache import DecodedStore
 from vitbench.data.loader import batches
 from vitbench.data.preprocess import apply, preset
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from vitbench.core.job import PreprocessName
 from vitbench.data.preprocess import apply, normalise, preset
-from vitbench.records import PreprocessName
 
 RNG = np.random.default_rng(0)
 

@@ -1,15 +1,14 @@
 """Every kernel against TensorFlow's own output."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
+from tests.making import paths
 from vitbench.data import resize
 from vitbench.data.preprocess import Preprocess, apply
 
-GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "preprocess.npz")
+GOLDEN = np.load(paths.GOLDEN / "preprocess.npz")
 PICTURES = sorted({name.split("/")[0] for name in GOLDEN.files})
 
 

@@ -6,7 +6,7 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from tests.protocols.doubles import adaptation
+from tests.making.adaptation import adaptation
 from vitbench.protocols.logistic_probe import TOLERANCE, LogisticProbe, fit
 
 GRID = np.logspace(-6, 5, 45)

@@ -2,9 +2,8 @@
 
 import pytest
 
-from vitbench.errors import UsageError
-from vitbench.protocols.recipe_book import Case, book, recipes_for
-from vitbench.protocols.recipes import Recipe
+from vitbench.core.errors import UsageError
+from vitbench.protocols.recipes import Case, Recipe, book, recipes_for
 from vitbench.suite import expand, read_suite
 
 SMALL_PICTURE, LARGE_PICTURE = 32 * 32, 96 * 96

@@ -1,15 +1,15 @@
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tests.protocols.doubles import adaptation
+from tests.making import paths
+from tests.making.adaptation import adaptation
 from vitbench.data.budgets import draw_shots
 from vitbench.protocols.ridge_probe import BIAS, GRID, STD_FLOOR, RidgeProbe, fit
 
-GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "fewshot_ridge.npz")
+GOLDEN = np.load(paths.GOLDEN / "fewshot_ridge.npz")
 EXPECTED = json.loads(str(GOLDEN["expected"]))
 
 

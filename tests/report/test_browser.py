@@ -6,8 +6,8 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.report.chromium import MARKS, complaints, header, names, panel, started, tab
-from vitbench.report.html import render
+from tests.making.chromium import MARKS, complaints, header, names, panel, started, tab
+from vitbench.report.page import render
 
 pytestmark = MARKS
 

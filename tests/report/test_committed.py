@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from vitbench.report.frame import newest
-from vitbench.report.html import render
-from vitbench.store import load
+from vitbench.report.keys import newest
+from vitbench.report.page import render
+from vitbench.store.record_file import load
 
 REPORTS = sorted(path.parent for path in (Path(__file__).parents[2] / "reports").glob("*/records"))
 

@@ -5,12 +5,14 @@ import re
 
 import pytest
 
-from tests.cli.test_cli import vitbench as command
-from tests.report.made import NAMES, board, with_all_that_a_record_can_hold
-from vitbench.report.charts import INK, cost_chart, interval_chart, styled, svg
-from vitbench.report.curves import trial_points
-from vitbench.report.figures import cost_charts, figures, groups_chart, seeds_chart, write_figures
-from vitbench.report.views import boards
+from tests.making.boards import NAMES, board, with_all_that_a_record_can_hold
+from tests.making.command import vitbench as command
+from vitbench.report.build import boards
+from vitbench.report.charts.cost import cost_chart, cost_charts
+from vitbench.report.charts.intervals import groups_chart, interval_chart, seeds_chart
+from vitbench.report.charts.style import INK, styled, svg
+from vitbench.report.charts.trials import trial_points
+from vitbench.report.figures import figures, write_figures
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.multitest import multipletests
 
 import vitbench
-from tests.cli.test_cli import vitbench as command
-from vitbench.comparison import compare, ranks
-from vitbench.errors import UsageError
+from tests.making.command import vitbench as command
+from vitbench.core.errors import UsageError
+from vitbench.report.compare import compare, ranks
 from vitbench.report.statistics import bootstrap_means, difference, holm, mcnemar, rank_intervals
 
 RNG = np.random.default_rng(5)

@@ -12,12 +12,12 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
-from tests.report.chromium import MARKS, complaints, header, names, panel, started
-from tests.report.made import NAMES, VTAB, board, with_all_that_a_record_can_hold
-from vitbench.facts import Confusion
-from vitbench.launch import Overrides, plan_suite
-from vitbench.report.html import Extras, render
-from vitbench.report.views import boards
+from tests.making.boards import NAMES, VTAB, board, with_all_that_a_record_can_hold
+from tests.making.chromium import MARKS, complaints, header, names, panel, started
+from vitbench.core.record import Confusion
+from vitbench.engine.run import Overrides, plan_suite
+from vitbench.report.build import boards
+from vitbench.report.page import Extras, render
 
 pytestmark = MARKS
 AXE = Path(axe_core_python.__file__).with_name("axe.min.js").read_text(encoding="utf-8")

@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from vitbench.errors import DataMissingError, UsageError
+from vitbench.core.errors import DataMissingError, UsageError
 from vitbench.suite import Overrides, expand, read_suite
 
 BASE = """\

@@ -4,8 +4,8 @@ import pytest
 import yaml
 
 import vitbench
-from tests.cli.test_cli import vitbench as command
-from vitbench.protocols.recipe_book import Case, recipes_for
+from tests.making.command import vitbench as command
+from vitbench.protocols.recipes import Case, recipes_for
 from vitbench.suite import Overrides, expand, packaged_suites, read_suite
 
 # The jobs a suite asks for are tasks x seeds x backbones.

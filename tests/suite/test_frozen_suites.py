@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 import vitbench
-from vitbench.registry import TASKS
+from vitbench.core.registry import TASKS
 from vitbench.suite import Overrides, expand, packaged_suites, read_suite
 
 

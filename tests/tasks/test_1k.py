@@ -3,9 +3,9 @@
 import pytest
 
 import vitbench
-from tests.miniatures import SPLITS, prepare
-from vitbench.data.prepared import RecordSource
-from vitbench.data.shards import Shards
+from tests.making.miniatures import SPLITS, prepare
+from vitbench.data.tfds.shards import Shards
+from vitbench.data.tfds.source import RecordSource
 from vitbench.tasks.dsprites import dsprites_location
 
 SUITE = """\

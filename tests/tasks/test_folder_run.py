@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 import vitbench
-from vitbench.errors import DataMissingError, UsageError
-from vitbench.report.html import render
+from vitbench.core.errors import DataMissingError, UsageError
+from vitbench.report.page import render
 
 RNG = np.random.default_rng(0)
 SUITE = """\
@@ -55,7 +55,7 @@ def test_every_encoding_is_read(zoo, tmp_path):
 
 def test_broken_pictures_stop_the_job_and_are_all_named(zoo, tmp_path, monkeypatch):
     folder, suite = zoo
-    monkeypatch.setattr("vitbench.batch_size.ON_CPU", 4)
+    monkeypatch.setattr("vitbench.compute.batch_size.ON_CPU", 4)
     for name in ("grey0.png", "rgb5.png", "exif3.jpg"):
         for path in folder.rglob(name):
             path.write_bytes(path.read_bytes()[:30])

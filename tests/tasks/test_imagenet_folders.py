@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 import vitbench
-from vitbench.data.order import stored_order
-from vitbench.errors import DataMissingError
+from vitbench.core.errors import DataMissingError
+from vitbench.data.tfds.order import stored_order
 from vitbench.tasks.imagenet import imagenet, validation_labels, wordnet_ids
 
 

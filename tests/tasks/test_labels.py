@@ -1,13 +1,13 @@
 """VTAB's derived labels against the golden ones, and against the awkward cases."""
 
 import json
-from pathlib import Path
 
 import pytest
 
+from tests.making import paths
 from vitbench.tasks.labels import clevr_count, clevr_distance, dsprites_bins, kitti_distance
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "labels.json").read_text())
+GOLDEN = json.loads((paths.GOLDEN / "labels.json").read_text())
 VALUES = {"label_x_position": 32, "label_orientation": 40}
 
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 import vitbench
-from tests.miniatures import NO_REAL_LABEL, N
+from tests.making.miniatures import NO_REAL_LABEL, N
 from vitbench.api import Split
-from vitbench.data import prepared
-from vitbench.data.datasets import DATA_SETS
-from vitbench.data.prepared import RecordSource
-from vitbench.data.slices import Slice
-from vitbench.registry import TASKS
+from vitbench.core.registry import TASKS
+from vitbench.data.tfds import source
+from vitbench.data.tfds.dataset import DATA_SETS
+from vitbench.data.tfds.source import RecordSource
+from vitbench.data.tfds.splits import Slice
 from vitbench.tasks import (
     caltech101,
     cifar,
@@ -264,7 +264,7 @@ def test_a_protocol_cannot_reach_test_labels(data_dir, tmp_path, suite_file):
 
 def test_task_pairs_read_their_pictures_once(data_dir, suite_file, tmp_path, monkeypatch):
     decoded, parsed = [], []
-    read, example = RecordSource.read, prepared.Example
+    read, example = RecordSource.read, source.Example
     monkeypatch.setattr(
         RecordSource,
         "read",
@@ -272,8 +272,8 @@ def test_task_pairs_read_their_pictures_once(data_dir, suite_file, tmp_path, mon
             decoded.extend((self.data.name, self.spec, i) for i in some) or read(self, some, **how)
         ),
     )
-    monkeypatch.setattr(prepared, "_sources", OrderedDict())
-    monkeypatch.setattr(prepared, "Example", lambda record: parsed.append(record) or example(record))
+    monkeypatch.setattr(source, "_sources", OrderedDict())
+    monkeypatch.setattr(source, "Example", lambda record: parsed.append(record) or example(record))
     pairs = ["clevr_count", "clevr_distance", "smallnorb_azimuth", "smallnorb_elevation"]
     suite = suite_file(
         "name: p\nbudgets: [full]\nbackbones: [{name: raw_pixels, size_px: 8}]\nprotocols: [ridge_probe]\n"

@@ -3,7 +3,7 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from vitbench.registry import TASKS
+from vitbench.core.registry import TASKS
 
 
 def opened(name):

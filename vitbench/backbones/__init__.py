@@ -1,11 +1,14 @@
-"""Built-in backbones, one file a source. Importing this registers every file of the folder: to add one, add a file.
+"""Built-in backbones, one file a source, and what is done with one of them.
 
-Files here are read by every command, so they import torch and the like only when they are used.
+Importing this registers the sources: to add one, add a file. Every command reads these files, so they import torch and the like
+only when they are used.
 """
 
 import importlib
 import pkgutil
 
+NOT_SOURCES = ("build", "check", "cost", "inspect", "throughput")  # they import torch and register nothing
+
 for _module in pkgutil.iter_modules(__path__):
-    if not _module.ispkg:
+    if not _module.ispkg and _module.name not in NOT_SOURCES:
         importlib.import_module(f"{__name__}.{_module.name}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from vitbench.registry import BACKBONES
+from vitbench.core.registry import BACKBONES
 
 FILE = Path(__file__).with_name("catalog.yaml")
 FINE_TUNED_ON_IMAGENET = (

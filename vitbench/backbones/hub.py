@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from vitbench.registry import register_backbone
+from vitbench.core.registry import register_backbone
 
 if TYPE_CHECKING:
     from torch import nn

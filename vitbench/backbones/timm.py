@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from vitbench.backbones.timm_names import not_timm
-from vitbench.errors import UsageError
-from vitbench.registry import register_backbone
+from vitbench.core.errors import UsageError
+from vitbench.core.registry import register_backbone
 
 if TYPE_CHECKING:
     from torch import nn

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import click
 
-from vitbench.cli.author import check, inspect_, new
-from vitbench.cli.board import export, report
+from vitbench.cli.backbone import check, inspect_, new
 from vitbench.cli.compare import compare
 from vitbench.cli.cost import cost
 from vitbench.cli.data import data
-from vitbench.cli.lists import list_
+from vitbench.cli.format import printable
+from vitbench.cli.list import list_
+from vitbench.cli.pack import pack, unpack
+from vitbench.cli.report import export, report
 from vitbench.cli.run import run
-from vitbench.cli.submit import pack, unpack
-from vitbench.cli.text import printable
-from vitbench.cli.upkeep import merge, prune, retry, status
-from vitbench.errors import VitbenchError
+from vitbench.cli.runs import merge, prune, retry, status
+from vitbench.core.errors import VitbenchError
 
 INTERRUPTED = 130
 NO_PLACE = (
@@ -83,7 +83,7 @@ def main() -> None:
         code = _surprise(error, color)
     code = code if isinstance(code, int) else 0
     if "TORCHELASTIC_RUN_ID" in os.environ:  # one of several that torchrun has started
-        from vitbench.forks import leave
+        from vitbench.engine.executors.fork_server import leave
 
         leave(code)
     sys.exit(code)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vitbench.cli.text import printable
+from vitbench.cli.format import printable
 
 if TYPE_CHECKING:
-    from vitbench.comparison import Difference
+    from vitbench.report.compare import Difference
     from vitbench.report.statistics import Interval
 
 
@@ -29,8 +29,8 @@ def compare(runs: tuple[Path, ...], backbones: tuple[str, str] | None, as_json: 
     import json
     from dataclasses import asdict
 
-    from vitbench.comparison import compare as compare_two
-    from vitbench.comparison import ranks
+    from vitbench.report.compare import compare as compare_two
+    from vitbench.report.compare import ranks
 
     if backbones:
         rows = compare_two(runs, *backbones)

@@ -8,7 +8,7 @@ from click.shell_completion import CompletionItem
 
 def complete_suite(_context: click.Context, _parameter: click.Parameter, start: str) -> list[CompletionItem]:
     """Packaged suites by name, and files."""
-    from vitbench.suite.reading import packaged_suites
+    from vitbench.suite.read import packaged_suites
 
     names = [CompletionItem(name) for name in packaged_suites() if name.startswith(start)]
     return [*names, CompletionItem(start, type="file")]

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vitbench.cli.author import options_of
-from vitbench.cli.text import amount
+from vitbench.cli.backbone import options_of
+from vitbench.cli.format import amount
 
 if TYPE_CHECKING:
-    from vitbench.cost import BackboneCost
+    from vitbench.backbones.cost import BackboneCost
 
 
 @click.command(no_args_is_help=True)
@@ -26,8 +26,8 @@ def cost(backbone: str, settings: tuple[str, ...], plugins: tuple[str, ...], dev
     """Say what BACKBONE costs: (A) pre-training as published, (B) FLOPs as counted, (C) speed as measured here."""
     import json
 
-    from vitbench.cost import MEASURED_S, backbone_cost
-    from vitbench.plugins import load_all
+    from vitbench.backbones.cost import MEASURED_S, backbone_cost
+    from vitbench.core.plugins import load_all
 
     load_all(plugins)
     found = backbone_cost(backbone, options_of(settings), device, dtype, 0 if no_measure else MEASURED_S)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from vitbench.data.datasets import DataSet
+    from vitbench.data.tfds.dataset import DataSet
 
 DATA_DIR = click.option(
     "--data-dir",
@@ -39,10 +39,10 @@ def data() -> None:
 
 def _chosen(names: tuple[str, ...]) -> list[DataSet]:
     """Data sets by their own names, by tasks, by suites; all if none is named."""
-    from vitbench.data.datasets import DATA_SETS
-    from vitbench.data.status import named
-    from vitbench.plugins import load_all
-    from vitbench.registry import TASKS
+    from vitbench.core.plugins import load_all
+    from vitbench.core.registry import TASKS
+    from vitbench.data.tfds.dataset import DATA_SETS
+    from vitbench.data.tfds.status import named
 
     load_all()
     tasks = {entry.name: entry.labels["dataset"] for entry in TASKS.entries() if entry.labels.get("dataset")}
@@ -56,7 +56,7 @@ def _chosen(names: tuple[str, ...]) -> list[DataSet]:
 def _of_suite(name: str, tasks: set[str]) -> list[str] | None:
     """The tasks of a suite that need a data set; None if there is no such suite."""
     from vitbench.suite import find_suite, read_suite
-    from vitbench.suite.reading import packaged_suites
+    from vitbench.suite.read import packaged_suites
 
     if name not in packaged_suites() and not Path(name).is_file():
         return None
@@ -76,7 +76,7 @@ def status(names: tuple[str, ...], data_dir: Path | None, as_json: bool) -> int:
 
     Exit code 3 if one that is named is not ready.
     """
-    from vitbench.data.status import status_of
+    from vitbench.data.tfds.status import status_of
 
     use_data_dir(data_dir)
     found = [status_of(one) for one in _chosen(names)]
@@ -93,14 +93,14 @@ def status(names: tuple[str, ...], data_dir: Path | None, as_json: bool) -> int:
 
 def _show_caches() -> None:
     """What is kept on disk so that it need not be computed again."""
-    from vitbench import feature_store
-    from vitbench.data import decoded, kept
-    from vitbench.data.status import human
-    from vitbench.files import cache_dir
+    from vitbench.core.settings import cache_dir
+    from vitbench.data import decoded_cache, disk_cache
+    from vitbench.data.tfds.status import human
+    from vitbench.engine import feature_cache
 
-    limits = {"features": feature_store.limit_bytes(), "decoded": decoded.limit_bytes()}
-    for name, suffix in (("features", feature_store.SUFFIX), ("decoded", decoded.SUFFIX)):
-        found = kept.usage(cache_dir() / name, suffix, limits[name])
+    limits = {"features": feature_cache.limit_bytes(), "decoded": decoded_cache.limit_bytes()}
+    for name, suffix in (("features", feature_cache.SUFFIX), ("decoded", decoded_cache.SUFFIX)):
+        found = disk_cache.usage(cache_dir() / name, suffix, limits[name])
         size = f"{human(found.size_bytes)} of {human(found.limit_bytes)} (VITBENCH_{name.upper()}_GB)"
         click.echo(f"{'cache: ' + name:45} {found.arrays:,} arrays, {size} in {cache_dir() / name}", err=True)
 
@@ -117,10 +117,10 @@ def _show_caches() -> None:
 )
 def prepare(names: tuple[str, ...], data_dir: Path | None, form: str) -> None:
     """Download and prepare data sets; needs `pip install 'vitbench[prepare]'`. What is ready is left alone."""
-    from vitbench.data.prepare import check_before
-    from vitbench.data.prepare import prepare as prepare_one
-    from vitbench.data.status import status_of
-    from vitbench.errors import DataMissingError, Problem, VitbenchError
+    from vitbench.core.errors import DataMissingError, Problem, VitbenchError
+    from vitbench.data.tfds.prepare import check_before
+    from vitbench.data.tfds.prepare import prepare as prepare_one
+    from vitbench.data.tfds.status import status_of
 
     use_data_dir(data_dir)
     chosen = _chosen(names)
@@ -150,8 +150,8 @@ def prepare(names: tuple[str, ...], data_dir: Path | None, form: str) -> None:
 @JSON
 def verify(names: tuple[str, ...], data_dir: Path | None, as_json: bool) -> int:
     """Read data sets whole and compare with what is known: sizes, order, draws, labels. A folder is told for what it is."""
-    from vitbench.data.verify import Item, recognise_dump
-    from vitbench.data.verify import verify as verify_one
+    from vitbench.data.tfds.verify import Item, recognise_dump
+    from vitbench.data.tfds.verify import verify as verify_one
 
     use_data_dir(data_dir)
     rows: list[tuple[str, Item]] = []
@@ -177,9 +177,9 @@ def verify(names: tuple[str, ...], data_dir: Path | None, as_json: bool) -> int:
 
 def _is_folder(name: str) -> bool:
     """Whether a name can only mean a folder of pictures."""
-    from vitbench.data.datasets import DATA_SETS
-    from vitbench.plugins import load_all
-    from vitbench.registry import TASKS
+    from vitbench.core.plugins import load_all
+    from vitbench.core.registry import TASKS
+    from vitbench.data.tfds.dataset import DATA_SETS
 
     load_all()
     return Path(name).is_dir() and name not in DATA_SETS and name not in TASKS.specs()

@@ -9,12 +9,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from vitbench.cli.text import printable
-from vitbench.forecast import Forecast
-from vitbench.launch import Progress
-from vitbench.records import Cell, Job, Record
-from vitbench.signs import Sign, seen
-from vitbench.store import Run
+from vitbench.cli.format import printable
+from vitbench.core.job import Cell, Job
+from vitbench.core.record import Record
+from vitbench.engine.run import Progress
+from vitbench.store.heartbeat import Sign, seen
+from vitbench.store.run_dir import Run
+from vitbench.store.time_left import Forecast
 
 EVERY_S = 1.0
 MOST_LINES = 8  # jobs shown at once: more would fill a terminal's pane

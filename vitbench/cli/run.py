@@ -12,11 +12,11 @@ import click
 
 from vitbench.cli.completion import complete_suite
 from vitbench.cli.data import DATA_DIR, use_data_dir
-from vitbench.cli.text import printable
+from vitbench.cli.format import printable
 
 if TYPE_CHECKING:
-    from vitbench.launch import Result
-    from vitbench.planning import Planned
+    from vitbench.engine.plan import Planned
+    from vitbench.engine.run import Result
 
 
 def _seeds(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[int, ...]:
@@ -29,7 +29,7 @@ def _seeds(_context: click.Context, _option: click.Parameter, text: str | None) 
 def _shard(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
-    from vitbench.schedule import read_share
+    from vitbench.engine.schedule import read_share
 
     return read_share(text)
 
@@ -124,7 +124,7 @@ def _interrupted_by_sigterm() -> Iterator[None]:
 
 
 def _asked(suite: str, out: Path | None, options: dict[str, Any]) -> int:
-    from vitbench.launch import Launch, Overrides, follow, is_follower, plan_suite
+    from vitbench.engine.run import Launch, Overrides, follow, is_follower, plan_suite
 
     names = (
         "backbones",
@@ -152,7 +152,7 @@ def _asked(suite: str, out: Path | None, options: dict[str, Any]) -> int:
         follow(planned, launch)
         return 0
     if options["dry_run"]:
-        from vitbench.cli.plan import print_plan
+        from vitbench.cli.dry_run import print_plan
 
         return print_plan(planned, launch, as_json=options["as_json"])
     return _run(planned, launch, overrides, as_json=options["as_json"])
@@ -160,7 +160,7 @@ def _asked(suite: str, out: Path | None, options: dict[str, Any]) -> int:
 
 def _run(planned: Planned, launch: Any, overrides: Any, *, as_json: bool) -> int:
     from vitbench.cli.progress import TerminalProgress
-    from vitbench.launch import run_planned
+    from vitbench.engine.run import run_planned
 
     try:
         result = run_planned(planned, launch, TerminalProgress(), overrides)
@@ -194,12 +194,13 @@ def _shown(result: Result) -> Path:
 
 
 def _show(result: Result, as_json: bool) -> None:
-    from vitbench.files import write_atomically
-    from vitbench.report.exports import export, terminal
-    from vitbench.report.frame import newest
-    from vitbench.report.html import Extras, render
-    from vitbench.report.views import boards
-    from vitbench.store import estimated, load
+    from vitbench.core.files import write_atomically
+    from vitbench.report.build import boards
+    from vitbench.report.export import export, terminal
+    from vitbench.report.keys import newest
+    from vitbench.report.page import Extras, render
+    from vitbench.store.record_file import load
+    from vitbench.store.run_dir import estimated
 
     unreadable: list[str] = []
     state = result.run.state()

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from vitbench.errors import UsageError
-from vitbench.facts import Env
+from vitbench.core.errors import UsageError
+from vitbench.core.record import Env
 
 PACKAGES = ("vitbench", "torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow", "simplejpeg")
 

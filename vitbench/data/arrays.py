@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from vitbench.api import ImageSource, Indices, Labels, Pixels, Split
-from vitbench.files import digest_bytes
+from vitbench.core.files import digest_bytes
 
 
 @dataclass(frozen=True, eq=False)

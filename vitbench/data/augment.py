@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vitbench.core.seeding import derived_seed
 from vitbench.data.preprocess import moved
-from vitbench.randomness import derived_seed
 
 # Inception crop as TensorFlow draws it: share of the area, width over height, attempts (protocols.md 3.2; the op
 # SampleDistortedBoundingBoxV2, whose defaults for the ratio, not quite 4/3, and the attempts vit_jax leaves alone).

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitbench.api import Indices, Labels, Split, Task
-from vitbench.errors import UsageError
-from vitbench.records import shots_of
+from vitbench.core.errors import UsageError
+from vitbench.core.job import shots_of
 
 # VTAB-1k: the first 800 stored examples of train, the first 200 of val (facts/protocols.md 1.2).
 TRAIN_1K = 800

@@ -21,10 +21,10 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from vitbench.api import Pixels, Split
-from vitbench.data.decoded import FORMAT, DecodedStore, Writer
-from vitbench.data.images import BadImageError
+from vitbench.core.files import digest_bytes
+from vitbench.data.decode import BadImageError
+from vitbench.data.decoded_cache import FORMAT, DecodedStore, Writer
 from vitbench.data.preprocess import Preprocess, apply, buffer, fill, moved
-from vitbench.files import digest_bytes
 
 BATCHES_AHEAD = 4
 AHEAD_BYTES = 2 * 2**30  # of preprocessed pictures, on the device

@@ -19,8 +19,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from vitbench.api import Pixels, Triple
-from vitbench.lazy import lazy_module
-from vitbench.records import PreprocessName
+from vitbench.core.job import PreprocessName
+from vitbench.core.lazy_import import lazy_module
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,9 +10,10 @@ import numpy as np
 from pydantic import Field
 
 from vitbench.api import Adaptation, Adapted, Protocol, Split
-from vitbench.lazy import lazy_module
-from vitbench.records import PreprocessName, Trial, shots_of
-from vitbench.registry import register_protocol
+from vitbench.core.job import PreprocessName, shots_of
+from vitbench.core.lazy_import import lazy_module
+from vitbench.core.record import Trial
+from vitbench.core.registry import register_protocol
 
 if TYPE_CHECKING:
     import torch

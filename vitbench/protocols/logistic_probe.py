@@ -14,10 +14,11 @@ import numpy as np
 from pydantic import Field
 
 from vitbench.api import Adaptation, Adapted, Protocol
-from vitbench.lazy import lazy_module
-from vitbench.protocols import softmax_newton
-from vitbench.records import PreprocessName, Trial, shots_of
-from vitbench.registry import register_protocol
+from vitbench.core.job import PreprocessName, shots_of
+from vitbench.core.lazy_import import lazy_module
+from vitbench.core.record import Trial
+from vitbench.core.registry import register_protocol
+from vitbench.protocols import newton
 
 if TYPE_CHECKING:
     import torch
@@ -68,8 +69,8 @@ def fit(
     present, labels = y.unique(return_inverse=True)
     # One vector w for two classes is w/2 and -w/2 here: half its squared norm, so twice the penalty.
     doubled = 2.0 if len(present) == 2 else 1.0
-    data = softmax_newton.rotated(x, labels, len(present))
-    found = softmax_newton.solve(data, [doubled * value for value in penalties], tolerance)
+    data = newton.rotated(x, labels, len(present))
+    found = newton.solve(data, [doubled * value for value in penalties], tolerance)
     weights = x.new_zeros(len(penalties), x.shape[1], num_classes, dtype=torch.float64)
     bias = torch.full_like(weights[:, 0], ABSENT)
     weights[:, :, present] = (found.w @ data.basis.T).transpose(1, 2)

@@ -11,12 +11,11 @@ import yaml
 from pydantic import ValidationError
 
 from vitbench.api import Protocol
-from vitbench.errors import DataMissingError, Problem, UsageError, nearest
-from vitbench.records import Component, Dtype, Job, SuiteContext
-from vitbench.registry import PROTOCOLS
-from vitbench.suite.components import Resolver
-from vitbench.suite.located import Located
-from vitbench.suite.models import (
+from vitbench.core.errors import DataMissingError, Problem, UsageError, nearest
+from vitbench.core.job import Component, Dtype, Job, SuiteContext
+from vitbench.core.registry import PROTOCOLS
+from vitbench.suite.resolve import Resolver
+from vitbench.suite.suite_file import (
     KINDS,
     BackboneEntry,
     Defaults,
@@ -25,6 +24,7 @@ from vitbench.suite.models import (
     TaskEntry,
     problems_of,
 )
+from vitbench.suite.yaml_lines import Located
 
 T = TypeVar("T", BackboneEntry, TaskEntry, ProtocolEntry)
 T_ = TypeVar("T_", str, int)

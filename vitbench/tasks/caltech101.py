@@ -1,9 +1,9 @@
 """Caltech101: 101 objects and background (protocols.md 1.1 row 1, 1.2)."""
 
 from vitbench.api import Task
-from vitbench.data.datasets import DataSet, declare
-from vitbench.data.slices import held_out, prepared_task
-from vitbench.registry import register_task
+from vitbench.core.registry import register_task
+from vitbench.data.tfds.dataset import DataSet, declare
+from vitbench.data.tfds.splits import held_out, prepared_task
 
 CALTECH101 = declare(
     DataSet(

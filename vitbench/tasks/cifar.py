@@ -1,11 +1,11 @@
 """CIFAR-10 and CIFAR-100: with the ViT paper's dev split of 2 % (protocols.md 3.1), and as VTAB's task (1.2)."""
 
 from vitbench.api import Task
-from vitbench.data.datasets import DataSet, declare
-from vitbench.data.examples import Example
-from vitbench.data.order import Key
-from vitbench.data.slices import held_out, prepared_task
-from vitbench.registry import register_task
+from vitbench.core.registry import register_task
+from vitbench.data.tfds.dataset import DataSet, declare
+from vitbench.data.tfds.example import Example
+from vitbench.data.tfds.order import Key
+from vitbench.data.tfds.splits import held_out, prepared_task
 
 SIZES = {"train": 50_000, "test": 10_000}
 

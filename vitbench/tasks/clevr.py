@@ -1,10 +1,10 @@
 """CLEVR: how many objects, and how near is the nearest (protocols.md 1.4.12 and 13). Stored as PNG, with alpha."""
 
 from vitbench.api import Task
-from vitbench.data.datasets import DataSet, declare
-from vitbench.data.examples import Example
-from vitbench.data.slices import held_out, prepared_task
-from vitbench.registry import register_task
+from vitbench.core.registry import register_task
+from vitbench.data.tfds.dataset import DataSet, declare
+from vitbench.data.tfds.example import Example
+from vitbench.data.tfds.splits import held_out, prepared_task
 from vitbench.tasks.labels import clevr_count as count
 from vitbench.tasks.labels import clevr_distance as distance
 

@@ -1,9 +1,9 @@
 """Diabetic retinopathy, prepared as `btgraham-300`: Kaggle's raw pictures are a different task (protocols.md 1.4.11)."""
 
 from vitbench.api import Task
-from vitbench.data.datasets import DataSet, ManualFile, declare
-from vitbench.data.slices import official, prepared_task
-from vitbench.registry import register_task
+from vitbench.core.registry import register_task
+from vitbench.data.tfds.dataset import DataSet, ManualFile, declare
+from vitbench.data.tfds.splits import official, prepared_task
 
 KAGGLE = "kaggle.com/c/diabetic-retinopathy-detection"
 RETINOPATHY = declare(

@@ -7,8 +7,8 @@ from functools import cache
 import numpy as np
 
 from vitbench.api import Split, Task
+from vitbench.core.registry import register_task
 from vitbench.data.arrays import array_split, stratified_parts
-from vitbench.registry import register_task
 
 CLASSES = tuple("0123456789")
 SPLIT_SEED = 0  # one split for everybody: the data set comes without one

@@ -1,11 +1,11 @@
 """dSprites: where is the shape, and how is it turned (protocols.md 1.4.16 and 17). Stored as 0 and 1, shown as 0 and 255."""
 
 from vitbench.api import Task
-from vitbench.data.datasets import DataSet, declare
-from vitbench.data.examples import Example
-from vitbench.data.order import Key
-from vitbench.data.slices import carved, prepared_task
-from vitbench.registry import register_task
+from vitbench.core.registry import register_task
+from vitbench.data.tfds.dataset import DataSet, declare
+from vitbench.data.tfds.example import Example
+from vitbench.data.tfds.order import Key
+from vitbench.data.tfds.splits import carved, prepared_task
 from vitbench.tasks.labels import dsprites_bins
 
 POSITIONS, ORIENTATIONS = 32, 40

@@ -1,9 +1,9 @@
 """EuroSAT, RGB: land use from Sentinel-2; the splits exist through TFDS's order only (protocols.md 1.2, 1.4.9)."""
 
 from vitbench.api import Task
-from vitbench.data.datasets import DataSet, declare
-from vitbench.data.slices import carved, prepared_task
-from vitbench.registry import register_task
+from vitbench.core.registry import register_task
+from vitbench.data.tfds.dataset import DataSet, declare
+from vitbench.data.tfds.splits import carved, prepared_task
 
 EUROSAT = declare(
     DataSet(

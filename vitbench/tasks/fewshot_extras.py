@@ -1,9 +1,9 @@
 """Data sets that only the few-shot evaluations use (protocols.md 3.4, point 10 and the older implementation)."""
 
 from vitbench.api import Task
-from vitbench.data.datasets import DataSet, declare
-from vitbench.data.slices import carved, held_out, prepared_task
-from vitbench.registry import register_task
+from vitbench.core.registry import register_task
+from vitbench.data.tfds.dataset import DataSet, declare
+from vitbench.data.tfds.splits import carved, held_out, prepared_task
 
 CARS196 = declare(
     DataSet(

@@ -10,10 +10,10 @@ import numpy as np
 from pydantic import Field
 
 from vitbench.api import Split, Task
+from vitbench.core.errors import DataMissingError, UsageError
+from vitbench.core.registry import register_task
 from vitbench.data.arrays import stratified_parts
-from vitbench.data.folder import FolderSource, class_folders, picture_files, unreadable
-from vitbench.errors import DataMissingError, UsageError
-from vitbench.registry import register_task
+from vitbench.data.image_folder import FolderSource, class_folders, picture_files, unreadable
 
 Fraction = Annotated[float, Field(gt=0, lt=0.9)]
 

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitbench.api import TOP1, Labels, ScoreRule, Split, Task
-from vitbench.data.datasets import DataSet, ManualFile, declare
-from vitbench.data.folder import FolderSource, class_folders, picture_files
-from vitbench.data.order import order_hash
-from vitbench.data.slices import held_out, prepared_task
-from vitbench.errors import DataMissingError
-from vitbench.registry import register_task
+from vitbench.core.errors import DataMissingError
+from vitbench.core.registry import register_task
+from vitbench.data.image_folder import FolderSource, class_folders, picture_files
+from vitbench.data.tfds.dataset import DataSet, ManualFile, declare
+from vitbench.data.tfds.order import order_hash
+from vitbench.data.tfds.splits import held_out, prepared_task
 
 CLASSES = 1000
 DEV_PERCENT = 1  # the last 1 % of train chooses: 1,268,355 / 12,812 (BV:configs/transfer.py:66-77)

@@ -1,9 +1,9 @@
 """KITTI: the distance of the nearest vehicle (protocols.md 1.4.15). The classes' order is that of distance, not of names."""
 
 from vitbench.api import Task
-from vitbench.data.datasets import DataSet, declare
-from vitbench.data.slices import official, prepared_task
-from vitbench.registry import register_task
+from vitbench.core.registry import register_task
+from vitbench.data.tfds.dataset import DataSet, declare
+from vitbench.data.tfds.splits import official, prepared_task
 from vitbench.tasks.labels import kitti_distance as distance
 
 KITTI = declare(

@@ -1,9 +1,9 @@
 """Oxford-IIIT Pet: with the ViT paper's dev split of 10 % (protocols.md 3.1), and as VTAB's task (20 %: 1.2)."""
 
 from vitbench.api import Task
-from vitbench.data.datasets import DataSet, declare
-from vitbench.data.slices import held_out, prepared_task
-from vitbench.registry import register_task
+from vitbench.core.registry import register_task
+from vitbench.data.tfds.dataset import DataSet, declare
+from vitbench.data.tfds.splits import held_out, prepared_task
 
 PETS = declare(
     DataSet(

@@ -7,8 +7,8 @@ from functools import cache
 import numpy as np
 
 from vitbench.api import Labels, Pixels, Split, Task
+from vitbench.core.registry import register_task
 from vitbench.data.arrays import array_split, stratified_parts
-from vitbench.registry import register_task
 
 PATCH_PX = 16
 PHOTOS = ("china.jpg", "flower.jpg")

@@ -1,9 +1,9 @@
 """NWPU-RESISC45: land use from above; the splits exist through TFDS's order only (protocols.md 1.2, 1.4.10)."""
 
 from vitbench.api import Task
-from vitbench.data.datasets import DataSet, ManualFile, declare
-from vitbench.data.slices import carved, prepared_task
-from vitbench.registry import register_task
+from vitbench.core.registry import register_task
+from vitbench.data.tfds.dataset import DataSet, ManualFile, declare
+from vitbench.data.tfds.splits import carved, prepared_task
 
 RESISC45 = declare(
     DataSet(

@@ -1,10 +1,10 @@
 """SmallNORB: from where is the toy seen (protocols.md 1.4.18 and 19). First camera only; azimuth is already halved in TFDS."""
 
 from vitbench.api import Task
-from vitbench.data.datasets import DataSet, declare
-from vitbench.data.examples import stored
-from vitbench.data.slices import Slice, Slices, prepared_task
-from vitbench.registry import register_task
+from vitbench.core.registry import register_task
+from vitbench.data.tfds.dataset import DataSet, declare
+from vitbench.data.tfds.example import stored
+from vitbench.data.tfds.splits import Slice, Slices, prepared_task
 
 SMALLNORB = declare(
     DataSet(

@@ -1,9 +1,9 @@
 """SUN397 in the split that VTAB drew, TFDS config `tfds` (protocols.md 1.4.7)."""
 
 from vitbench.api import Task
-from vitbench.data.datasets import DataSet, declare
-from vitbench.data.slices import official, prepared_task
-from vitbench.registry import register_task
+from vitbench.core.registry import register_task
+from vitbench.data.tfds.dataset import DataSet, declare
+from vitbench.data.tfds.splits import official, prepared_task
 
 SUN397 = declare(
     DataSet(

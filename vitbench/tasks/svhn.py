@@ -1,9 +1,9 @@
 """Street View House Numbers, cropped digits; the split `extra` is never used (protocols.md 1.4.6)."""
 
 from vitbench.api import Task
-from vitbench.data.datasets import DataSet, declare
-from vitbench.data.slices import held_out, prepared_task
-from vitbench.registry import register_task
+from vitbench.core.registry import register_task
+from vitbench.data.tfds.dataset import DataSet, declare
+from vitbench.data.tfds.splits import held_out, prepared_task
 
 SVHN = declare(DataSet("svhn_cropped", majors=(3,), sizes={"train": 73_257, "test": 26_032}))
 

@@ -6,7 +6,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from vitbench.errors import UsageError
+from vitbench.core.errors import UsageError
 
 # Weights hardly shrink: NumPy and PyTorch store them as they are, and compressed float32 comes to half or more of its size.
 MOST_INFLATED = 20

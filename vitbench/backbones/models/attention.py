@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitbench.errors import UsageError
+from vitbench.core.errors import UsageError
 
 
 def vit_of(backbone: nn.Module) -> Any:

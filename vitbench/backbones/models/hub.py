@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from vitbench.api import InputSpec, Provenance, Triple
-from vitbench.errors import DataMissingError, Problem, UsageError, unknown
-from vitbench.randomness import seeded
+from vitbench.core.errors import DataMissingError, Problem, UsageError, unknown
+from vitbench.core.seeding import seeded
 
 Pooling = Literal["own", "class_token", "patch_mean"]
 

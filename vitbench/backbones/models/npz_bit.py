@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vitbench.backbones.models.npz_names import Arrays
 from vitbench.backbones.models.npz_vit import _load, conv
-from vitbench.errors import UsageError
+from vitbench.core.errors import UsageError
 
 STD_EPS = 1e-10  # of the variance (BT:bit_pytorch/models.py:25-32); timm has 1e-8
 NATIVE_PX = 224

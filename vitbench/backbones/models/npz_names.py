@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitbench.backbones.models.archives import refuse_bomb
-from vitbench.errors import DataMissingError, Problem, UsageError
+from vitbench.core.errors import DataMissingError, Problem, UsageError
 
 Array = NDArray[np.float32]
 Arrays = dict[str, Array]

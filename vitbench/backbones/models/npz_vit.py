@@ -21,7 +21,7 @@ from timm.models.vision_transformer_hybrid import HybridEmbed  # type: ignore[at
 from torch import Tensor, nn
 
 from vitbench.backbones.models.npz_names import Array, Arrays
-from vitbench.errors import UsageError
+from vitbench.core.errors import UsageError
 
 POSITIONS = "Transformer/posembed_input/pos_embedding"
 BLOCK = "Transformer/encoderblock_{}/"

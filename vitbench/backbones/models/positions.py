@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor, nn
 
-from vitbench.errors import UnfilledError
+from vitbench.core.errors import UnfilledError
 
 # `aligned` is the ViT paper's; `timm` is what timm does to its own checkpoints: bicubic, antialiased (facts/protocols.md 7.1).
 PositionResize = Literal["aligned", "timm"]

@@ -17,8 +17,8 @@ from vitbench.api import InputSpec, Provenance, Triple
 from vitbench.backbones.catalog import facts_of, trained_on
 from vitbench.backbones.models.positions import PositionResize, check_patches, resize_position_embedding
 from vitbench.backbones.models.weights import load_into, read_checkpoint
-from vitbench.errors import DataMissingError, Problem, UsageError
-from vitbench.randomness import seeded
+from vitbench.core.errors import DataMissingError, Problem, UsageError
+from vitbench.core.seeding import seeded
 
 # What the tokens of timm's weight tags stand for (facts/protocols.md 7.2).
 _DATA_TOKENS = {

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from vitbench.api import InputSpec, Provenance
 from vitbench.backbones.models.weights import load_into, read_checkpoint
-from vitbench.errors import DataMissingError, Problem, UsageError, unknown
-from vitbench.randomness import seeded
+from vitbench.core.errors import DataMissingError, Problem, UsageError, unknown
+from vitbench.core.seeding import seeded
 
 NATIVE_PX = 224
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vitbench.backbones.models.archives import refuse_bomb
-from vitbench.errors import UsageError
+from vitbench.core.errors import UsageError
 
 _HEADS = ("head.", "fc.", "classifier.", "head_dist.", "heads.")
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "teacher", "student", "module")

@@ -1,0 +1,32 @@
+"""The same job gives the same record: again, on one worker or two, from a cold cache or a warm one, in whatever order."""
+
+import os
+
+import pytest
+
+from vitbench.engine.run import Launch, Overrides, run_suite
+from vitbench.store.record_file import load
+
+
+def essence(out):
+    """All that must be the same, predictions included."""
+    changing = {"cost": None, "created": "", "env": None}
+    return {record.key: record.model_copy(update=changing) for record in load(out)}
+
+
+@pytest.mark.slow
+def test_the_quickstart_is_the_same_however_it_is_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    overrides = Overrides(tasks=("digits",), limit=40, seeds=(0, 1))
+
+    def ran(name, cache, *launches):
+        monkeypatch.setitem(os.environ, "VITBENCH_CACHE", str(tmp_path / cache))
+        for launch in launches:
+            assert run_suite("quickstart", tmp_path / name, overrides, launch).failed == 0
+        return essence(tmp_path / name)
+
+    first = ran("first", "cache", Launch())
+    assert len(first) > 30
+    assert all(record.predictions_sha256 for record in first.values())
+    assert ran("warm", "cache", Launch(workers=2)) == first
+    assert ran("backwards", "cold", Launch(shard=(2, 2)), Launch(shard=(1, 2))) == first

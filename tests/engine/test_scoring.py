@@ -1,0 +1,102 @@
+"""What a record states beside its score: mistakes, the surest of them, the conformance list, a GPU's energy."""
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import confusion_matrix
+
+from tests.making.jobs import make_job
+from vitbench.api import Provenance
+from vitbench.compute import energy
+from vitbench.core.record import DataFacts, Metric
+from vitbench.engine.conformance import Conformance
+from vitbench.engine.job import run_job
+from vitbench.engine.scoring import confusion, worst
+from vitbench.engine.worker import Workbench
+
+RNG = np.random.default_rng(0)
+
+
+def test_counts_of_few_classes_are_scikit_learns():
+    labels, said = RNG.integers(5, size=(2, 300))
+    found = confusion(said, labels, tuple("abcde"))
+    assert found.classes == tuple("abcde")
+    assert (np.array(found.matrix) == confusion_matrix(labels, said, labels=range(5))).all()
+    assert found.mistakes == ()
+
+
+def test_of_many_classes_the_most_frequent_mistakes_are_kept():
+    names = tuple(f"class {i}" for i in range(100))
+    labels = RNG.integers(100, size=5000)
+    said = np.where(RNG.random(5000) < 0.5, labels, RNG.integers(100, size=5000))
+    said[labels == 7] = 9
+    found = confusion(said, labels, names)
+    counts = confusion_matrix(labels, said, labels=range(100))
+    np.fill_diagonal(counts, 0)
+    assert found.mistakes[0] == ("class 7", "class 9", int((labels == 7).sum()))
+    assert [n for _, _, n in found.mistakes] == np.sort(counts.ravel())[::-1][:20].tolist()
+    assert confusion(labels, labels, names).mistakes == ()
+
+
+def test_the_surest_mistakes_come_first_and_right_answers_never():
+    margins = np.array([5.0, 3.0, 9.0, 3.0, -1.0], dtype=np.float32)
+    assert worst(margins, np.array([True, True, False, True, False])) == (0, 1, 3)
+    assert len(worst(RNG.random(100).astype(np.float32), np.ones(100, bool))) == 24
+
+
+def test_a_job_keeps_its_mistakes(tmp_path):
+    outcome = run_job(make_job(protocol="ridge_probe"), Workbench("cpu", tmp_path))
+    record, table = outcome.record, outcome.predictions
+    matrix = np.array(record.confusion.matrix)
+    assert matrix.sum() == len(table)
+    assert np.trace(matrix) / len(table) == pytest.approx(record.metrics["top1"].value)
+    wrong = np.flatnonzero(table["prediction"] != table["label"])
+    assert set(record.worst) <= set(wrong.tolist())
+    assert len(record.worst) == min(24, len(wrong))
+
+
+def lacking(job, n_train=800, n_val=200, counted=100, **facts):
+    data = DataFacts(
+        group="", num_classes=10, n_train=n_train, n_val=n_val, n_test=100, fingerprints={}, **facts
+    )
+    score = Metric(value=0.5, ci_low=0.4, ci_high=0.6, n=counted)
+    checks = Conformance(job, data, Provenance(), score).checks()
+    return {check.item: check.reason for check in checks if not check.ok}
+
+
+def test_every_item_of_the_conformance_list_can_fail():
+    whole = make_job(budget="1k")
+    assert lacking(whole) == {}
+    assert lacking(whole, n_train=700) == {"split": "700 + 200 examples in place of 800 + 200"}
+    assert set(lacking(whole, counted=96)) == {"exact N"}
+    assert set(lacking(whole, skipped=("a.jpg",))) == {"every picture readable"}
+    assert set(lacking(whole, departures=("too small",))) == {"data as the reference has them"}
+    assert set(lacking(make_job(limit=10))) == {"not limited"}
+    assert "50" in lacking(make_job(budget="5-shot"), n_train=49)["split"]
+    assert lacking(make_job(budget="5-shot"), n_train=50) == {}
+
+
+def test_energy_is_nvmls_counter_of_the_gpu_that_torch_means(monkeypatch):
+    counters = {"GPU-one": 5_000_000, "GPU-two": 7_000_000}
+    library = SimpleNamespace(
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
+        nvmlDeviceGetTotalEnergyConsumption=lambda handle: counters[handle],
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="two"))
+    energy._handle.cache_clear()
+    assert energy.joules_so_far("cuda:0") == 7000
+    counters["GPU-two"] += 250_000
+    assert energy.joules_so_far("cuda:0") == 7250
+    energy._handle.cache_clear()
+    assert energy.joules_so_far("cpu") is None
+
+
+def test_without_a_counter_there_is_no_energy(monkeypatch):
+    energy._handle.cache_clear()
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert energy.joules_so_far("cuda:0") is None

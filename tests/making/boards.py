@@ -1,0 +1,87 @@
+"""Records of whole boards, made of one real record: scores, seeds and names as a test wants them."""
+
+import numpy as np
+
+from vitbench.core.job import Component, SuiteContext
+from vitbench.core.record import Check, Confusion, Cost, Metric, Trial
+from vitbench.published import NATURAL, SPECIALIZED, STRUCTURED
+
+GROUPS = {"natural": NATURAL, "specialized": SPECIALIZED, "structured": STRUCTURED}
+OURS = {"oxford_flowers102": "flowers102", "oxford_iiit_pet": "pets"}
+VTAB = {f"vtab/{OURS.get(name, name)}": group for group, names in GROUPS.items() for name in names}
+NAMES = (
+    "vit_large_patch16_224.orig_in21k", "vit_base_patch16_224.orig_in21k", "vit_base_patch32_224.orig_in21k",
+    "vit_huge_patch14_224.orig_in21k", "resnetv2_152x4_bit.goog_in21k", "resnetv2_50x1_bit.goog_in21k",
+)  # fmt: skip
+RECIPE = {"recipe": "vit", "steps": None, "base_lr": None, "replicas": 1}
+
+
+def component(name, label, **options):
+    argument = options.pop("argument", "")
+    return Component(name=name, version="1", label=label, argument=argument, options=options)
+
+
+def metric(value, n=1000):
+    return Metric(value=value, ci_low=max(value - 0.02, 0), ci_high=min(value + 0.02, 1), n=n)
+
+
+def made(base, backbone, task, seed, value, *, tasks, seeds=3, budget="1k", **changes):
+    """One record of a fine-tuning by the ViT recipe; `changes` are fields of the record or of its job."""
+    argument, group = backbone, changes.pop("group", VTAB.get(task, "vit"))
+    family = "BiT" if "bit" in argument else "ViT"
+    job = base.job.model_copy(
+        update={
+            "suite": SuiteContext(name="made", tasks=tuple(tasks), seeds=seeds, published=changes.pop("published", ())),
+            "backbone": component("timm", argument.partition(".")[0], argument=argument),
+            "task": component(task, task),
+            "protocol": changes.pop("protocol", component("finetune", "finetune", **RECIPE)),
+            "budget": budget,
+            "seed": seed,
+        }
+    )  # fmt: skip
+    facts = base.backbone.model_copy(
+        update={"family": family, "weights": "pretrained", "pretrain_data": "ImageNet-21k", "params": 10**8, "size_px": 384,
+                "source": "arXiv 2010.11929", **changes.pop("backbone", {})}
+    )  # fmt: skip
+    cost = Cost(
+        seconds={"adapt": 100.0 + 7 * len(argument)}, device="GPU", device_kind="cuda", peak_memory_bytes=2**33,
+        flops_per_image=10**10 * len(argument), images_forward=10**6, images_backward=10**6, energy_joules=9e5,
+    )  # fmt: skip
+    data = base.data.model_copy(update={"group": group, "n_test": 1000})
+    checks = tuple(Check(item=item, ok=True) for item in ("not limited", "split", "exact N"))
+    return base.model_copy(
+        update={"job": job, "key": job.key, "metrics": {"top1": metric(value)}, "backbone": facts, "cost": cost, "data": data,
+                "conformance": checks, "trials": (), **changes}
+    )  # fmt: skip
+
+
+def board(base, backbones=NAMES[:4], tasks=tuple(VTAB), seeds=3, **changes):
+    """Every backbone on every task, seeds a little apart."""
+    generator = np.random.default_rng(0)
+    levels = {name: generator.uniform(0.4, 0.9) for name in tasks}
+    return [
+        made(
+            base, name, task, seed, float(np.clip(levels[task] - 0.03 * i + generator.normal(0, 0.005), 0, 1)),
+            tasks=tasks, seeds=seeds, **changes,
+        )
+        for i, name in enumerate(backbones) for task in tasks for seed in range(seeds)
+    ]  # fmt: skip
+
+
+def with_all_that_a_record_can_hold(record):
+    """Curves, trials of a grid, mistakes among many classes."""
+    steps = tuple(float(step) for step in range(0, 500, 5))
+    curve = {"loss": tuple(1 / (1 + step) for step in steps), "step": steps}
+    trials = tuple(
+        Trial(
+            options={"base_lr": rate},
+            split="val",
+            metric="top1",
+            value=0.5 + rate,
+            chosen=rate == 0.03,
+            curve=curve,
+        )
+        for rate in (0.001, 0.003, 0.01, 0.03)
+    )
+    mistakes = tuple((f"class {i}", f"class {i + 1}", 40 - i) for i in range(20))
+    return record.model_copy(update={"trials": trials, "confusion": Confusion(mistakes=mistakes)})

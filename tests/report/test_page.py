@@ -1,0 +1,52 @@
+import json
+import re
+
+from vitbench.report.page import render
+
+
+def labelled(record, label):
+    backbone = record.job.backbone.model_copy(update={"label": label})
+    return record.model_copy(update={"job": record.job.model_copy(update={"backbone": backbone})})
+
+
+def test_the_page_has_no_address_in_it(tiny_records):
+    page = render(tiny_records)
+    assert re.findall(r"https?:|//[a-z]|src=|@import|url\(", page) == []
+    assert page.count("<link") == 1
+    assert 'href="data:,"' in page
+
+
+def test_names_are_escaped_everywhere(tiny_records):
+    evil = "<script>alert(1)</script>\"'&"
+    page = render([labelled(record, evil) for record in tiny_records])
+    assert page.count("<script>") == 1  # the page's own
+    assert 'alert(1)</script>"' not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+def test_the_page_shows_the_scores(tiny_records):
+    page = render(tiny_records)
+    for record in tiny_records:
+        if record.job.budget == "full":
+            assert f"<b>{100 * record.metrics['top1'].value:.1f}</b>" in page
+
+
+def test_the_same_records_give_the_same_page(tiny_records):
+    first, second = (re.sub(r"(id|clip\d*|gradient)[\w-]*\d+", "", render(tiny_records)) for _ in range(2))
+    assert first == second
+
+
+def test_every_score_opens_its_records(tiny_records):
+    page = render(tiny_records)
+    carried = json.loads(re.search(r'<script type="application/json" id="details">(.*?)</script>', page)[1])
+    opened = set(re.findall(r'data-cell="(\w+)"', page))
+    assert opened == set(carried["cells"])
+    keys = {seed["key"] for cell in carried["cells"].values() for seed in cell["seeds"]}
+    assert keys == {record.key for record in tiny_records}
+    for record in tiny_records:
+        (seed,) = (s for c in carried["cells"].values() for s in c["seeds"] if s["key"] == record.key)
+        grid = carried["grids"][seed["trials"]["grid"]]
+        assert grid == [trial.options for trial in record.trials]
+        values = [None if t.value is None else round(t.value, 5) for t in record.trials]
+        assert seed["trials"]["values"] == values
+        assert record.trials[seed["trials"]["chosen"]].chosen

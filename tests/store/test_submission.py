@@ -1,0 +1,104 @@
+"""Results from hand to hand: whole, recomputed from their predictions, and harmless."""
+
+import zipfile
+
+import pytest
+
+import vitbench
+from vitbench.core.errors import UsageError
+from vitbench.core.record import Metric
+from vitbench.store.record_file import encode, load
+from vitbench.store.run_dir import Run
+from vitbench.store.submission import check, pack, unpack
+
+
+@pytest.fixture
+def packed(tiny, tmp_path):
+    vitbench.run(tiny, tmp_path / "run")
+    assert pack(tmp_path / "run", tmp_path / "s.zip") == 4
+    return tmp_path / "s.zip"
+
+
+def changed(path, change):
+    """The same file with another content of its first record."""
+    target = path.with_name("changed.zip")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            for other, data in change(name, old.read(name)):
+                new.writestr(other, data)
+    return target
+
+
+def test_what_is_packed_is_unpacked_and_done(packed, tiny, tmp_path):
+    found = check(packed)
+    assert (len(found.records), found.problems) == (4, ())
+    unpack(found, tmp_path / "other")
+    assert load(tmp_path / "other") == load(tmp_path / "run")
+    assert vitbench.run(tiny, tmp_path / "other") == vitbench.run(tiny, tmp_path / "run")
+
+
+def test_the_same_run_makes_the_same_file(packed, tmp_path):
+    pack(tmp_path / "run", tmp_path / "again.zip")
+    assert packed.read_bytes() == (tmp_path / "again.zip").read_bytes()
+
+
+def test_a_score_that_the_predictions_do_not_give_is_told(packed, tmp_path):
+    record = load(tmp_path / "run")[0]
+    better = record.model_copy(
+        update={"metrics": {"top1": Metric(value=0.99, ci_low=0.98, ci_high=1, n=360)}}
+    )
+    path = changed(
+        packed, lambda name, data: [(name, encode(better) if name == f"records/{record.key}.json" else data)]
+    )
+    assert any("stated as 0.9900 of 360, its predictions give" in text for text in check(path).problems)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda name, data: [(name, data[:-3] if name.startswith("records") else data)],
+            "not what was written",
+        ),
+        (
+            lambda name, data: [] if name.startswith("predictions") else [(name, data)],
+            "predictions are missing",
+        ),
+        (lambda name, data: [(f"../../{name}", data)], "no file of a submission"),
+        (
+            lambda name, data: [(name, data), (name.replace(".json", ".py"), b"import os")][
+                : 1 + name.startswith("records")
+            ],
+            "no file of a submission",
+        ),
+        (lambda name, data: [(name.replace("records/", "records/f"), data)], "no file of a submission"),
+    ],
+)
+def test_what_is_wrong_is_named_and_never_written(packed, tmp_path, change, said):
+    found = check(changed(packed, change))
+    assert any(said in text for text in found.problems)
+    unpack(found, tmp_path / "deep" / "er" / "out")
+    written = {path.suffix for path in (tmp_path / "deep").rglob("*") if path.is_file()}
+    assert ".py" not in written
+    assert not (tmp_path / "records").exists()
+
+
+def test_bombs_and_other_files_are_refused(tmp_path, monkeypatch):
+    (tmp_path / "no.zip").write_bytes(b"PK\x03\x04 nothing")
+    with pytest.raises(UsageError, match=r"no submission[\s\S]*vitbench pack"):
+        check(tmp_path / "no.zip")
+    monkeypatch.setattr("vitbench.store.submission.MOST_BYTES", 1 << 20)
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("env.json", bytes(2 << 20))
+    assert (tmp_path / "bomb.zip").stat().st_size < 10_000
+    with pytest.raises(UsageError, match="would unpack to"):
+        check(tmp_path / "bomb.zip")
+
+
+def test_damaged_runs_are_not_packed(packed, tmp_path):
+    run = Run(tmp_path / "run")
+    path = run.predictions_path(load(tmp_path / "run")[0].key)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UsageError, match=path.name):
+        pack(tmp_path / "run", tmp_path / "new.zip")
+    assert not (tmp_path / "new.zip").exists()

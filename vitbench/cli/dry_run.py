@@ -1,0 +1,73 @@
+"""`vitbench run --dry-run`: the jobs, and what they will take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vitbench.cli.format import amount, duration, printable
+
+if TYPE_CHECKING:
+    from vitbench.engine.estimate import Estimate
+    from vitbench.engine.plan import Launch, Planned
+
+
+def print_plan(planned: Planned, launch: Launch, *, as_json: bool) -> int:
+    """List the jobs with their states, and estimate those to run; the estimate is kept for the report."""
+    jobs, pending = planned.jobs(launch), planned.pending(launch)
+    keys = {job.key for job in pending}
+    if not as_json:
+        for job in jobs:
+            record = planned.done.get(job.key)
+            was = "failed" if record is not None and record.status == "failed" else "done"
+            click.echo(f"{'to run' if job.key in keys else was:7} {job.key[:8]}  {printable(job.title)}")
+        click.echo(
+            f"{len(jobs)} jobs, {len(jobs) - len(keys)} done, {len(keys)} to run in {planned.run.path}",
+            err=True,
+        )
+    made = _estimated(planned, launch, pending) if pending else None
+    if as_json:
+        import json
+
+        rows = [{"key": job.key, "title": job.title, "done": job.key not in keys} for job in jobs]
+        click.echo(
+            json.dumps({"jobs": rows, "estimate": made and _as_json(made)}, indent=1, ensure_ascii=False)
+        )
+    elif made is not None:
+        _print(made, workers=launch.workers or 1)
+    return 0
+
+
+def _estimated(planned: Planned, launch: Launch, pending: Any) -> Estimate:
+    from vitbench.engine.estimate import estimate, keep
+
+    made = estimate(pending, launch.device)
+    try:
+        keep(planned, made)
+    except OSError as error:  # the figures are worth more than that the report can compare them
+        click.echo(f"the estimate is not kept in {planned.run.path}: {error.strerror}", err=True)
+    return made
+
+
+NAMES = ("images_forward", "images_backward", "flops_forward", "flops_backward", "disk_bytes", "seconds")
+
+
+def _as_json(made: Estimate) -> dict[str, Any]:
+    totals = {name: made.total(name) for name in NAMES}
+    return {"device": made.device, "jobs": len(made.jobs), **totals, "unknown": made.unknown}
+
+
+def _print(made: Estimate, workers: int) -> None:
+    total = {name: made.total(name) for name in NAMES}
+    click.echo(
+        f"forward  {amount(total['images_forward'])} images, {amount(total['flops_forward'])}FLOP\n"
+        f"backward {amount(total['images_backward'])} images, {amount(total['flops_backward'])}FLOP\n"
+        f"disk     {amount(total['disk_bytes'])}B\n"
+        f"time     {total['seconds'] / 3600:.3g} hours of {made.device} ({duration(total['seconds'] / workers)} with "
+        f"{workers} worker{'s' * (workers > 1)}), start-up, decoding and solving of probes not counted",
+        err=True,
+    )
+    if made.unknown:
+        first = next(iter(made.unknown.values()))
+        click.echo(printable(f"{len(made.unknown)} jobs are not in these figures: {first}"), err=True)

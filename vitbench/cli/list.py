@@ -1,0 +1,147 @@
+"""`vitbench list`: what there is to run, with what options. No torch here."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+Row = dict[str, Any]
+
+
+def _components(kind: str) -> list[Row]:
+    from vitbench.suite.suite_file import KINDS
+
+    rows = []
+    for entry in KINDS[kind].entries():
+        spec = f"{entry.name}:{entry.argument.upper()}" if entry.argument else entry.name
+        options = [_option(name, field) for name, field in entry.options.model_fields.items()]
+        rows.append({
+            "name": spec, "summary": entry.summary, "options": options, **entry.labels,
+            "version": entry.version, "origin": entry.origin,
+        })  # fmt: skip
+    return rows
+
+
+def _option(name: str, field: Any) -> str:
+    return f"{name}" if field.is_required() else f"{name}={json.dumps(field.default, default=str)}"
+
+
+def _backbones(pattern: str) -> list[Row]:
+    from vitbench.backbones.catalog import catalog, facts_of, traps
+
+    if not pattern.startswith("timm:"):
+        named = [
+            {
+                "name": entry.alias,
+                "options": [],
+                **entry.model_dump(mode="json"),
+                "summary": f"{entry.spec}: {entry.summary}",
+            }
+            for entry in catalog()
+        ]
+        return [*_components("backbones"), *named]
+    from vitbench.backbones.timm_names import timm_names
+
+    misleading = traps()
+    specs = sorted({*(f"timm:{name}" for name in timm_names()), *misleading})
+    known = {spec: facts_of(spec) for spec in specs}
+    return [
+        {
+            "name": spec,
+            "summary": misleading.get(spec) or (found.summary if (found := known[spec]) else ""),
+            "options": [],
+        }
+        for spec in specs
+    ]
+
+
+def _suites(_pattern: str) -> list[Row]:
+    from vitbench.suite.read import packaged_suites
+    from vitbench.suite.yaml_lines import read_yaml
+
+    return [
+        {
+            "name": name,
+            "summary": str(read_yaml(path).data.get("description", "")),
+            "options": [],
+            "path": str(path),
+        }
+        for name, path in packaged_suites().items()
+    ]
+
+
+def _published(_pattern: str) -> list[Row]:
+    from vitbench.published import published
+
+    return [
+        {
+            "name": row.id,
+            "summary": f"{row.model} · {row.pretrain_data} · {row.protocol} · {row.source.citation}"
+            + (" · quoted by one third party only" if row.is_weak else ""),
+            "options": [],
+            **row.model_dump(mode="json", exclude={"id"}),
+        }
+        for row in published()
+    ]
+
+
+_KINDS: dict[str, Callable[[str], list[Row]]] = {
+    "backbones": _backbones,
+    "tasks": lambda _pattern: _components("tasks"),
+    "protocols": lambda _pattern: _components("protocols"),
+    "suites": _suites,
+    "published": _published,
+}
+
+
+@click.command("list", no_args_is_help=True)
+@click.argument("kind", type=click.Choice([*_KINDS, "plugins", "schema"]))
+@click.argument("pattern", default="")
+@click.option("--plugin", "plugins", multiple=True, metavar="FILE|MODULE", help="Python to import first.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_(kind: str, pattern: str, plugins: tuple[str, ...], as_json: bool) -> None:
+    """List what there is; PATTERN narrows it (a part of a name, or with stars; `'timm:*vit*'` looks through timm's models).
+
+    `schema` prints the JSON schema of a suite file, for editors.
+    """
+    from vitbench.core.plugins import load_all
+
+    loaded = load_all(plugins)
+    for plugin in loaded:
+        if plugin.trouble and kind != "plugins":
+            click.echo(f"warning: {plugin.warning}", err=True)
+    if kind == "schema":
+        from vitbench.suite.json_schema import suite_schema
+
+        click.echo(json.dumps(suite_schema(), indent=2))
+        return
+    rows: list[Row]
+    if kind == "plugins":
+        rows = [
+            {"name": p.name, "origin": p.origin, "summary": p.trouble or "loaded", "options": []}
+            for p in loaded
+        ]
+    else:
+        rows = _KINDS[kind](pattern)
+    rows = [row for row in rows if _matches(row["name"], pattern)]
+    click.echo(json.dumps(rows, indent=1, ensure_ascii=False) if as_json else _table(rows))
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return not pattern or fnmatch.fnmatch(name, pattern) or pattern.lower() in name.lower()
+
+
+def _table(rows: list[Row]) -> str:
+    if not rows:
+        return "nothing matches"
+    width = min(max(len(row["name"]) for row in rows), 60)
+    lines = []
+    for row in rows:
+        lines.append(f"{row['name']:{width}}  {row['summary']}".rstrip())
+        if row["options"]:
+            lines.append(f"{'':{width}}    options: {', '.join(row['options'])}")
+    return "\n".join(lines)

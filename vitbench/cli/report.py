@@ -1,0 +1,157 @@
+"""`vitbench report` and `vitbench export`: records to a page, a table or a file. No torch here, but for pictures."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vitbench.cli.format import printable
+
+if TYPE_CHECKING:
+    from vitbench.core.record import Record
+    from vitbench.report.cell_details import Worst
+
+RUNS = click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+
+
+def _records(runs: tuple[Path, ...]) -> list[Record]:
+    """The records of all runs, of each directory the newest of every cell."""
+    from vitbench.report.keys import newest
+    from vitbench.store.record_file import load
+
+    found: dict[str, Record] = {}
+    for run in runs:
+        records = load(run)
+        kept = newest(records)
+        if len(kept) < len(records):
+            left = len(records) - len(kept)
+            click.echo(f"{run}: {left} records that later ones stand in for are left out", err=True)
+        twice = [
+            record for record in kept if (other := found.get(record.key)) and other.metrics != record.metrics
+        ]
+        for record in twice:
+            click.echo(
+                printable(f"warning: another result of {record.job.title}: that of {run} is taken"), err=True
+            )
+        found.update({record.key: record for record in kept})
+    return list(found.values())
+
+
+@click.command(no_args_is_help=True)
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "-o", "output", type=click.Path(path_type=Path, dir_okay=False), help="The page  [default: RUN/report.html]."
+)  # fmt: skip
+@click.option(
+    "--published", metavar="START", multiple=True,
+    help="Show the published rows whose names have this start beside the measured ones; without RUN, a page of them alone.",
+)  # fmt: skip
+@click.option(
+    "--figures", metavar="DIR", type=click.Path(path_type=Path, file_okay=False),
+    help="Also write every chart as SVG, PNG and PDF.",
+)  # fmt: skip
+@click.option(
+    "--with-images", is_flag=True, help="Carry the 24 surest mistakes of every cell: needs the data."
+)
+def report(
+    runs: tuple[Path, ...], output: Path | None, published: tuple[str, ...], figures: Path | None, with_images: bool
+) -> None:  # fmt: skip
+    """Make the leaderboard of one or more RUN directories: one HTML file that loads nothing."""
+    from vitbench.core.errors import UsageError
+    from vitbench.core.files import write_atomically
+
+    _check_starts(published)
+    if not runs:
+        if not published:
+            raise UsageError("give a run directory, or --published START -o FILE.html")
+        if figures is not None or with_images:
+            raise UsageError("--figures and --with-images are of what was measured: give a run directory")
+        _report_published(published, output)
+        return
+    from vitbench.report.page import Extras, render
+    from vitbench.store.run_dir import estimated
+
+    if len(runs) > 1 and output is None:
+        raise UsageError("several runs make a page of their own: add -o FILE.html")
+    target = output or runs[0] / "report.html"
+    expected = {key: value for run in runs for key, value in estimated(run).items()}
+    records = _records(runs)
+    worst = _pictures(runs, records) if with_images else {}
+    write_atomically(target, render(records, Extras(expected, published, worst)))
+    click.echo(str(target))
+    if figures is not None:
+        from vitbench.report.build import boards
+        from vitbench.report.figures import write_figures
+
+        for path in write_figures(figures, boards(records, published), records):
+            click.echo(str(path))
+
+
+def _pictures(runs: tuple[Path, ...], records: list[Record]) -> Worst:
+    """Of every cell, what was got wrong most surely; what cannot be shown is told."""
+    from vitbench.report.mistake_images import surest_mistakes
+
+    return surest_mistakes(runs, records, lambda text: click.echo(f"warning: {text}", err=True))
+
+
+def _check_starts(starts: tuple[str, ...]) -> None:
+    from vitbench.core.errors import Problem, UsageError, nearest
+
+    if not starts:
+        return
+    from vitbench.published import published
+
+    names = [row.id for row in published()]
+    unknown = [start for start in starts if not start or not any(name.startswith(start) for name in names)]
+    if unknown:
+        raise UsageError(
+            Problem(f"no published row begins with {start!r}", "", nearest(start, names), "vitbench list published")
+            for start in unknown
+        )  # fmt: skip
+
+
+def _report_published(starts: tuple[str, ...], output: Path | None) -> None:
+    from vitbench.core.errors import UsageError
+    from vitbench.core.files import write_atomically
+    from vitbench.published import published
+    from vitbench.report.published_page import render_published
+
+    if output is None:
+        raise UsageError("published rows alone make a page of their own: add -o FILE.html")
+    rows = [row for row in published() if row.id.startswith(starts)]
+    write_atomically(output, render_published(rows, rows[0].source.paper))
+    click.echo(str(output))
+
+
+@click.command(no_args_is_help=True)
+@RUNS
+@click.option(
+    "--format", "form", type=click.Choice(["csv", "md", "latex", "json", "parquet"]), default="csv", show_default=True,
+    help="csv, json, parquet: one row per job and metric; md, latex: the boards.",
+)  # fmt: skip
+@click.option(
+    "-o",
+    "output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The file  [default: stdout].",
+)
+def export(runs: tuple[Path, ...], form: str, output: Path | None) -> None:
+    """Write the results of one or more RUN directories as a table."""
+    from vitbench.core.errors import UsageError
+    from vitbench.core.files import write_atomically
+    from vitbench.report.export import FORMATS
+    from vitbench.report.export import export as render
+
+    known = next(name for name in FORMATS if name == form)
+    if output is None and known == "parquet" and sys.stdout.isatty():
+        raise UsageError("parquet is not for a terminal: add -o FILE.parquet")
+    content = render(_records(runs), known)
+    if output is None:
+        shown = content.decode() if sys.stdout.isatty() and known != "parquet" else None
+        click.echo(content if shown is None else printable(shown), nl=False)
+    else:
+        write_atomically(output, content)
+        click.echo(str(output), err=True)

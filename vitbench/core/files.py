@@ -1,0 +1,92 @@
+"""Files that are never half written, and digests of what lies on disk."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+# Above this a folder's digest reads names and sizes only: hashing ImageNet's 150 GB would take longer than a probe.
+CONTENT_DIGEST_LIMIT_BYTES = 256 * 2**20
+
+
+MOST_READ_BYTES = 256 * 2**20  # of one record, plan or sign: the largest have a hundredth
+
+
+def read_file(path: Path | str) -> bytes:
+    """A file's content; a pipe, a device, or what no program of ours has written is refused instead of waited for.
+
+    Raises:
+        OSError: it cannot be read, is no file, or is too large.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as file:
+        facts = os.fstat(handle)
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError(errno.EINVAL, "it is no file", str(path))
+        if facts.st_size > MOST_READ_BYTES:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+        return file.read()
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write `content` to a temporary neighbour, flush it to disk, and rename it over `path`.
+
+    Raises:
+        OSError: it cannot be written; the error names `path`.
+    """
+    try:
+        _write(path, content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o666 & ~_umask())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def digest_bytes(*parts: bytes) -> str:
+    """SHA-256 over length-prefixed parts, as hex."""
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(len(part).to_bytes(8, "big"))
+        total.update(part)
+    return total.hexdigest()
+
+
+def digest_path(path: Path) -> str:
+    """What lies at `path`: a file's content, or a folder's sorted names with sizes and (up to 256 MiB) contents."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    files = sorted(entry for entry in path.rglob("*") if entry.is_file())
+    sizes = [entry.stat().st_size for entry in files]
+    with_content = sum(sizes) <= CONTENT_DIGEST_LIMIT_BYTES
+    total = hashlib.sha256()
+    for entry, size in zip(files, sizes, strict=True):
+        name = entry.relative_to(path).as_posix().encode("utf-8", "surrogateescape")
+        total.update(b"%d:%s:%d:" % (len(name), name, size))
+        if with_content:
+            total.update(entry.read_bytes())
+    return total.hexdigest()

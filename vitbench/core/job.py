@@ -1,0 +1,161 @@
+"""What is asked of one cell (Job): plain data, and the key that is a hash of all its score depends on. No torch here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from vitbench.core.files import digest_bytes
+
+
+class Frozen(BaseModel):
+    """Base of all stored data: immutable, and unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A changed copy that works out anew what pydantic would carry along: cached properties."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in copied.__dict__.keys() - type(copied).model_fields.keys():
+            del copied.__dict__[name]
+        return copied
+
+
+SCHEMA_VERSION = 1
+KEY_LENGTH = 24  # 96 bits: no collision in any number of jobs that anyone will run
+
+Dtype = Literal["float32", "bfloat16"]
+FeatureDtype = Literal["float32", "float16"]
+PreprocessName = Literal["squash", "squash_tf1", "fewshot", "resize_small", "centre_crop"]
+
+_BUDGET = re.compile(r"full|1k|[1-9][0-9]{0,5}-shot")
+
+
+def _known_budget(budget: str) -> str:
+    if not _BUDGET.fullmatch(budget):
+        raise ValueError(f"unknown budget {budget!r}: write full, 1k, or N-shot such as 5-shot")
+    return budget
+
+
+Budget = Annotated[str, AfterValidator(_known_budget)]
+
+
+def shots_of(budget: str) -> int | None:
+    """The N of an 'N-shot' budget, else None."""
+    return int(budget.removesuffix("-shot")) if budget.endswith("-shot") else None
+
+
+class Component(Frozen):
+    """A registered backbone, task or protocol with every option spelled out.
+
+    `contents` holds a digest of what lies at each option that names a place on disk: the place itself and `label` are not
+    part of the identity, so a moved folder or a renamed row keeps its results.
+    """
+
+    name: str
+    version: str
+    label: str
+    argument: str = ""
+    options: dict[str, Any] = Field(default={})
+    contents: dict[str, str] = Field(default={})
+
+    @property
+    def spec(self) -> str:
+        """The name as a suite writes it: `timm:NAME` where there is an argument."""
+        return f"{self.name}:{self.argument}" if self.argument else self.name
+
+    def identity(self) -> dict[str, Any]:
+        """The part that a score depends on."""
+        options = {key: value for key, value in self.options.items() if key not in self.contents}
+        argument = "" if "argument" in self.contents else self.argument
+        return {
+            "name": self.name, "version": self.version, "argument": argument, "options": options,
+            "contents": self.contents,
+        }  # fmt: skip
+
+    @cached_property
+    def digest(self) -> str:
+        """A short name for its identity."""
+        return digest_bytes(json.dumps(self.identity(), sort_keys=True, default=str).encode())[:8]
+
+
+class Cell(NamedTuple):
+    """A job by its labels alone."""
+
+    backbone: str
+    task: str
+    protocol: str
+    budget: str
+    seed: str
+
+    @property
+    def title(self) -> str:
+        """All of it in a line."""
+        return f"{' · '.join(self[:4])} · seed {self.seed}"
+
+
+class SuiteContext(Frozen):
+    """Which suite a job belongs to, and what a complete board row of its setting holds. Not part of the key."""
+
+    name: str
+    tasks: tuple[str, ...]
+    seeds: int = Field(ge=1, description="number of seeds that this cell asks for")
+    published: tuple[str, ...] = Field(
+        default=(), description="starts of names of published rows to show beside"
+    )
+
+
+_MEASURING = ("limit", "dtype", "feature_dtype", "resolution_px", "test_resolution_px", "preprocess")
+
+
+class Job(Frozen):
+    """One cell: everything a score depends on, as plain data."""
+
+    suite: SuiteContext
+    backbone: Component
+    task: Component
+    protocol: Component
+    budget: Budget
+    seed: int
+    limit: int | None = None
+    dtype: Dtype = "float32"
+    feature_dtype: FeatureDtype = "float32"
+    resolution_px: int | None = None
+    test_resolution_px: int | None = None
+    preprocess: PreprocessName = "squash"
+
+    @property
+    def measuring(self) -> dict[str, Any]:
+        """How the score is measured, apart from what on what: numbers that differ in it are not compared."""
+        return {name: getattr(self, name) for name in _MEASURING}
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of everything the score depends on; the name of the record's file."""
+        parts = {
+            "schema": SCHEMA_VERSION,
+            "backbone": self.backbone.identity(),
+            "task": self.task.identity(),
+            "protocol": self.protocol.identity(),
+            "budget": self.budget,
+            "seed": self.seed,
+            **self.measuring,
+        }
+        text = json.dumps(parts, sort_keys=True, ensure_ascii=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+
+    @property
+    def cell(self) -> Cell:
+        """The labels of the job's row and column."""
+        return Cell(self.backbone.label, self.task.label, self.protocol.label, self.budget, str(self.seed))
+
+    @property
+    def title(self) -> str:
+        """The cell in a line, for progress and messages."""
+        return self.cell.title

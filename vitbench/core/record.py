@@ -1,0 +1,176 @@
+"""What came out of one job (Record) and everything needed to judge it: typed, versioned, to and from JSON. No torch here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from vitbench.core.job import Frozen, Job
+
+Weights = Literal["pretrained", "untrained", "none", "unknown"]
+
+
+class BackboneFacts(Frozen):
+    """What was evaluated: read off the built model, not off its name."""
+
+    family: str
+    weights: Weights
+    pretrain_data: str
+    source: str
+    params: int
+    feature_dim: int
+    size_px: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    weights_digest: str
+    weights_loaded: int | None = None
+    weights_missing: int | None = None
+    weights_unexpected: int | None = None
+    trained_on: tuple[str, ...] = ()
+    pretrain_tpu_v3_core_days: float | None = None
+    licence: str = ""
+
+
+class DataFacts(Frozen):
+    """What was learned from and scored on."""
+
+    group: str
+    dataset: str = ""
+    num_classes: int
+    n_train: int
+    n_val: int
+    n_test: int
+    fingerprints: dict[str, str]
+    skipped: tuple[str, ...] = ()
+    departures: tuple[str, ...] = ()
+    version: str = Field(default="", description="version of the prepared data set")
+
+
+class Confusion(Frozen):
+    """What a network takes for what, on the test images.
+
+    Up to 12 classes: their names and all counts, `matrix[true][predicted]`. More: the most frequent mistakes alone, as
+    (true, predicted, how often).
+    """
+
+    classes: tuple[str, ...] = ()
+    matrix: tuple[tuple[int, ...], ...] = ()
+    mistakes: tuple[tuple[str, str, int], ...] = ()
+
+
+class Cost(Frozen):
+    """What the job took here: device-seconds by phase, analytic FLOPs, memory, and a GPU's energy. Never part of a score."""
+
+    seconds: dict[str, float]
+    device: str
+    device_kind: Literal["cpu", "cuda"]
+    peak_memory_bytes: int
+    flops_per_image: int | None
+    images_forward: int
+    images_backward: int
+    energy_joules: float | None = Field(default=None, description="of the whole GPU meanwhile, by NVML")
+
+    @property
+    def work_s(self) -> float:
+        """Seconds without building the backbone and opening the data."""
+        return sum(value for phase, value in self.seconds.items() if phase not in ("build", "data"))
+
+    @property
+    def total_s(self) -> float:
+        """Seconds of all phases together."""
+        return sum(self.seconds.values())
+
+
+class Env(Frozen):
+    """Where the job ran."""
+
+    python: str
+    platform: str
+    device: str
+    threads: int
+    packages: dict[str, str]
+    git_commit: str
+
+
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class Metric(Frozen):
+    """A score as a fraction in [0, 1] over n examples, with its 95 % Wilson interval over the test set."""
+
+    value: Fraction
+    ci_low: Fraction
+    ci_high: Fraction
+    n: int = Field(ge=1)
+
+
+class Trial(Frozen):
+    """One setting that selection looked at: its options, and its score on the split it was judged on."""
+
+    options: dict[str, Any]
+    split: Literal["val", "train"]
+    metric: str
+    value: float | None
+    chosen: bool
+    note: str = ""
+    certificate: dict[str, float] = Field(default={}, description="how near the optimum its solver came")
+    curve: dict[str, tuple[float | None, ...]] = Field(
+        default={}, description="what its training went through, by step"
+    )
+
+
+NOT_LIMITED, READABLE = (
+    "not limited",
+    "every picture readable",
+)  # items that a page has a notice of its own for
+CONFORMANCE_ITEMS = (
+    NOT_LIMITED, READABLE, "exact N", "split", "data as the reference has them", "pixels as the weights expect",
+    "weights have not seen this task's labels", "selection not on test",
+)  # fmt: skip
+
+
+class Check(Frozen):
+    """One item of the conformance stamp; `reason` says what is missing."""
+
+    item: str
+    ok: bool
+    reason: str = ""
+
+
+class Failure(Frozen):
+    """Why a job has no score."""
+
+    kind: str
+    message: str
+    where: str = ""
+
+
+class Record(Frozen):
+    """What came out of one Job: a score or a failure, and everything needed to judge it."""
+
+    schema_version: Literal[1] = 1
+    key: str
+    job: Job
+    status: Literal["ok", "failed"]
+    metrics: dict[str, Metric] = Field(default={})
+    trials: tuple[Trial, ...] = ()
+    backbone: BackboneFacts | None = None
+    data: DataFacts | None = None
+    preprocess: str = ""
+    conformance: tuple[Check, ...] = ()
+    notes: tuple[str, ...] = ()
+    cost: Cost | None = None
+    env: Env
+    failure: Failure | None = None
+    predictions_sha256: str = ""
+    confusion: Confusion | None = None
+    worst: tuple[int, ...] = Field(
+        default=(), description="wrong test examples by position, the surest first"
+    )
+    created: str
+
+    @property
+    def conformant(self) -> bool:
+        """Whether every item of the conformance stamp holds."""
+        return self.status == "ok" and bool(self.conformance) and all(check.ok for check in self.conformance)

@@ -1,0 +1,128 @@
+"""Pictures in class folders: `ROOT/train/<class>/*`, and `val`, `test` or a stratified share of train."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from vitbench.api import ImageSource, Pixels
+from vitbench.core.errors import DataMissingError, Problem
+from vitbench.core.files import digest_bytes, digest_path, write_atomically
+from vitbench.core.settings import cache_dir
+from vitbench.data.decode import BadImageError, decode
+
+READ_WHOLE = 50_000  # files: more of them take longer to read than to look at
+SAMPLED = 2_000
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
+
+
+@dataclass(frozen=True, eq=False)
+class FolderSource(ImageSource):
+    """Picture files below one root, in the order given; `files` are relative to it."""
+
+    root: Path
+    files: tuple[str, ...]
+    exif_rotate: bool
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of names and contents, in order; of very many files the sizes of all and the contents of some."""
+        if len(self.files) > READ_WHOLE:
+            spread = self.files[:: len(self.files) // SAMPLED]
+            sizes = [(self.root / file).stat().st_size for file in self.files]
+            digests = [repr(sizes).encode(), *(digest_path(self.root / file).encode() for file in spread)]
+        else:
+            digests = [digest_path(self.root / file).encode() for file in self.files]
+        names = "\n".join(self.files).encode("utf-8", "surrogateescape")
+        return digest_bytes(b"exif" if self.exif_rotate else b"plain", names, *digests)
+
+    def read(self, indices: Sequence[int], *, fast_dct: bool = False) -> list[Pixels]:
+        """Decode the pictures asked for; all that fail are named together."""
+        pictures: list[Pixels] = []
+        bad: dict[str, str] = {}
+        for index in indices:
+            try:
+                data = (self.root / self.files[index]).read_bytes()
+                pictures.append(decode(data, exif_rotate=self.exif_rotate, fast_dct=fast_dct))
+            except (ValueError, OSError) as error:
+                bad[self.name(index)] = str(error)
+        if bad:
+            raise BadImageError(bad, len(indices))
+        return pictures
+
+    def name(self, index: int) -> str:
+        """The path below the root; bytes that are no text are escaped."""
+        return self.files[index].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def class_folders(folder: Path) -> list[str]:
+    """The names of the class folders, sorted.
+
+    Raises:
+        DataMissingError: the folder is missing or has none.
+    """
+    if not folder.is_dir():
+        raise DataMissingError(
+            Problem(
+                f"there is no folder {folder}",
+                next_step=f"put pictures at {folder}/<class>/*.jpg, or correct the task's `path`",
+            )
+        )
+    names = sorted(
+        entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+    )
+    if len(names) < 2:
+        raise DataMissingError(f"{folder} holds {len(names)} class folder(s); a task needs two")
+    return names
+
+
+def picture_files(root: Path, split: str, classes: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Files below ROOT/SPLIT/<class>, relative to root, class by class and sorted, with their labels.
+
+    Raises:
+        DataMissingError: a class has no picture, or the split has a class that is not among `classes`.
+    """
+    strangers = sorted(set(class_folders(root / split)) - set(classes))
+    if strangers:
+        raise DataMissingError(f"{root / split} has classes that train has not: {strangers[:5]}")
+    files: list[str] = []
+    labels: list[int] = []
+    for label, name in enumerate(classes):
+        found = sorted(
+            path.relative_to(root).as_posix()
+            for path in (root / split / name).rglob("*")
+            if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+        )
+        if not found and split == "train":
+            raise DataMissingError(f"{root / split / name} holds no picture")
+        files += found
+        labels += [label] * len(found)
+    return files, labels
+
+
+def unreadable(source: FolderSource) -> list[int]:
+    """The positions of files that cannot be decoded, found by decoding all of them; kept under its fingerprint."""
+    known = cache_dir() / "unreadable-1" / f"{source.fingerprint}.json"
+    with contextlib.suppress(OSError, ValueError, TypeError):  # missing or damaged: looked for anew
+        return [int(position) for position in json.loads(known.read_text())]
+
+    def fails(index: int) -> bool:
+        try:
+            source.read([index])
+        except BadImageError:
+            return True
+        return False
+
+    with ThreadPoolExecutor() as pool:
+        bad = list(pool.map(fails, range(len(source))))
+    positions = [i for i, is_bad in enumerate(bad) if is_bad]
+    write_atomically(known, json.dumps(positions))
+    return positions

@@ -1,0 +1,1 @@
+"""Data sets as TensorFlow Datasets prepares them, read without TensorFlow."""

@@ -1,0 +1,165 @@
+"""What a TFDS data set is to the reference, and where a prepared copy of it lies. No TFDS import: this answers at once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vitbench.core.errors import DataMissingError, Problem
+from vitbench.data.tfds.example import Example, Rule, stored
+from vitbench.data.tfds.order import Key
+
+FORMATS = (
+    "array_record",
+    "tfrecord",
+)  # others cannot be read by position, or lose examples (facts/data_layer.md 0.2)
+
+
+@dataclass(frozen=True)
+class ManualFile:
+    """Something that only a person can fetch, below the folder for manual downloads."""
+
+    path: str
+    about_bytes: int
+    source: str
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """One TFDS builder as the reference uses it.
+
+    `majors` are the major versions that hold the reference's examples in the reference's order, `at_least` the first of them
+    that does. `sizes` are the examples of each split there; `also` are other sizes that are known and harmless, with the
+    reason. `labels` are the rules of all tasks on these pictures, read in one pass. `key` gives what the stored order is hashed
+    from, where an example carries it; `title` what to call an example. `ink` multiplies stored pixels.
+    """
+
+    name: str
+    majors: tuple[int, ...]
+    sizes: Mapping[str, int]
+    labels: Mapping[str, Rule] = field(default_factory=lambda: {"label": stored()})
+    rules_version: int = 1
+    at_least: tuple[int, ...] = ()
+    image: str = "image"
+    key: Callable[[Example, str], Key] | None = None
+    title: Callable[[Example], str] | None = None
+    ink: int = 1
+    also: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    manual: tuple[ManualFile, ...] = ()
+    prepared_at_fault: str = ""
+
+    @property
+    def builder(self) -> str:
+        """The builder's name without its config."""
+        return self.name.partition("/")[0]
+
+    def locate(self) -> Prepared:
+        """The newest prepared copy of an accepted version.
+
+        Raises:
+            DataMissingError: there is none; the message names the command that gets it.
+        """
+        folder = data_dir() / self.name
+        accepted = [path for path in _versions(folder) if self.accepts(_version(path))]
+        found, unreadable = [], []
+        for path in accepted:
+            try:
+                found.append(Prepared(path, _version(path), _read_info(path / "dataset_info.json")))
+            except DataMissingError as error:
+                unreadable.append(error)
+        if not found and unreadable:
+            raise unreadable[-1]
+        if not found:
+            raise DataMissingError(self._missing(folder), [self.name])
+        return max(found, key=lambda copy: copy.version)
+
+    def accepts(self, version: tuple[int, ...]) -> bool:
+        """Whether a version holds the reference's data."""
+        return version[0] in self.majors and version >= self.at_least
+
+    def _missing(self, folder: Path) -> Problem:
+        others = ", ".join(path.name for path in _versions(folder))
+        wanted = " or ".join(f"{major}.x" for major in self.majors)
+        beside = f" (version {others} is there; the reference's data is {wanted})" if others else ""
+        return Problem(
+            f"data set {self.name} is not prepared in {data_dir()}{beside}",
+            next_step=f"vitbench data prepare {self.name}",
+        )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared data set on disk, as its dataset_info.json tells."""
+
+    path: Path
+    version: tuple[int, ...]
+    info: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def file_format(self) -> str:
+        """array_record, tfrecord, or one that cannot be read."""
+        return str(self.info.get("fileFormat") or "tfrecord")
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Examples of each split."""
+        splits = self.info.get("splits", [])
+        return {str(split["name"]): sum(map(int, split.get("shardLengths", []))) for split in splits}
+
+    @property
+    def size_bytes(self) -> int:
+        """What its files take on disk."""
+        return sum(file.stat().st_size for file in self.path.iterdir() if file.is_file())
+
+    @property
+    def readable(self) -> str:
+        """How to read it: the format itself or another that it was prepared in as well; empty if none is known."""
+        formats = [self.file_format, *map(str, self.info.get("alternativeFileFormats", []))]
+        return next((name for name in formats if name in FORMATS), "")
+
+
+def data_dir() -> Path:
+    """Where prepared data sets lie: $TFDS_DATA_DIR (the command line's --data-dir sets it), else TFDS's own default."""
+    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def _versions(folder: Path) -> list[Path]:
+    """Folders of versions below NAME[/CONFIG], by their names."""
+    try:
+        entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        raise DataMissingError(f"{folder} cannot be read: {error.strerror}") from error
+    named = [
+        path
+        for path in entries
+        if len(path.name.split(".")) == 3 and all(map(str.isdecimal, path.name.split(".")))
+    ]
+    return [path for path in named if (path / "dataset_info.json").is_file()]
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    return tuple(map(int, path.name.split(".")))
+
+
+def _read_info(path: Path) -> Mapping[str, Any]:
+    try:
+        facts = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DataMissingError(f"{path} cannot be read: {error}") from error
+    if not isinstance(facts, dict):
+        raise DataMissingError(f"{path} cannot be read: it holds no facts of a data set")
+    return facts
+
+
+DATA_SETS: dict[str, DataSet] = {}
+
+
+def declare(data: DataSet) -> DataSet:
+    """Make a data set known to `vitbench data`."""
+    DATA_SETS[data.name] = data
+    return data

@@ -1,0 +1,223 @@
+"""Pictures and labels of a prepared TFDS data set: a source over one slice of it, and splits made of labels and names."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitbench.api import ImageSource, Indices, Pixels, Split
+from vitbench.core.errors import DataMissingError
+from vitbench.core.files import digest_bytes, write_atomically
+from vitbench.core.settings import cache_dir
+from vitbench.data.decode import BadImageError, decode
+from vitbench.data.tfds.dataset import DataSet, Prepared
+from vitbench.data.tfds.example import Example
+from vitbench.data.tfds.shards import FORMATS, DamagedFileError, Shards, Stretch
+
+FINGERPRINTED = 1000  # examples from the front, and as many spread over the slice
+KEPT_ABOVE = 20_000  # labels of larger slices are kept on disk: reading them means reading the pictures too
+AT_ONCE = 256
+COLUMNS_FORMAT = 1
+NAME = "name"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class RecordSource(ImageSource):
+    """One slice, `train[:2754]`, of a prepared data set: it holds no example outside of it, and so no test label."""
+
+    data: DataSet
+    copy: Prepared
+    spec: str
+
+    @cached_property
+    def _shards(self) -> Shards:
+        builder = _builder(str(self.copy.path), self.copy.readable)
+        stretches = tuple(
+            Stretch(Path(str(part.filename)), part.skip, part.take, part.examples_in_shard)
+            for part in builder.info.splits[self.spec].file_instructions
+        )
+        missing = [str(part.path) for part in stretches if not part.path.is_file()]
+        if missing:
+            raise DataMissingError(
+                f"{self.data.name}: {len(missing)} files are missing, the first is {missing[0]}"
+            )
+        return Shards(stretches, FORMATS[self.copy.readable])
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of the data set, its version, the slice's length and the encoded pictures of 2,000 examples.
+
+        All pictures of ImageNet would take longer to read than to look at.
+        """
+        n = len(self)
+        front, spread = np.arange(min(n, FINGERPRINTED)), np.arange(FINGERPRINTED) * n // FINGERPRINTED
+        chosen = np.union1d(front, spread[spread < n]).tolist()
+        pictures = self._map(chosen, lambda example: digest_bytes(example.data(self.data.image)).encode())
+        facts = f"{self.data.name} {self.copy.version} {self.data.image} x{self.data.ink} {n}"
+        return digest_bytes(facts.encode(), *pictures)
+
+    def read(self, indices: Sequence[int], *, fast_dct: bool = False) -> list[Pixels]:
+        """RGB pictures; grey ones become RGB, alpha is dropped."""
+        pictures: list[Pixels] = []
+        bad: dict[str, str] = {}
+        for index, data in zip(indices, self._map(indices, self._encoded), strict=True):
+            try:
+                pixels = decode(data, exif_rotate=False, fast_dct=fast_dct)
+                pictures.append(pixels * np.uint8(self.data.ink) if self.data.ink != 1 else pixels)
+            except ValueError as error:
+                bad[self.name(index)] = str(error)
+        if bad:
+            raise BadImageError(bad, len(indices))
+        return pictures
+
+    def _encoded(self, example: Example) -> bytes:
+        return example.data(self.data.image)
+
+    def name(self, index: int) -> str:
+        """The example's own name where it has one, else data set, slice and position."""
+        names = self._columns.get(NAME)
+        if names is not None and len(names):
+            return bytes(names[index]).decode("utf-8", "backslashreplace")
+        return f"{self.data.name}/{self.spec}[{index}]"
+
+    def labels(self, rule: str) -> Indices:
+        """What a label rule gives for each example, (N,) int64."""
+        return self._columns[rule].astype(np.int64)
+
+    def examples(self, positions: Sequence[int], what: Callable[[Example], T]) -> list[T]:
+        """Something of each of these examples, for `vitbench data verify`."""
+        return self._map(positions, what)
+
+    def _map(self, positions: Sequence[int], what: Callable[[Example], T]) -> list[T]:
+        """Something of each of these examples.
+
+        Raises:
+            DamagedFileError: a record cannot be read, or is not what the data set says.
+        """
+        found = []
+        for position, record in zip(positions, self._shards.read(positions), strict=True):
+            try:
+                found.append(what(Example(record)))
+            except ValueError as error:
+                raise DamagedFileError(
+                    f"{self.copy.path}: example {position} of {self.spec}: {error}"
+                ) from error
+        return found
+
+    @cached_property
+    def _columns(self) -> dict[str, NDArray[Any]]:
+        """Names and all label rules' outcomes, found in one pass and kept if that pass is long."""
+        if len(self) < KEPT_ABOVE:
+            return self._read_columns()
+        return _kept(self._columns_key(), self._read_columns)
+
+    def _columns_key(self) -> str:
+        files = sorted({stretch.path for stretch in self._shards.stretches})
+        stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        rules = [COLUMNS_FORMAT, self.data.rules_version, sorted(self.data.labels)]
+        return digest_bytes(json.dumps([self.spec, rules, stats]).encode())[:32]
+
+    def _read_columns(self) -> dict[str, NDArray[Any]]:
+        from tqdm import tqdm
+
+        title = self.data.title
+        rules = list(self.data.labels.values())
+        rows: list[tuple[bytes, list[int]]] = []
+
+        def row(example: Example) -> tuple[bytes, list[int]]:
+            name = title(example).encode() if title is not None else b""
+            return name, [rule(example) for rule in rules]
+
+        quiet = None if len(self) >= KEPT_ABOVE else True  # None: a bar on a terminal only
+        with tqdm(total=len(self), desc=f"labels of {self.data.name}", disable=quiet, leave=False) as bar:
+            for start in range(0, len(self), AT_ONCE):
+                rows += self._map(range(start, min(start + AT_ONCE, len(self))), row)
+                bar.update(len(rows) - start)
+        columns: dict[str, NDArray[Any]] = {
+            rule: np.asarray([labels[i] for _, labels in rows], dtype=np.int64)
+            for i, rule in enumerate(self.data.labels)
+        }
+        columns[NAME] = np.asarray([name for name, _ in rows] if title is not None else [], dtype=np.bytes_)
+        return columns
+
+
+@cache
+def _builder(path: str, file_format: str) -> Any:
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.builder_from_directory(path, file_format=file_format)
+    except (OSError, ValueError, AssertionError, KeyError) as error:
+        raise DataMissingError(f"{path} cannot be read: {str(error).strip().splitlines()[0]}") from error
+
+
+def broken(copy: Prepared, splits: Iterable[str] | None = None) -> str:
+    """Why a prepared copy cannot be used, as far as can be told without reading it; empty if nothing is seen."""
+    if not copy.readable:
+        return f"stored as {copy.file_format}, which cannot be read by position: prepare it again"
+    if not copy.sizes:
+        return f"{copy.path} names no splits: its preparation did not end"
+    for split in copy.sizes if splits is None else splits:
+        for path in shard_paths(copy, split):
+            if not path.is_file():
+                return f"{path} is missing"
+            if path.stat().st_size == 0:
+                return f"{path} is empty"
+    return ""
+
+
+def shard_paths(copy: Prepared, split: str) -> list[Path]:
+    """The files of a split, whether they are there or not."""
+    builder = _builder(str(copy.path), copy.readable)
+    return [Path(str(path)) for path in builder.info.splits[split].filepaths]
+
+
+def class_names(copy: Prepared, feature: str) -> tuple[str, ...]:
+    """The names of a stored class feature."""
+    return tuple(_builder(str(copy.path), copy.readable).info.features[feature].names)
+
+
+def _kept(key: str, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    path = cache_dir() / "labels" / f"{key}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            return {name: found[name] for name in found.files}
+    except (OSError, ValueError, zipfile.BadZipFile):
+        made = make()
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **made)
+        write_atomically(path, buffer.getvalue())
+        return made
+
+
+_sources: OrderedDict[tuple[str, str, str, int], RecordSource] = OrderedDict()
+SOURCES_HELD = 16
+
+
+def source_of(data: DataSet, copy: Prepared, spec: str) -> RecordSource:
+    """A slice of a prepared copy; tasks over the same pictures share it, and with it what was read of it."""
+    stamp = (copy.path / "dataset_info.json").stat().st_mtime_ns
+    key = (data.name, str(copy.path.resolve()), spec, stamp)
+    _sources[key] = _sources.pop(key) if key in _sources else RecordSource(data, copy, spec)
+    while len(_sources) > SOURCES_HELD:
+        _sources.popitem(last=False)
+    return _sources[key]
+
+
+def labelled(source: RecordSource, rule: str) -> Split:
+    """All examples of a source with one rule's labels."""
+    return Split(source, np.arange(len(source)), source.labels(rule))

@@ -1,0 +1,152 @@
+"""Tasks over prepared data sets: which slices are train, val and test, by which label rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from vitbench.api import TOP1, ScoreRule, Split, Task
+from vitbench.core.errors import DataMissingError, Problem
+from vitbench.data.tfds.dataset import DataSet, Prepared
+from vitbench.data.tfds.source import broken, class_names, labelled, source_of
+
+Part = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Hundredths (`of`: other shares) of a TFDS split in stored order, both ends floored as in VTAB's code (protocols.md 1.2).
+
+    Shares, not positions: they are exact for the reference's sizes, and a miniature is cut in the same way.
+    """
+
+    split: str
+    start: int = 0
+    stop: int = 100
+    of: int = 100
+
+    def spec(self, sizes: dict[str, int], first: int | None = None) -> str:
+        """The slice in TFDS's own grammar, with absolute positions; of the first examples only if asked."""
+        n = sizes[self.split]
+        start, stop = n * self.start // self.of, n * self.stop // self.of
+        if first is not None:
+            stop = min(stop, start + first)
+        return f"{self.split}[{start}:{stop}]"
+
+
+@dataclass(frozen=True)
+class Slices:
+    """The parts of a task; `shots` is what N-shot budgets draw from: the whole of the training split, or its first examples."""
+
+    train: Slice
+    val: Slice
+    test: Slice
+    shots: Slice
+    shots_first: int | None = None
+
+
+def prepared_task(
+    data: DataSet,
+    slices: Slices,
+    classes: int | Sequence[str],
+    *,
+    label: str = "label",
+    rules: tuple[ScoreRule, ...] = (TOP1,),
+    flip: bool = True,
+    crop: bool = True,
+) -> Task:
+    """A task on a prepared data set. `classes` are names, or the number that the stored names must have.
+
+    Raises:
+        DataMissingError: the data set is not prepared, or not as it must be.
+    """
+    copy = data.locate()
+    _check(data, copy, slices)
+    names = _names(data, copy, classes, label)
+
+    @cache
+    def read(part: str, first: int | None = None) -> Split:
+        chosen: Slice = getattr(slices, part)
+        split = labelled(source_of(data, copy, chosen.spec(copy.sizes, first)), label)
+        return _within(data, split, len(names))
+
+    return Task(
+        names,
+        lambda: read("train"),
+        lambda: read("val"),
+        lambda: read("test"),
+        rules,
+        first=read,
+        shots=lambda: read("shots", slices.shots_first),
+        flip=flip,
+        crop=crop,
+        departures=lambda: departures(data, copy),
+        version=".".join(map(str, copy.version)),
+    )
+
+
+def _within(data: DataSet, split: Split, classes: int) -> Split:
+    if len(split) and not (split.labels.min() >= 0 and split.labels.max() < classes):
+        raise DataMissingError(
+            f"{data.name}: labels run from {split.labels.min()} to {split.labels.max()}, the task has {classes} classes"
+        )
+    return split
+
+
+def _names(data: DataSet, copy: Prepared, classes: int | Sequence[str], label: str) -> tuple[str, ...]:
+    if not isinstance(classes, int):
+        return tuple(classes)
+    names = class_names(copy, label)
+    if len(names) != classes:
+        raise DataMissingError(
+            f"{copy.path} has {len(names)} classes, {data.name} of the reference has {classes}"
+        )
+    return names
+
+
+def _check(data: DataSet, copy: Prepared, slices: Slices) -> None:
+    wanted = {part.split for part in (slices.train, slices.val, slices.test)}
+    absent = sorted(wanted - set(copy.sizes))
+    trouble = (
+        f"{copy.path} has no split {absent[0]!r}, only {sorted(copy.sizes)}"
+        if absent
+        else broken(copy, sorted(wanted))
+    )
+    if trouble:
+        problem = Problem(f"data set {data.name}: {trouble}", next_step=f"vitbench data prepare {data.name}")
+        raise DataMissingError(problem, [data.name])
+
+
+def departures(data: DataSet, copy: Prepared) -> tuple[str, ...]:
+    """Where a prepared copy differs from the reference's data: sizes of splits."""
+    found = []
+    for split, wanted in data.sizes.items():
+        n = copy.sizes.get(split, 0)
+        known = data.also.get(split, (wanted, ""))[0]
+        if n not in (wanted, known):
+            found.append(f"{data.name} {split} has {n:,} examples, the reference {wanted:,}")
+    return tuple(found)
+
+
+def held_out(percent: int, test: str = "test", shots_first: int | None = None) -> Slices:
+    """The last percents of train are val; shots are drawn from all of train."""
+    cut = 100 - percent
+    return Slices(Slice("train", 0, cut), Slice("train", cut), Slice(test), Slice("train"), shots_first)
+
+
+def official() -> Slices:
+    """train, validation and test as the data set has them; shots are drawn from train alone (protocols.md 1.2, 3.4.10)."""
+    return Slices(Slice("train"), Slice("validation"), Slice("test"), Slice("train"))
+
+
+def carved(train: int, val: int, of: int = 100) -> Slices:
+    """Parts cut one after another from the only split, `train`; what is left is test (protocols.md 1.2)."""
+    seen = train + val
+    return Slices(
+        Slice("train", 0, train, of),
+        Slice("train", train, seen, of),
+        Slice("train", seen, of, of),
+        Slice("train", 0, seen, of),
+    )

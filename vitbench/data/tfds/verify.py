@@ -1,0 +1,198 @@
+"""Is it the reference's data? Recounts, re-reads and compares with what is known (protocols.md 1.3)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from vitbench.core.errors import DataMissingError, UsageError, VitbenchError
+from vitbench.data.decode import JPEG_MAGIC
+from vitbench.data.tfds.dataset import DataSet, Prepared
+from vitbench.data.tfds.example import Example
+from vitbench.data.tfds.order import Key, digest_keys, order_hash
+from vitbench.data.tfds.shards import DamagedFileError
+from vitbench.data.tfds.source import RecordSource
+from vitbench.data.tfds.splits import departures
+
+FINGERPRINTED = 1000
+AT_ONCE = 256
+DUMP_LISTS = ("train800.txt", "val200.txt", "train800val200.txt")
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Known keys: SHA-256 (first 12 digits) over those of `count` stored examples from `start` on."""
+
+    split: str
+    start: int
+    count: int
+    digest: str
+
+
+# protocols.md 1.3: train800 and val200 of every data set whose examples carry their key. The others' keys are positions in
+# the release's files, which TFDS does not store.
+KNOWN_DRAWS: dict[str, tuple[Draw, ...]] = {
+    "cifar100": (Draw("train", 0, 800, "5b25ee0661c3"), Draw("train", 45_000, 200, "93377e439662")),
+    "dsprites": (Draw("train", 0, 800, "54130b46ffd2"), Draw("train", 589_824, 200, "86005e8c0478")),
+    "patch_camelyon": (Draw("train", 0, 800, "c1122cb7e413"), Draw("validation", 0, 200, "b3998b44bc84")),
+    "clevr": (Draw("train", 0, 800, "5dc103310271"), Draw("train", 63_000, 200, "9a9150228251")),
+    "eurosat/rgb": (Draw("train", 0, 800, "7dac90dec1b7"), Draw("train", 16_200, 200, "5c9a3ab3702f")),
+    "resisc45": (Draw("train", 0, 800, "7c42d524f21f"), Draw("train", 18_900, 200, "2a2bb0da49b4")),
+    "sun397/tfds": (Draw("train", 0, 800, "bbfe318c912b"), Draw("validation", 0, 200, "ed3f4079a4f3")),
+}
+# Examples of each class, where every class of a split has as many.
+EVEN_CLASSES: dict[str, dict[str, int]] = {
+    "cifar10": {"train": 5000, "test": 1000},
+    "cifar100": {"train": 500, "test": 100},
+    "caltech101": {"train": 30},
+    "dtd": {"train": 40, "validation": 40, "test": 40},
+    "oxford_flowers102": {"train": 10, "validation": 10},
+    "resisc45": {"train": 700},
+    "uc_merced": {"train": 100},
+    "colorectal_histology": {"train": 625},
+    "imagenet2012": {"validation": 50},
+}
+LOSSLESS = frozenset(
+    {"cifar10", "cifar100", "svhn_cropped", "patch_camelyon", "clevr", "kitti", "dsprites", "smallnorb"}
+)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing that was looked at; `ok` is None where there is nothing known to compare with."""
+
+    what: str
+    ok: bool | None
+    text: str
+
+
+def verify(
+    data: DataSet, report: Callable[[str, int, int], None] = lambda _what, _done, _total: None
+) -> Iterator[Item]:
+    """Everything that can be told of a prepared copy, one item after another; reads all of it."""
+    try:
+        copy = data.locate()
+    except DataMissingError as error:
+        yield Item("prepared", False, error.problems[0].what)
+        return
+    yield Item("prepared", True, f"{'.'.join(map(str, copy.version))} in {copy.path}")
+    faults = departures(data, copy)
+    known = "; ".join(reason for _, reason in data.also.values())
+    yield Item(
+        "split sizes", not faults, "; ".join(faults) or f"as the reference's{f' ({known})' if known else ''}"
+    )
+    if data.prepared_at_fault:
+        yield Item("membership", None, f"cannot be checked: {data.prepared_at_fault}")
+    for split in data.sizes:
+        if split in copy.sizes:
+            yield from _split(data, copy, split, report)
+
+
+def _split(
+    data: DataSet, copy: Prepared, split: str, report: Callable[[str, int, int], None]
+) -> Iterator[Item]:
+    source = RecordSource(data, copy, split)
+    labels: list[tuple[int, ...]] = []
+    keys: list[Key] = []
+    if copy.sizes[split] == 0:
+        yield Item(f"{split} readable", False, "it is empty")
+        return
+    try:
+        for start in range(0, len(source), AT_ONCE):
+            some = range(start, min(start + AT_ONCE, len(source)))
+            for found, key in source.examples(some, partial(_facts, data, split)):
+                labels.append(found)
+                keys += [] if key is None else [key]
+            report(f"{data.name} {split}", len(labels), len(source))
+    except (DamagedFileError, VitbenchError, ValueError) as error:
+        yield Item(f"{split} readable", False, str(error))
+        return
+    yield Item(f"{split} readable", True, f"{len(labels):,} examples")
+    yield from _order(data, copy, split, keys)
+    yield from _histogram(data, split, np.asarray(labels, dtype=np.int64))
+    yield _encoding(data, source, split)
+    try:
+        yield Item(f"{split} fingerprint", None, fingerprint(source, labels[:FINGERPRINTED]))
+    except VitbenchError as error:
+        yield Item(f"{split} pictures", False, str(error))
+
+
+def _facts(data: DataSet, split: str, example: Example) -> tuple[tuple[int, ...], Key | None]:
+    key = data.key(example, split) if data.key is not None else None
+    return tuple(rule(example) for rule in data.labels.values()), key
+
+
+def _order(data: DataSet, copy: Prepared, split: str, keys: list[Key]) -> Iterator[Item]:
+    if keys:
+        hashes = [order_hash(split, key) for key in keys]
+        wrong = next((i for i in range(1, len(hashes)) if hashes[i - 1] >= hashes[i]), None)
+        text = "as TFDS stores it" if wrong is None else f"example {wrong} ({keys[wrong]}) is out of place"
+        yield Item(f"{split} order", wrong is None, text)
+    for draw in KNOWN_DRAWS.get(data.name, ()):
+        if draw.split == split and copy.sizes[split] >= draw.start + draw.count:
+            found = digest_keys(keys[draw.start : draw.start + draw.count])
+            text = f"{draw.count} keys from {draw.start:,}: {found}"
+            same = found == draw.digest
+            yield Item(f"{split} draw", same, text if same else f"{text}, the reference's are {draw.digest}")
+
+
+def _histogram(
+    data: DataSet, split: str, labels: np.ndarray[tuple[int, int], np.dtype[np.int64]]
+) -> Iterator[Item]:
+    even = EVEN_CLASSES.get(data.name, {}).get(split)
+    for column, rule in enumerate(data.labels):
+        counts = np.bincount(labels[:, column])
+        text = f"{rule}: {len(counts)} classes of {counts.min():,} to {counts.max():,}"
+        yield Item(f"{split} labels", None if even is None else bool((counts == even).all()), text)
+
+
+def _encoding(data: DataSet, source: RecordSource, split: str) -> Item:
+    """A JPEG where the release is lossless is a re-encoded dump."""
+    first = source.examples([0], lambda example: example.data(data.image))[0]
+    is_jpeg = first.startswith(JPEG_MAGIC)
+    if is_jpeg and data.name in LOSSLESS:
+        return Item(f"{split} pixels", False, LOSSY.format(name=data.name))
+    return Item(f"{split} pixels", True, "JPEG as released" if is_jpeg else "lossless")
+
+
+LOSSY = (
+    "{name} is stored as JPEG, its release is lossless: this is a re-encoded copy, and scores on it are not comparable "
+    "(CIFAR-100 reads about 10 points low). Prepare the original: vitbench data prepare {name}"
+)
+
+
+def fingerprint(source: RecordSource, labels: list[tuple[int, ...]]) -> str:
+    """SHA-256 over decoded pixels and labels of the first 1,000 examples: the same on every machine, in every format."""
+    total = hashlib.sha256()
+    for start in range(0, len(labels), AT_ONCE):
+        some = range(start, min(start + AT_ONCE, len(labels)))
+        for pixels in source.read(some):
+            total.update(repr(pixels.shape).encode() + pixels.tobytes())
+    total.update(repr(labels).encode())
+    return total.hexdigest()
+
+
+def recognise_dump(folder: Path) -> Item:
+    """Tell a folder of pictures for what it is: the VTAB-1k dumps that circulate are JPEG re-encodes (users.md 2.1).
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder}")
+    lists = [path for name in DUMP_LISTS for path in folder.rglob(name)]
+    if not lists:
+        return Item("folder", None, f"{folder} is no VTAB-1k dump: it has no {DUMP_LISTS[0]}")
+    roots = sorted({path.parent.name for path in lists})
+    lossy = sorted({path.parent.name for path in lists if any(path.parent.rglob("*.jp*g"))})
+    text = (
+        f"{folder} is the VTAB-1k picture dump of the NOAH and SSF lineage: {len(roots)} tasks ({', '.join(roots[:4])} …), "
+        f"{len(lossy)} of them re-encoded as JPEG. Its scores are not comparable: CIFAR-100 reads about 10 points low. "
+        "Prepare the originals: vitbench data prepare"
+    )
+    return Item("folder", False, text)

@@ -1,0 +1,1 @@
+"""A plan's pending jobs become records."""

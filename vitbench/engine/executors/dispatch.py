@@ -1,0 +1,24 @@
+"""Maps run_job over jobs by the executor that was asked for. Whoever calls keeps the records."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from vitbench.core.job import Job
+from vitbench.engine.executors import local, torchrun
+from vitbench.engine.executors.workers import Queue, Workers
+from vitbench.engine.outcome import Outcome
+
+
+def execute(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
+    """Run jobs and give each with its outcome as it ends; a job is taken only when a worker is free for it."""
+    if torchrun.count() > 1:
+        yield from torchrun.lead(local.taken(queue), workers.bench())
+    elif workers.executor == "ray":
+        from vitbench.engine.executors import ray as cluster
+
+        yield from cluster.execute(queue, workers)
+    elif workers.count == 1:
+        yield from local.here(queue, workers)
+    else:
+        yield from local.in_processes(queue, workers)

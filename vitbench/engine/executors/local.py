@@ -1,0 +1,177 @@
+"""Jobs in this process, or in one worker process per device."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from vitbench.compute.environment import cores, settle
+from vitbench.core.errors import VitbenchError
+from vitbench.core.job import Job
+from vitbench.core.plugins import load_all
+from vitbench.engine.executors import fork_server
+from vitbench.engine.executors.workers import PATIENCE_S, Queue, Workers, work
+from vitbench.engine.outcome import Outcome, failed
+from vitbench.engine.schedule import replicas_of
+from vitbench.engine.worker import Workbench
+from vitbench.store.heartbeat import was_left
+
+GONE = (BrokenProcessPool, EOFError, ConnectionError)  # the worker died, or what it is forked off
+
+
+def here(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
+    """One job after another in this process; one that a process has died of before gets one of its own."""
+    settle(None)
+    bench = workers.bench()
+    for job in taken(queue):
+        if workers.run is not None and was_left(workers.run / ".running", job.key):
+            yield from _one_at_a_time([job], workers)
+        else:
+            yield job, work(job, bench, workers.plugins)
+
+
+def taken(queue: Queue) -> Iterator[Job]:
+    """Jobs one after another, waiting for those that other runs hold."""
+    while (job := queue.take()) is not None:
+        if isinstance(job, str):
+            time.sleep(PATIENCE_S)
+        else:
+            yield job
+
+
+def in_processes(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
+    """One process per worker; before them, one by one, the jobs that need all devices for themselves."""
+    bench = workers.bench()
+    while isinstance(job := queue.take(fits=wants_several), Job):
+        yield job, work(job, bench, workers.plugins)
+    while suspects := (yield from _in_pool(Others(queue), workers)):
+        yield from _one_at_a_time(suspects, workers)
+    for job in taken(queue):  # what other runs held meanwhile, and have let go of
+        yield job, work(job, bench, workers.plugins)
+
+
+def wants_several(job: Job) -> bool:
+    """Whether a job runs in several processes that train together."""
+    return replicas_of(job) > 1
+
+
+@dataclass(frozen=True)
+class Others:
+    """A queue without such jobs: one worker has not the devices for them."""
+
+    queue: Queue
+
+    def take(
+        self, place: str = "", fits: Callable[[Job], bool] | None = None
+    ) -> Job | Literal["later"] | None:
+        """The next job of one process."""
+        return self.queue.take(place, lambda job: not wants_several(job) and (fits is None or fits(job)))
+
+
+def _in_pool(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], None, list[Job]]:
+    """Jobs until none is left or a worker dies; returned are those that ran then, to be tried alone: which of them was it?"""
+    suspects: list[Job] = []
+    running: dict[Future[Outcome], Job] = {}
+    count = workers.count or 1
+    left = True
+    with _pool(workers, count) as pool:
+        while running or (left and not suspects):
+            while left and not suspects and len(running) < count:
+                job = queue.take()
+                if isinstance(job, str):
+                    break
+                left = job is not None
+                if job is not None and not _submit(pool, job, running):
+                    suspects.append(job)
+            if not running:
+                time.sleep(PATIENCE_S if left and not suspects else 0)
+                continue
+            for future in wait(running, timeout=PATIENCE_S, return_when=FIRST_COMPLETED).done:
+                job = running.pop(future)
+                try:
+                    outcome = future.result()
+                except GONE:
+                    suspects.append(job)
+                else:
+                    yield job, outcome
+    return suspects
+
+
+def _submit(pool: ProcessPoolExecutor, job: Job, running: dict[Future[Outcome], Job]) -> bool:
+    try:
+        running[pool.submit(_run_in_worker, job)] = job
+    except GONE:
+        return False
+    return True
+
+
+def _one_at_a_time(jobs: list[Job], workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
+    for job in jobs:
+        with _pool(workers, 1) as pool:
+            try:
+                outcome = pool.submit(_run_in_worker, job).result()
+            except GONE:
+                outcome = died(job, workers.device)
+        yield job, outcome
+
+
+def died(job: Job, device: str) -> Outcome:
+    """What is left of a job that two workers have died of."""
+    error = VitbenchError("its worker process died twice: out of memory, or killed from outside")
+    return Outcome(failed(job, device, error))
+
+
+@contextlib.contextmanager
+def _pool(workers: Workers, count: int) -> Iterator[ProcessPoolExecutor]:
+    """Worker processes; an interrupt of the driver ends them at once."""
+    context = fork_server.context()
+    turns = context.Queue()
+    for worker in range(count):
+        turns.put(worker)
+    threads = max(cores() // (workers.count or 1), 1)
+    pool = ProcessPoolExecutor(count, context, _start, (workers, threads, turns, dict(os.environ)))
+    try:
+        yield pool
+    except BaseException:
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_bench: list[Workbench] = []
+_plugins: list[str] = []
+
+
+def _end_with_driver() -> None:
+    """No worker goes on without its driver, however that ended."""
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        driver.join()
+        os._exit(1)
+
+
+def _start(workers: Workers, threads: int, turns: Any, environment: dict[str, str]) -> None:
+    os.environ.clear()  # the server's is that of the driver's first run
+    os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what an interrupt means
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_driver, daemon=True).start()
+    settle(threads)
+    load_all(workers.plugins)
+    _plugins.extend(workers.plugins)
+    _bench.append(workers.bench(turns.get()))
+
+
+def _run_in_worker(job: Job) -> Outcome:
+    return work(job, _bench[0], _plugins)

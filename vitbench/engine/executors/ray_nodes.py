@@ -1,0 +1,94 @@
+"""What a cluster's nodes have, and what each actor takes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from vitbench.core.errors import UsageError
+
+GPU, CPU = "GPU", "CPU"
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one actor takes of a node; its jobs may need as much memory."""
+
+    cores: float
+    gpus: float
+    memory_bytes: int
+
+
+def device_of(wanted: str, nodes: list[Any]) -> str:
+    """`auto` is a GPU where a node has one; an actor sees its own as the only one."""
+    has_gpu = any(node["Resources"].get(GPU, 0) >= 1 for node in nodes)
+    if wanted == "auto":
+        return "cuda" if has_gpu else "cpu"
+    if wanted != "cpu" and not has_gpu:
+        raise UsageError(f"--device {wanted}: no node of the Ray cluster has a GPU")
+    return wanted.partition(":")[0]
+
+
+def one_each(device: str, nodes: list[Any], count: int | None) -> list[Need]:
+    """What each actor takes: a GPU with its share of the node, or a share alone, one actor a node unless more are asked for.
+
+    Raises:
+        UsageError: no node has anything to give.
+    """
+    needs = []
+    per_node = -(-count // len(nodes)) if count else 1
+    for node in nodes:
+        cores = int(node["Resources"].get(CPU, 0))
+        # A node that was given no cores is there to lead.
+        number = int(node["Resources"].get(GPU, 0)) if device == "cuda" else min(per_node, cores)
+        needs += [_share(node, number, 1.0 if device == "cuda" else 0.0)] * number
+    if not needs:
+        raise UsageError("no node of the Ray cluster has a core for a worker: see `ray status`")
+    return needs[:count] if count else needs
+
+
+def several(device: str, nodes: list[Any], processes: int) -> list[Need]:
+    """One actor for a job that wants so many GPUs, or on CPUs a whole node: on the smallest that has them.
+
+    Raises:
+        UsageError: no node has as many.
+    """
+    gpus = float(processes) if device == "cuda" else 0.0
+    fitting = [
+        node for node in nodes if node["Resources"].get(GPU, 0) >= gpus and node["Resources"].get(CPU, 0)
+    ]
+    if not fitting:
+        most = max(node["Resources"].get(GPU, 0) for node in nodes)
+        raise UsageError(
+            f"a job asks for {processes} GPUs, and no node of the cluster has more than {most:.0f}: set replicas"
+        )
+    node = min(
+        fitting, key=lambda node: (bool(gpus) * node["Resources"].get(GPU, 0), -node["Resources"][CPU])
+    )
+    return [_share(node, 1, gpus)]
+
+
+def offered(need: Need, nodes: list[Any], taken: Iterable[tuple[str, Need]]) -> tuple[str, Need] | None:
+    """The node that can give most of an actor's memory beside what others have taken, and how much; None if none has room.
+
+    A node that comes in the place of a lost one may have a little less memory than that had.
+    """
+    offers = []
+    for node in nodes:
+        there = [other for place, other in taken if place == node["NodeID"]]
+        cores = node["Resources"].get(CPU, 0) - sum(other.cores for other in there)
+        gpus = node["Resources"].get(GPU, 0) - sum(other.gpus for other in there)
+        memory = int(node["Resources"].get("memory", 0) - sum(other.memory_bytes for other in there))
+        if cores >= need.cores and gpus >= need.gpus and memory > 0:
+            offers.append((min(memory, need.memory_bytes), node["NodeID"]))
+    if not offers:
+        return None
+    memory, place = max(offers)
+    return place, replace(need, memory_bytes=memory)
+
+
+def _share(node: Any, number: int, gpus: float) -> Need:
+    """An equal part of a node's cores and memory."""
+    resources, parts = node["Resources"], max(number, 1)
+    return Need(float(resources.get(CPU, 0) // parts), gpus, int(resources.get("memory", 0) // parts))

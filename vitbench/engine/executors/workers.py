@@ -1,0 +1,80 @@
+"""Where jobs run, and how workers get at them."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from vitbench.compute.environment import choose_device
+from vitbench.core.job import Job
+from vitbench.engine.executors.torchrun import apart
+from vitbench.engine.job import run_job
+from vitbench.engine.outcome import Outcome
+from vitbench.engine.schedule import replicas_of
+from vitbench.engine.worker import Workbench
+
+PATIENCE_S = 0.2  # between looks at what other runs hold
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Where jobs run. None of it is part of a job: a score does not depend on it."""
+
+    device: str
+    count: int | None
+    cache: Path
+    plugins: tuple[str, ...] = ()
+    run: Path | None = None
+    executor: Literal["local", "ray"] = "local"
+    address: str | None = None
+
+    @classmethod
+    def choose(
+        cls,
+        device: str,
+        count: int | None,
+        cache: Path,
+        *,
+        plugins: Sequence[str] = (),
+        run: Path | None = None,
+        executor: Literal["local", "ray"] = "local",
+        address: str | None = None,
+    ) -> Workers:
+        """One worker per GPU; on a CPU one, with all cores, unless asked for more. A cluster is asked what it has later."""
+        if executor == "ray":
+            return cls(device, count, cache, tuple(plugins), run, executor, address)
+        chosen = choose_device(device)
+        if count is None:
+            count = torch.cuda.device_count() if chosen == "cuda" else 1
+        return cls(chosen, count, cache, tuple(plugins), run)
+
+    def device_of(self, worker: int) -> str:
+        """The device that a worker owns."""
+        if self.device == "cuda" and (self.count or 1) > 1:
+            return f"cuda:{worker % torch.cuda.device_count()}"
+        return self.device
+
+    def bench(self, worker: int = 0) -> Workbench:
+        """What the jobs of one worker share."""
+        return Workbench(self.device_of(worker), self.cache, self.run)
+
+
+class Queue(typing.Protocol):
+    """Gives out jobs to whoever is free."""
+
+    def take(
+        self, place: str = "", fits: Callable[[Job], bool] | None = None
+    ) -> Job | Literal["later"] | None:
+        """The next job for a worker at a place, of those that fit; `later` while others hold all that is left. Never waits."""
+        ...
+
+
+def work(job: Job, bench: Workbench, plugins: Sequence[str]) -> Outcome:
+    """Run a job here, or in several processes where its protocol asks for them."""
+    count = replicas_of(job)
+    return apart(job, bench, count, plugins) if count > 1 else run_job(job, bench)

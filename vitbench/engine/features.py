@@ -1,0 +1,111 @@
+"""Features of pictures at the speed of the forward pass, kept on disk for every job that needs the same ones."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitbench.api import Backbone, Split
+from vitbench.compute.batch_size import BatchSize
+from vitbench.core.files import digest_bytes
+from vitbench.core.job import FeatureDtype
+from vitbench.data.decoded_cache import DecodedStore
+from vitbench.data.loader import batches
+from vitbench.data.preprocess import Preprocess, normalise
+from vitbench.engine.feature_cache import FeatureStore
+
+BATCH = 64  # of pixels that no model has to see
+# A draw is read with all that it was drawn from, for other shots and seeds, if that is little more or little altogether.
+POOL_ALWAYS = 8_192
+POOL_SHARE = 20
+FORMAT = 2  # raise it when the same key would hold other numbers
+
+
+@dataclass(frozen=True)
+class FeatureReader:
+    """Features of one backbone under one preprocessing.
+
+    `pools` are the task's whole splits: a draw from one takes its rows from the pool's features, so that all shots and seeds
+    share one extraction. What is extracted depends on the job alone, never on what happens to be cached.
+    """
+
+    backbone: Backbone
+    preprocess: Preprocess
+    device: str
+    dtype: str
+    store: FeatureStore
+    identity: dict[str, Any]
+    pools: tuple[Split, ...]
+    report: Callable[[int, int], None]
+    images_forward: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    decoded: DecodedStore | None = None
+    feature_dtype: FeatureDtype = "float32"
+
+    def __call__(self, split: Split) -> Tensor:
+        """Features (N, D) float32 on the device."""
+        pool = self._pool_of(split)
+        order = np.argsort(pool.indices)
+        rows = order[np.searchsorted(pool.indices, split.indices, sorter=order)]
+        return self._stored(pool)[torch.from_numpy(rows)].to(self.device).float()
+
+    def _pool_of(self, split: Split) -> Split:
+        """A whole split of the same source that holds these examples, unless they are few of many; else they alone."""
+        for pool in self.pools:
+            fits = len(pool) <= max(POOL_ALWAYS, POOL_SHARE * len(split))
+            if pool.source is split.source and fits and np.isin(split.indices, pool.indices).all():
+                return pool
+        order = np.unique(split.indices)
+        return Split(split.source, order, np.zeros(len(order), dtype=np.int64))
+
+    def _stored(self, pool: Split) -> Tensor:
+        facts = {
+            **self.identity,
+            "format": FORMAT,
+            "feature_dtype": self.feature_dtype,
+            "source": pool.source.fingerprint,
+            "indices": digest_bytes(pool.indices.tobytes()),
+        }
+        key = digest_bytes(json.dumps(facts, sort_keys=True, default=str).encode())[:32]
+        found = self.store.get(key)
+        if found is None:
+            start = time.perf_counter()
+            features = self.extract(self.backbone, pool).to(getattr(torch, self.feature_dtype))
+            found = self.store.put(key, features, facts)
+            self.seconds.append(time.perf_counter() - start)
+        return found
+
+    def extract(self, backbone: Backbone, split: Split) -> Tensor:
+        """Features (N, D) float32 on the CPU, computed now, in the split's order."""
+        parts: list[Tensor] = []
+        done = 0
+        spec = self.backbone.input
+        size = BatchSize(
+            self.device, spec.size_px, self.identity | {"dtype": self.dtype}, self.store.folder / "batch"
+        )
+
+        def forward(images: Tensor) -> Tensor:
+            kind = self.device.split(":")[0]
+            with torch.autocast(kind, torch.bfloat16, enabled=self.dtype == "bfloat16"):
+                return backbone.features(images).float()
+
+        with torch.no_grad():
+            for batch in self.pixel_batches(split, size.choose(forward)):
+                images = normalise(batch.to(self.device, non_blocking=True), spec.mean, spec.std)
+                images = images.contiguous(memory_format=torch.channels_last)
+                parts.append(size.run(forward, images).cpu())
+                done += len(images)
+                self.report(done, len(split))
+        self.images_forward.append(len(split))
+        return torch.cat(parts) if parts else torch.empty(0, backbone.feature_dim)
+
+    def pixel_batches(self, split: Split, size: int = BATCH) -> Iterator[Tensor]:
+        """Preprocessed pixels (B, 3, S, S) in the split's order; see `vitbench.data.loader.batches`."""
+        return batches(split, self.preprocess, self.device, size, self.decoded)

@@ -1,0 +1,85 @@
+"""In which order jobs are worked off, and by which of several machines. None of it moves a score."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from vitbench.core.errors import UsageError
+from vitbench.core.job import Job
+from vitbench.core.registry import PROTOCOLS, TASKS
+
+_BUDGET_RANK = {"full": 2, "1k": 1}
+
+
+def ordered(jobs: Iterable[Job]) -> list[Job]:
+    """Long jobs first, so that no worker is left alone with one at the end; jobs that share features beside each other."""
+    return [job for group in _groups(jobs) for job in group]
+
+
+def share(jobs: Sequence[Job], part: tuple[int, int]) -> list[Job]:
+    """The jobs of one of n machines, (i, n) counted from 1; in the order given. Jobs that share features stay together.
+
+    Groups are dealt out long ones first; a group that would make a share larger than its part of all jobs is dealt out itself.
+    """
+    index, count = part
+    mine: set[str] = set()
+    turn = 0
+    for group in _groups(jobs):
+        most = max(len(jobs) // count, 1)
+        for first in range(0, len(group), most):
+            if turn % count == index - 1:
+                mine.update(job.key for job in group[first : first + most])
+            turn += 1
+    return [job for job in jobs if job.key in mine]
+
+
+def read_share(text: str) -> tuple[int, int]:
+    """`2/8`: the second of eight.
+
+    Raises:
+        UsageError: it is not of that form, or there is no such share.
+    """
+    first, slash, second = text.partition("/")
+    numbers = all(part.isascii() and part.isdigit() and len(part) < 10 for part in (first, second))
+    if not (slash and numbers):
+        raise UsageError(f"--shard {text[:40]!r} is not of the form I/N, such as 2/8")
+    index, count = int(first), int(second)
+    if not 1 <= index <= count:
+        raise UsageError(f"--shard {text}: shards count from 1/{count} to {count}/{count}")
+    return index, count
+
+
+def _groups(jobs: Iterable[Job]) -> list[list[Job]]:
+    found: dict[str, list[Job]] = defaultdict(list)
+    for job in jobs:
+        found[shared_work(job)].append(job)
+    groups = [sorted(group, key=_rank, reverse=True) for group in found.values()]
+    return sorted(groups, key=lambda group: _rank(group[0]), reverse=True)
+
+
+def _rank(job: Job) -> tuple[bool, int]:
+    """How long a job takes beside others: training before probes, many examples before few."""
+    return trains(job), _BUDGET_RANK.get(job.budget, 0)
+
+
+def trains(job: Job) -> bool:
+    """Whether a job's protocol trains the backbone."""
+    return bool(getattr(PROTOCOLS.get(job.protocol.spec)[0].build, "trains_backbone", False))
+
+
+def replicas_of(job: Job) -> int:
+    """How many processes share each batch of a job, each on a GPU of its own; 1 unless its protocol has another say."""
+    return int(job.protocol.options.get("replicas") or 1) if trains(job) else 1
+
+
+def shared_work(job: Job) -> str:
+    """What jobs have in common that read the same features; a job that trains its backbone shares none."""
+    if trains(job):
+        return job.key
+    return f"{job.backbone.identity()} {job.measuring} {_dataset(job)}"
+
+
+def _dataset(job: Job) -> str:
+    """The pictures that a task is over: some tasks differ only in what they ask about them."""
+    return TASKS.get(job.task.spec)[0].labels.get("dataset") or job.task.label

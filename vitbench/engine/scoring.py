@@ -1,0 +1,71 @@
+"""What a record states of a finished job: the score with its interval, its mistakes, the backbone, and the conformance list."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitbench.api import Labels, ScoreRule, Split
+from vitbench.backbones.models.wrapper import BuiltBackbone
+from vitbench.core.errors import VitbenchError
+from vitbench.core.record import BackboneFacts, Confusion, Metric
+from vitbench.core.wilson import wilson
+
+MATRIX_CLASSES = 12  # a larger matrix is not read by anyone: its most frequent mistakes are
+MISTAKES = 20
+WORST = 24
+
+
+def score(rule: ScoreRule, predictions: Labels, split: Split) -> Metric:
+    """The share of counted examples that are right, with its Wilson interval."""
+    correct = rule.correct(predictions, split)
+    counted = correct[~np.isnan(correct)]
+    hits, n = int(counted.sum()), len(counted)
+    if n == 0:
+        raise VitbenchError("the test split has no example that counts")
+    low, high = wilson(hits, n)
+    return Metric(value=hits / n, ci_low=low, ci_high=high, n=n)
+
+
+def backbone_facts(backbone: BuiltBackbone, weights_digest: str) -> BackboneFacts:
+    """The backbone as it was evaluated."""
+    origin = backbone.provenance
+    return BackboneFacts(
+        family=origin.family,
+        weights=origin.weights,
+        pretrain_data=origin.pretrain_data,
+        source=origin.source,
+        params=backbone.params,
+        feature_dim=backbone.feature_dim,
+        size_px=backbone.input.size_px,
+        mean=backbone.input.mean,
+        std=backbone.input.std,
+        weights_digest=weights_digest,
+        weights_loaded=origin.weights_loaded,
+        weights_missing=origin.weights_missing,
+        weights_unexpected=origin.weights_unexpected,
+        trained_on=origin.trained_on,
+        pretrain_tpu_v3_core_days=origin.pretrain_tpu_v3_core_days,
+        licence=origin.licence,
+    )
+
+
+def confusion(predictions: Labels, labels: Labels, names: tuple[str, ...]) -> Confusion:
+    """Which classes are taken for which."""
+    pairs = np.bincount(labels * len(names) + predictions, minlength=len(names) ** 2)
+    counts = pairs.reshape(len(names), len(names))
+    if len(names) <= MATRIX_CLASSES:
+        return Confusion(classes=names, matrix=tuple(map(tuple, counts.tolist())))
+    np.fill_diagonal(counts, 0)
+    most = np.argsort(-counts.ravel(), kind="stable")[:MISTAKES]
+    found = [(*divmod(int(place), len(names)), int(counts.flat[place])) for place in most]
+    return Confusion(mistakes=tuple((names[true], names[said], n) for true, said, n in found if n))
+
+
+def worst(margins: NDArray[np.float32], wrong: NDArray[np.bool_]) -> tuple[int, ...]:
+    """Positions of the mistakes that were made most surely.
+
+    `margins` (N,) are by how much the highest score of another class exceeds that of the label.
+    """
+    places = np.flatnonzero(wrong)
+    return tuple(places[np.argsort(-margins[places], kind="stable")][:WORST].tolist())

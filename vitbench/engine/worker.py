@@ -1,0 +1,111 @@
+"""What the jobs of one process share: the device, built backbones, opened tasks and the feature store."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from vitbench.api import Task
+from vitbench.backbones.build import build
+from vitbench.backbones.models.wrapper import BuiltBackbone
+from vitbench.compute.flops import forward_flops
+from vitbench.core.errors import VitbenchError
+from vitbench.core.job import Job
+from vitbench.core.registry import TASKS, Entry
+from vitbench.data.decoded_cache import DecodedStore
+from vitbench.engine.feature_cache import FeatureStore
+from vitbench.engine.job_log import logged
+from vitbench.store.heartbeat import Beacon
+
+BACKBONES_HELD = 2
+
+
+@dataclass
+class Workbench:
+    """Shared by jobs that run one after another; nothing in it moves a score. `run` is the run directory, if any."""
+
+    device: str
+    cache: Path
+    run: Path | None = None
+    built: OrderedDict[str, BuiltBackbone | VitbenchError] = field(default_factory=OrderedDict)
+    tasks: dict[str, tuple[Entry, Task]] = field(default_factory=dict)
+    flops: dict[str, int | None] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.beacon = Beacon(None, "", "", self.device)
+        self.store = FeatureStore(self.cache / "features")
+        self.decoded = DecodedStore(self.cache / "decoded")
+
+    @contextlib.contextmanager
+    def watched(self, job: Job) -> Iterator[None]:
+        """Within the block the run directory shows what this job is doing, and its log gets every word."""
+        run = self.run if os.environ.get("RANK", "0") == "0" else None  # of several processes the first
+        self.beacon = Beacon(run / ".running" if run else None, job.key, job.title, self.device)
+        try:
+            with logged(run / "logs" / f"{job.key}.log" if run else None):
+                yield
+        finally:
+            self.beacon.put_out()
+
+    def checkpoints(self, job: Job) -> Path | None:
+        """Where a job may keep what it goes on from."""
+        return self.run / "checkpoints" / job.key if self.run else None
+
+    def backbone(self, job: Job) -> BuiltBackbone:
+        """The job's backbone at its resolution, on the device, frozen. A build that failed is not tried again."""
+        key = backbone_key(job)
+        if key not in self.built:
+            while len(self.built) >= BACKBONES_HELD:
+                self.forget(next(iter(self.built)))
+            try:
+                self.built[key] = self._build(job)
+            except VitbenchError as error:
+                self.built[key] = error
+        found = self.built[key]
+        if isinstance(found, VitbenchError):
+            raise found
+        return found
+
+    def forget(self, key: str) -> None:
+        """Drop a backbone and what is known of its weights."""
+        self.built.pop(key, None)
+        self.digests.pop(key, None)
+
+    def _build(self, job: Job) -> BuiltBackbone:
+        backbone = build(job.backbone.spec, job.backbone.options, job.backbone.label, job.resolution_px)
+        backbone.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return backbone.eval()
+
+    def weights_digest(self, job: Job) -> str:
+        """The digest of the job's weights, computed once."""
+        key = backbone_key(job)
+        if key not in self.digests:
+            self.digests[key] = self.backbone(job).weights_digest()
+        return self.digests[key]
+
+    def flops_per_image(self, job: Job, backbone: BuiltBackbone) -> int | None:
+        """Analytic FLOPs of the job's backbone, as it is or adapted to another input size; counted once."""
+        size_px = backbone.input.size_px
+        key = f"{backbone_key(job)} {size_px}"
+        if key not in self.flops:
+            self.flops[key] = forward_flops(backbone, size_px)
+        return self.flops[key]
+
+    def task(self, job: Job) -> tuple[Entry, Task]:
+        """The job's task; its splits are read when first asked for."""
+        key = f"{sorted(job.task.identity().items())}"
+        if key not in self.tasks:
+            self.tasks[key] = TASKS.make(job.task.spec, job.task.options)
+        return self.tasks[key]
+
+
+def backbone_key(job: Job) -> str:
+    """What tells built backbones apart."""
+    return f"{sorted(job.backbone.identity().items())}@{job.resolution_px}"

@@ -1,0 +1,88 @@
+"""What all charts share: colours, panels, and a chart as inline SVG in the page's own ink."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+import pandas as pd
+import vl_convert
+
+Chart = alt.FacetChart | alt.LayerChart | alt.Chart
+
+INK = "#7f7f81"  # stands for the page's own ink until the SVG is made
+# Okabe and Ito's palette: told apart by colour-blind readers, on white and on black.
+PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#999999", "#b8a800")
+MOST_LETTERS = 60  # of a name in a chart
+PERCENT = alt.Axis(format=".0%", tickCount=5)
+
+
+def colour_by(field: str, symbol: str = "stroke") -> alt.Color:
+    """Colour and legend of the series that a column names."""
+    legend = alt.Legend(orient="bottom", columns=4, symbolType=symbol, symbolOpacity=1, symbolStrokeWidth=3)
+    return alt.Color(f"{field}:N", title=None, sort=None, scale=alt.Scale(range=list(PALETTE)), legend=legend)
+
+
+def chart_data(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Rows as a table whose texts can be drawn."""
+    return pd.DataFrame([{k: _drawn(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows])
+
+
+def _drawn(text: str) -> str:
+    """A name as a chart can have it: vl-convert ends the process at what XML forbids, and at half of a surrogate pair."""
+    kept = "".join(c if c.isprintable() and ord(c) < 0x10000 else "□" for c in text)
+    return kept if len(kept) <= MOST_LETTERS else kept[: MOST_LETTERS - 1] + "…"
+
+
+def panels_by(chart: Any, field: str, columns: int, **scales: Any) -> alt.FacetChart:
+    """One panel for each value of a column."""
+    facets = chart.facet(facet=alt.Facet(f"{field}:N", title=None, sort=None), columns=columns)
+    resolved: alt.FacetChart = facets.resolve_scale(**scales)
+    return resolved
+
+
+_PLACES = re.compile(r'\b(?:d|transform|[xy][12]?)="[^"]*"')
+_DIGITS = re.compile(r"(\d+\.\d)\d+")  # a tenth of a pixel is enough
+_MARK = re.compile(
+    r'<path aria-label="([^"]*)" role="graphics-symbol" aria-roledescription="(?:point|circle|tick)"([^>]*)/>'
+)
+_ROLES = re.compile(r' (?:role|aria-label|aria-roledescription|aria-hidden)="[^"]*"')
+# Half of what Vega writes draws nothing: empty frames, and attributes at their defaults.
+_IDLE = re.compile(
+    r'<path class="foreground"[^>]* d=""[^>]*/>|<path class="background"[^>]* d="M0,0h0v0h0Z"[^>]*/>'
+    r'| (?:pointer-events="none"|opacity="1"|stroke-width="1"|transform="translate\(0,0\)"|font-style="normal")'
+)
+
+
+def styled(chart: Chart, ink: str = INK, background: str = "transparent") -> str:
+    """A chart with the page's fonts and one ink, as Vega-Lite's JSON."""
+    colours = {"labelColor": ink, "titleColor": ink, "domainColor": ink, "tickColor": ink}
+    return str(
+        chart.configure(
+            background=background,
+            font="system-ui, sans-serif",
+            axis={**colours, "gridColor": ink, "gridOpacity": 0.2},
+            legend={"labelColor": ink, "titleColor": ink, "labelLimit": 240},
+            header={"labelColor": ink, "titleColor": ink, "labelFontWeight": "bold"},
+            view={"stroke": None},
+        ).to_json()
+    )
+
+
+def svg(chart: Chart | None) -> str:
+    """SVG without addresses, its ink the page's own, with tooltips; '' for no chart. What it stands in has to name it."""
+    if chart is None:
+        return ""
+    drawn = vl_convert.vegalite_to_svg(styled(chart))
+    drawn = re.sub(r' xmlns(:\w+)?="[^"]*"', "", drawn)
+    drawn = re.sub(
+        r'(<svg[^>]*?) width="([\d.]+)" height="([\d.]+)"',
+        r'\1 style="max-width:\2px"',
+        drawn,
+        count=1,
+    )
+    drawn = _ROLES.sub("", _MARK.sub(r"<path\2><title>\1</title></path>", drawn))
+    drawn = _PLACES.sub(lambda found: _DIGITS.sub(r"\1", found[0]), _IDLE.sub("", drawn))
+    return drawn.replace(INK, "currentColor").replace("rgb(127,127,129)", "currentColor")

@@ -1,0 +1,137 @@
+"""Two backbones on the same images, and all of them by rank: what `vitbench compare` says."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from vitbench.core.errors import Problem, UsageError, nearest
+from vitbench.core.record import Record
+from vitbench.report.keys import component_key, distinct_labels, newest, setting_key, task_key
+from vitbench.report.statistics import Correct, Interval, difference, holm, mcnemar, rank_intervals
+from vitbench.store.record_file import load
+from vitbench.store.run_dir import Run
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A cell of two backbones: top-1 of each, the paired difference, and McNemar's p-value for the first common seed."""
+
+    task: str
+    protocol: str
+    budget: str
+    seeds: int
+    n_test: int
+    first: float
+    second: float
+    gap: Interval
+    p: float
+    p_holm: float = 1.0
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """One backbone in one cell: right or wrong by seed and image, (N,) each."""
+
+    record: Record
+    by_seed: dict[int, Correct]
+
+
+Cells = dict[tuple[str, str], dict[str, _Answers]]  # (setting, task) to backbone
+
+
+def answers(runs: Sequence[Path], metric: str = "top1") -> Cells:
+    """Per-image results of all runs, cell by cell: the same test images, backbones under labels that tell them apart.
+
+    Raises:
+        UsageError: a run has no records, or predictions are missing or damaged.
+    """
+    found = [
+        (run, record)
+        for run in map(Run, runs)
+        for record in newest(load(run.path))
+        if record.status == "ok" and metric in record.metrics
+    ]
+    labels = distinct_labels((component_key(r.job.backbone), r.job.backbone.label) for _, r in found)
+    cells: Cells = defaultdict(dict)
+    for run, record in found:
+        correct = run.predictions(record)[f"{metric}_correct"].to_numpy(dtype=np.float64)
+        cell = cells[setting_key(record.job), task_key(record)]
+        held = cell.setdefault(labels[component_key(record.job.backbone)], _Answers(record, {}))
+        held.by_seed[record.job.seed] = correct
+    return cells
+
+
+def compare(runs: Sequence[Path], first: str, second: str) -> list[Difference]:
+    """The second backbone minus the first in every cell that both have, on the same test images and seeds.
+
+    Raises:
+        UsageError: a backbone is not there, or they have no cell in common.
+    """
+    cells = answers(runs)
+    names = sorted({name for cell in cells.values() for name in cell})
+    unknown = [
+        Problem(f"no results of backbone {name!r}", nearest=nearest(name, names))
+        for name in (first, second)
+        if name not in names
+    ]
+    if unknown:
+        raise UsageError(unknown)
+    if first == second:
+        raise UsageError(f"{first!r} is compared with itself: give two backbones")
+    found = [
+        _difference(cell[first], cell[second]) for cell in cells.values() if first in cell and second in cell
+    ]
+    rows = [row for row in found if row is not None]
+    if not rows:
+        raise UsageError(f"{first!r} and {second!r} have no setting and task in common")
+    adjusted = holm([row.p for row in rows])
+    return [replace(row, p_holm=p) for row, p in zip(rows, adjusted, strict=True)]
+
+
+def _difference(one: _Answers, two: _Answers) -> Difference | None:
+    seeds = sorted(set(one.by_seed) & set(two.by_seed))
+    same_images = (
+        one.record.data and two.record.data and one.record.data.fingerprints == two.record.data.fingerprints
+    )
+    if not seeds or not same_images:
+        return None
+    a, b = (np.stack([each.by_seed[seed] for seed in seeds]) for each in (one, two))
+    counted = ~np.isnan(a).any(0) & ~np.isnan(b).any(0)
+    a, b = a[:, counted], b[:, counted]
+    job = one.record.job
+    return Difference(
+        job.task.label, job.protocol.label, job.budget, len(seeds), int(counted.sum()), float(a.mean()), float(b.mean()),
+        difference(b.mean(0), a.mean(0)), mcnemar(a[0] == 1, b[0] == 1),
+    )  # fmt: skip
+
+
+def ranks(runs: Sequence[Path]) -> dict[str, dict[str, Interval]]:
+    """By setting: every backbone's rank with its interval, of those that have all tasks of the setting, as on the board."""
+    by_setting: dict[str, dict[str, dict[str, _Answers]]] = defaultdict(lambda: defaultdict(dict))
+    asked: dict[str, set[str]] = defaultdict(set)
+    for (setting, task), cell in answers(runs).items():
+        for name, held in cell.items():
+            by_setting[setting][name][task] = held
+            asked[setting] |= {held.record.job.task.label, *held.record.job.suite.tasks}
+    titles = distinct_labels((setting, _title(backbones)) for setting, backbones in by_setting.items())
+    found = {}
+    for setting, backbones in by_setting.items():
+        tasks = {task for held in backbones.values() for task in held}
+        whole = {
+            name: {task: np.nan_to_num(np.stack(list(one.by_seed.values())).mean(0)) for task, one in held.items()}
+            for name, held in backbones.items()
+            if set(held) == tasks and len({one.record.job.task.label for one in held.values()}) >= len(asked[setting])
+        }  # fmt: skip
+        if len(whole) > 1:
+            found[titles[setting]] = rank_intervals(whole)
+    return found
+
+
+def _title(backbones: dict[str, dict[str, _Answers]]) -> str:
+    job = next(iter(next(iter(backbones.values())).values())).record.job
+    return f"{job.protocol.label} · {job.budget}"

@@ -1,0 +1,195 @@
+"""The leaderboard: one HTML file, made from records alone, that opens from disk and loads nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from vitbench.core.gc_pause import no_collection
+from vitbench.core.record import Record
+from vitbench.report.build import boards, departures_of, failures
+from vitbench.report.cell_details import Worst, details
+from vitbench.report.charts.cost import COSTS, cost_charts
+from vitbench.report.charts.intervals import groups_chart, seeds_chart
+from vitbench.report.charts.shots import shots_chart, shots_points
+from vitbench.report.charts.style import svg
+from vitbench.report.export import percent
+from vitbench.report.leaderboard import Board, Cell, Column, Row, any_published
+
+_FOLDER = Path(__file__).parent / "templates"
+SCRIPTS = ("page.js", "means.js", "tables.js", "record.js")
+MOST_DRAWN = (
+    100  # cells of one board whose seeds and intervals are drawn on the page; a cell's own are in its dialog
+)
+MOST_BOARDS = 12  # that get charts of their own: each takes a tenth of a second
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a page shows beside its records: seconds that a dry run expected, starts of published rows, pictures by cell."""
+
+    estimated: Mapping[str, float] = field(default_factory=dict)
+    published: tuple[str, ...] = ()
+    worst: Worst = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OverviewRow:
+    """A backbone's mean in every setting; None where a row is incomplete, with how far it is."""
+
+    row: Row
+    means: tuple[tuple[float | None, str], ...]
+
+
+@dataclass(frozen=True)
+class Charts:
+    """A board's charts as SVG: by compute quantity, VTAB's groups, seeds with intervals."""
+
+    costs: dict[str, Markup]
+    groups: Markup
+    seeds: Markup
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A measured cell that a published value is known for."""
+
+    board: Board
+    row: Row
+    column: Column
+    cell: Cell
+
+
+def render(records: Sequence[Record], extras: Extras | None = None) -> str:
+    """The page for these records."""
+    with no_collection():
+        return _rendered(records, extras or Extras())
+
+
+def _rendered(records: Sequence[Record], extras: Extras) -> str:
+    found = boards(records, extras.published)
+    suites = list(dict.fromkeys(record.job.suite.name for record in records))
+    rows = [row for board in found for row in board.rows]
+    return (
+        page_environment()
+        .get_template("page.html.j2")
+        .render(
+            title=", ".join(suites),
+            boards=found,
+            overview=_overview(found),
+            charts=[_charts(board, drawn=len(found) <= MOST_BOARDS) for board in found],
+            costs=COSTS,
+            compared=list(_compared(found)),
+            items=list(dict.fromkeys(item.item for row in rows for item in row.conformance)),
+            families=sorted({row.family for row in rows}),
+            data=sorted({row.pretrain_data for row in rows}),
+            any_published=any_published(found),
+            weak=any(row.weak for row in rows),
+            curves=Markup(svg(shots_chart(shots_points(records)))),
+            failures=failures(records),
+            details=details(records, extras.worst),
+            expected=_expected(records, extras.estimated),
+            js=Markup("\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)),
+            **_remarks(records, found),
+            **page_styles(),
+        )
+    )
+
+
+def _remarks(records: Sequence[Record], found: Sequence[Board]) -> dict[str, object]:
+    """What the page says around its tables."""
+    return {
+        "statuses": Counter(record.status for record in records),
+        "untrained": any(row.weights == "untrained" for board in found for row in board.rows),
+        "limits": sorted({board.limit for board in found if board.limit is not None}),
+        "skipped": sorted({name for r in records if r.data for name in r.data.skipped}),
+        "departures": Counter(reason for record in records for reason in departures_of(record)).most_common(20),
+        "notes": Counter(note for record in records for note in record.notes).most_common(20),
+        "preprocessing": sorted({(r.job.preprocess, r.preprocess) for r in records if r.preprocess}),
+        "devices": Counter(record.env.device for record in records).most_common(),
+        "versions": sorted({r.env.packages.get("vitbench", "") for r in records}),
+        "newest": max(record.created for record in records)[:10],
+    }  # fmt: skip
+
+
+def page_environment() -> jinja2.Environment:
+    """Templates of pages: everything is escaped, and nothing may be left undefined."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(percent=percent, count=_count, seconds=_seconds, energy=_energy)
+    return environment
+
+
+def page_styles() -> dict[str, Markup]:
+    """The style sheet that pages carry within them."""
+    return {"css": Markup((_FOLDER / "page.css").read_text(encoding="utf-8"))}
+
+
+def _charts(board: Board, *, drawn: bool) -> Charts:
+    if not drawn:
+        return Charts({}, Markup(), Markup())
+    cells = sum(cell.value is not None for row in board.rows for cell in row.cells)
+    seeds = seeds_chart(board) if cells <= MOST_DRAWN else None
+    costs = {quantity: Markup(svg(chart)) for quantity, chart in cost_charts(board).items()}
+    return Charts(costs, Markup(svg(groups_chart(board))), Markup(svg(seeds)))
+
+
+def _compared(found: Iterable[Board]) -> Iterable[Compared]:
+    for board in found:
+        for row in board.rows:
+            for column, cell in zip(board.columns, row.cells, strict=True):
+                if cell.reference is not None:
+                    yield Compared(board, row, column, cell)
+
+
+def _overview(found: Sequence[Board]) -> list[OverviewRow]:
+    by_board = [{row.backbone: row for row in board.rows if not row.published} for board in found]
+    first = {name: row for rows in reversed(by_board) for name, row in rows.items()}
+    names = dict.fromkeys(name for rows in by_board for name in rows)
+
+    def mean(row: Row | None) -> tuple[float | None, str]:
+        return (row.mean, f"{row.done}/{len(row.tasks)}") if row else (None, "–")
+
+    return [OverviewRow(first[name], tuple(mean(rows.get(name)) for rows in by_board)) for name in names]
+
+
+def _expected(records: Sequence[Record], estimated: Mapping[str, float]) -> tuple[int, float, float] | None:
+    """Of the jobs that a dry run has estimated: how many, the seconds it expected, and the seconds of work they took."""
+    pairs = [(estimated[r.key], r.cost.work_s) for r in records if r.cost and r.key in estimated]
+    if not pairs:
+        return None
+    return len(pairs), sum(expected for expected, _ in pairs), sum(taken for _, taken in pairs)
+
+
+def _count(number: float | None) -> str:
+    """A large number, short: 23.5 M, 4.1 G."""
+    if number is None:
+        return "–"
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:.3g}"
+
+
+def _seconds(seconds: float | None) -> str:
+    """A duration, short."""
+    if seconds is None:
+        return "–"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _energy(joules: float) -> str:
+    """Energy, short."""
+    return f"{joules / 3600:.3g} Wh" if joules < 3.6e6 else f"{joules / 3.6e6:.3g} kWh"

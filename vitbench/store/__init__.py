@@ -1,0 +1,1 @@
+"""A run directory and everything that happens to it."""

@@ -1,0 +1,106 @@
+"""Signs of life: what each running job of a run directory is doing, one small file per job, for progress lines on any machine.
+
+They are written at most once a second, never flushed to disk, and nothing but progress is read off them.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vitbench.core.files import read_file
+
+EVERY_S = 1.0
+
+
+class Sign(BaseModel):
+    """A running job as it was last seen."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str = Field(pattern=r"^[0-9a-f]{24}$")
+    title: str
+    phase: str
+    done: int
+    total: int
+    host: str
+    pid: int
+    device: str
+    started_s: float
+    seen_s: float
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the process is known to be gone: it was on this machine."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except (PermissionError, OverflowError):
+            return False
+        return False
+
+
+@dataclass
+class Beacon:
+    """Writes the sign of one job while it runs; without a folder it writes none."""
+
+    folder: Path | None
+    key: str
+    title: str
+    device: str
+    started_s: float = field(default_factory=time.time)
+    _due_s: float = 0.0
+    _phase: str = ""
+
+    def show(self, phase: str, done: int = 0, total: int = 0) -> None:
+        """Say how far the job is; what comes within a second of the last word in the same phase is left unsaid."""
+        now_s = time.monotonic()
+        if self.folder is None or (phase == self._phase and now_s < self._due_s):
+            return
+        self._phase, self._due_s = phase, now_s + EVERY_S
+        sign = Sign(
+            key=self.key, title=self.title, phase=phase, done=done, total=total, host=socket.gethostname(),
+            pid=os.getpid(), device=self.device, started_s=self.started_s, seen_s=time.time(),
+        )  # fmt: skip
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            draft = self.folder / f".{self.key}.{os.getpid()}"
+            draft.write_text(sign.model_dump_json())
+            draft.replace(self.folder / f"{self.key}.json")
+        except OSError:  # a progress line is not worth a job
+            self.folder = None
+
+    def put_out(self) -> None:
+        """The job has ended."""
+        if self.folder is not None:
+            (self.folder / f"{self.key}.json").unlink(missing_ok=True)
+
+
+def seen(folder: Path) -> Iterator[Sign]:
+    """The signs there are, oldest job first; what cannot be read is none."""
+    found = []
+    for path in folder.glob("*.json"):
+        try:
+            sign = Sign.model_validate_json(read_file(path))
+        except (OSError, ValidationError):
+            continue
+        if sign.key == path.stem:
+            found.append(sign)
+    yield from sorted(found, key=lambda sign: (sign.started_s, sign.key))
+
+
+def was_left(folder: Path, key: str) -> bool:
+    """Whether a job's process on this machine has ended without putting out its sign: it was killed, perhaps by the job."""
+    try:
+        return Sign.model_validate_json(read_file(folder / f"{key}.json")).is_dead
+    except (OSError, ValidationError):
+        return False

@@ -1,0 +1,132 @@
+"""What is done to run directories as a whole: put together from several machines, and cleared of what no suite asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vitbench.core.errors import Problem, UsageError
+from vitbench.core.files import read_file, write_atomically
+from vitbench.core.record import Record
+from vitbench.store.plan_file import read_plan, write_rows
+from vitbench.store.record_file import load
+from vitbench.store.run_dir import Run
+
+# What two runs of one job may differ in: where, when and how fast.
+_CIRCUMSTANCES = {"cost": None, "created": "", "env": None, "predictions_sha256": ""}
+
+
+def merge(sources: Sequence[Path], out: Path) -> int:
+    """Put the records of several run directories into one, and return how many it holds then.
+
+    Of a job that failed in one and succeeded in another the success is kept. Nothing is written before all is checked.
+
+    Raises:
+        UsageError: two hold different results of one job, or a file is damaged; all of them are named.
+    """
+    chosen: dict[str, tuple[Run, Record]] = {}
+    problems: list[Problem] = []
+    target = Run(out)
+    earlier = [out] if (out / "records").is_dir() else []
+    for run in map(Run, [*earlier, *sources]):
+        for record in load(run.path, lambda text: problems.append(Problem(text))):
+            _choose(chosen, run, record, problems)
+    plans = [_plan(path, problems) for path in (*earlier, *sources)]
+    locks = {lock for path in sources if (lock := _lock(path, problems)) is not None}
+    if problems:
+        raise UsageError(problems)
+    for run, record in chosen.values():
+        if run.path.resolve() != out.resolve():
+            _copy(run, record, target)
+    write_rows(out, {row[0]: row for plan in plans for row in plan}.values())
+    if len(locks) == 1 and not earlier:
+        write_atomically(out / "suite.lock.yaml", locks.pop())
+    return len(chosen)
+
+
+def without_predictions(out: Path) -> int:
+    """How many scores of a run directory have come without their predictions: nothing can be compared by these."""
+    run = Run(out)
+    return sum(bool(r.predictions_sha256) and not run.predictions_path(r.key).exists() for r in load(out))
+
+
+def _plan(path: Path, problems: list[Problem]) -> list[list[str]]:
+    """What a directory was asked for, so that the merged one knows what is missing."""
+    try:
+        return read_plan(path) or []
+    except UsageError as error:
+        problems.extend(error.problems)
+        return []
+
+
+def _lock(path: Path, problems: list[Problem]) -> str | None:
+    """The resolved suite of a directory, if it has one."""
+    lock = path / "suite.lock.yaml"
+    try:
+        return read_file(lock).decode() if lock.exists() else None
+    except (OSError, ValueError) as error:
+        problems.append(Problem(f"it cannot be read: {error}", where=str(lock), next_step="delete it"))
+        return None
+
+
+def _choose(chosen: dict[str, tuple[Run, Record]], run: Run, record: Record, problems: list[Problem]) -> None:
+    if run.predictions_path(record.key).exists() and not run.is_whole(record):
+        try:
+            run.predictions(record)
+        except UsageError as error:
+            problems.extend(error.problems)
+            return
+    new, other = (run, record), chosen.get(record.key)
+    if other is None or _is_better(new, other):
+        chosen[record.key] = new
+    elif other[1].status == record.status == "ok" and not _is_same(other, new):
+        scores = " and ".join(_scores(each) for each in (other[1], record))
+        problems.append(
+            Problem(
+                f"two results of {record.job.title}: {scores}",
+                where=f"{other[0].record_path(record.key)} and {run.record_path(record.key)}",
+                next_step="delete the one that is wrong; a score that differs between machines is worth a look",
+            )
+        )
+
+
+def _is_better(new: tuple[Run, Record], other: tuple[Run, Record]) -> bool:
+    """Whether a record says more of its job than another: a score after a failure, predictions of the same score."""
+    if other[1].status == "failed":
+        return new[1].status == "ok"
+    return _is_bare(other) and not _is_bare(new) and _is_same(other, new)
+
+
+def _is_bare(each: tuple[Run, Record]) -> bool:
+    """Whether a score has come without its predictions."""
+    run, record = each
+    return bool(record.predictions_sha256) and not run.predictions_path(record.key).exists()
+
+
+def _is_same(one: tuple[Run, Record], two: tuple[Run, Record]) -> bool:
+    """Whether two records of one job say the same, to the single prediction."""
+    if _result(one[1]) != _result(two[1]):
+        return False
+    if one[1].predictions_sha256 == two[1].predictions_sha256:
+        return True
+    try:
+        first, second = (run.predictions(record)["prediction"] for run, record in (one, two))
+    except UsageError:  # one is a copy of the records alone
+        return True
+    return bool(first.equals(second))
+
+
+def _result(record: Record) -> Record:
+    """What has to be the same wherever a job runs: rounding may move a trial's loss, but no score."""
+    return record.model_copy(update={**_CIRCUMSTANCES, "trials": (), "notes": (), "job": None})
+
+
+def _scores(record: Record) -> str:
+    return ", ".join(f"{name} {metric.value:.4f}" for name, metric in record.metrics.items())
+
+
+def _copy(run: Run, record: Record, target: Run) -> None:
+    predictions = run.predictions_path(record.key)
+    if predictions.exists():
+        write_atomically(target.predictions_path(record.key), predictions.read_bytes())
+    write_atomically(target.record_path(record.key), run.record_path(record.key).read_bytes())

@@ -1,0 +1,91 @@
+"""Record files: a record as JSON behind its own SHA-256, and all records of a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from vitbench.core.errors import Problem, UsageError, first_reason
+from vitbench.core.files import read_file
+from vitbench.core.gc_pause import no_collection
+from vitbench.core.job import SCHEMA_VERSION
+from vitbench.core.record import Record
+
+if TYPE_CHECKING:
+    pass
+
+_HEAD = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",\n')
+
+
+def load(path: Path, on_unreadable: Callable[[str], None] | None = None) -> list[Record]:
+    """All records of a run directory, or of a folder that holds record files.
+
+    `on_unreadable` is told of files that are not records which this version reads; without it they are an error.
+
+    Raises:
+        UsageError: there are none, or a file is not a record.
+    """
+    folder = path / "records" if (path / "records").is_dir() else path
+    files = sorted(folder.glob("*.json")) if folder.is_dir() else []
+    files = [file for file in files if file.name != "env.json"]
+    if not files:
+        raise UsageError(Problem(f"no records in {path}", next_step="vitbench run SUITE --out " + str(path)))
+    records = []
+    with no_collection():
+        for file in files:
+            try:
+                records.append(_load_record(file))
+            except UsageError as error:
+                if on_unreadable is None:
+                    raise
+                on_unreadable(str(error.problems[0].where) + ": " + error.problems[0].what)
+    return records
+
+
+def _load_record(file: Path) -> Record:
+    try:
+        record = decode(read_file(file))
+        trouble = "" if record.key == record.job.key else "its key is not that of its job"
+    except ValidationError as error:
+        trouble = first_reason(error)
+    except ValueError as error:
+        trouble = str(error)
+    except OSError as error:
+        trouble = str(error.strerror)
+    if trouble:
+        raise UsageError(
+            _redo(
+                f"not a record that this version of vitbench reads (schema {SCHEMA_VERSION}): {trouble}", file
+            )
+        )
+    return record
+
+
+def _redo(what: str, file: Path) -> Problem:
+    return Problem(what, where=str(file), next_step="delete the file's record and run its suite again")
+
+
+def encode(record: Record) -> bytes:
+    """A record's file."""
+    body = record.model_dump_json(indent=1).removeprefix("{\n").encode() + b"\n"
+    return b'{\n "sha256": "%s",\n' % hashlib.sha256(body).hexdigest().encode() + body
+
+
+def decode(data: bytes) -> Record:
+    """The record in a file's bytes.
+
+    Raises:
+        ValueError: the bytes are not what was written (a ValidationError: they are, but by another version).
+    """
+    head = _HEAD.match(data)
+    if head is None:
+        raise ValueError("it does not begin with its SHA-256")
+    body = data[head.end() :]
+    if hashlib.sha256(body).hexdigest().encode() != head[1]:
+        raise ValueError("its content is not what was written: truncated, edited, or damaged on disk")
+    return Record.model_validate_json(b"{" + body)

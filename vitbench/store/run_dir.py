@@ -1,0 +1,210 @@
+"""A run directory: which jobs are done, and the records of those that are. Reads and writes are safe beside other runs.
+
+A record's file begins with the SHA-256 of the rest, and a record holds that of its predictions: what disk, network or an editor
+has changed is never taken for a result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from vitbench.core.errors import Problem, StorageError, UsageError, is_full
+from vitbench.core.files import read_file, write_atomically
+from vitbench.core.gc_pause import no_collection
+from vitbench.core.job import Job
+from vitbench.core.record import Record
+from vitbench.store.predictions import read_predictions
+from vitbench.store.record_file import _redo, decode, encode
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Run:
+    """The directory of one run."""
+
+    path: Path
+
+    @property
+    def report_path(self) -> Path:
+        """Where the leaderboard goes."""
+        return self.path / "report.html"
+
+    def record_path(self, key: str) -> Path:
+        """The file of one record."""
+        return self.path / "records" / f"{key}.json"
+
+    def predictions_path(self, key: str) -> Path:
+        """The file of one job's per-example predictions."""
+        return self.path / "predictions" / f"{key}.parquet"
+
+    def done(self, jobs: Iterable[Job]) -> dict[str, Record]:
+        """The records there are for these jobs, by key. A torn or foreign file counts as not done, as do torn predictions."""
+        found = {}
+        with no_collection():
+            has_predictions = self.has_predictions()
+            for job in jobs:
+                record = self.read(job.key, job)
+                if record is not None and (not has_predictions or self._matches(record)):
+                    found[job.key] = record
+        return found
+
+    def read(self, key: str, job: Job | None = None) -> Record | None:
+        """The record of a key, or None if there is none that can be trusted; quicker with the job that it should be of."""
+        try:
+            # Names joined as text: for thousands of files a Path each takes longer than reading them.
+            record = decode(read_file(f"{self.path}/records/{key}.json"))
+        except (OSError, ValueError):
+            return None
+        is_its_own = record.key == key and (record.job == job or record.job.key == key)
+        return record if is_its_own else None
+
+    def write(self, record: Record, predictions: pd.DataFrame | None = None) -> Record:
+        """Keep a record, and return it as it was kept; its predictions first, so that a record always finds them.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        try:
+            return self._write(record, predictions)
+        except OSError as error:
+            step = "free some space, then give the same command again: what is kept is whole, and stays"
+            what = f"the record of {record.job.title} cannot be written to {self.path}: {error.strerror}"
+            raise StorageError(
+                Problem(what, next_step=step if is_full(error) else "give another --out DIR")
+            ) from error
+
+    def _write(self, record: Record, predictions: pd.DataFrame | None) -> Record:
+        if predictions is not None:
+            buffer = io.BytesIO()
+            predictions.to_parquet(buffer, index=False, compression="zstd")
+            data = buffer.getvalue()
+            record = record.model_copy(update={"predictions_sha256": hashlib.sha256(data).hexdigest()})
+            write_atomically(self.predictions_path(record.key), data)
+        write_atomically(self.record_path(record.key), encode(record))
+        return record
+
+    def predictions(self, record: Record) -> pd.DataFrame:
+        """One row per test example of a record.
+
+        Raises:
+            UsageError: they are not there, or not what was written.
+        """
+        path = self.predictions_path(record.key)
+        try:
+            data = read_file(path)
+        except OSError as error:
+            raise UsageError(
+                _redo(f"the predictions of {record.job.title}: {error.strerror}", path)
+            ) from None
+        if hashlib.sha256(data).hexdigest() != record.predictions_sha256:
+            raise UsageError(
+                _redo(f"the predictions of {record.job.title} are not what was written (SHA-256)", path)
+            )
+        try:
+            return read_predictions(data, record.data.n_test if record.data else None)
+        except ValueError as error:
+            raise UsageError(_redo(f"the predictions of {record.job.title}: {error}", path)) from error
+
+    def is_whole(self, record: Record) -> bool:
+        """Whether a record's predictions are those that it was made from; a copy of the records alone has none."""
+        return not self.has_predictions() or self._matches(record)
+
+    def has_predictions(self) -> bool:
+        """Whether predictions are kept here at all: a copy of the records alone has none."""
+        return (self.path / "predictions").is_dir()
+
+    def _matches(self, record: Record) -> bool:
+        if not record.predictions_sha256:
+            return True
+        try:
+            data = read_file(f"{self.path}/predictions/{record.key}.parquet")
+        except OSError:
+            return False
+        return hashlib.sha256(data).hexdigest() == record.predictions_sha256
+
+    def make_writable(self) -> None:
+        """See that records can be kept.
+
+        Raises:
+            UsageError: the directory is read-only, full, or not a directory.
+        """
+        try:
+            self.record_path("x").parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path / ".writable", "")
+            (self.path / ".writable").unlink(missing_ok=True)
+        except OSError as error:
+            raise UsageError(
+                Problem(
+                    f"the run directory {self.path} cannot be written: {error.strerror}",
+                    next_step="give another one with --out DIR",
+                )
+            ) from error
+
+    def forget_checkpoints(self, key: str) -> None:
+        """Delete what a job had kept to go on from: it is done."""
+        shutil.rmtree(self.path / "checkpoints" / key, ignore_errors=True)
+
+    def claim(self, key: str) -> FileLock | None:
+        """A lock on one job, or None while another run works on it. Release it when the record is written."""
+        lock = self._lock(key)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return None
+        return lock
+
+    def is_claimed(self, key: str) -> bool:
+        """Whether a run works on a job, as far as this machine's locks can tell."""
+        if not (self.path / ".locks" / f"{key}.lock").exists():
+            return False
+        try:
+            lock = self.claim(key)
+        except OSError:  # somebody else's directory, read-only to us
+            return False
+        if lock is not None:
+            lock.release()
+        return lock is None
+
+    def record_files(self) -> Iterator[Path]:
+        """The files of all records."""
+        yield from (self.path / "records").glob("*.json")
+
+    def state(self) -> str:
+        """A digest that changes with every record that comes, goes or is replaced, whatever clocks say."""
+        facts: list[tuple[str, int, int]] = []
+        with contextlib.suppress(OSError), os.scandir(self.path / "records") as entries:
+            for entry in entries:
+                if entry.name.endswith(".json"):
+                    stat = entry.stat()
+                    facts.append((entry.name, stat.st_size, stat.st_mtime_ns))
+        facts.sort()
+        return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+    def _lock(self, key: str) -> FileLock:
+        folder = self.path / ".locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / f"{key}.lock")
+
+
+def estimated(path: Path) -> dict[str, float]:
+    """Seconds that a dry run has expected of jobs, by key; empty if there was none."""
+    try:
+        jobs = json.loads(read_file(path / "estimate.json"))["jobs"]
+        found = {str(job["key"]): float(job["seconds"]) for job in jobs if job["seconds"] is not None}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return {key: seconds for key, seconds in found.items() if 0 <= seconds < math.inf}

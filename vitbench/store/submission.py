@@ -1,0 +1,168 @@
+"""A run as one file to hand in, and the look at such a file before anything of it is believed. Nothing in it is executed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from vitbench.core.errors import Problem, UsageError
+from vitbench.core.files import write_atomically
+from vitbench.core.record import CONFORMANCE_ITEMS, Record
+from vitbench.core.wilson import wilson
+from vitbench.store.predictions import read_predictions
+from vitbench.store.record_file import decode, load
+from vitbench.store.run_dir import Run
+
+_NAMES = re.compile(
+    r"records/[0-9a-f]{24}\.json|predictions/[0-9a-f]{24}\.parquet|env\.json|suite\.lock\.yaml"
+)
+MOST_BYTES = 4 * 2**30  # unpacked: 19 tasks x 20 backbones x 3 seeds of ImageNet-sized predictions are below
+MOST_INFLATED = 30  # records are text and come to a tenth, predictions are packed already
+HARMLESS_BYTES = 64 * 2**20
+FIXED_TIME = (1980, 1, 1, 0, 0, 0)  # so that the same run makes the same file
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a submission holds, and what speaks against it."""
+
+    records: tuple[Record, ...]
+    problems: tuple[str, ...]
+    files: dict[str, bytes] = field(repr=False, default_factory=dict)
+
+    @property
+    def lacking(self) -> Iterator[tuple[Record, str, str]]:
+        """Items of the conformance list that do not hold, with their reasons."""
+        for record in self.records:
+            for check in record.conformance:
+                if not check.ok:
+                    yield record, check.item, check.reason
+            stated = {check.item for check in record.conformance}
+            for item in CONFORMANCE_ITEMS if record.status == "ok" else ():
+                if item not in stated:
+                    yield record, item, "it is not stated"
+
+
+def pack(path: Path, target: Path) -> int:
+    """Write a run's records, predictions and environment to a zip file; how many records.
+
+    Raises:
+        UsageError: a record or its predictions are missing or damaged: nothing is written.
+    """
+    run = Run(path)
+    records = load(path)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for record in sorted(records, key=lambda record: record.key):
+            if record.status == "ok":
+                run.predictions(record)
+                _add(archive, run.predictions_path(record.key), f"predictions/{record.key}.parquet")
+            _add(archive, run.record_path(record.key), f"records/{record.key}.json")
+        for name in ("env.json", "suite.lock.yaml"):
+            if (path / name).is_file():
+                _add(archive, path / name, name)
+    write_atomically(target, buffer.getvalue())
+    return len(records)
+
+
+def _add(archive: zipfile.ZipFile, path: Path, name: str) -> None:
+    entry = zipfile.ZipInfo(name, FIXED_TIME)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    archive.writestr(entry, path.read_bytes())
+
+
+def check(path: Path) -> Checked:
+    """Read a submission without trusting it: names, sizes, digests, keys, and that scores are those of the predictions.
+
+    Raises:
+        UsageError: it is no zip file, or would unpack to more than 4 GiB.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            total, size = sum(entry.file_size for entry in archive.infolist()), path.stat().st_size
+            if total > MOST_BYTES or (total > HARMLESS_BYTES and total > MOST_INFLATED * size):
+                raise UsageError(f"{path} of {size:,} bytes would unpack to {total:,}: no submission does")
+            packed = {entry.compress_type for entry in archive.infolist()}
+            if packed - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+                raise UsageError(f"{path} is compressed in a way that `vitbench pack` does not use")
+            strange = [entry.filename for entry in archive.infolist() if not _NAMES.fullmatch(entry.filename)]
+            files = {
+                entry.filename: archive.read(entry)
+                for entry in archive.infolist()
+                if _NAMES.fullmatch(entry.filename)
+            }
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        raise UsageError(
+            Problem(f"{path} is no submission: {error}", next_step="vitbench pack RUN -o submission.zip")
+        ) from error
+    problems = [f"{name[:100]!r} is no file of a submission: left out" for name in strange]
+    records = []
+    for name, data in sorted(files.items()):
+        if name.startswith("records/"):
+            found = _record(name, data, files, problems)
+            records += [found] if found else []
+    return Checked(tuple(records), tuple(problems), files)
+
+
+def _record(name: str, data: bytes, files: dict[str, bytes], problems: list[str]) -> Record | None:
+    try:
+        record = decode(data)
+    except ValueError as error:
+        problems.append(f"{name}: {str(error).splitlines()[0]}")
+        return None
+    if not name == f"records/{record.key}.json" == f"records/{record.job.key}.json":
+        problems.append(f"{name}: its key is not that of its job")
+        return None
+    if record.status == "ok":
+        table = files.get(f"predictions/{record.key}.parquet", b"")
+        if hashlib.sha256(table).hexdigest() != record.predictions_sha256:
+            problems.append(f"{name}: its predictions are missing or are not those that it was made from")
+            return None
+        problems += [f"{name}: {text}" for text in _scores_that_differ(record, table)]
+    return record
+
+
+def _scores_that_differ(record: Record, table: bytes) -> list[str]:
+    """Metrics that the predictions do not give."""
+    if record.data is None:
+        return ["it does not say how many test examples it has"]
+    try:
+        rows = read_predictions(table, record.data.n_test)
+        columns = {name: rows[f"{name}_correct"].to_numpy(dtype=float) for name in record.metrics}
+        right = rows["prediction"].to_numpy() == rows["label"].to_numpy()
+    except Exception as error:  # noqa: BLE001  a stranger's file may raise anything
+        return [f"its predictions cannot be read: {type(error).__name__}: {error}"]
+    wrong = []
+    if "top1" in columns and not (columns["top1"] == right).all():
+        wrong.append("what counts as right is not where prediction and label agree")
+    for name, metric in record.metrics.items():
+        counted = columns[name][~np.isnan(columns[name])]
+        n, hits = len(counted), int(counted.sum())
+        low, high = wilson(hits, n) if n else (0.0, 0.0)
+        if n != metric.n or not n or abs(hits / n - metric.value) > 1e-6:
+            share = f"{hits / n:.4f}" if n else "nothing"
+            wrong.append(
+                f"{name} is stated as {metric.value:.4f} of {metric.n}, its predictions give {share} of {n}"
+            )
+        elif abs(low - metric.ci_low) > 1e-6 or abs(high - metric.ci_high) > 1e-6:
+            wrong.append(f"{name}'s interval is not Wilson's of its predictions")
+    return wrong
+
+
+def unpack(checked: Checked, out: Path) -> None:
+    """Write what was found whole into a run directory."""
+    kept = {f"{folder}/{record.key}.{end}" for record in checked.records for folder, end in _PARTS}
+    for name, data in checked.files.items():
+        if name in kept or "/" not in name:
+            write_atomically(out / name, data)
+
+
+_PARTS = (("records", "json"), ("predictions", "parquet"))

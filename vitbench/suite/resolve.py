@@ -1,0 +1,125 @@
+"""From the entries of a suite to registered components with every option checked and spelled out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import to_jsonable_python
+
+from vitbench.core.errors import Problem, UsageError, nearest
+from vitbench.core.files import digest_path
+from vitbench.core.job import Component
+from vitbench.core.registry import Entry
+from vitbench.suite.suite_file import KINDS, BackboneEntry, Defaults, ProtocolEntry, TaskEntry, problems_of
+from vitbench.suite.yaml_lines import Located
+
+AnyEntry = BackboneEntry | TaskEntry | ProtocolEntry
+
+
+@dataclass
+class Resolver:
+    """Resolves entries, gathering every mistake and everything that is missing on disk."""
+
+    defaults: Defaults
+    located: Located
+    problems: list[Problem] = field(default_factory=list)
+    missing: list[Problem] = field(default_factory=list)
+
+    def resolve(self, kind: str, entry: AnyEntry, position: int | None) -> tuple[Entry, Component] | None:
+        """The registered entry and the component, or None after noting what is wrong.
+
+        `position` is the entry's place in its list in the file; None if it came from the command line.
+        """
+        path = (kind, position) if position is not None else ()
+        where = self.located.where(path) if path else f"--{kind.removesuffix('s')} {entry.name}"
+        try:
+            registered, argument = KINDS[kind].get(entry.spec, where)
+        except UsageError as error:
+            self.problems += error.problems
+            return None
+        checked = self._options(registered, entry, path, where, self._defaults(kind, in_file=bool(path)))
+        if checked is None:
+            return None
+        options = self._placed(registered, checked, path)
+        contents = self._contents(registered, options, where, sorted(registered.locations))
+        if registered.argument_is_path:
+            argument = str(self._place(Path(argument), path))
+            contents |= self._contents(registered, {"argument": Path(argument)}, where, ["argument"])
+        label = entry.name if isinstance(entry, TaskEntry) else entry.label or entry.name
+        return registered, Component(
+            name=registered.name,
+            version=registered.version,
+            label=label,
+            argument=argument,
+            options=to_jsonable_python(options),
+            contents=contents,
+        )
+
+    def _defaults(self, kind: str, *, in_file: bool) -> Mapping[str, Any]:
+        """A file's defaults are for its own entries; those that the command line sets, for all."""
+        given: Mapping[str, Any] = getattr(self.defaults, kind)
+        if in_file:
+            return given
+        return {
+            name: value
+            for name, value in given.items()
+            if self.located.where(("defaults", kind, name)).startswith("--set")
+        }
+
+    def _options(
+        self,
+        registered: Entry,
+        entry: AnyEntry,
+        path: tuple[Any, ...],
+        where: str,
+        defaults: Mapping[str, Any],
+    ) -> BaseModel | None:
+        known = registered.options.model_fields
+        given = {key: value for key, value in defaults.items() if key in known} | entry.options
+        try:
+            return registered.options.model_validate(given)
+        except ValidationError as error:
+            items = error.errors()
+        strangers = [item for item in items if item["type"] == "extra_forbidden"]
+        for item in strangers:
+            name = str(item["loc"][0])
+            what = f"{registered.kind} {registered.name!r} has no option {name!r}"
+            place = self.located.where((*path, name)) if path else where
+            near = nearest(name, [*type(entry).model_fields, *known])
+            takes = f"it takes: {', '.join(known) or 'no options'}"
+            self.problems.append(Problem(what, place, near, takes))
+        found = problems_of((item for item in items if item not in strangers), self.located, path)
+        self.problems += found if path else [Problem(problem.what, where) for problem in found]
+        return None
+
+    def _placed(self, registered: Entry, checked: BaseModel, path: tuple[Any, ...]) -> dict[str, Any]:
+        """Options as plain values; a relative place is relative to the file that names it, or to here for --set."""
+        options = {name: getattr(checked, name) for name in registered.options.model_fields}
+        for name in registered.locations:
+            if isinstance(options[name], Path):
+                options[name] = self._place(options[name], (*path, name))
+        return options
+
+    def _place(self, place: Path, path: tuple[Any, ...]) -> Path:
+        file = self.located.where(path).rpartition(":")[0] if path else ""
+        base = Path(file).parent if file and not file.startswith("--") else Path()
+        return (base / place.expanduser()).resolve()
+
+    def _contents(
+        self, registered: Entry, options: Mapping[str, Any], where: str, names: Iterable[str]
+    ) -> dict[str, str]:
+        contents = {}
+        for name in names:
+            place = options[name]
+            if not isinstance(place, Path):
+                continue
+            if place.exists():
+                contents[name] = digest_path(place)
+            else:
+                what = f"{registered.kind} {registered.name!r}: there is nothing at {place}"
+                self.missing.append(Problem(what, where, next_step=f"correct its `{name}`"))
+        return contents
