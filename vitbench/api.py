@@ -97,7 +97,7 @@ class Backbone(typing.Protocol):
 
 
 class ImageSource(ABC):
-    """Pictures in one canonical order, decoded on demand. Label rules are laid over it by tasks."""
+    """Images in one canonical order, decoded on demand. Label rules are laid over it by tasks."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -105,11 +105,11 @@ class ImageSource(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """A digest that changes whenever a picture does."""
+        """A digest that changes whenever an image does."""
 
     @abstractmethod
     def read(self, indices: Sequence[int], *, fast_dct: bool = False) -> list[Pixels]:
-        """RGB pictures (H, W, 3) uint8, in the order asked for. Safe to call from several threads.
+        """RGB images (H, W, 3) uint8, in the order asked for. Safe to call from several threads.
 
         `fast_dct` asks for JPEGs to be decoded as TensorFlow does by default; what holds no JPEGs need not care.
 
@@ -119,7 +119,7 @@ class ImageSource(ABC):
 
     @abstractmethod
     def name(self, index: int) -> str:
-        """What to call one picture in messages and predictions."""
+        """What to call one image in messages and predictions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,13 +157,13 @@ TOP1 = ScoreRule("top1", _top1)
 class Task:
     """Data, splits, label rule and metric. Nothing is read until a split is called for.
 
-    Only the runner calls `test`, once, after the protocol has handed over its frozen result. `skipped` names the pictures that
+    Only the runner calls `test`, once, after the protocol has handed over its frozen result. `skipped` names the images that
     were left out because they cannot be read, `departures` says where the data differ from the reference's.
 
     `first(part, n)` gives the first n examples of train or val without reading the rest; it says that their stored order is
     random, as in TensorFlow Datasets, so that they are a fair sample (without it the `1k` budget draws its own). `shots` is
-    what N-shot budgets draw from, if that is not `train`. `flip` and `crop` tell whether a mirrored or a cropped picture keeps
-    its label: no recipe may do to a task's pictures what its task rules out.
+    what N-shot budgets draw from, if that is not `train`. `flip` and `crop` tell whether a mirrored or a cropped image keeps
+    its label: no recipe may do to a task's images what its task rules out.
     """
 
     class_names: tuple[str, ...]

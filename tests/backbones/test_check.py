@@ -40,9 +40,9 @@ def test_registered_tasks_hold_together(entry, data_dir):
         assert len(split) == len(split.labels) > 0
         assert split.labels.min() >= 0
         assert split.labels.max() < len(task.class_names)
-        picture = split.source.read([int(split.indices[0])])[0]
-        assert picture.ndim == 3
-        assert picture.shape[2] == 3
+        image = split.source.read([int(split.indices[0])])[0]
+        assert image.ndim == 3
+        assert image.shape[2] == 3
     prints = [split.source.fingerprint for split in splits]
     assert len(set(prints)) == 3
 

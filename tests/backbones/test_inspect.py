@@ -76,7 +76,7 @@ def test_embeddings_are_looked_at_by_component_and_by_place(vit):
     assert torch.allclose(similarity.reshape(16, 16), similarity.reshape(16, 16).T, atol=1e-6)
 
 
-def test_the_page_shows_own_pictures_and_loads_nothing(tmp_path):
+def test_the_page_shows_own_images_and_loads_nothing(tmp_path):
     Image.new("RGB", (40, 30), (200, 30, 90)).save(tmp_path / "<b>.png")
     sets = [f"{name}={value}" for name, value in OPTIONS.items()]
     arguments = [part for one in sets for part in ("--set", one)]

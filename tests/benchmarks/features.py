@@ -26,10 +26,10 @@ from vitbench.compute.environment import settle
 from vitbench.core.plugins import load_all
 from vitbench.core.registry import BACKBONES
 from vitbench.core.seeding import seeded
-from vitbench.data.decoded_cache import DecodedStore
+from vitbench.data.decoded_cache import DecodedCache
 from vitbench.data.image_folder import FolderSource
 from vitbench.data.preprocess import preset
-from vitbench.engine.feature_cache import FeatureStore
+from vitbench.engine.feature_cache import FeatureCache
 from vitbench.engine.features import FeatureReader
 
 MODELS = ("vit_tiny_patch16_224", "vit_small_patch16_224", "resnetv2_50x1_bit", "efficientnet_b0")
@@ -72,13 +72,13 @@ def main() -> None:
             backbone = BuiltBackbone(module, model, entry.labels)
             backbone.to(options.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
             how = preset("fewshot" if options.device == "cuda" else "squash", backbone.input.size_px)
-            decoded = DecodedStore(root / "decoded") if options.device == "cuda" else None
+            decoded = DecodedCache(root / "decoded") if options.device == "cuda" else None
             rates: dict[str, list[float]] = {"bare": [], "features": []}
             for _ in range(options.rounds):
                 size = ON_CPU if backbone.input.size_px < LARGE_PX else 16
                 rates["bare"].append(bare(backbone, options.n, size, options.device, options.dtype))
                 reader = FeatureReader(
-                    backbone, how, options.device, options.dtype, FeatureStore(root / "features"), {}, (),
+                    backbone, how, options.device, options.dtype, FeatureCache(root / "features"), {}, (),
                     lambda _done, _total: None, decoded=decoded,
                 )  # fmt: skip
                 start = time.perf_counter()

@@ -1,8 +1,8 @@
 """Fine-tuning's step rate against a bare loop: `python tests/benchmarks/finetune.py [MODEL] [--size-px S] [--batch B]`.
 
 The bare loop is forward, loss, backward, clipping and torch's own SGD on random tensors that are there already; ours draws,
-crops, mirrors and normalises pictures, keeps losses and norms, and can be cut off at any step. Same model, same run,
-interleaved rounds, medians. Target: 0.97. `--job TIMM_CHECKOUT`: a whole job of VTAB-1k's shape (1,000 pictures, 200 steps of
+crops, mirrors and normalises images, keeps losses and norms, and can be cut off at any step. Same model, same run,
+interleaved rounds, medians. Target: 0.97. `--job TIMM_CHECKOUT`: a whole job of VTAB-1k's shape (1,000 images, 200 steps of
 500, one evaluation; at 32 px, so that a CPU gets through it) as a process of its own against timm's train.py; target 1.5.
 """
 
@@ -33,14 +33,14 @@ from vitbench.core.plugins import load_all
 from vitbench.core.registry import BACKBONES
 from vitbench.data.preprocess import normalise
 from vitbench.protocols.finetune import train
-from vitbench.protocols.finetune.batches import Pictures
+from vitbench.protocols.finetune.batches import TrainingImages
 from vitbench.protocols.recipes import Recipe
 
 CLASSES = 10
 
 
 class Made(ImageSource):
-    """Random pictures of 256 x 256 px."""
+    """Random images of 256 x 256 px."""
 
     fingerprint = "made"
 
@@ -87,14 +87,14 @@ def bare(model: str, size_px: int, batch: int, steps: int) -> float:
 
 
 def ours(model: str, size_px: int, batch: int, steps: int) -> float:
-    """Seconds for the same number of ours, pictures included."""
+    """Seconds for the same number of ours, images included."""
     source = Made(200)
     split = Split(source, np.arange(200), np.arange(200) % CLASSES)
     data = SimpleNamespace(
         device="cpu", seed=0, flip=True, crop=True, normalise=lambda x: normalise(x, (0.5,) * 3, (0.5,) * 3)
     )
     recipe = Recipe(steps + 1, 0, 0.01, batch, crop="random", flip=True, resize_px=round(size_px * 7 / 6))
-    shown = Pictures(data, [split], recipe, size_px, CLASSES)
+    shown = TrainingImages(data, [split], recipe, size_px, CLASSES)
     begun: list[float] = []
 
     def timed(first: int):
@@ -108,7 +108,7 @@ def ours(model: str, size_px: int, batch: int, steps: int) -> float:
 
 
 def job(checkout: Path, model: str, size_px: int, batch: int, steps: int) -> None:
-    """A whole job against timm's train.py: 1,000 pictures, about so many steps, one evaluation of 1,000 others.
+    """A whole job against timm's train.py: 1,000 images, about so many steps, one evaluation of 1,000 others.
 
     train.py counts in epochs of whole batches, and is told to validate after the last alone; VTAB-1k has two steps an epoch.
     """
@@ -147,7 +147,7 @@ def job(checkout: Path, model: str, size_px: int, batch: int, steps: int) -> Non
         print(
             f"{model} at {size_px} px, {epochs} epochs of {1000 // batch} steps of {batch}: {ours_s:.0f} s, "
             f"train.py {timm_s:.0f} s: {timm_s / ours_s:.2f} times (target 1.5); {ours_gb:.1f} GiB against {timm_gb:.1f} "
-            f"and its loaders' processes; top-1 {record['metrics']['top1']['value']:.3f} of pictures that hold nothing"
+            f"and its loaders' processes; top-1 {record['metrics']['top1']['value']:.3f} of images that hold nothing"
         )
 
 

@@ -1,4 +1,4 @@
-"""How fast pictures become batches, as ratios to peers in the same run: `python tests/benchmarks/loader.py [-n 1500]`.
+"""How fast images become batches, as ratios to peers in the same run: `python tests/benchmarks/loader.py [-n 1500]`.
 
 (a) libjpeg-turbo decode and the same resize on as many threads, nothing else; (b) a torch DataLoader with two workers
 over the same prepared files; (c) tf.data, where TensorFlow is installed. Medians of several interleaved rounds.
@@ -29,7 +29,7 @@ from vitbench.api import Split
 from vitbench.compute.environment import settle
 from vitbench.core.plugins import load_all
 from vitbench.data.decode import decode
-from vitbench.data.decoded_cache import DecodedStore
+from vitbench.data.decoded_cache import DecodedCache
 from vitbench.data.loader import FEW, alone, batches
 from vitbench.data.preprocess import Preprocess, apply, preset
 from vitbench.data.tfds.dataset import DATA_SETS, Prepared, _read_info
@@ -61,7 +61,7 @@ def photographs(n: int) -> list[bytes]:
 
 
 class Items(torch.utils.data.Dataset):
-    """The same pictures, item by item."""
+    """The same images, item by item."""
 
     def __init__(self, copy: Prepared, how: Preprocess, n: int) -> None:
         self.copy, self.how, self.n = copy, how, n
@@ -83,10 +83,10 @@ def bare(encoded: list[bytes], how: Preprocess) -> int:
     """Decode and resize, on threads."""
 
     def load(start: int) -> int:
-        pictures = [
+        images = [
             simplejpeg.decode_jpeg(data, "RGB", fastdct=True) for data in encoded[start : start + BATCH]
         ]
-        return len(apply(pictures, how))
+        return len(apply(images, how))
 
     with ThreadPoolExecutor(THREADS, initializer=alone) as pool:
         return sum(pool.map(load, range(0, len(encoded), BATCH)))
@@ -102,12 +102,12 @@ def decoding(encoded: list[bytes], *, is_ours: bool) -> float:
 
     start = time.process_time()
     for first in range(0, len(encoded), FEW):
-        pictures = [one(data) for data in encoded[first : first + FEW]]
-        assert len(pictures)
+        images = [one(data) for data in encoded[first : first + FEW]]
+        assert len(images)
     return len(encoded) / (time.process_time() - start)
 
 
-def ours(split: Split, how: Preprocess, store: DecodedStore | None = None) -> int:
+def ours(split: Split, how: Preprocess, store: DecodedCache | None = None) -> int:
     """vitbench's loader."""
     return sum(len(batch) for batch in batches(split, how, "cpu", BATCH, store))
 
@@ -159,7 +159,7 @@ def main() -> None:
     how = preset("squash", 224)
     with tempfile.TemporaryDirectory() as folder:
         remaining = iter(encoded * 2)
-        miniatures.picture = lambda *_: next(remaining)
+        miniatures.image = lambda *_: next(remaining)
         miniatures.SPLITS["imagenet2012"] = ("train",)
         path = miniatures.prepare("imagenet2012", folder, n=options.n, shards=2)
         rows = {"array_record": Prepared(path, (5, 1, 0), _read_info(path / "dataset_info.json"))}
@@ -185,7 +185,7 @@ def main() -> None:
             note("our decode, one thread", decoding(encoded, is_ours=True))
             if find_spec("tensorflow"):
                 note("tf.data", rate(tf_data, rows["tfrecord"]))
-        store, rounded = DecodedStore(Path(folder) / "decoded"), preset("fewshot", 224)
+        store, rounded = DecodedCache(Path(folder) / "decoded"), preset("fewshot", 224)
         ours(splits["tfrecord"], rounded, store)
         note("vitbench, decoded cache (fewshot)", rate(ours, splits["tfrecord"], rounded, store))
     for name, values in rates.items():

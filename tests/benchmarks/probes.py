@@ -125,7 +125,7 @@ def product_rates() -> str:
 
 
 def digits(width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Real pictures: 1,078 digits to learn from, the rest to score, through a random layer of so many units."""
+    """Real images: 1,078 digits to learn from, the rest to score, through a random layer of so many units."""
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)

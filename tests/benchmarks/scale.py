@@ -20,8 +20,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 import vitbench
-from vitbench.engine.run import Launch, Overrides, Progress, plan_suite, run_planned
-from vitbench.store.run_dir import Run
+from vitbench.engine.run import Overrides, Progress, RunOptions, plan_suite, run_planned
+from vitbench.store.run_dir import RunDir
 
 PLUGIN = """\
 import time
@@ -76,8 +76,8 @@ def many(place: Path, jobs: int) -> None:
         planned = plan_suite(str(path), place / "none", overrides)
         fresh.append(time.perf_counter() - begun)
         if i == 0:
-            run = Run(place / "many")
-            table = Run(place / "one").predictions(model)
+            run = RunDir(place / "many")
+            table = RunDir(place / "one").predictions(model)
             for job in planned.plan.jobs:
                 run.write(model.model_copy(update={"job": job, "key": job.key}), table)
             subprocess.run([*command, "report", place / "many"], check=True, capture_output=True)
@@ -116,7 +116,7 @@ def driver(place: Path, jobs: int) -> None:
     overrides = Overrides(plugins=[str(place / "turns.py")])
     planned = plan_suite(str(suite(place, jobs)), place / "driver", overrides)
     memory, begun = Memory(), time.perf_counter()
-    result = run_planned(planned, Launch(device="cpu"), memory, overrides)
+    result = run_planned(planned, RunOptions(device="cpu"), memory, overrides)
     taken = time.perf_counter() - begun
     inside = sum(record.cost.total_s for record in result.records if record.cost)
     early, late = memory.mib[min(100, jobs // 10)], memory.mib[-1]

@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from vitbench.store.record_file import load
-from vitbench.store.run_dir import Run
+from vitbench.store.run_dir import RunDir
 
 PLUGIN = """\
 import time
@@ -109,7 +109,7 @@ class Seen:
         for path in (self.out / "records").glob("*.json"):
             facts = path.stat()
             now[path.name] = (facts.st_ino, facts.st_mtime_ns)
-            if path.name not in self.known and Run(self.out).read(path.stem) is None:
+            if path.name not in self.known and RunDir(self.out).read(path.stem) is None:
                 self.torn += 1
         self.lost += len(self.known.keys() - now.keys())
         self.rewritten += sum(now.get(name, facts) != facts for name, facts in self.known.items())

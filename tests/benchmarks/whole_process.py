@@ -1,10 +1,10 @@
 """Whole commands beside timm's, on the same JPEGs: `python tests/benchmarks/whole_process.py TIMM_CHECKOUT [MODEL]...`.
 
-`validate.py` of a checkout of huggingface/pytorch-image-models scores N pictures; `vitbench run` reads the same pictures, and
+`validate.py` of a checkout of huggingface/pytorch-image-models scores N images; `vitbench run` reads the same images, and
 N/8 more to learn from, and answers by its nearest neighbours. Both at float32 on the CPU, two loader threads or processes, each
 process' whole time; the ratio is of time per forward pass. Targets: 1.2 for ViTs, 2 for convolutional networks.
 
-`--probes` shows instead what vtab-frozen's three protocols cost beside decoding and forward passes: 1,000 pictures of 100
+`--probes` shows instead what vtab-frozen's three protocols cost beside decoding and forward passes: 1,000 images of 100
 classes to learn from, N to score; the target is 0.9 of the time in extraction.
 """
 
@@ -31,8 +31,8 @@ MODELS = ("vit_small_patch16_224", "vit_tiny_patch16_224", "resnetv2_50x1_bit", 
 CLASSES = 10
 
 
-def pictures(root: Path, n: int, n_train: int, classes: int) -> None:
-    """Class folders of pictures, test/ and train/."""
+def images(root: Path, n: int, n_train: int, classes: int) -> None:
+    """Class folders of images, test/ and train/."""
     for split, count in (("test", n), ("train", n_train)):
         for i, data in enumerate(photographs(count)):
             folder = root / split / f"c{i % classes:03}"
@@ -45,7 +45,7 @@ def vitbench(root: Path, model: str, protocols: list[str]) -> tuple[float, list[
     suite = {
         "name": "whole",
         "backbones": [{"name": f"timm:{model}", "pretrained": False}],
-        "tasks": [{"name": "pictures", "source": "folder", "path": str(root), "val_share": 0.2}],
+        "tasks": [{"name": "images", "source": "folder", "path": str(root), "val_share": 0.2}],
         "protocols": protocols,
         "budgets": ["full"],
         "preprocess": "squash",
@@ -89,7 +89,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         if options.probes:
-            pictures(root, options.n, 1000, 100)
+            images(root, options.n, 1000, 100)
             _, records = vitbench(root, options.models[0], ["ridge_probe", "logistic_probe", "knn"])
             seconds = [record["cost"]["seconds"] for record in records]
             total = sum(sum(each.values()) for each in seconds)
@@ -98,7 +98,7 @@ def main() -> None:
                 f"{options.models[0]}: {extraction:.1f} of {total:.1f} s in extraction, {extraction / total:.3f}"
             )
             return
-        pictures(root, options.n, options.n // 8, CLASSES)
+        images(root, options.n, options.n // 8, CLASSES)
         for model in options.models:
             ratios = []
             for _ in range(options.rounds):

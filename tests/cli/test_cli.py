@@ -128,7 +128,7 @@ def test_results_as_json(finished, tmp_path):
         (["run", "quickstart", "--backbone", "", "--out", "{tmp}/r"], 2, "unknown backbone ''"),
         (["run", "quickstart", "--out", "/dev/null/r"], 2, "cannot be written"),
         (["run", "quickstart", "--limit", "0"], 2, "0 is not in the range"),
-        (["run", "folder", "--set", "tasks.pictures.path=/nowhere"], 3, "there is nothing at /nowhere"),
+        (["run", "folder", "--set", "tasks.images.path=/nowhere"], 3, "there is nothing at /nowhere"),
         (["run", "folder"], 2, "path"),
         (["report", "{tmp}"], 2, "no records in"),
         (["list", "backbone"], 2, "backbones"),

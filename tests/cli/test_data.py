@@ -263,18 +263,18 @@ def test_verify_takes_a_data_sets_name_before_a_folders(some, monkeypatch):
     assert ("dtd", "train readable") in found
 
 
-def test_verify_names_a_picture_that_is_none(tmp_path, monkeypatch):
+def test_verify_names_an_image_that_is_none(tmp_path, monkeypatch):
     from tests.making import miniatures
 
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    picture = miniatures.picture
+    image = miniatures.encoded_image
     monkeypatch.setattr(
-        miniatures, "picture", lambda name, rng, i: b"none" if i == 7 else picture(name, rng, i)
+        miniatures, "encoded_image", lambda name, rng, i: b"none" if i == 7 else image(name, rng, i)
     )
     prepare("dtd", tmp_path)
     found, code = findings("dtd")
     assert code == 1
-    assert "class/image_00007.jpg" in found["dtd", "train pictures"]["text"]
+    assert "class/image_00007.jpg" in found["dtd", "train images"]["text"]
 
 
 def test_a_suite_that_needs_no_data_set_has_none(data_dir):

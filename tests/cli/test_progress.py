@@ -10,7 +10,7 @@ from vitbench.cli import progress
 from vitbench.cli.progress import TerminalProgress
 from vitbench.core.record import Failure
 from vitbench.engine.run import Overrides, plan_suite
-from vitbench.store.heartbeat import Beacon
+from vitbench.store.heartbeat import HeartbeatWriter
 
 
 class Terminal(io.StringIO):
@@ -35,8 +35,8 @@ def test_a_line_for_the_suite_and_one_for_each_job_at_work(half_done, monkeypatc
     shown = TerminalProgress()
     jobs = planned.plan.jobs
     shown.begin(planned.run, jobs, records[:2], 1)
-    beacon = Beacon(planned.run.path / ".running", jobs[2].key, jobs[2].title, "cpu")
-    beacon.show("features", 12, 60)
+    writer = HeartbeatWriter(planned.run.path / ".running", jobs[2].key, jobs[2].title, "cpu")
+    writer.update("features", 12, 60)
     until = time.monotonic() + 20
     while "12/60" not in sys.stderr.getvalue() or " left" not in sys.stderr.getvalue():
         assert time.monotonic() < until

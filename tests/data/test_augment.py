@@ -55,7 +55,7 @@ def test_flips_are_half_and_follow_the_example():
     assert 0.46 < (uniforms(0, 0, EXAMPLES, 1, "flip") < 0.5).mean() < 0.54
 
 
-def test_random_crops_are_pieces_of_the_picture():
+def test_random_crops_are_pieces_of_the_image():
     places = torch.arange(24 * 30).reshape(1, 1, 24, 30).expand(16, 3, 24, 30)
     crops = random_crop(places, 20, 1, 2, np.arange(16))
     assert crops.shape == (16, 3, 20, 20)
@@ -90,7 +90,7 @@ def test_inception_boxes_keep_area_and_ratio(size):
 
 
 def test_inception_boxes_are_drawn_as_tensorflow_draws_them():
-    """One picture at a time, in plain Python, from the description of the op, whose widest ratio is 1.33."""
+    """One image at a time, in plain Python, from the description of the op, whose widest ratio is 1.33."""
     size = (60, 80)
     boxes = inception_boxes(np.tile(size, (300, 1)), 9, 4, np.arange(300))
     for example in range(300):

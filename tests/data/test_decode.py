@@ -53,7 +53,7 @@ def test_exif_is_followed_or_ignored(orientation):
 
 
 @pytest.mark.parametrize("cut", [10, 300, -200])
-def test_a_torn_jpeg_is_no_picture(cut):
+def test_a_torn_jpeg_is_no_image(cut):
     data = jpeg(Image.fromarray(SMOOTH))[:cut]
     with pytest.raises(ValueError, match=r"."):
         decode(data, exif_rotate=False)

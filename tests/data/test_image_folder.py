@@ -10,8 +10,8 @@ RNG = np.random.default_rng(0)
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """Three classes of ten small pictures below train/."""
+def images(tmp_path):
+    """Three classes of ten small images below train/."""
     for label, name in enumerate(("cat", "dog", "eel")):
         (tmp_path / "train" / name).mkdir(parents=True)
         for i in range(10):
@@ -24,8 +24,8 @@ def names(split):
     return [split.source.name(i) for i in split.indices]
 
 
-def test_splits_that_are_missing_are_cut_from_train(pictures):
-    task = folder(pictures)
+def test_splits_that_are_missing_are_cut_from_train(images):
+    task = folder(images)
     train, val, test = task.train(), task.val(), task.test()
     assert task.class_names == ("cat", "dog", "eel")
     assert [len(split) for split in (train, val, test)] == [21, 3, 6]
@@ -36,54 +36,54 @@ def test_splits_that_are_missing_are_cut_from_train(pictures):
             assert name.split("/")[1] == task.class_names[label]
 
 
-def test_no_split_can_reach_the_files_of_another(pictures):
-    task = folder(pictures)
+def test_no_split_can_reach_the_files_of_another(images):
+    task = folder(images)
     train, test = task.train(), task.test()
     reachable = {train.source.name(i) for i in range(len(train.source))}
     assert reachable.isdisjoint(names(test))
 
 
-def test_folders_that_are_there_are_used(pictures):
-    (pictures / "train" / "cat").rename(pictures / "moved")
-    (pictures / "train" / "cat").mkdir()
-    (pictures / "test" / "cat").mkdir(parents=True)
-    (pictures / "test" / "dog").mkdir()
-    for i, file in enumerate(sorted((pictures / "moved").iterdir())):
-        file.rename(pictures / ("test" if i < 4 else "train") / "cat" / file.name)
-    task = folder(pictures)
+def test_folders_that_are_there_are_used(images):
+    (images / "train" / "cat").rename(images / "moved")
+    (images / "train" / "cat").mkdir()
+    (images / "test" / "cat").mkdir(parents=True)
+    (images / "test" / "dog").mkdir()
+    for i, file in enumerate(sorted((images / "moved").iterdir())):
+        file.rename(images / ("test" if i < 4 else "train") / "cat" / file.name)
+    task = folder(images)
     assert set(names(task.test())) == {f"test/cat/{i}.png" for i in range(4)}
     assert len(task.train()) + len(task.val()) == 26
 
 
-def test_a_broken_picture_is_named_and_counted(pictures):
-    (pictures / "train" / "dog" / "3.png").write_bytes(b"nonsense")
-    task = folder(pictures)
+def test_a_broken_image_is_named_and_counted(images):
+    (images / "train" / "dog" / "3.png").write_bytes(b"nonsense")
+    task = folder(images)
     split = next(s for s in (task.train(), task.val(), task.test()) if "train/dog/3.png" in names(s))
     with pytest.raises(
         BadImageError,
-        match=r"1 of \d+ pictures cannot be decoded: train/dog/3.png \(not a picture\).*on_bad_image: skip",
+        match=r"1 of \d+ images cannot be decoded: train/dog/3.png \(not an image\).*on_bad_image: skip",
     ):
         split.source.read(range(len(split.source)))
 
 
-def test_skipping_leaves_it_out_and_says_so(pictures):
-    (pictures / "train" / "dog" / "3.png").write_bytes(b"nonsense")
-    task = folder(pictures, on_bad_image="skip")
+def test_skipping_leaves_it_out_and_says_so(images):
+    (images / "train" / "dog" / "3.png").write_bytes(b"nonsense")
+    task = folder(images, on_bad_image="skip")
     everything = [*names(task.train()), *names(task.val()), *names(task.test())]
     assert len(everything) == 29
     assert "train/dog/3.png" not in everything
     assert task.skipped() == ("train/dog/3.png",)
 
 
-def test_the_fingerprint_follows_the_pixels(pictures):
-    first = folder(pictures).train().source.fingerprint
-    assert folder(pictures).train().source.fingerprint == first
-    path = pictures / folder(pictures).train().source.name(0)
+def test_the_fingerprint_follows_the_pixels(images):
+    first = folder(images).train().source.fingerprint
+    assert folder(images).train().source.fingerprint == first
+    path = images / folder(images).train().source.name(0)
     Image.fromarray(np.zeros((5, 6, 3), np.uint8)).save(path)
-    assert folder(pictures).train().source.fingerprint != first
+    assert folder(images).train().source.fingerprint != first
     assert (
-        folder(pictures, exif_rotate=False).train().source.fingerprint
-        != folder(pictures).train().source.fingerprint
+        folder(images, exif_rotate=False).train().source.fingerprint
+        != folder(images).train().source.fingerprint
     )
 
 
@@ -95,14 +95,14 @@ def test_the_fingerprint_follows_the_pixels(pictures):
             lambda root: [(root / "train" / n).rename(root / n) for n in ("cat", "dog")],
             "holds 1 class folder",
         ),
-        (lambda root: [f.unlink() for f in (root / "train" / "cat").iterdir()], "holds no picture"),
+        (lambda root: [f.unlink() for f in (root / "train" / "cat").iterdir()], "holds no image"),
         (
             lambda root: [(root / "test" / n).mkdir(parents=True) for n in ("cat", "fox")],
             "classes that train has not",
         ),
     ],
 )
-def test_a_folder_of_another_shape_is_explained(pictures, spoil, message):
-    spoil(pictures)
+def test_a_folder_of_another_shape_is_explained(images, spoil, message):
+    spoil(images)
     with pytest.raises(DataMissingError, match=message):
-        folder(pictures).train()
+        folder(images).train()

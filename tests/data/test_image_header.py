@@ -61,7 +61,7 @@ def test_other_formats(form):
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", encoded(Image.fromarray(RGB))[:40], b"<html>404</html>"])
-def test_what_is_no_picture_says_so(data):
+def test_what_is_no_image_says_so(data):
     with pytest.raises(ValueError, match=r".+"):
         decode(data, exif_rotate=True)
 

@@ -6,23 +6,23 @@ import torch
 
 from vitbench.api import ImageSource, Split
 from vitbench.data.decode import BadImageError
-from vitbench.data.decoded_cache import DecodedStore
+from vitbench.data.decoded_cache import DecodedCache
 from vitbench.data.loader import batches
 from vitbench.data.preprocess import apply, preset
 
 RNG = np.random.default_rng(5)
 
 
-class Pictures(ImageSource):
+class Images(ImageSource):
     """Counts what is decoded."""
 
     def __init__(self, sizes):
-        self.pictures = [RNG.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+        self.images = [RNG.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
         self.decoded = 0
         self.bad = set()
 
     def __len__(self):
-        return len(self.pictures)
+        return len(self.images)
 
     fingerprint = "x"
 
@@ -30,7 +30,7 @@ class Pictures(ImageSource):
         self.decoded += len(indices)
         if broken := self.bad & set(indices):
             raise BadImageError({str(i): "torn" for i in broken}, len(indices))
-        return [self.pictures[i] for i in indices]
+        return [self.images[i] for i in indices]
 
     def name(self, index):
         return str(index)
@@ -41,7 +41,7 @@ LARGE = [(int(h), int(w)) for h, w in RNG.integers(130, 200, (50, 2))]
 
 
 def split(sizes):
-    return Split(Pictures(sizes), RNG.permutation(50)[:41], np.zeros(41, np.int64))
+    return Split(Images(sizes), RNG.permutation(50)[:41], np.zeros(41, np.int64))
 
 
 def all_of(part, how, store=None, size=8):
@@ -52,8 +52,8 @@ def all_of(part, how, store=None, size=8):
 @pytest.mark.parametrize("sizes", [SMALL, LARGE], ids=["small", "large"])
 def test_cached_or_not_is_the_same_to_the_bit(tmp_path, name, sizes):
     part, how = split(sizes), preset(name, 16)
-    wanted = torch.cat([apply([part.source.pictures[i]], how) for i in part.indices])
-    store = DecodedStore(tmp_path)
+    wanted = torch.cat([apply([part.source.images[i]], how) for i in part.indices])
+    store = DecodedCache(tmp_path)
     found = [all_of(part, how), all_of(part, how, store), all_of(part, how, store)]
     assert all(torch.equal(one, found[0]) for one in found)
     assert (found[0].float() - wanted.float()).abs().max() <= (1 if how.rounding != "none" else 1e-3)
@@ -63,8 +63,8 @@ def test_cached_or_not_is_the_same_to_the_bit(tmp_path, name, sizes):
     assert not list(tmp_path.glob("*.tmp"))
 
 
-def test_small_pictures_are_kept_once_for_every_size(tmp_path):
-    part, store = split(SMALL), DecodedStore(tmp_path)
+def test_small_images_are_kept_once_for_every_size(tmp_path):
+    part, store = split(SMALL), DecodedCache(tmp_path)
     all_of(part, preset("squash", 16), store)
     assert all_of(part, preset("squash", 24), store).shape == (41, 3, 24, 24)
     assert part.source.decoded == 41
@@ -72,20 +72,20 @@ def test_small_pictures_are_kept_once_for_every_size(tmp_path):
 
 def test_a_damaged_cache_is_made_anew(tmp_path):
     part, how = split(SMALL), preset("squash", 16)
-    wanted = all_of(part, how, DecodedStore(tmp_path))
+    wanted = all_of(part, how, DecodedCache(tmp_path))
     (file,) = tmp_path.glob("*.bin")
     data = bytearray(file.read_bytes())
     data[100] ^= 1
     file.write_bytes(data)
-    assert torch.equal(all_of(part, how, DecodedStore(tmp_path)), wanted)
+    assert torch.equal(all_of(part, how, DecodedCache(tmp_path)), wanted)
     file.write_bytes(data[:-1])
-    assert torch.equal(all_of(part, how, DecodedStore(tmp_path)), wanted)
+    assert torch.equal(all_of(part, how, DecodedCache(tmp_path)), wanted)
     assert part.source.decoded == 3 * 41
 
 
 def test_the_cache_keeps_to_its_limit_and_drops_the_oldest(tmp_path):
     one = 41 * 20 * 20 * 3
-    store = DecodedStore(tmp_path, limit_bytes=2 * one)
+    store = DecodedCache(tmp_path, limit_bytes=2 * one)
     parts = [split(SMALL) for _ in range(3)]
     for i, part in enumerate(parts):
         part.source.fingerprint = str(i)
@@ -93,22 +93,22 @@ def test_the_cache_keeps_to_its_limit_and_drops_the_oldest(tmp_path):
     assert sum(file.stat().st_size for file in tmp_path.glob("*.bin")) == 2 * one
     all_of(parts[0], preset("squash", 16), store)
     assert parts[0].source.decoded == 2 * 41
-    nothing = DecodedStore(tmp_path / "none", limit_bytes=0)
+    nothing = DecodedCache(tmp_path / "none", limit_bytes=0)
     all_of(parts[0], preset("squash", 16), nothing)
     assert not list((tmp_path / "none").glob("*.bin"))
 
 
 def test_a_pass_that_is_left_early_keeps_nothing(tmp_path):
     part = split(SMALL)
-    passing = batches(part, preset("squash", 16), "cpu", 8, DecodedStore(tmp_path))
+    passing = batches(part, preset("squash", 16), "cpu", 8, DecodedCache(tmp_path))
     next(passing)
     passing.close()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_all_bad_pictures_are_named_and_nothing_is_kept(tmp_path):
+def test_all_bad_images_are_named_and_nothing_is_kept(tmp_path):
     part = split(SMALL)
     part.source.bad = set(part.indices[[3, 30]].tolist())
     with pytest.raises(BadImageError, match="2 of 41"):
-        all_of(part, preset("squash", 16), DecodedStore(tmp_path))
+        all_of(part, preset("squash", 16), DecodedCache(tmp_path))
     assert not list(tmp_path.glob("*.bin"))

@@ -1,4 +1,4 @@
-"""Boxes of pictures of any sizes, looked up together: as if each had been cut out, or the whole resized, for itself."""
+"""Boxes of images of any sizes, looked up together: as if each had been cut out, or the whole resized, for itself."""
 
 import numpy as np
 import pytest
@@ -6,18 +6,18 @@ import torch
 
 from vitbench.data import packed_images
 from vitbench.data.augment import inception_boxes
-from vitbench.data.packed_images import Ragged
+from vitbench.data.packed_images import PackedImages
 
 SIZES = [(24, 30), (24, 24), (7, 90), (300, 200), (1, 1), (24, 30)]
 
 
 @pytest.fixture
-def pictures():
+def images():
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES]
 
 
-def resized(picture, size_px):
+def resized(image, size_px):
     """TensorFlow 2's bilinear by its definition, in float64: (3, S, S)."""
 
     def neighbours(length):
@@ -25,32 +25,32 @@ def resized(picture, size_px):
         before = np.floor(position).astype(int)
         return before, np.minimum(before + 1, length - 1), position - before
 
-    (above, below, down), (before, after, across) = map(neighbours, picture.shape[:2])
-    pixels, across = picture.astype(np.float64), across[None, :, None]
+    (above, below, down), (before, after, across) = map(neighbours, image.shape[:2])
+    pixels, across = image.astype(np.float64), across[None, :, None]
     lines = [pixels[y][:, before] * (1 - across) + pixels[y][:, after] * across for y in (above, below)]
     down = down[:, None, None]
     return torch.from_numpy(lines[0] * (1 - down) + lines[1] * down).permute(2, 0, 1)
 
 
 @pytest.mark.parametrize("at_once", [1, 2**18])
-def test_a_box_is_resized_as_if_it_had_been_cut_out(pictures, at_once, monkeypatch):
+def test_a_box_is_resized_as_if_it_had_been_cut_out(images, at_once, monkeypatch):
     monkeypatch.setattr(packed_images, "AT_ONCE_CPU", at_once)
     which = np.asarray([3, 0, 5, 2, 3, 1, 4])
-    kept = Ragged(iter(pictures), torch.device("cpu"), expected=900)
+    kept = PackedImages(iter(images), torch.device("cpu"), expected=900)
     boxes = inception_boxes(kept.sizes[which], 0, 0, np.arange(7))
     found = kept.resized(which, boxes, 20, cut_first=True)
     assert found.shape == (7, 3, 20, 20)
     assert found.is_contiguous(memory_format=torch.channels_last)
     for i, (top, left, height, width), out in zip(which, boxes, found, strict=True):
-        cut = pictures[i][top : top + height, left : left + width]
+        cut = images[i][top : top + height, left : left + width]
         assert (out - resized(cut, 20)).abs().max() < 1e-4
 
 
-def test_a_cut_of_what_was_resized_is_a_box_between_pixels(pictures):
-    kept = Ragged(pictures, torch.device("cpu"))
+def test_a_cut_of_what_was_resized_is_a_box_between_pixels(images):
+    kept = PackedImages(images, torch.device("cpu"))
     places = np.asarray([[0, 0], [1, 4], [3, 2], [4, 4], [2, 2], [0, 4]])
     scale = kept.sizes / 24
     found = kept.resized(range(6), np.column_stack([places * scale, 20 * scale]), 20, cut_first=False)
-    for picture, (top, left), out in zip(pictures, places, found, strict=True):
-        whole = resized(picture, 24)
+    for image, (top, left), out in zip(images, places, found, strict=True):
+        whole = resized(image, 24)
         assert (out - whole[:, top : top + 20, left : left + 20]).abs().max() < 1e-4

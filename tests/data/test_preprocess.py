@@ -20,24 +20,24 @@ def test_presets_at_the_papers_size(name, resize_px):
 
 
 @pytest.mark.parametrize("name", get_args(PreprocessName))
-def test_pictures_of_mixed_sizes_equal_those_alone(name):
+def test_images_of_mixed_sizes_equal_those_alone(name):
     how = preset(name, 28)
-    pictures = [
+    images = [
         RNG.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((40, 31), (9, 70), (28, 28), (1, 1))
     ]
-    together = apply(pictures, how)
+    together = apply(images, how)
     assert together.shape == (4, 3, 28, 28)
-    for picture, one in zip(pictures, together, strict=True):
-        assert torch.equal(apply([picture], how)[0], one)
+    for image, one in zip(images, together, strict=True):
+        assert torch.equal(apply([image], how)[0], one)
 
 
 def test_reading_twice_gives_the_same_pixels():
-    picture = RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    before = picture.copy()
-    first = normalise(apply([picture], preset("squash", 8)), (0.5,) * 3, (0.5,) * 3)
-    again = normalise(apply([picture], preset("squash", 8)), (0.5,) * 3, (0.5,) * 3)
+    image = RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    before = image.copy()
+    first = normalise(apply([image], preset("squash", 8)), (0.5,) * 3, (0.5,) * 3)
+    again = normalise(apply([image], preset("squash", 8)), (0.5,) * 3, (0.5,) * 3)
     assert torch.equal(first, again)
-    assert np.array_equal(picture, before)
+    assert np.array_equal(image, before)
 
 
 def test_normalisation_is_the_definition():

@@ -9,43 +9,43 @@ from vitbench.data import resize
 from vitbench.data.preprocess import Preprocess, apply
 
 GOLDEN = np.load(paths.GOLDEN / "preprocess.npz")
-PICTURES = sorted({name.split("/")[0] for name in GOLDEN.files})
+IMAGES = sorted({name.split("/")[0] for name in GOLDEN.files})
 
 
-def batch(picture):
-    return torch.from_numpy(GOLDEN[f"{picture}/image"]).permute(2, 0, 1)[None]
+def batch(image):
+    return torch.from_numpy(GOLDEN[f"{image}/image"]).permute(2, 0, 1)[None]
 
 
 def back(images):
     return images[0].permute(1, 2, 0).numpy()
 
 
-@pytest.mark.parametrize("picture", PICTURES)
+@pytest.mark.parametrize("image", IMAGES)
 @pytest.mark.parametrize("kernel", ["tf2_bilinear", "tf1_bilinear"])
-def test_bilinear(kernel, picture):
-    found = back(resize.KERNELS[kernel](batch(picture), 64))
-    wanted = GOLDEN[f"{picture}/{kernel}_64"].astype(np.float32)
+def test_bilinear(kernel, image):
+    found = back(resize.KERNELS[kernel](batch(image), 64))
+    wanted = GOLDEN[f"{image}/{kernel}_64"].astype(np.float32)
     assert np.abs(found - wanted).max() <= 1e-3
 
 
-@pytest.mark.parametrize("picture", PICTURES)
-def test_uint8_is_cut_not_rounded(picture):
+@pytest.mark.parametrize("image", IMAGES)
+def test_uint8_is_cut_not_rounded(image):
     how = Preprocess(64, "square", "tf2_bilinear", 64, "truncate", "fast")
-    found = apply([GOLDEN[f"{picture}/image"]], how)
+    found = apply([GOLDEN[f"{image}/image"]], how)
     assert found.dtype == torch.uint8
-    assert np.array_equal(back(found), GOLDEN[f"{picture}/uint8_resize_64"])
+    assert np.array_equal(back(found), GOLDEN[f"{image}/uint8_resize_64"])
 
 
-@pytest.mark.parametrize("picture", PICTURES)
+@pytest.mark.parametrize("image", IMAGES)
 @pytest.mark.parametrize(("crop", "name"), [(80, ""), (64, "_central_crop_64")])
-def test_area_of_the_shorter_side_and_its_centre(picture, crop, name):
-    wanted = GOLDEN[f"{picture}/uint8_resize_small_area_80{name}"]
+def test_area_of_the_shorter_side_and_its_centre(image, crop, name):
+    wanted = GOLDEN[f"{image}/uint8_resize_small_area_80{name}"]
     if not name:
-        found = back(resize.area(batch(picture), wanted.shape[:2])).clip(0, 255).astype(np.uint8)
+        found = back(resize.area(batch(image), wanted.shape[:2])).clip(0, 255).astype(np.uint8)
     else:
         found = back(
             apply(
-                [GOLDEN[f"{picture}/image"]], Preprocess(80, "shorter_side", "area", crop, "truncate", "fast")
+                [GOLDEN[f"{image}/image"]], Preprocess(80, "shorter_side", "area", crop, "truncate", "fast")
             )
         )
     assert np.abs(found.astype(int) - wanted).max() <= 1

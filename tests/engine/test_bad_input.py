@@ -26,7 +26,7 @@ from PIL import Image
 from vitbench.cli import main
 from vitbench.report.page import render
 from vitbench.store.record_file import encode, load
-from vitbench.store.run_dir import Run
+from vitbench.store.run_dir import RunDir
 
 FAST = settings(
     max_examples=60,
@@ -194,7 +194,7 @@ def test_a_checkpoint_of_any_bytes(capsys, monkeypatch, tmp_path, name, data):
 
 
 def png(width, height):
-    """A picture that says it is so large, and is a few bytes."""
+    """An image that says it is so large, and is a few bytes."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -219,15 +219,15 @@ def jpeg():
 @example(b"")
 @example(png(100_000, 100_000))
 @example(b"GIF89a" + b"\xff" * 30)
-def test_a_picture_of_any_bytes(capsys, monkeypatch, tmp_path_factory, data):
-    place = tmp_path_factory.mktemp("pictures")
+def test_a_image_of_any_bytes(capsys, monkeypatch, tmp_path_factory, data):
+    place = tmp_path_factory.mktemp("images")
     for split in ("train", "test"):
         for i in range(2):
             for label in "ab":
                 (place / split / label).mkdir(parents=True, exist_ok=True)
                 (place / split / label / f"{i}.jpg").write_bytes(jpeg())
     (place / "test" / "a" / "odd.jpg").write_bytes(data)
-    task = {"name": "pictures", "source": "folder", "path": str(place), "val_share": 0.5}
+    task = {"name": "images", "source": "folder", "path": str(place), "val_share": 0.5}
     (place / "s.yaml").write_text(
         yaml.safe_dump({**TINY, "tasks": [task], "protocols": [{"name": "knn", "k": 1}]})
     )
@@ -267,7 +267,7 @@ def test_a_record_cannot_name_a_file_outside(tiny_records, tmp_path):
     path.write_bytes(encode(record))
     with pytest.raises(Exception, match="key is not that of its job"):
         load(tmp_path / "run")
-    assert Run(tmp_path / "run").read("x") is None
+    assert RunDir(tmp_path / "run").read("x") is None
 
 
 def test_look_alikes_are_told_apart(capsys, monkeypatch, tmp_path):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from vitbench.engine.run import Launch, Overrides, run_suite
+from vitbench.engine.run import Overrides, RunOptions, run_suite
 from vitbench.store.record_file import load
 
 
@@ -25,8 +25,8 @@ def test_the_quickstart_is_the_same_however_it_is_run(tmp_path, monkeypatch):
             assert run_suite("quickstart", tmp_path / name, overrides, launch).failed == 0
         return essence(tmp_path / name)
 
-    first = ran("first", "cache", Launch())
+    first = ran("first", "cache", RunOptions())
     assert len(first) > 30
     assert all(record.predictions_sha256 for record in first.values())
-    assert ran("warm", "cache", Launch(workers=2)) == first
-    assert ran("backwards", "cold", Launch(shard=(2, 2)), Launch(shard=(1, 2))) == first
+    assert ran("warm", "cache", RunOptions(workers=2)) == first
+    assert ran("backwards", "cold", RunOptions(shard=(2, 2)), RunOptions(shard=(1, 2))) == first

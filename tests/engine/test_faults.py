@@ -13,9 +13,9 @@ import pytest
 
 import vitbench
 from vitbench.core.errors import StorageError, UsageError
-from vitbench.engine.run import Launch, Overrides, run_suite
+from vitbench.engine.run import Overrides, RunOptions, run_suite
 from vitbench.store.record_file import load
-from vitbench.store.run_dir import Run
+from vitbench.store.run_dir import RunDir
 
 ENTER = ["unshare", "--map-root-user", "--mount"]  # mounts of one's own, for anyone
 
@@ -90,7 +90,7 @@ def test_a_job_on_a_full_disk_is_no_failed_job(suite_file, tmp_path, workers):
     )
     suite = suite_file("name: f\nbackbones: [raw_pixels]\ntasks: [digits]\nprotocols: [full]\n")
     with pytest.raises(StorageError, match="No space left"):
-        run_suite(str(suite), tmp_path / "run", Overrides(plugins=[str(plugin)]), Launch(workers=workers))
+        run_suite(str(suite), tmp_path / "run", Overrides(plugins=[str(plugin)]), RunOptions(workers=workers))
     assert not list((tmp_path / "run" / "records").glob("*.json"))
 
 
@@ -109,7 +109,7 @@ def test_damaged_features_are_computed_again(tiny, tmp_path, monkeypatch, damage
 
 def test_a_damaged_record_is_named_and_made_anew(tiny, tmp_path):
     first = vitbench.run(tiny, tmp_path / "run")
-    path = Run(tmp_path / "run").record_path(first[0].key)
+    path = RunDir(tmp_path / "run").record_path(first[0].key)
     flip(path)
     with pytest.raises(UsageError, match=rf"{path.name}: not a record .* not what was written"):
         load(tmp_path / "run")

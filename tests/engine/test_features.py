@@ -6,7 +6,8 @@ from vitbench.backbones.models.pixels import RawPixels
 from vitbench.backbones.models.wrapper import BuiltBackbone
 from vitbench.data.arrays import array_split
 from vitbench.data.preprocess import preset
-from vitbench.engine.features import FeatureReader, FeatureStore
+from vitbench.engine.feature_cache import FeatureCache
+from vitbench.engine.features import FeatureReader
 
 RNG = np.random.default_rng(0)
 
@@ -32,7 +33,7 @@ def reader(folder, split, module, **changes):
     backbone = BuiltBackbone(module, "x", {})
     arguments = {
         "backbone": backbone, "preprocess": preset("squash", 4), "device": "cpu", "dtype": "float32",
-        "store": FeatureStore(folder), "identity": {"weights": "w"}, "pools": (split,), "report": lambda _done, _total: None,
+        "store": FeatureCache(folder), "identity": {"weights": "w"}, "pools": (split,), "report": lambda _done, _total: None,
     }  # fmt: skip
     return FeatureReader(**{**arguments, **changes})
 
@@ -118,7 +119,7 @@ def test_float16_is_half_as_large_and_the_same_cached_or_not(tmp_path, split):
 
 def test_the_store_keeps_to_its_limit_and_what_is_written_to_features_stays_out_of_it(tmp_path, split):
     one = 150 * 48 * 4 + 128
-    store = FeatureStore(tmp_path, limit_bytes=2 * one, most_held=0)
+    store = FeatureCache(tmp_path, limit_bytes=2 * one, most_held=0)
     for weights in "abc":
         reader(tmp_path, split, RawPixels(4), store=store, identity={"weights": weights})(split)
     assert sum(file.stat().st_size for file in tmp_path.glob("*.npy")) == 2 * one
@@ -128,6 +129,6 @@ def test_the_store_keeps_to_its_limit_and_what_is_written_to_features_stays_out_
     features.zero_()
     assert torch.equal(reader(tmp_path, split, module, store=store, identity={"weights": "c"})(split), kept)
     assert module.seen == 0
-    nothing = FeatureStore(tmp_path / "none", limit_bytes=0)
+    nothing = FeatureCache(tmp_path / "none", limit_bytes=0)
     assert torch.equal(reader(tmp_path, split, module, store=nothing)(split), kept)
     assert not list((tmp_path / "none").glob("*.npy"))

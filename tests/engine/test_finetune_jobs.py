@@ -15,9 +15,9 @@ import pytest
 import vitbench
 from tests.making.distributed_run import CUT_AFTER, RECIPE, Small, batches, squares
 from tests.making.paths import DATA, TESTS
-from vitbench.engine.run import Launch, Overrides, run_suite
+from vitbench.engine.run import Overrides, RunOptions, run_suite
 from vitbench.protocols.finetune import train, trainer
-from vitbench.protocols.finetune.checkpoint import Shelf
+from vitbench.protocols.finetune.checkpoint import Checkpoints
 from vitbench.protocols.recipes import Recipe
 from vitbench.store.record_file import load
 
@@ -177,7 +177,7 @@ def test_a_job_that_fails_afterwards_keeps_what_it_has_trained(suite_file, plugi
     original = trainer.Trainer.step
     monkeypatch.setattr(trainer.Trainer, "step", lambda *a: (steps.append(1), original(*a)))
     overrides = Overrides(plugins=[plugin], limit=60)
-    again = run_suite(str(path), tmp_path / "run", overrides, Launch(retry_failed=True))
+    again = run_suite(str(path), tmp_path / "run", overrides, RunOptions(retry_failed=True))
     assert again.failed == 0
     assert steps == []
     assert not list((tmp_path / "run" / "checkpoints").rglob("*.pt"))
@@ -206,7 +206,7 @@ CIFAR = """
 name: cifar
 preprocess: squash
 backbones: [normed]
-tasks: [{{name: cifar10 pictures, source: folder, path: "{folder}"}}]
+tasks: [{{name: cifar10 images, source: folder, path: "{folder}"}}]
 protocols:
   - {{name: finetune, recipe: own, steps: 300, warmup_steps: 20, base_lr: 0.1, batch_size: 64, flip: true}}
   - ridge_probe
@@ -238,12 +238,12 @@ class Normed(nn.Module):
 
 
 @pytest.mark.slow
-def test_it_learns_on_real_pictures_of_things(suite_file, tmp_path):
-    """2,400 pictures of CIFAR-10: a probe of the untrained network reads 28.5, the network fine-tuned 41.0."""
-    with tarfile.open(DATA / "cifar10_pictures.tar.gz") as pictures:
-        pictures.extractall(tmp_path / "pictures", filter="data")
+def test_it_learns_on_real_images_of_things(suite_file, tmp_path):
+    """2,400 images of CIFAR-10: a probe of the untrained network reads 28.5, the network fine-tuned 41.0."""
+    with tarfile.open(DATA / "cifar10_images.tar.gz") as images:
+        images.extractall(tmp_path / "images", filter="data")
     (tmp_path / "normed.py").write_text(NORMED)
-    path = suite_file(CIFAR.format(folder=tmp_path / "pictures"))
+    path = suite_file(CIFAR.format(folder=tmp_path / "images"))
     records = vitbench.run(path, tmp_path / "run", plugins=[str(tmp_path / "normed.py")])
     scores = {record.job.protocol.name: record.metrics["top1"] for record in records}
     assert scores["finetune"].value > scores["ridge_probe"].value + 0.06
@@ -284,7 +284,7 @@ def test_spread_over_two_processes_and_cut_off_it_goes_on_there_or_in_one(tmp_pa
     together(tmp_path / "out.json", "cut")
     (state,) = (tmp_path / "checkpoints").glob("*.pt")
     kept = state.read_bytes()
-    place = Shelf(tmp_path / "checkpoints").place("run", RECIPE.fields())
+    place = Checkpoints(tmp_path / "checkpoints").place("run", RECIPE.fields())
     assert place.read()["steps_done"] == CUT_AFTER + 1
     assert is_as_alone(*alone(place))
     state.write_bytes(kept)

@@ -18,7 +18,7 @@ from vitbench.core.registry import BACKBONES, PROTOCOLS, TASKS
 from vitbench.data.arrays import array_split
 from vitbench.engine.job import run_job
 from vitbench.engine.scoring import score
-from vitbench.engine.worker import Workbench
+from vitbench.engine.worker import Worker
 
 RNG = np.random.default_rng(0)
 
@@ -27,8 +27,8 @@ FINETUNE = {"recipe": "own", "steps": 6, "warmup_steps": 1, "base_lr": 0.05, "ba
 
 
 @pytest.fixture
-def bench(tmp_path):
-    return Workbench("cpu", tmp_path)
+def worker(tmp_path):
+    return Worker("cpu", tmp_path)
 
 
 @pytest.fixture
@@ -38,8 +38,8 @@ def registered():
         yield
 
 
-def test_the_score_is_scikit_learns(bench):
-    outcome = run_job(make_job(), bench)
+def test_the_score_is_scikit_learns(worker):
+    outcome = run_job(make_job(), worker)
     task = TASKS.get("digits")[0].build()
     stack = lambda s: np.stack(s.source.read(s.indices)).reshape(len(s), -1) / 127.5 - 1  # noqa: E731
     x = np.concatenate([stack(task.train()), stack(task.val())])
@@ -53,8 +53,8 @@ def test_the_score_is_scikit_learns(bench):
     assert metric.n == len(table) == len(task.test())  # every test image, no remainder dropped
 
 
-def test_the_record_states_what_was_done(bench):
-    record = run_job(make_job(limit=100), bench).record
+def test_the_record_states_what_was_done(worker):
+    record = run_job(make_job(limit=100), worker).record
     assert record.status == "ok"
     assert record.key == record.job.key
     assert record.data.n_test == 100
@@ -105,14 +105,14 @@ class Spy(Protocol):
 EVENTS, REACHED = [], set()
 
 
-def test_test_is_opened_once_after_everything_is_frozen(bench, registered):
+def test_test_is_opened_once_after_everything_is_frozen(worker, registered):
     """And nothing of it can be reached before."""
     EVENTS.clear()
     REACHED.clear()
-    pictures = RNG.integers(0, 256, (3, 30, 4, 4, 3), dtype=np.uint8)
+    images = RNG.integers(0, 256, (3, 30, 4, 4, 3), dtype=np.uint8)
 
     def part(i):
-        return array_split(pictures[i], np.arange(30) % 3, f"part{i}")
+        return array_split(images[i], np.arange(30) % 3, f"part{i}")
 
     def opened():
         EVENTS.append("test")
@@ -122,10 +122,10 @@ def test_test_is_opened_once_after_everything_is_frozen(bench, registered):
         lambda: Task(("a", "b", "c"), lambda: part(0), lambda: part(1), opened)
     )
     PROTOCOLS.register("spy")(Spy)
-    record = run_job(make_job(task="spied", protocol="spy"), bench).record
+    record = run_job(make_job(task="spied", protocol="spy"), worker).record
     assert record.status == "ok", record.failure
     assert EVENTS == ["adapt", "test"]
-    assert REACHED.isdisjoint(bytes(image) for image in pictures[2])
+    assert REACHED.isdisjoint(bytes(image) for image in images[2])
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,9 @@ class Broken(Protocol):
     ("protocol", "kind", "message"),
     [(NanHead, "VitbenchError", "not finite"), (Broken, "ZeroDivisionError", "a bug")],
 )
-def test_a_failure_is_a_record(bench, registered, protocol, kind, message):
+def test_a_failure_is_a_record(worker, registered, protocol, kind, message):
     PROTOCOLS.register("faulty")(protocol)
-    outcome = run_job(make_job(protocol="faulty"), bench)
+    outcome = run_job(make_job(protocol="faulty"), worker)
     assert outcome.predictions is None
     assert outcome.record.status == "failed"
     assert outcome.record.failure.kind == kind
@@ -202,9 +202,9 @@ class Leaves(Protocol):
 
 
 @pytest.mark.parametrize("protocol", [Unwritable, Leaves])
-def test_whatever_a_protocol_does_the_run_goes_on(bench, registered, protocol):
+def test_whatever_a_protocol_does_the_run_goes_on(worker, registered, protocol):
     PROTOCOLS.register("odd")(protocol)
-    record = run_job(make_job(protocol="odd", limit=20), bench).record
+    record = run_job(make_job(protocol="odd", limit=20), worker).record
     assert record.status == "failed"
     assert record.model_dump_json()
 
@@ -214,16 +214,16 @@ SMALL = Component(
 )
 
 
-def test_a_protocol_that_writes_into_the_shared_backbone_fails_alone(bench, registered):
+def test_a_protocol_that_writes_into_the_shared_backbone_fails_alone(worker, registered):
     PROTOCOLS.register("vandal")(Vandal)
     job = make_job(limit=60).model_copy(update={"backbone": SMALL})
-    before = run_job(job, bench).record.metrics
-    spoiled = run_job(job.model_copy(update={"protocol": component("vandal")}), bench).record
+    before = run_job(job, worker).record.metrics
+    spoiled = run_job(job.model_copy(update={"protocol": component("vandal")}), worker).record
     assert "changed the backbone it was given" in spoiled.failure.message
-    bench.store.held.clear()
-    for file in bench.cache.rglob("*.npy"):
+    worker.store.held.clear()
+    for file in worker.cache.rglob("*.npy"):
         file.unlink()
-    assert run_job(job, bench).record.metrics == before
+    assert run_job(job, worker).record.metrics == before
 
 
 def test_weights_left_to_chance_are_the_same_every_time(tmp_path, registered):
@@ -238,9 +238,9 @@ def test_weights_left_to_chance_are_the_same_every_time(tmp_path, registered):
 
     BACKBONES.register("careless")(Careless)
     torch.rand(3)
-    first = run_job(make_job(backbone="careless"), Workbench("cpu", tmp_path / "a")).record
+    first = run_job(make_job(backbone="careless"), Worker("cpu", tmp_path / "a")).record
     torch.rand(5)
-    again = run_job(make_job(backbone="careless"), Workbench("cpu", tmp_path / "b")).record
+    again = run_job(make_job(backbone="careless"), Worker("cpu", tmp_path / "b")).record
     assert first.metrics == again.metrics
     assert first.backbone.weights_digest == again.backbone.weights_digest
 
@@ -262,23 +262,23 @@ def test_dropout_in_fine_tuning_follows_the_jobs_seed(tmp_path, registered):
     losses = []
     for seed in (0, 0, 1):
         torch.rand(7)
-        record = run_job(job.model_copy(update={"seed": seed}), Workbench("cpu", tmp_path)).record
+        record = run_job(job.model_copy(update={"seed": seed}), Worker("cpu", tmp_path)).record
         losses.append(record.trials[0].value)
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_nothing_to_train_is_said(bench):
+def test_nothing_to_train_is_said(worker):
     job = make_job(limit=20).model_copy(update={"protocol": component("finetune", **FINETUNE)})
-    assert "no weights to train" in run_job(job, bench).record.failure.message
+    assert "no weights to train" in run_job(job, worker).record.failure.message
 
 
-def test_weights_that_cannot_be_had_say_so(bench, tmp_path):
+def test_weights_that_cannot_be_had_say_so(worker, tmp_path):
     bad = tmp_path / "bad.pth"
     bad.write_bytes(b"\x80\x04\x95not a state dict")
     spec = Component(
         name="timm", version="1", label="x", argument="resnet10t", options={"checkpoint": str(bad)}
     )
-    record = run_job(make_job(backbone="raw_pixels").model_copy(update={"backbone": spec}), bench).record
+    record = run_job(make_job(backbone="raw_pixels").model_copy(update={"backbone": spec}), worker).record
     assert record.failure.kind == "UsageError"
     assert "never pickled objects" in record.failure.message
 
@@ -299,7 +299,7 @@ def test_the_same_job_gives_the_same_record(tmp_path, protocol, budget):
         update={"backbone": backbone, "protocol": component(protocol, **options)}
     )
     job = job.model_copy(update={"limit": 120})
-    outcomes = [run_job(job, Workbench("cpu", tmp_path / cache)) for cache in ("a", "a", "b")]
+    outcomes = [run_job(job, Worker("cpu", tmp_path / cache)) for cache in ("a", "a", "b")]
     strip = {"cost": None, "created": ""}
     records = [outcome.record.model_copy(update=strip) for outcome in outcomes]
     assert records[0].status == "ok", records[0].failure
@@ -309,7 +309,7 @@ def test_the_same_job_gives_the_same_record(tmp_path, protocol, budget):
 
 
 def test_fine_tuning_leaves_the_shared_backbone_alone(tmp_path):
-    bench = Workbench("cpu", tmp_path)
+    worker = Worker("cpu", tmp_path)
     backbone = Component(
         name="timm",
         version="1",
@@ -318,20 +318,20 @@ def test_fine_tuning_leaves_the_shared_backbone_alone(tmp_path):
         options={"pretrained": False, "size_px": 32},
     )
     job = make_job(limit=40).model_copy(update={"backbone": backbone})
-    before = bench.backbone(job).weights_digest()
-    tuned = run_job(job.model_copy(update={"protocol": component("finetune", **FINETUNE)}), bench).record
+    before = worker.backbone(job).weights_digest()
+    tuned = run_job(job.model_copy(update={"protocol": component("finetune", **FINETUNE)}), worker).record
     assert tuned.cost.images_backward == 6 * 16
-    assert bench.backbone(job).weights_digest() == before
+    assert worker.backbone(job).weights_digest() == before
 
 
-def test_flops_are_counted_at_the_jobs_size(bench):
+def test_flops_are_counted_at_the_jobs_size(worker):
     backbone = Component(
         name="timm", version="1", label="v", argument="vit_tiny_patch16_224", options={"pretrained": False}
     )
     job = make_job(limit=10).model_copy(update={"backbone": backbone})
-    small = run_job(job.model_copy(update={"resolution_px": 32}), bench).record
+    small = run_job(job.model_copy(update={"resolution_px": 32}), worker).record
     assert small.backbone.size_px == 32
-    native = bench.backbone(job)
+    native = worker.backbone(job)
     from vitbench.compute.flops import forward_flops
 
     # 12 blocks of 12 N D^2 + 2 N^2 D multiply-adds, N = 197 tokens, D = 192, and the patch embedding: 2 FLOPs each.
@@ -341,7 +341,7 @@ def test_flops_are_counted_at_the_jobs_size(bench):
     assert small.cost.flops_per_image < wanted / 40
 
 
-def test_resolution_is_refused_where_the_architecture_is_tied_to_its_size(bench, registered):
+def test_resolution_is_refused_where_the_architecture_is_tied_to_its_size(worker, registered):
     class Tied(torch.nn.Module):
         input = InputSpec(8, (0.5,) * 3, (0.5,) * 3)
         feature_dim = 3
@@ -350,9 +350,9 @@ def test_resolution_is_refused_where_the_architecture_is_tied_to_its_size(bench,
             return images.mean((2, 3))
 
     BACKBONES.register("tied")(Tied)
-    record = run_job(replace_resolution(make_job(backbone="tied"), 16), bench).record
+    record = run_job(replace_resolution(make_job(backbone="tied"), 16), worker).record
     assert "takes images of 8 px only" in record.failure.message
-    assert run_job(make_job(backbone="tied"), bench).record.status == "ok"
+    assert run_job(make_job(backbone="tied"), worker).record.status == "ok"
 
 
 def replace_resolution(job, size_px):

@@ -21,13 +21,13 @@ from tests.making.command import vitbench as command
 from vitbench.backbones.models.archives import refuse_bomb
 from vitbench.core.errors import UsageError, nearest
 from vitbench.data.decode import decode
-from vitbench.engine.feature_cache import FeatureStore
-from vitbench.engine.run import Launch, run_suite
-from vitbench.protocols.finetune.checkpoint import Shelf
-from vitbench.store.heartbeat import Beacon, was_left
+from vitbench.engine.feature_cache import FeatureCache
+from vitbench.engine.run import RunOptions, run_suite
+from vitbench.protocols.finetune.checkpoint import Checkpoints
+from vitbench.store.heartbeat import HeartbeatWriter, was_abandoned
 from vitbench.store.record_file import load
-from vitbench.store.run_dir import Run
-from vitbench.store.status import overview
+from vitbench.store.run_dir import RunDir
+from vitbench.store.status import run_status
 from vitbench.store.submission import check, pack
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -40,7 +40,7 @@ def flipped(path, place):
 
 
 def test_a_finished_trial_with_a_flipped_bit_is_done_again(tmp_path):
-    shelf = Shelf(tmp_path)
+    shelf = Checkpoints(tmp_path)
     shelf.finish("trial-0", {"base_lr": 0.1}, {"value": 0.186, "images": [1, 2]})
     assert shelf.done("trial-0", {"base_lr": 0.1}) == {"value": 0.186, "images": [1, 2]}
     (path,) = tmp_path.glob("*.json")
@@ -52,20 +52,20 @@ def test_a_finished_trial_with_a_flipped_bit_is_done_again(tmp_path):
 
 @pytest.mark.parametrize("place", [0, 9, 25, 40, 70])
 def test_features_whose_header_is_damaged_are_computed_again(tmp_path, place):
-    store = FeatureStore(tmp_path)
+    store = FeatureCache(tmp_path)
     store.put("k", torch.arange(12.0).reshape(3, 4), {})
-    assert FeatureStore(tmp_path).get("k") is not None
+    assert FeatureCache(tmp_path).get("k") is not None
     (path,) = tmp_path.glob("*.npy")
     for bit in range(8):
         data = bytearray(path.read_bytes())
         data[place] ^= 1 << bit
         path.write_bytes(bytes(data))
-        found = FeatureStore(tmp_path).get("k")
+        found = FeatureCache(tmp_path).get("k")
         assert found is None or torch.equal(found, torch.arange(12.0).reshape(3, 4))
         data[place] ^= 1 << bit
         path.write_bytes(bytes(data))
     path.write_bytes(b"")
-    assert FeatureStore(tmp_path).get("k") is None
+    assert FeatureCache(tmp_path).get("k") is None
 
 
 def test_a_checkpoint_with_a_flipped_byte_is_refused(tmp_path):
@@ -77,14 +77,14 @@ def test_a_checkpoint_with_a_flipped_byte_is_refused(tmp_path):
         refuse_bomb(path)
 
 
-def test_no_picture_starts_a_program(tmp_path, monkeypatch):
+def test_no_image_starts_a_program(tmp_path, monkeypatch):
     """Pillow reads EPS with Ghostscript."""
     fake, told = tmp_path / "gs", tmp_path / "started"
     fake.write_text(f"#!/bin/sh\ntouch {told}\n")
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "p.eps")
-    with pytest.raises(ValueError, match="not a picture"):
+    with pytest.raises(ValueError, match="not an image"):
         decode((tmp_path / "p.eps").read_bytes(), exif_rotate=True)
     assert not told.exists()
 
@@ -108,16 +108,16 @@ def test_lost_or_damaged_predictions_are_told_and_done_again(tiny, tmp_path):
     first, second, *_ = sorted((tmp_path / "run" / "predictions").glob("*.parquet"))
     flipped(first, 100)
     second.unlink()
-    state = overview(tmp_path / "run")
+    state = run_status(tmp_path / "run")
     assert len(state.damaged) == 2
     assert command("status", tmp_path / "run").returncode == 1
     assert run_suite(str(tiny), tmp_path / "run").ran == 2
     assert {r.key: r.predictions_sha256 for r in load(tmp_path / "run")} == before
-    assert overview(tmp_path / "run").damaged == ()
+    assert run_status(tmp_path / "run").damaged == ()
 
 
 def test_a_merged_directory_is_a_run_directory(tiny, tmp_path):
-    run_suite(str(tiny), tmp_path / "a", launch=Launch(shard=(1, 2)))
+    run_suite(str(tiny), tmp_path / "a", launch=RunOptions(shard=(1, 2)))
     assert command("merge", tmp_path / "a", "-o", tmp_path / "m").returncode == 0
     said = command("status", tmp_path / "m")
     assert said.returncode == 0
@@ -127,7 +127,7 @@ def test_a_merged_directory_is_a_run_directory(tiny, tmp_path):
 def test_predictions_that_differ_are_two_results(tiny, tmp_path):
     for name in "ab":
         run_suite(str(tiny), tmp_path / name)
-    run = Run(tmp_path / "b")
+    run = RunDir(tmp_path / "b")
     record = load(tmp_path / "b")[0]
     table = run.predictions(record)
     table["prediction"] = table["prediction"].to_numpy()[::-1]
@@ -140,19 +140,19 @@ def test_predictions_that_differ_are_two_results(tiny, tmp_path):
 def test_a_dead_process_is_not_at_work(tiny, tmp_path):
     result = run_suite(str(tiny), tmp_path / "run")
     key = result.records[0].key
-    Run(tmp_path / "run").record_path(key).unlink()
+    RunDir(tmp_path / "run").record_path(key).unlink()
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    beacon = Beacon(tmp_path / "run" / ".running", key, "x", "cpu")
-    beacon.show("adapt")
-    assert [sign.key for sign in overview(tmp_path / "run").working] == [key]
+    writer = HeartbeatWriter(tmp_path / "run" / ".running", key, "x", "cpu")
+    writer.update("adapt")
+    assert [heartbeat.key for heartbeat in run_status(tmp_path / "run").working] == [key]
     path = tmp_path / "run" / ".running" / f"{key}.json"
     path.write_text(path.read_text().replace(f'"pid":{os.getpid()}', f'"pid":{gone.pid}'))
-    state = overview(tmp_path / "run")
-    assert [sign.key for sign in state.silent] == [key]
+    state = run_status(tmp_path / "run")
+    assert [heartbeat.key for heartbeat in state.silent] == [key]
     assert state.working == ()
-    assert was_left(tmp_path / "run" / ".running", key)
-    assert not was_left(tmp_path / "run" / ".running", "0" * 24)
+    assert was_abandoned(tmp_path / "run" / ".running", key)
+    assert not was_abandoned(tmp_path / "run" / ".running", "0" * 24)
 
 
 POISON = """\

@@ -15,7 +15,7 @@ import yaml
 
 import vitbench
 from vitbench.core.errors import DataMissingError
-from vitbench.engine.run import Launch, Overrides, Progress, plan_suite, run_planned, run_suite
+from vitbench.engine.run import Overrides, Progress, RunOptions, plan_suite, run_planned, run_suite
 
 
 class Events(Progress):
@@ -30,7 +30,9 @@ class Events(Progress):
 
 def ran(suite, out, **how):
     events = Events()
-    launch = Launch(**{k: how.pop(k) for k in ("workers", "force", "retry_failed", "fail_fast") if k in how})
+    launch = RunOptions(
+        **{k: how.pop(k) for k in ("workers", "force", "retry_failed", "fail_fast") if k in how}
+    )
     return run_suite(str(suite), out, Overrides(**how), launch, events), events.titles
 
 

@@ -3,11 +3,11 @@
 import pytest
 
 from vitbench.core.errors import UsageError
-from vitbench.engine.queue import Claims
+from vitbench.engine.queue import JobQueue
 from vitbench.engine.run import Overrides, plan_suite
 from vitbench.engine.schedule import ordered, read_share, share, shared_work
-from vitbench.store.run_dir import Run
-from vitbench.store.time_left import Forecast
+from vitbench.store.run_dir import RunDir
+from vitbench.store.time_left import TimeLeft
 
 SUITE = """\
 name: many
@@ -58,7 +58,7 @@ def test_a_share_that_does_not_exist_is_refused(text, said):
 
 def test_no_two_workers_compute_the_same_features_while_there_is_other_work(jobs, tmp_path):
     probes = [job for job in jobs if job.protocol.name == "ridge_probe"]
-    queue = Claims(Run(tmp_path), {}, probes)
+    queue = JobQueue(RunDir(tmp_path), {}, probes)
     first, second, third, fourth = (queue.take("here") for _ in range(4))
     assert len({shared_work(job) for job in (first, second, third, fourth)}) == 4
     queue.finished(third)
@@ -68,7 +68,7 @@ def test_no_two_workers_compute_the_same_features_while_there_is_other_work(jobs
 
 def test_a_job_goes_where_its_features_are(jobs, tmp_path):
     probes = [job for job in jobs if job.protocol.name == "ridge_probe"]
-    queue = Claims(Run(tmp_path), {}, probes)
+    queue = JobQueue(RunDir(tmp_path), {}, probes)
     here, there = queue.take("here"), queue.take("there")
     queue.finished(here)
     queue.finished(there)
@@ -81,9 +81,9 @@ def test_a_job_goes_where_its_features_are(jobs, tmp_path):
 
 
 def test_every_job_is_given_out_once_and_held_ones_are_waited_for(jobs, tmp_path):
-    run = Run(tmp_path)
+    run = RunDir(tmp_path)
     held = run.claim(jobs[0].key)
-    queue = Claims(run, {}, jobs)
+    queue = JobQueue(run, {}, jobs)
     taken = []
     while not isinstance(job := queue.take(), str):
         taken.append(job.key)
@@ -98,9 +98,9 @@ def test_every_job_is_given_out_once_and_held_ones_are_waited_for(jobs, tmp_path
 
 def test_the_time_left_is_that_of_jobs_like_those_to_come(tiny_records):
     record = tiny_records[0]
-    assert Forecast().remaining_s([record.job.cell], 1) is None
+    assert TimeLeft().remaining_s([record.job.cell], 1) is None
     costs = [record.cost.model_copy(update={"seconds": {"adapt": s}}) for s in (1.0, 3.0)]
-    known = Forecast(record.model_copy(update={"cost": cost}) for cost in costs)
+    known = TimeLeft(record.model_copy(update={"cost": cost}) for cost in costs)
     assert known.remaining_s([record.job.cell] * 4, 2) == pytest.approx(4.0)
     other = record.job.cell._replace(backbone="another")
     assert known.seconds(other) == pytest.approx(2.0)

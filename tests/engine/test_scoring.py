@@ -15,7 +15,7 @@ from vitbench.core.record import DataFacts, Metric
 from vitbench.engine.conformance import Conformance
 from vitbench.engine.job import run_job
 from vitbench.engine.scoring import confusion, worst
-from vitbench.engine.worker import Workbench
+from vitbench.engine.worker import Worker
 
 RNG = np.random.default_rng(0)
 
@@ -48,7 +48,7 @@ def test_the_surest_mistakes_come_first_and_right_answers_never():
 
 
 def test_a_job_keeps_its_mistakes(tmp_path):
-    outcome = run_job(make_job(protocol="ridge_probe"), Workbench("cpu", tmp_path))
+    outcome = run_job(make_job(protocol="ridge_probe"), Worker("cpu", tmp_path))
     record, table = outcome.record, outcome.predictions
     matrix = np.array(record.confusion.matrix)
     assert matrix.sum() == len(table)
@@ -72,7 +72,7 @@ def test_every_item_of_the_conformance_list_can_fail():
     assert lacking(whole) == {}
     assert lacking(whole, n_train=700) == {"split": "700 + 200 examples in place of 800 + 200"}
     assert set(lacking(whole, counted=96)) == {"exact N"}
-    assert set(lacking(whole, skipped=("a.jpg",))) == {"every picture readable"}
+    assert set(lacking(whole, skipped=("a.jpg",))) == {"every image readable"}
     assert set(lacking(whole, departures=("too small",))) == {"data as the reference has them"}
     assert set(lacking(make_job(limit=10))) == {"not limited"}
     assert "50" in lacking(make_job(budget="5-shot"), n_train=49)["split"]

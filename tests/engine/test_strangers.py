@@ -22,23 +22,23 @@ from vitbench.core.errors import UsageError
 from vitbench.core.files import read_file
 from vitbench.core.settings import number_from
 from vitbench.engine.executors.local import Others, wants_several
-from vitbench.engine.feature_cache import FeatureStore
+from vitbench.engine.feature_cache import FeatureCache
 from vitbench.engine.outcome import failed
 from vitbench.engine.plan import relabelled
-from vitbench.engine.queue import Claims
-from vitbench.engine.run import Launch, Overrides, plan_suite, run_suite
-from vitbench.store.heartbeat import Beacon, seen
+from vitbench.engine.queue import JobQueue
+from vitbench.engine.run import Overrides, RunOptions, plan_suite, run_suite
+from vitbench.store.heartbeat import HeartbeatWriter, read_all
 from vitbench.store.merge import merge
 from vitbench.store.predictions import read_predictions
 from vitbench.store.record_file import load
-from vitbench.store.run_dir import Run
+from vitbench.store.run_dir import RunDir
 
 
 def test_features_of_another_kind_of_number_are_computed_again(tmp_path):
-    FeatureStore(tmp_path).put("k", torch.arange(12.0).reshape(3, 4), {})
+    FeatureCache(tmp_path).put("k", torch.arange(12.0).reshape(3, 4), {})
     (path,) = tmp_path.glob("*.npy")
     path.write_bytes(path.read_bytes().replace(b"'<f4'", b"'<i4'"))
-    assert FeatureStore(tmp_path).get("k") is None
+    assert FeatureCache(tmp_path).get("k") is None
 
 
 def parquet(**columns):
@@ -114,7 +114,7 @@ def test_an_error_of_any_kind_is_its_jobs_alone(suite_file, tmp_path, error, sai
     suite = suite_file(
         "name: odd\nlimit: 20\nbackbones: [odd, raw_pixels]\ntasks: [digits]\nprotocols: [ridge_probe]\n"
     )
-    launch = Launch(device="cpu", workers=workers)
+    launch = RunOptions(device="cpu", workers=workers)
     result = run_suite(str(suite), tmp_path / "run", Overrides(plugins=[str(plugin)]), launch)
     messages = {record.job.backbone.name: record.failure for record in result.records}
     assert messages["odd"].message == said
@@ -147,19 +147,19 @@ def test_pipes_and_devices_are_not_waited_for(tiny, tmp_path):
 
 
 def test_a_sign_names_no_file_but_its_own(tmp_path):
-    Beacon(tmp_path, "0" * 24, "a job", "cpu").show("test")
-    assert [sign.title for sign in seen(tmp_path)] == ["a job"]
+    HeartbeatWriter(tmp_path, "0" * 24, "a job", "cpu").update("test")
+    assert [heartbeat.title for heartbeat in read_all(tmp_path)] == ["a job"]
     (file,) = tmp_path.glob("*.json")
     facts = json.loads(file.read_text())
     for name, key in (("1" * 24, "0" * 24), ("x", "../../elsewhere")):
         (tmp_path / f"{name}.json").write_text(json.dumps({**facts, "key": key}))
-    assert len(list(seen(tmp_path))) == 1
+    assert len(list(read_all(tmp_path))) == 1
 
 
 def test_new_labels_are_put_on_what_lies_there_now(tiny, tmp_path):
     """A run that has planned by an older record does not bring it back; one that works on a job keeps it to itself."""
     run_suite(str(tiny), tmp_path / "run")
-    run = Run(tmp_path / "run")
+    run = RunDir(tmp_path / "run")
     planned = plan_suite(str(tiny), tmp_path / "run", Overrides(settings=["name=renamed"]))
     first, second = (run.read(job.key) for job in planned.plan.jobs[:2])
     newer = run.write(first.model_copy(update={"notes": ("newer",)}), run.predictions(first))
@@ -180,8 +180,8 @@ def test_a_job_of_several_processes_goes_to_no_single_worker(tmp_path):
         }
     )
     assert wants_several(several)
-    queue = Claims(Run(tmp_path), {}, [several, jobs[1]])
-    held = Run(tmp_path).claim(several.key)
+    queue = JobQueue(RunDir(tmp_path), {}, [several, jobs[1]])
+    held = RunDir(tmp_path).claim(several.key)
     assert queue.take(fits=wants_several) == "later"
     held.release()
     assert Others(queue).take("node") == jobs[1]
@@ -207,7 +207,7 @@ def test_of_the_same_results_those_with_predictions_are_kept(tiny, tmp_path, ord
     shutil.copytree(tmp_path / "whole", tmp_path / "bare")
     shutil.rmtree(tmp_path / "bare" / "predictions")
     merge([tmp_path / name for name in order], tmp_path / "out")
-    run = Run(tmp_path / "out")
+    run = RunDir(tmp_path / "out")
     assert len([run.predictions(record) for record in load(tmp_path / "out")]) == 4
 
 

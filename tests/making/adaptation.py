@@ -7,7 +7,7 @@ from vitbench.api import Adaptation, ImageSource, Split
 
 
 class Rows(ImageSource):
-    """Rows of a matrix, which stand for pictures."""
+    """Rows of a matrix, which stand for images."""
 
     fingerprint = "rows"
 

@@ -20,7 +20,7 @@ from vitbench.engine.executors import torchrun
 from vitbench.engine.executors.fork_server import leave
 from vitbench.engine.outcome import Outcome, failed
 from vitbench.protocols.finetune import fsdp, micro_batch, train
-from vitbench.protocols.finetune.checkpoint import Shelf
+from vitbench.protocols.finetune.checkpoint import Checkpoints
 from vitbench.protocols.recipes import Recipe
 
 RECIPE = Recipe(steps=8, warmup_steps=2, base_lr=0.3, clip_norm=0.5, averaging=0.9)
@@ -73,7 +73,7 @@ def main() -> None:
     micro_batch.on_cpu = lambda _size_px: 2
     if how:
         fsdp.is_too_big = lambda *_, **__: True
-    shelf = Shelf(out.parent / "checkpoints")
+    shelf = Checkpoints(out.parent / "checkpoints")
 
     def on_batch(first: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for step, batch in enumerate(batches()[first:], first):

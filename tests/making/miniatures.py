@@ -1,6 +1,6 @@
 """Genuinely prepared TFDS data sets, tiny, made in seconds without TensorFlow: hashing, sharding and metadata are TFDS's own.
 
-The awkward cases are in: RGBA and few-object CLEVR, grey Caltech, streets without vehicles, pictures without ReaL labels,
+The awkward cases are in: RGBA and few-object CLEVR, grey Caltech, streets without vehicles, images without ReaL labels,
 masks of 0 and 1. `to_tfrecord` turns one into the other format.
 """
 
@@ -28,7 +28,7 @@ SPLITS = {
     "svhn_cropped": ("train", "test", "extra"),
     "imagenet2012": ("train", "validation"),
 }
-NO_REAL_LABEL = (1, 22, 37, 39)  # of the first 40 validation pictures
+NO_REAL_LABEL = (1, 22, 37, 39)  # of the first 40 validation images
 SIZES_PX = {"cifar10": (32, 32), "cifar100": (32, 32), "svhn_cropped": (32, 32), "patch_camelyon": (96, 96)} | {
     "eurosat/rgb": (64, 64), "resisc45": (256, 256), "dmlab": (360, 480), "dsprites": (64, 64), "smallnorb": (96, 96),
     "colorectal_histology": (150, 150), "uc_merced": (256, 256), "kitti": (94, 310), "clevr": (80, 120),
@@ -36,7 +36,7 @@ SIZES_PX = {"cifar10": (32, 32), "cifar100": (32, 32), "svhn_cropped": (32, 32),
 PNG = {"cifar10", "cifar100", "svhn_cropped", "patch_camelyon", "clevr", "dsprites", "kitti", "smallnorb"}
 
 
-def picture(name, rng, i):
+def encoded_image(name, rng, i):
     """Encoded bytes as the builder's raw data would hold them."""
     height, width = SIZES_PX.get(name) or (int(rng.integers(40, 70)), int(rng.integers(40, 70)))
     pixels = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
@@ -89,7 +89,7 @@ def objects(name, rng, i):
 def example(name, split, features, rng, i):
     """The key and the example as the builder's own generator yields them."""
     values = {key: fill(feature, rng) for key, feature in features.items()}
-    values["image"] = io.BytesIO(picture(name, rng, i))
+    values["image"] = io.BytesIO(encoded_image(name, rng, i))
     names = {
         "caltech101": ("image/file_name", f"image_{i:04d}.jpg", f"Dir/image_{i:04d}.jpg"),
         "cifar10": ("id", f"{split}_{i:05d}", i),
@@ -118,7 +118,7 @@ def example(name, split, features, rng, i):
         key = i * 17
     elif name == "smallnorb":
         key = i
-        values["image2"] = io.BytesIO(picture(name, rng, i))
+        values["image2"] = io.BytesIO(encoded_image(name, rng, i))
     elif field in features:
         values[field] = value
     if "objects" in features:

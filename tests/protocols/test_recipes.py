@@ -6,10 +6,10 @@ from vitbench.core.errors import UsageError
 from vitbench.protocols.recipes import Case, Recipe, book, recipes_for
 from vitbench.suite import expand, read_suite
 
-SMALL_PICTURE, LARGE_PICTURE = 32 * 32, 96 * 96
+SMALL_IMAGE, LARGE_IMAGE = 32 * 32, 96 * 96
 
 
-def only(name, task="t", examples=1000, area=LARGE_PICTURE, params=0, **changes):
+def only(name, task="t", examples=1000, area=LARGE_IMAGE, params=0, **changes):
     (recipe, *_) = recipes_for(name, Case(task, examples, area, params), changes).recipes
     return recipe
 
@@ -26,7 +26,7 @@ def only(name, task="t", examples=1000, area=LARGE_PICTURE, params=0, **changes)
     ],
 )
 def test_table_4_of_the_vit_paper(task, steps, rates):
-    choice = recipes_for("vit", Case(task, 1000, LARGE_PICTURE), {})
+    choice = recipes_for("vit", Case(task, 1000, LARGE_IMAGE), {})
     assert choice.departs == ""
     assert tuple(recipe.base_lr for recipe in choice.recipes) == rates
     for recipe in choice.recipes:
@@ -35,11 +35,11 @@ def test_table_4_of_the_vit_paper(task, steps, rates):
 
 
 def test_a_task_that_the_paper_has_not_is_said_to_be_one():
-    assert "no setting" in recipes_for("vit", Case("mine", 1000, LARGE_PICTURE), {}).departs
+    assert "no setting" in recipes_for("vit", Case("mine", 1000, LARGE_IMAGE), {}).departs
 
 
 def test_imagenet_of_table_2_is_larger_and_averaged():
-    recipes = recipes_for("vit-table2", Case("imagenet", 10**6, LARGE_PICTURE), {}).recipes
+    recipes = recipes_for("vit-table2", Case("imagenet", 10**6, LARGE_IMAGE), {}).recipes
     assert {(recipe.size_px, recipe.averaging) for recipe in recipes} == {(512, 0.9999)}
 
 
@@ -63,7 +63,7 @@ PAPER = [
 )
 def test_the_hyper_rule(name, row, large):
     examples, steps, warmup, decay, mixup = row
-    for area, sizes in ((SMALL_PICTURE, (160, 128)), (96 * 96 - 1, (160, 128)), (96 * 96, large)):
+    for area, sizes in ((SMALL_IMAGE, (160, 128)), (96 * 96 - 1, (160, 128)), (96 * 96, large)):
         recipe = only(name, examples=examples, area=area)
         assert (recipe.steps, recipe.warmup_steps, recipe.decay_steps) == (steps, warmup, decay)
         assert (recipe.mixup_alpha, recipe.base_lr, recipe.clip_norm) == (mixup, 0.003, None)
@@ -72,7 +72,7 @@ def test_the_hyper_rule(name, row, large):
 
 def test_the_largest_bit_alone_is_trained_at_480_px():
     sizes = {
-        params: recipes_for("bit", Case("t", 1000, LARGE_PICTURE, params), {}).recipes[0].size_px
+        params: recipes_for("bit", Case("t", 1000, LARGE_IMAGE, params), {}).recipes[0].size_px
         for params in (382_000_000, 928_340_000)
     }
     assert sizes == {382_000_000: 384, 928_340_000: 480}
@@ -99,7 +99,7 @@ def test_the_released_schedule_step_by_step():
 
 
 def test_vtabs_light_sweep_is_two_rates_by_two_schedules():
-    choice = recipes_for("vtab-light", Case("vtab/pets", 1000, LARGE_PICTURE), {})
+    choice = recipes_for("vtab-light", Case("vtab/pets", 1000, LARGE_IMAGE), {})
     found = [(recipe.steps, recipe.base_lr, recipe.decay_steps) for recipe in choice.recipes]
     short, long = (750, 1500, 2250), (3000, 6000, 9000)
     assert found == [(2500, 0.01, short), (2500, 0.1, short), (10000, 0.01, long), (10000, 0.1, long)]
@@ -141,7 +141,7 @@ def test_every_setting_of_every_recipe_is_one_that_the_recipes_know():
         assert recipes_for(name, Case("unheard-of", 10**7, 10**6), {}).recipes
 
 
-def test_a_crop_stays_as_large_a_part_of_the_picture_at_another_size():
+def test_a_crop_stays_as_large_a_part_of_the_image_at_another_size():
     assert only("vit", task="vtab/dtd", size_px=224).resize_px == 261  # 448 of 384
     assert only("bit", examples=100, area=10**6, size_px=240).resize_px == 280  # 448 of 384
     assert only("bit", examples=100, area=100, size_px=256).resize_px == 320  # 160 of 128

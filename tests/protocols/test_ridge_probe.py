@@ -76,9 +76,7 @@ def test_accuracies_of_all_penalties_at_once_are_those_of_float64_scores(n):
     x = torch.from_numpy(rng.normal(size=(n + 500, 40))).float() + torch.nn.functional.one_hot(y, 40)
     solution = fit(x[:n], y[:n], 5, GRID)
     wanted = [(solution.scores(x[n:], l2).argmax(1) == y[n:]).double().mean().item() for l2 in GRID]
-    assert solution.top1(x[n:], y[n:], GRID) == pytest.approx(
-        wanted, abs=2.1e-3
-    )  # one picture in 500 may tip
+    assert solution.top1(x[n:], y[n:], GRID) == pytest.approx(wanted, abs=2.1e-3)  # one image in 500 may tip
     assert solution.top1(x[n:], y[n:], GRID[10:21]) == pytest.approx(wanted[10:21], abs=1e-9)
 
 

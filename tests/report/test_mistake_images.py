@@ -1,4 +1,4 @@
-"""Pictures of the surest mistakes: those that were scored, or none."""
+"""Images of the surest mistakes: those that were scored, or none."""
 
 import base64
 import io
@@ -33,16 +33,16 @@ def test_a_page_carries_what_was_got_wrong_most_surely(suite_file, tmp_path):
     assert "data:image" not in (tmp_path / "plain.html").read_text()
 
 
-def test_they_are_the_test_pictures_with_their_labels(suite_file, tmp_path):
+def test_they_are_the_test_images_with_their_labels(suite_file, tmp_path):
     records = ran(suite_file, tmp_path / "run")
     found = surest_mistakes([tmp_path / "run"], records, lambda text: None)
     record = next(r for r in records if r.job.protocol.name == "knn")
-    pictures = found[cell_name([record])]
+    images = found[cell_name([record])]
     task = TASKS.make("digits", {})[1]
     test = task.test()
-    assert len(pictures) == len(record.worst)
-    for position, (picture, label, said) in zip(record.worst, pictures, strict=True):
-        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.partition(",")[2]))))
+    assert len(images) == len(record.worst)
+    for position, (image, label, said) in zip(record.worst, images, strict=True):
+        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(image.partition(",")[2]))))
         (wanted,) = test.source.read([int(test.indices[position])])
         assert (shown == wanted).all()
         assert label == task.class_names[test.labels[position]] != said

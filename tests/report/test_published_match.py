@@ -295,7 +295,7 @@ def test_seeds_that_do_not_differ_say_nothing_of_the_tolerance(base):
     assert known.tolerance > 0.02
 
 
-def test_other_test_pictures_are_another_column(base):
+def test_other_test_images_are_another_column(base):
     one = seeds(base)
     other = [
         r.model_copy(

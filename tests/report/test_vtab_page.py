@@ -223,7 +223,7 @@ def test_a_cell_tells_seeds_trials_mistakes_and_its_recipe(opened, records, suit
     opened.execute_script("document.querySelectorAll('dialog details').forEach((d) => (d.open = true))")
     assert "class 0 class 1 40" in dialog.text.replace("\n", " ")
     assert (
-        dialog.find_element(By.CSS_SELECTOR, ".picture").text.replace("\n", " ")
+        dialog.find_element(By.CSS_SELECTOR, ".image").text.replace("\n", " ")
         == "a cat taken for <b>a dog</b>"
     )
     assert dialog.find_elements(By.CSS_SELECTOR, "svg.losses path")

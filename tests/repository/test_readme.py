@@ -17,7 +17,7 @@ from PIL import Image
 from tests.making.command import vitbench
 from tests.making.paths import ROOT
 from vitbench.store.record_file import load
-from vitbench.store.run_dir import Run
+from vitbench.store.run_dir import RunDir
 from vitbench.store.submission import pack
 from vitbench.suite import Overrides, expand, packaged_suites, read_suite
 
@@ -48,12 +48,12 @@ def with_predictions(folder):
             "prediction": (~right).astype(int),
             "top1_correct": right * 1.0,
         }
-        Run(folder).write(record, pd.DataFrame(table))
+        RunDir(folder).write(record, pd.DataFrame(table))
 
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory):
-    """A folder where a reader would sit: the repository's suites, the README's plugin, some pictures."""
+    """A folder where a reader would sit: the repository's suites, the README's plugin, some images."""
     folder = tmp_path_factory.mktemp("desk")
     (folder / "suites").symlink_to(ROOT / "suites")
     shutil.copytree(ROOT / "reports" / "quickstart", folder / "runs" / "quickstart")
@@ -150,7 +150,7 @@ def test_the_map_of_the_house_is_true():
 @pytest.mark.parametrize("name", packaged_suites())
 def test_packaged_suites_expand(name, tmp_path):
     (tmp_path / "train").mkdir()
-    settings = ["tasks.pictures.path=" + str(tmp_path)] if name == "folder" else []
+    settings = ["tasks.images.path=" + str(tmp_path)] if name == "folder" else []
     path = packaged_suites()[name]
     assert path.read_text().startswith("# ")
     assert expand(read_suite(path, settings), Overrides()).jobs

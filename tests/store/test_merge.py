@@ -11,19 +11,19 @@ import vitbench
 from vitbench.cli import cli
 from vitbench.core.errors import UsageError
 from vitbench.core.record import Failure, Metric
-from vitbench.engine.run import Launch, Overrides, plan_suite, run_planned, run_suite
-from vitbench.store.heartbeat import Beacon
+from vitbench.engine.run import Overrides, RunOptions, plan_suite, run_planned, run_suite
+from vitbench.store.heartbeat import HeartbeatWriter
 from vitbench.store.merge import merge
 from vitbench.store.record_file import load
-from vitbench.store.run_dir import Run
-from vitbench.store.status import overview
+from vitbench.store.run_dir import RunDir
+from vitbench.store.status import run_status
 
 
 def cut(tiny, tmp_path, *, failing=()):
     """Two machines' directories with two of the suite's four jobs each."""
     folders = [tmp_path / "one", tmp_path / "two"]
     for i, folder in enumerate(folders, 1):
-        result = run_suite(str(tiny), folder, launch=Launch(shard=(i, 2)))
+        result = run_suite(str(tiny), folder, launch=RunOptions(shard=(i, 2)))
         assert len(result.records) == result.asked == 2
     return folders
 
@@ -56,7 +56,7 @@ def test_two_results_of_one_job_are_refused_and_nothing_is_written(tiny, tmp_pat
     one, two = cut(tiny, tmp_path)
     record = load(one)[0]
     other = record.model_copy(update={"metrics": {"top1": Metric(value=0.5, ci_low=0.4, ci_high=0.6, n=360)}})
-    Run(two).write(other)
+    RunDir(two).write(other)
     with pytest.raises(UsageError, match=r"two results of .* and top1 0\.5000"):
         merge([one, two], tmp_path / "both")
     assert not (tmp_path / "both").exists()
@@ -73,10 +73,10 @@ def test_a_success_replaces_a_failure_and_damage_is_named(tiny, tmp_path):
             "predictions_sha256": "",
         }
     )
-    Run(two).write(failed)
+    RunDir(two).write(failed)
     merge([two, one], tmp_path / "both")
     assert all(record.status == "ok" for record in load(tmp_path / "both"))
-    path = Run(one).predictions_path(record.key)
+    path = RunDir(one).predictions_path(record.key)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UsageError, match=path.name):
         merge([two, one], tmp_path / "third")
@@ -99,18 +99,18 @@ def test_prune_lists_first_and_deletes_when_told(tiny, tmp_path):
 def test_status_says_what_is_done_at_work_silent_failed_and_damaged(tiny, tmp_path):
     out = tmp_path / "run"
     planned = plan_suite(str(tiny), out, Overrides())
-    run_planned(planned, Launch(shard=(1, 2)))
-    mine = {job.key for job in planned.jobs(Launch(shard=(1, 2)))}
+    run_planned(planned, RunOptions(shard=(1, 2)))
+    mine = {job.key for job in planned.jobs(RunOptions(shard=(1, 2)))}
     working, silent = (job for job in planned.plan.jobs if job.key not in mine)
     lock = planned.run.claim(working.key)
     for job in (working, silent):
-        Beacon(out / ".running", job.key, job.title, "cpu").show("features", 3, 9)
+        HeartbeatWriter(out / ".running", job.key, job.title, "cpu").update("features", 3, 9)
     path = out / ".running" / f"{silent.key}.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "seen_s": 1.0}))
-    state = overview(out)
+    state = run_status(out)
     assert (state.asked, state.done, state.waiting) == (4, 2, 1)
-    assert [sign.key for sign in state.working] == [working.key]
-    assert [sign.key for sign in state.silent] == [silent.key]
+    assert [heartbeat.key for heartbeat in state.working] == [working.key]
+    assert [heartbeat.key for heartbeat in state.silent] == [silent.key]
     assert state.left_s > 0
     shown = invoke("status", str(out))
     assert shown.exit_code == 0
@@ -125,7 +125,7 @@ def test_status_says_what_is_done_at_work_silent_failed_and_damaged(tiny, tmp_pa
 
 def test_a_directory_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(UsageError, match="no run directory"):
-        overview(tmp_path)
+        run_status(tmp_path)
 
 
 def test_retry_runs_what_failed(tiny, tmp_path):
@@ -139,7 +139,7 @@ def test_retry_runs_what_failed(tiny, tmp_path):
             "predictions_sha256": "",
         }
     )
-    Run(out).write(failed)
+    RunDir(out).write(failed)
     assert invoke("status", str(out)).exit_code == 1
     assert invoke("retry", str(out)).exit_code == 0
     assert invoke("status", str(out)).exit_code == 0

@@ -5,11 +5,11 @@ import pytest
 
 from vitbench.core.errors import UsageError
 from vitbench.store.record_file import load
-from vitbench.store.run_dir import Run
+from vitbench.store.run_dir import RunDir
 
 
 def test_what_is_written_is_read(tiny_records, tmp_path):
-    run = Run(tmp_path)
+    run = RunDir(tmp_path)
     table = pd.DataFrame({"index": range(tiny_records[0].data.n_test), "prediction": 4})
     kept = run.write(tiny_records[0], table)
     assert run.read(tiny_records[0].key) == kept
@@ -32,7 +32,7 @@ def test_what_is_written_is_read(tiny_records, tmp_path):
     ids=["half", "empty", "no JSON", "another score", "longer", "without its digest"],
 )
 def test_a_torn_record_is_not_done_and_is_named(tiny_records, tmp_path, damage):
-    run = Run(tmp_path)
+    run = RunDir(tmp_path)
     run.write(tiny_records[0])
     path = run.record_path(tiny_records[0].key)
     path.write_bytes(damage(path.read_bytes()))
@@ -43,7 +43,7 @@ def test_a_torn_record_is_not_done_and_is_named(tiny_records, tmp_path, damage):
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: data[:60] + b"x" + data[61:], None])
 def test_damaged_predictions_are_named_and_never_used(tiny_records, tmp_path, damage):
-    run = Run(tmp_path)
+    run = RunDir(tmp_path)
     kept = run.write(tiny_records[0], pd.DataFrame({"index": [0, 1], "prediction": [3, 4]}))
     path = run.predictions_path(kept.key)
     if damage is None:
@@ -55,7 +55,7 @@ def test_damaged_predictions_are_named_and_never_used(tiny_records, tmp_path, da
 
 
 def test_a_record_under_another_name_is_not_done(tiny_records, tmp_path):
-    run = Run(tmp_path)
+    run = RunDir(tmp_path)
     run.write(tiny_records[0])
     run.record_path(tiny_records[0].key).rename(run.record_path(tiny_records[1].key))
     assert run.done([record.job for record in tiny_records]) == {}
@@ -67,7 +67,7 @@ def test_an_empty_directory_says_what_to_do(tmp_path):
 
 
 def test_a_job_is_claimed_once(tmp_path):
-    run = Run(tmp_path)
+    run = RunDir(tmp_path)
     lock = run.claim("key")
     seen = []
     thread = threading.Thread(target=lambda: seen.append(run.claim("key")))

@@ -8,7 +8,7 @@ import vitbench
 from vitbench.core.errors import UsageError
 from vitbench.core.record import Metric
 from vitbench.store.record_file import encode, load
-from vitbench.store.run_dir import Run
+from vitbench.store.run_dir import RunDir
 from vitbench.store.submission import check, pack, unpack
 
 
@@ -96,7 +96,7 @@ def test_bombs_and_other_files_are_refused(tmp_path, monkeypatch):
 
 
 def test_damaged_runs_are_not_packed(packed, tmp_path):
-    run = Run(tmp_path / "run")
+    run = RunDir(tmp_path / "run")
     path = run.predictions_path(load(tmp_path / "run")[0].key)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UsageError, match=path.name):

@@ -36,7 +36,7 @@ def test_every_vtab_task_by_three_probes_on_one_extraction(data_dir, small, tmp_
     for record in records:
         by_task.setdefault(record.job.task.name, []).append(record)
     for jobs in by_task.values():
-        # Whichever came first, of a task or of its pair, saw the pictures; the others saw none.
+        # Whichever came first, of a task or of its pair, saw the images; the others saw none.
         assert sum(record.cost.images_forward > 0 for record in jobs) <= 1
         logistic = next(record for record in jobs if record.job.protocol.name == "logistic_probe")
         assert len(logistic.trials) == 45

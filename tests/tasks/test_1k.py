@@ -33,14 +33,14 @@ def test_the_draw_is_the_first_800_and_200_in_stored_order(sprites):
     assert task.first("train", 800).labels.tolist() == whole.labels[:800].tolist()
 
 
-def test_nothing_else_is_read_and_every_picture_is_decoded_once(sprites, suite_file, tmp_path, monkeypatch):
+def test_nothing_else_is_read_and_every_image_is_decoded_once(sprites, suite_file, tmp_path, monkeypatch):
     read, decoded = [], []
-    shards, pictures = Shards.read, RecordSource.read
+    shards, images = Shards.read, RecordSource.read
     monkeypatch.setattr(Shards, "read", lambda self, some: read.append(len(self)) or shards(self, some))
     monkeypatch.setattr(
         RecordSource,
         "read",
-        lambda self, some, **how: decoded.extend((self.spec, i) for i in some) or pictures(self, some, **how),
+        lambda self, some, **how: decoded.extend((self.spec, i) for i in some) or images(self, some, **how),
     )
     records = vitbench.run(suite_file(SUITE), tmp_path / "run")
     assert [record.status for record in records] == ["ok", "ok"]

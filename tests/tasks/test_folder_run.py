@@ -1,4 +1,4 @@
-"""A folder of all sorts of pictures, from the files to the board."""
+"""A folder of all sorts of images, from the files to the board."""
 
 import numpy as np
 import pytest
@@ -32,14 +32,14 @@ def save(pixels, path, kind):
 
 @pytest.fixture
 def zoo(tmp_path, suite_file):
-    """Bright and dark pictures in every encoding; brightness is the class."""
+    """Bright and dark images in every encoding; brightness is the class."""
     for name, level in (("bright one", 170), ("<dark>", 20)):
         folder = tmp_path / "zoo" / "train" / name
         folder.mkdir(parents=True)
         for i, kind in enumerate(("grey", "palette", "rgba", "exif", "cmyk", "rgb") * 5):
             pixels = (RNG.integers(0, 60, (9 + i, 14, 3)) + level).astype(np.uint8)
             save(pixels, folder / f"{kind}{i}", kind)
-        (folder / "notes.txt").write_text("not a picture, and not named like one")
+        (folder / "notes.txt").write_text("not an image, and not named like one")
         (folder / ".hidden.png").write_bytes(b"")
     return tmp_path / "zoo", suite_file(SUITE)
 
@@ -53,7 +53,7 @@ def test_every_encoding_is_read(zoo, tmp_path):
     assert record.conformant
 
 
-def test_broken_pictures_stop_the_job_and_are_all_named(zoo, tmp_path, monkeypatch):
+def test_broken_images_stop_the_job_and_are_all_named(zoo, tmp_path, monkeypatch):
     folder, suite = zoo
     monkeypatch.setattr("vitbench.compute.batch_size.ON_CPU", 4)
     for name in ("grey0.png", "rgb5.png", "exif3.jpg"):
@@ -76,12 +76,12 @@ def test_skipping_them_is_recorded_and_shown(zoo, tmp_path):
     assert record.data.skipped == ("train/<dark>/rgb5.png",)
     assert not record.conformant
     page = render([record])
-    assert "1 unreadable picture was left out" in page
+    assert "1 unreadable image was left out" in page
     assert "train/&lt;dark&gt;/rgb5.png" in page
     assert "<dark>" not in page
 
 
-def test_a_class_without_a_readable_picture_is_no_class(zoo, tmp_path):
+def test_a_class_without_a_readable_image_is_no_class(zoo, tmp_path):
     folder, suite = zoo
     for file in (folder / "train" / "<dark>").iterdir():
         file.write_bytes(b"")

@@ -1,4 +1,4 @@
-"""ImageNet as people have it: class folders, and the validation pictures in class folders or in one flat folder."""
+"""ImageNet as people have it: class folders, and the validation images in class folders or in one flat folder."""
 
 import numpy as np
 import pytest
@@ -12,16 +12,16 @@ from vitbench.tasks.imagenet import imagenet, validation_labels, wordnet_ids
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """Two training pictures of each of the 1,000 classes, and 60 validation pictures, flat."""
+    """Two training images of each of the 1,000 classes, and 60 validation images, flat."""
     root = tmp_path_factory.mktemp("imagenet")
-    picture = Image.new("RGB", (6, 5), (9, 90, 200))
+    image = Image.new("RGB", (6, 5), (9, 90, 200))
     for wnid in wordnet_ids():
         (root / "train" / wnid).mkdir(parents=True)
         for i in range(2):
-            picture.save(root / "train" / wnid / f"{wnid}_{i}.JPEG")
+            image.save(root / "train" / wnid / f"{wnid}_{i}.JPEG")
     (root / "val").mkdir()
     for number in range(1, 61):
-        picture.save(root / "val" / f"ILSVRC2012_val_{number:08d}.JPEG")
+        image.save(root / "val" / f"ILSVRC2012_val_{number:08d}.JPEG")
     return root
 
 
@@ -43,7 +43,7 @@ def test_the_flat_validation_folder_has_the_devkits_labels(tree):
     assert test.source.name(0) == "val/ILSVRC2012_val_00000001.JPEG"
 
 
-def test_class_folders_of_validation_pictures_are_the_same_task(tree, tmp_path):
+def test_class_folders_of_validation_images_are_the_same_task(tree, tmp_path):
     (tmp_path / "train").symlink_to(tree / "train")
     for number, label in zip(range(1, 61), validation_labels(), strict=False):
         folder = tmp_path / "val" / wordnet_ids()[label]
@@ -83,7 +83,7 @@ def test_a_draw_looks_at_its_own_files_only(tree):
     assert len(task.val().source) == 20
 
 
-def test_no_validation_pictures_are_missing_data(tree, tmp_path):
+def test_no_validation_images_are_missing_data(tree, tmp_path):
     (tmp_path / "train").symlink_to(tree / "train")
     with pytest.raises(DataMissingError, match="there is no folder"):
         imagenet(tmp_path)

@@ -160,23 +160,23 @@ def test_every_task_runs_end_to_end(suite_file, data_dir, tmp_path):
     assert by_task["imagenet"].metrics["top1"].n == N
 
 
-def test_pictures_are_rgb_whatever_is_stored(data_dir):
+def test_images_are_rgb_whatever_is_stored(data_dir):
     for task, grey in (
         (clevr.clevr_count(), False),
         (smallnorb.smallnorb_azimuth(), True),
         (caltech101.caltech101(), None),
     ):
         split = task.train()
-        pictures = split.source.read(range(len(split)))
-        assert {picture.shape[2] for picture in pictures} == {3}
-        flat = [bool((picture == picture[..., :1]).all()) for picture in pictures]
+        images = split.source.read(range(len(split)))
+        assert {image.shape[2] for image in images} == {3}
+        flat = [bool((image == image[..., :1]).all()) for image in images]
         assert all(flat) if grey else not all(flat)
         assert any(flat) or grey is False
 
 
 def test_dsprites_masks_are_black_and_white(data_dir):
-    pictures = dsprites.dsprites_location().test().source.read([0, 1])
-    assert set(np.unique(pictures)) == {0, 255}
+    images = dsprites.dsprites_location().test().source.read([0, 1])
+    assert set(np.unique(images)) == {0, 255}
 
 
 def test_labels_of_one_data_set_are_read_in_one_pass(data_dir, monkeypatch):
@@ -199,8 +199,8 @@ def test_real_counts_what_the_release_counts():
     assert (np.nansum(correct), np.count_nonzero(~np.isnan(correct))) == (42_164, 46_837)
 
 
-def test_real_needs_the_pictures_numbers():
-    with pytest.raises(ValueError, match="ReaL knows pictures by that number"):
+def test_real_needs_the_images_numbers():
+    with pytest.raises(ValueError, match="ReaL knows images by that number"):
         imagenet.validation_number("cat.jpg")
 
 
@@ -262,7 +262,7 @@ def test_a_protocol_cannot_reach_test_labels(data_dir, tmp_path, suite_file):
     assert not any("test" in field or "task" in field for field in seen["fields"])
 
 
-def test_task_pairs_read_their_pictures_once(data_dir, suite_file, tmp_path, monkeypatch):
+def test_task_pairs_read_their_images_once(data_dir, suite_file, tmp_path, monkeypatch):
     decoded, parsed = [], []
     read, example = RecordSource.read, source.Example
     monkeypatch.setattr(
@@ -283,7 +283,7 @@ def test_task_pairs_read_their_pictures_once(data_dir, suite_file, tmp_path, mon
     records = vitbench.run(suite, tmp_path / "run")
     assert [record.failure for record in records] == [None] * 4
     assert len(decoded) == len(set(decoded)) == 2 * 2 * N  # each pair: train and val, and test
-    # labels, fingerprints and pictures: three looks at each of the 160 records, not three a task
+    # labels, fingerprints and images: three looks at each of the 160 records, not three a task
     assert len(parsed) <= 3 * 2 * 2 * N
 
 

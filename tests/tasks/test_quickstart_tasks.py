@@ -15,7 +15,7 @@ def opened(name):
     ("name", "sizes", "shape"),
     [("digits", [1079, 359, 359], (8, 8, 3)), ("photo_regions", [1248, 416, 416], (16, 16, 3))],
 )
-def test_sizes_classes_and_pictures(name, sizes, shape):
+def test_sizes_classes_and_images(name, sizes, shape):
     task, splits = opened(name)
     assert [len(split) for split in splits] == sizes
     for split in splits:
@@ -26,9 +26,9 @@ def test_sizes_classes_and_pictures(name, sizes, shape):
 
 def test_digits_are_scikit_learns():
     _, splits = opened("digits")
-    pictures = np.concatenate([np.stack(s.source.read(s.indices))[..., 0] for s in splits])
+    images = np.concatenate([np.stack(s.source.read(s.indices))[..., 0] for s in splits])
     wanted = np.rint(load_digits().images * 255 / 16)
-    assert sorted(map(bytes, pictures)) == sorted(map(bytes, wanted.astype(np.uint8)))
+    assert sorted(map(bytes, images)) == sorted(map(bytes, wanted.astype(np.uint8)))
 
 
 @pytest.mark.parametrize(("name", "low", "high"), [("digits", 0.9, 0.99), ("photo_regions", 0.15, 0.6)])

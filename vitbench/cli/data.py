@@ -176,7 +176,7 @@ def verify(names: tuple[str, ...], data_dir: Path | None, as_json: bool) -> int:
 
 
 def _is_folder(name: str) -> bool:
-    """Whether a name can only mean a folder of pictures."""
+    """Whether a name can only mean a folder of images."""
     from vitbench.core.plugins import load_all
     from vitbench.core.registry import TASKS
     from vitbench.data.tfds.dataset import DATA_SETS

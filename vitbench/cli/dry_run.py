@@ -10,10 +10,10 @@ from vitbench.cli.format import amount, duration, printable
 
 if TYPE_CHECKING:
     from vitbench.engine.estimate import Estimate
-    from vitbench.engine.plan import Launch, Planned
+    from vitbench.engine.plan import RunOptions, RunPlan
 
 
-def print_plan(planned: Planned, launch: Launch, *, as_json: bool) -> int:
+def print_plan(planned: RunPlan, launch: RunOptions, *, as_json: bool) -> int:
     """List the jobs with their states, and estimate those to run; the estimate is kept for the report."""
     jobs, pending = planned.jobs(launch), planned.pending(launch)
     keys = {job.key for job in pending}
@@ -39,7 +39,7 @@ def print_plan(planned: Planned, launch: Launch, *, as_json: bool) -> int:
     return 0
 
 
-def _estimated(planned: Planned, launch: Launch, pending: Any) -> Estimate:
+def _estimated(planned: RunPlan, launch: RunOptions, pending: Any) -> Estimate:
     from vitbench.engine.estimate import estimate, keep
 
     made = estimate(pending, launch.device)

@@ -13,9 +13,9 @@ from vitbench.cli.format import printable
 from vitbench.core.job import Cell, Job
 from vitbench.core.record import Record
 from vitbench.engine.run import Progress
-from vitbench.store.heartbeat import Sign, seen
-from vitbench.store.run_dir import Run
-from vitbench.store.time_left import Forecast
+from vitbench.store.heartbeat import Heartbeat, read_all
+from vitbench.store.run_dir import RunDir
+from vitbench.store.time_left import TimeLeft
 
 EVERY_S = 1.0
 MOST_LINES = 8  # jobs shown at once: more would fill a terminal's pane
@@ -28,18 +28,18 @@ class TerminalProgress(Progress):
         self._bar: tqdm[Any] | None = None
         self._lines: list[tqdm[Any]] = []
         self._left: dict[str, Cell] = {}
-        self._forecast = Forecast()
+        self._forecast = TimeLeft()
         self._failed = 0
         self._ended = threading.Event()
         self._drawing = threading.Lock()
 
-    def begin(self, run: Run, jobs: Sequence[Job], done: Sequence[Record], workers: int) -> None:
+    def begin(self, run: RunDir, jobs: Sequence[Job], done: Sequence[Record], workers: int) -> None:
         """Draw the bar, starting from what was done before."""
         if not sys.stderr.isatty():
             return
         self._workers, self._folder = workers, run.path / ".running"
         self._failed = sum(record.status == "failed" for record in done)
-        self._forecast = Forecast(done)
+        self._forecast = TimeLeft(done)
         finished = {record.key for record in done}
         self._left = {job.key: job.cell for job in jobs if job.key not in finished}
         form = "{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} jobs [{elapsed}{postfix}]"
@@ -76,10 +76,10 @@ class TerminalProgress(Progress):
     def _watch(self) -> None:
         while not self._ended.wait(EVERY_S):
             with self._drawing:
-                self._draw([sign for sign in seen(self._folder) if sign.key in self._left])
+                self._draw([heartbeat for heartbeat in read_all(self._folder) if heartbeat.key in self._left])
 
-    def _draw(self, signs: Sequence[Sign]) -> None:
-        shown = signs[:MOST_LINES]
+    def _draw(self, heartbeats: Sequence[Heartbeat]) -> None:
+        shown = heartbeats[:MOST_LINES]
         while len(self._lines) < len(shown):
             self._lines.append(
                 tqdm(
@@ -94,13 +94,13 @@ class TerminalProgress(Progress):
             line.set_description_str(said(shown[i]) if i < len(shown) else "", refresh=True)
         if self._bar is not None:
             left_s = self._forecast.remaining_s(self._left.values(), self._workers)
-            parts = [f"{len(signs)} at work"]
+            parts = [f"{len(heartbeats)} at work"]
             parts += [f"{self._failed} failed"] if self._failed else []
             parts += [f"{tqdm.format_interval(left_s)} left"] if left_s is not None else []
             self._bar.set_postfix_str(" · ".join(parts))
 
 
-def said(sign: Sign) -> str:
+def said(heartbeat: Heartbeat) -> str:
     """One running job in a line."""
-    share = f" {sign.done}/{sign.total}" if sign.total else ""
-    return printable(f"{sign.title} · {sign.phase}{share}")
+    share = f" {heartbeat.done}/{heartbeat.total}" if heartbeat.total else ""
+    return printable(f"{heartbeat.title} · {heartbeat.phase}{share}")

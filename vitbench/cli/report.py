@@ -1,4 +1,4 @@
-"""`vitbench report` and `vitbench export`: records to a page, a table or a file. No torch here, but for pictures."""
+"""`vitbench report` and `vitbench export`: records to a page, a table or a file. No torch here, but for images."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def report(
     target = output or runs[0] / "report.html"
     expected = {key: value for run in runs for key, value in estimated(run).items()}
     records = _records(runs)
-    worst = _pictures(runs, records) if with_images else {}
+    worst = _images(runs, records) if with_images else {}
     write_atomically(target, render(records, Extras(expected, published, worst)))
     click.echo(str(target))
     if figures is not None:
@@ -90,7 +90,7 @@ def report(
             click.echo(str(path))
 
 
-def _pictures(runs: tuple[Path, ...], records: list[Record]) -> Worst:
+def _images(runs: tuple[Path, ...], records: list[Record]) -> Worst:
     """Of every cell, what was got wrong most surely; what cannot be shown is told."""
     from vitbench.report.mistake_images import surest_mistakes
 

@@ -15,7 +15,7 @@ from vitbench.cli.data import DATA_DIR, use_data_dir
 from vitbench.cli.format import printable
 
 if TYPE_CHECKING:
-    from vitbench.engine.plan import Planned
+    from vitbench.engine.plan import RunPlan
     from vitbench.engine.run import Result
 
 
@@ -93,7 +93,7 @@ def _shard(text: str | None) -> tuple[int, int] | None:
     "settings",
     multiple=True,
     metavar="PATH=VALUE",
-    help="Change one value of the suite: tasks.pictures.path=DIR.",
+    help="Change one value of the suite: tasks.images.path=DIR.",
 )
 @DATA_DIR
 @click.option("--skip-missing", is_flag=True, help="Run what there is data for; the board shows the gaps.")
@@ -124,7 +124,7 @@ def _interrupted_by_sigterm() -> Iterator[None]:
 
 
 def _asked(suite: str, out: Path | None, options: dict[str, Any]) -> int:
-    from vitbench.engine.run import Launch, Overrides, follow, is_follower, plan_suite
+    from vitbench.engine.run import Overrides, RunOptions, follow, is_follower, plan_suite
 
     names = (
         "backbones",
@@ -139,7 +139,7 @@ def _asked(suite: str, out: Path | None, options: dict[str, Any]) -> int:
     )
     use_data_dir(options["data_dir"])
     overrides = Overrides(**{name: options[name] for name in names})
-    launch = Launch(**{
+    launch = RunOptions(**{
         name: options[name] for name in (
             "device", "workers", "executor", "address", "shard", "force", "retry_failed", "fail_fast", "skip_missing"
         )
@@ -158,7 +158,7 @@ def _asked(suite: str, out: Path | None, options: dict[str, Any]) -> int:
     return _run(planned, launch, overrides, as_json=options["as_json"])
 
 
-def _run(planned: Planned, launch: Any, overrides: Any, *, as_json: bool) -> int:
+def _run(planned: RunPlan, launch: Any, overrides: Any, *, as_json: bool) -> int:
     from vitbench.cli.progress import TerminalProgress
     from vitbench.engine.run import run_planned
 

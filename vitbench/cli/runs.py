@@ -12,7 +12,7 @@ from vitbench.cli.data import DATA_DIR
 from vitbench.cli.format import duration, printable
 
 if TYPE_CHECKING:
-    from vitbench.store.status import Overview
+    from vitbench.store.status import RunStatus
 
 RUN = click.argument("run", type=click.Path(path_type=Path, file_okay=False))
 PLUGINS = click.option(
@@ -28,9 +28,9 @@ def status(run: Path, as_json: bool) -> int:
     """Say how far RUN is: from another terminal or machine, while it works or after."""
     import json
 
-    from vitbench.store.status import overview
+    from vitbench.store.status import run_status
 
-    state = overview(run)
+    state = run_status(run)
     if as_json:
         click.echo(json.dumps(_as_json(state), indent=1, ensure_ascii=False))
     else:
@@ -38,7 +38,7 @@ def status(run: Path, as_json: bool) -> int:
     return 1 if state.failed or state.damaged else 0
 
 
-def _as_json(state: Overview) -> dict[str, Any]:
+def _as_json(state: RunStatus) -> dict[str, Any]:
     return {
         "asked": state.asked,
         "done": state.done,
@@ -46,29 +46,31 @@ def _as_json(state: Overview) -> dict[str, Any]:
             {"key": record.key, "title": record.job.title, "message": record.failure and record.failure.message}
             for record in state.failed
         ],
-        "working": [sign.model_dump() for sign in state.working],
-        "silent": [sign.model_dump() for sign in state.silent],
+        "working": [heartbeat.model_dump() for heartbeat in state.working],
+        "silent": [heartbeat.model_dump() for heartbeat in state.silent],
         "waiting": state.waiting,
         "left_s": state.left_s,
         "damaged": list(state.damaged),
     }  # fmt: skip
 
 
-def _print(run: Path, state: Overview) -> None:
+def _print(run: Path, state: RunStatus) -> None:
     import time
 
     left = f", about {duration(state.left_s)} left" if state.left_s else ""
     counts = f"{state.done} done, {len(state.failed)} failed, {len(state.working)} at work, {state.waiting} waiting"
     click.echo(f"{run}: {state.asked} jobs: {counts}{left}")
-    for sign in state.working:
-        share = f" {sign.done}/{sign.total}" if sign.total else ""
-        since = duration(max(time.time() - sign.started_s, 0))
+    for heartbeat in state.working:
+        share = f" {heartbeat.done}/{heartbeat.total}" if heartbeat.total else ""
+        since = duration(max(time.time() - heartbeat.started_s, 0))
         click.echo(
-            printable(f"  {sign.title}: {sign.phase}{share}, for {since} on {sign.host} ({sign.device})")
+            printable(
+                f"  {heartbeat.title}: {heartbeat.phase}{share}, for {since} on {heartbeat.host} ({heartbeat.device})"
+            )
         )
-    for sign in state.silent:
-        silent = duration(max(time.time() - sign.seen_s, 0))
-        click.echo(printable(f"  {sign.title}: cut off, or silent for {silent} on {sign.host}"))
+    for heartbeat in state.silent:
+        silent = duration(max(time.time() - heartbeat.seen_s, 0))
+        click.echo(printable(f"  {heartbeat.title}: cut off, or silent for {silent} on {heartbeat.host}"))
     for record in state.failed[:MOST_SHOWN]:
         message = record.failure.message if record.failure else ""
         click.echo(printable(f"  failed: {record.job.title}: {message} (logs/{record.key}.log)"))

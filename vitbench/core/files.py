@@ -13,7 +13,7 @@ from pathlib import Path
 CONTENT_DIGEST_LIMIT_BYTES = 256 * 2**20
 
 
-MOST_READ_BYTES = 256 * 2**20  # of one record, plan or sign: the largest have a hundredth
+MOST_READ_BYTES = 256 * 2**20  # of one record, plan or heartbeat: the largest have a hundredth
 
 
 def read_file(path: Path | str) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def no_collection() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Within the block nothing is looked through for cycles: with 10,000 records that takes longer than reading them."""
     was_on = gc.isenabled()
     gc.disable()

@@ -122,7 +122,7 @@ class Trial(Frozen):
 
 NOT_LIMITED, READABLE = (
     "not limited",
-    "every picture readable",
+    "every image readable",
 )  # items that a page has a notice of its own for
 CONFORMANCE_ITEMS = (
     NOT_LIMITED, READABLE, "exact N", "split", "data as the reference has them", "pixels as the weights expect",

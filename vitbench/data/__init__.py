@@ -1,1 +1,1 @@
-"""Pictures and labels: sources, decoding, resize kernels, preprocessing and budgets."""
+"""Images and labels: sources, decoding, resize kernels, preprocessing and budgets."""

@@ -1,4 +1,4 @@
-"""Pictures that are already in memory, and splits over them."""
+"""Images that are already in memory, and splits over them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vitbench.core.files import digest_bytes
 
 @dataclass(frozen=True, eq=False)
 class ArraySource(ImageSource):
-    """Pictures of one size in an array (N, H, W, 3) uint8."""
+    """Images of one size in an array (N, H, W, 3) uint8."""
 
     images: Pixels
     label: str
@@ -28,7 +28,7 @@ class ArraySource(ImageSource):
         return digest_bytes(repr(self.images.shape).encode(), self.images.tobytes())
 
     def read(self, indices: Sequence[int], *, fast_dct: bool = False) -> list[Pixels]:  # noqa: ARG002  no JPEGs here
-        """Copies of the pictures asked for."""
+        """Copies of the images asked for."""
         return list(self.images[np.asarray(indices, dtype=np.int64)])
 
     def name(self, index: int) -> str:
@@ -37,7 +37,7 @@ class ArraySource(ImageSource):
 
 
 def array_split(images: Pixels, labels: Labels, label: str) -> Split:
-    """A split over pictures (N, H, W, 3) uint8 with labels (N,), copied so that it shares no memory with others."""
+    """A split over images (N, H, W, 3) uint8 with labels (N,), copied so that it shares no memory with others."""
     source = ArraySource(np.ascontiguousarray(images).copy(), label)
     return Split(source, np.arange(len(images)), np.asarray(labels, dtype=np.int64).copy())
 

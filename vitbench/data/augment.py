@@ -29,14 +29,14 @@ Purpose = Literal["flip", "crop", "mixup"]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to training pictures. `random` cuts a square of the target size out of larger pictures."""
+    """What is done to training images. `random` cuts a square of the target size out of larger images."""
 
     crop: Crop = "none"
     flip: bool = False
     mixup_alpha: float = 0.0
 
     def allowed(self, *, flip: bool, crop: bool) -> Augmentation:
-        """Without what a task rules out; where crops are off, pictures are resized directly."""
+        """Without what a task rules out; where crops are off, images are resized directly."""
         return Augmentation(self.crop if crop else "none", self.flip and flip, self.mixup_alpha)
 
 
@@ -92,10 +92,10 @@ def crop_places(
 def inception_boxes(
     sizes: NDArray[np.int64], seed: int, step: int, examples: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Boxes (B, 4) as top, left, height, width within pictures of `sizes` (B, 2): TensorFlow's own way of drawing them.
+    """Boxes (B, 4) as top, left, height, width within images of `sizes` (B, 2): TensorFlow's own way of drawing them.
 
     A ratio is drawn evenly, then a height among those that keep the area within bounds, then a place. After 100 attempts
-    that fit nowhere the whole picture is taken.
+    that fit nowhere the whole image is taken.
     """
     found = np.column_stack([np.zeros_like(sizes), sizes])
     open_rows = np.arange(len(sizes))

@@ -1,4 +1,4 @@
-"""Encoded bytes to RGB uint8, and the error that names a picture which is none."""
+"""Encoded bytes to RGB uint8, and the error that names an image which is none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vitbench.core.errors import VitbenchError
 
 
 class BadImageError(VitbenchError):
-    """Pictures that cannot be decoded: their names with the reasons, out of how many."""
+    """Images that cannot be decoded: their names with the reasons, out of how many."""
 
     def __init__(self, bad: dict[str, str], total: int) -> None:
         self.bad = bad
@@ -22,7 +22,7 @@ class BadImageError(VitbenchError):
         shown = "; ".join(f"{name} ({reason})" for name, reason in list(bad.items())[:5])
         more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
         super().__init__(
-            f"{len(bad)} of {total} pictures cannot be decoded: {shown}{more}. "
+            f"{len(bad)} of {total} images cannot be decoded: {shown}{more}. "
             "Mend or remove them, or set `on_bad_image: skip` on the task"
         )
 
@@ -42,10 +42,10 @@ ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 
 
 def decode(data: bytes, *, exif_rotate: bool, fast_dct: bool = False) -> Pixels:
-    """One picture (H, W, 3) uint8 RGB.
+    """One image (H, W, 3) uint8 RGB.
 
-    Grey and palette pictures become RGB, alpha is dropped (bit-equal to TensorFlow's `decode_image(channels=3)`, see
-    facts/data_layer.md 4d), 16-bit ones keep their upper eight bits. With `exif_rotate` the picture is turned as its camera
+    Grey and palette images become RGB, alpha is dropped (bit-equal to TensorFlow's `decode_image(channels=3)`, see
+    facts/data_layer.md 4d), 16-bit ones keep their upper eight bits. With `exif_rotate` the image is turned as its camera
     says and as every viewer shows it; reference data sets ignore that tag. JPEGs are decoded by libjpeg-turbo, bit-equal to
     Pillow, or with `fast_dct` to TensorFlow's default (up to 13 levels away from it).
 
@@ -88,9 +88,9 @@ def _pillow(data: bytes, *, exif_rotate: bool) -> Pixels:
                 return _to_rgb(upright)
     except Image.DecompressionBombError as error:
         raise ValueError("a decompression bomb") from error
-    except Exception as error:  # damaged pictures raise anything
+    except Exception as error:  # damaged images raise anything
         reason = str(error).replace("<_io.BytesIO object at ", "").split(" 0x")[0]
-        raise ValueError("not a picture" if "cannot identify" in reason else reason) from error
+        raise ValueError("not an image" if "cannot identify" in reason else reason) from error
 
 
 def _is_turned(data: bytes) -> bool:

@@ -1,6 +1,6 @@
-"""Decoded pictures on disk, so that the next pass over a split decodes nothing: uint8, memory-mapped, checksummed, limited.
+"""Decoded images on disk, so that the next pass over a split decodes nothing: uint8, memory-mapped, checksummed, limited.
 
-Only what uint8 holds without loss is kept: small pictures as they are, larger ones as a preprocessing that rounds makes them.
+Only what uint8 holds without loss is kept: small images as they are, larger ones as a preprocessing that rounds makes them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def limit_bytes() -> int:
 
 
 @dataclass(frozen=True)
-class DecodedStore:
+class DecodedCache:
     """Arrays (N, H, W, 3) uint8 by key, the least recently used ones dropped beyond the limit."""
 
     folder: Path
@@ -35,7 +35,7 @@ class DecodedStore:
     checked: set[str] = field(default_factory=set)
 
     def open(self, key: str) -> Pixels | None:
-        """The pictures of a key, mapped into memory; None if there are none or the file is damaged."""
+        """The images of a key, mapped into memory; None if there are none or the file is damaged."""
         data, sidecar = self.folder / f"{key}{SUFFIX}", self.folder / f"{key}.json"
         facts = disk_cache.read_facts(sidecar)
         try:
@@ -48,13 +48,13 @@ class DecodedStore:
             found: Pixels = np.memmap(data, dtype=np.uint8, mode="r", shape=tuple(facts["shape"]))
             if key not in self.checked and disk_cache.crc32(found) != facts["crc32"]:
                 return None
-        except Exception:  # noqa: BLE001  a damaged sidecar raises anything; the pictures are decoded again
+        except Exception:  # noqa: BLE001  a damaged sidecar raises anything; the images are decoded again
             return None
         self.checked.add(key)
         return found
 
     def writer(self, key: str, count: int, first: Pixels) -> Writer | None:
-        """Where to put `count` pictures of the shape of the first batch (B, H, W, 3); None if they are too many to keep."""
+        """Where to put `count` images of the shape of the first batch (B, H, W, 3); None if they are too many to keep."""
         shape = (count, *first.shape[1:])
         if int(np.prod(shape)) > self.limit_bytes:
             return None
@@ -69,21 +69,21 @@ class DecodedStore:
 
 @dataclass
 class Writer:
-    """Pictures on their way to the store; nothing is seen of them before `finish`."""
+    """Images on their way to the store; nothing is seen of them before `finish`."""
 
-    store: DecodedStore
+    store: DecodedCache
     key: str
     shape: tuple[int, ...]
     path: Path
     crc32: int = 0
     written: int = 0
 
-    def add(self, pictures: Pixels) -> bool:
-        """Append a batch (B, H, W, 3); False, and nothing is kept, if its pictures are of another shape."""
-        if pictures.shape[1:] != self.shape[1:]:
+    def add(self, images: Pixels) -> bool:
+        """Append a batch (B, H, W, 3); False, and nothing is kept, if its images are of another shape."""
+        if images.shape[1:] != self.shape[1:]:
             self.abandon()
             return False
-        data = np.ascontiguousarray(pictures).tobytes()
+        data = np.ascontiguousarray(images).tobytes()
         try:
             with self.path.open("ab") as file:
                 file.write(data)
@@ -91,7 +91,7 @@ class Writer:
             self.abandon()
             return False
         self.crc32 = zlib.crc32(data, self.crc32)
-        self.written += len(pictures)
+        self.written += len(images)
         return True
 
     def finish(self) -> None:

@@ -1,4 +1,4 @@
-"""Pictures in class folders: `ROOT/train/<class>/*`, and `val`, `test` or a stratified share of train."""
+"""Images in class folders: `ROOT/train/<class>/*`, and `val`, `test` or a stratified share of train."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from vitbench.data.decode import BadImageError, decode
 
 READ_WHOLE = 50_000  # files: more of them take longer to read than to look at
 SAMPLED = 2_000
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
 
 
 @dataclass(frozen=True, eq=False)
 class FolderSource(ImageSource):
-    """Picture files below one root, in the order given; `files` are relative to it."""
+    """Image files below one root, in the order given; `files` are relative to it."""
 
     root: Path
     files: tuple[str, ...]
@@ -45,18 +45,18 @@ class FolderSource(ImageSource):
         return digest_bytes(b"exif" if self.exif_rotate else b"plain", names, *digests)
 
     def read(self, indices: Sequence[int], *, fast_dct: bool = False) -> list[Pixels]:
-        """Decode the pictures asked for; all that fail are named together."""
-        pictures: list[Pixels] = []
+        """Decode the images asked for; all that fail are named together."""
+        images: list[Pixels] = []
         bad: dict[str, str] = {}
         for index in indices:
             try:
                 data = (self.root / self.files[index]).read_bytes()
-                pictures.append(decode(data, exif_rotate=self.exif_rotate, fast_dct=fast_dct))
+                images.append(decode(data, exif_rotate=self.exif_rotate, fast_dct=fast_dct))
             except (ValueError, OSError) as error:
                 bad[self.name(index)] = str(error)
         if bad:
             raise BadImageError(bad, len(indices))
-        return pictures
+        return images
 
     def name(self, index: int) -> str:
         """The path below the root; bytes that are no text are escaped."""
@@ -73,7 +73,7 @@ def class_folders(folder: Path) -> list[str]:
         raise DataMissingError(
             Problem(
                 f"there is no folder {folder}",
-                next_step=f"put pictures at {folder}/<class>/*.jpg, or correct the task's `path`",
+                next_step=f"put images at {folder}/<class>/*.jpg, or correct the task's `path`",
             )
         )
     names = sorted(
@@ -84,11 +84,11 @@ def class_folders(folder: Path) -> list[str]:
     return names
 
 
-def picture_files(root: Path, split: str, classes: Sequence[str]) -> tuple[list[str], list[int]]:
+def image_files(root: Path, split: str, classes: Sequence[str]) -> tuple[list[str], list[int]]:
     """Files below ROOT/SPLIT/<class>, relative to root, class by class and sorted, with their labels.
 
     Raises:
-        DataMissingError: a class has no picture, or the split has a class that is not among `classes`.
+        DataMissingError: a class has no image, or the split has a class that is not among `classes`.
     """
     strangers = sorted(set(class_folders(root / split)) - set(classes))
     if strangers:
@@ -99,10 +99,10 @@ def picture_files(root: Path, split: str, classes: Sequence[str]) -> tuple[list[
         found = sorted(
             path.relative_to(root).as_posix()
             for path in (root / split / name).rglob("*")
-            if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
         )
         if not found and split == "train":
-            raise DataMissingError(f"{root / split / name} holds no picture")
+            raise DataMissingError(f"{root / split / name} holds no image")
         files += found
         labels += [label] * len(found)
     return files, labels

@@ -1,4 +1,4 @@
-"""Pictures to batches: decoded ahead by threads, whole batches at a time, in the split's order.
+"""Images to batches: decoded ahead by threads, whole batches at a time, in the split's order.
 
 Threads, not processes: decoding releases the interpreter's lock, nothing is pickled, and array_record crashes under fork
 (facts/data_layer.md 4c). What comes out depends neither on their number nor on what is cached.
@@ -23,23 +23,23 @@ from torch import Tensor
 from vitbench.api import Pixels, Split
 from vitbench.core.files import digest_bytes
 from vitbench.data.decode import BadImageError
-from vitbench.data.decoded_cache import FORMAT, DecodedStore, Writer
+from vitbench.data.decoded_cache import FORMAT, DecodedCache, Writer
 from vitbench.data.preprocess import Preprocess, apply, buffer, fill, moved
 
 BATCHES_AHEAD = 4
-AHEAD_BYTES = 2 * 2**30  # of preprocessed pictures, on the device
+AHEAD_BYTES = 2 * 2**30  # of preprocessed images, on the device
 MOST_THREADS = 16
 FEW = 16
-SMALL_PX = 128  # pictures of one size up to this travel and are kept as they are, and are resized together on the device
+SMALL_PX = 128  # images of one size up to this travel and are kept as they are, and are resized together on the device
 
 
 def batches(
-    split: Split, how: Preprocess, device: str, size: int, store: DecodedStore | None = None
+    split: Split, how: Preprocess, device: str, size: int, store: DecodedCache | None = None
 ) -> Iterator[Tensor]:
     """Preprocessed pixels (B, 3, S, S) of a split, on the device.
 
     Raises:
-        BadImageError: pictures cannot be decoded; all of the split's are named.
+        BadImageError: images cannot be decoded; all of the split's are named.
     """
     load = _Load(split, how, device, size)
     for is_native in (True, False):
@@ -60,7 +60,7 @@ def batches(
 
 @dataclass(frozen=True)
 class _Batch:
-    """Small pictures of one size as they are, (B, H, W, 3) uint8; or pictures resized in their thread, (B, 3, S, S)."""
+    """Small images of one size as they are, (B, H, W, 3) uint8; or images resized in their thread, (B, 3, S, S)."""
 
     pixels: Pixels | Tensor
     is_native: bool
@@ -68,7 +68,7 @@ class _Batch:
 
 @dataclass(frozen=True)
 class _Load:
-    """What is done to a split's pictures, batch by batch."""
+    """What is done to a split's images, batch by batch."""
 
     split: Split
     how: Preprocess
@@ -80,16 +80,16 @@ class _Load:
         return buffer(min(self.size, len(self.split) - start), self.how, self.device)
 
     def __call__(self, start: int, room: Tensor) -> _Batch | BadImageError:
-        """Decode one batch, in a thread; large pictures a few at a time, resized while they are in the processor's cache."""
+        """Decode one batch, in a thread; large images a few at a time, resized while they are in the processor's cache."""
         positions = self.split.indices[start : start + self.size].tolist()
         try:
-            pictures = self._read(positions[:FEW])
-            if len({picture.shape for picture in pictures}) == 1 and max(pictures[0].shape[:2]) <= SMALL_PX:
+            images = self._read(positions[:FEW])
+            if len({image.shape for image in images}) == 1 and max(images[0].shape[:2]) <= SMALL_PX:
                 rest = self._read(positions[FEW:])
-                if all(picture.shape == pictures[0].shape for picture in rest):
-                    return _Batch(np.stack(pictures + rest), is_native=True)
+                if all(image.shape == images[0].shape for image in rest):
+                    return _Batch(np.stack(images + rest), is_native=True)
             later = (positions[first : first + FEW] for first in range(FEW, len(positions), FEW))
-            every = itertools.chain(pictures, itertools.chain.from_iterable(map(self._read, later)))
+            every = itertools.chain(images, itertools.chain.from_iterable(map(self._read, later)))
             return _Batch(fill(room, every, self.how), is_native=False)
         except BadImageError as error:
             return self._all_bad(positions, error)
@@ -99,7 +99,7 @@ class _Load:
         return self.split.source.read(positions, **fast) if positions else []
 
     def _all_bad(self, positions: list[int], found: BadImageError) -> BadImageError:
-        """Look through a batch that has a bad picture, to name them all."""
+        """Look through a batch that has a bad image, to name them all."""
         try:
             self._read(positions)
         except BadImageError as error:
@@ -115,7 +115,7 @@ class _Load:
         return moved(batch.pixels, torch.device(self.device)).permute(0, 3, 1, 2)
 
     def key(self, is_native: bool) -> str:
-        """Under which its pictures are kept: as they are, or as the preprocessing makes them."""
+        """Under which its images are kept: as they are, or as the preprocessing makes them."""
         decoders = [f"{name} {version(name)}" for name in ("pillow", "simplejpeg")]
         how = [self.how.dct] if is_native else [repr(self.how), self.device.split(":")[0], torch.__version__]
         facts = json.dumps([FORMAT, *decoders, *how, self.split.source.fingerprint])
@@ -123,7 +123,7 @@ class _Load:
 
 
 def _decoded(load: _Load) -> Iterator[_Batch]:
-    """Batches in order, some of them ahead; after a bad picture the rest is only looked through, to name all."""
+    """Batches in order, some of them ahead; after a bad image the rest is only looked through, to name all."""
     bad: list[BadImageError] = []
     threads = max(2, min(torch.get_num_threads(), os.cpu_count() or 1, MOST_THREADS))
     with ThreadPoolExecutor(
@@ -156,7 +156,7 @@ def alone() -> None:
 class _Keeping:
     """Keeps what goes by, if all of it can be kept without loss and fits."""
 
-    def __init__(self, load: _Load, store: DecodedStore | None) -> None:
+    def __init__(self, load: _Load, store: DecodedCache | None) -> None:
         self.load = load
         self.store = store
         self.writer: Writer | None = None

@@ -1,6 +1,6 @@
-"""Pictures of any sizes as one array on a device, so that boxes of many of them are resized by a few operators at once.
+"""Images of any sizes as one array on a device, so that boxes of many of them are resized by a few operators at once.
 
-Resizing a box to S x S reads 4 S^2 pixels of it, wherever they lie: all pictures of a batch go through the same look-ups.
+Resizing a box to S x S reads 4 S^2 pixels of it, wherever they lie: all images of a batch go through the same look-ups.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from vitbench.data.preprocess import moved
 AT_ONCE_CPU, AT_ONCE_GPU = 2**18, 2**22
 
 
-class Ragged:
-    """Pictures (H, W, 3) uint8 one after the other on a device, row by row: (P, 3)."""
+class PackedImages:
+    """Images (H, W, 3) uint8 one after the other on a device, row by row: (P, 3)."""
 
-    def __init__(self, pictures: Iterable[Pixels], device: torch.device, expected: int = 0) -> None:
-        """Take pictures as they come; with their pixels' number about right none of them is held twice."""
+    def __init__(self, images: Iterable[Pixels], device: torch.device, expected: int = 0) -> None:
+        """Take images as they come; with their pixels' number about right none of them is held twice."""
         sizes, used = [], 0
         pixels = np.empty((expected, 3), dtype=np.uint8)  # what is not written to takes no memory
-        for picture in pictures:
-            sizes.append(picture.shape[:2])
-            end = used + picture.shape[0] * picture.shape[1]
+        for image in images:
+            sizes.append(image.shape[:2])
+            end = used + image.shape[0] * image.shape[1]
             if end > len(pixels):
                 larger = np.empty((2 * end, 3), dtype=np.uint8)
                 larger[:used] = pixels[:used]
                 pixels = larger
-            pixels[used:end] = picture.reshape(-1, 3)
+            pixels[used:end] = image.reshape(-1, 3)
             used = end
         self.sizes = np.asarray(sizes, dtype=np.int64)
         self.begins = self.sizes.prod(1).cumsum() - self.sizes.prod(1)
@@ -43,10 +43,10 @@ class Ragged:
     def resized(
         self, which: Sequence[int] | NDArray[np.int64], boxes: NDArray[Any], size_px: int, *, cut_first: bool
     ) -> Tensor:
-        """Boxes (B, 4), as top, left, height, width, of these pictures, resized to (B, 3, S, S) float32.
+        """Boxes (B, 4), as top, left, height, width, of these images, resized to (B, 3, S, S) float32.
 
         TensorFlow 2's bilinear, half-pixel centres, no antialias. With `cut_first` nothing outside of a box is looked at.
-        Without it the whole picture is resized and then cut: boxes are where the cut lies, and need not start on a pixel.
+        Without it the whole image is resized and then cut: boxes are where the cut lies, and need not start on a pixel.
         """
         sizes, device = self.sizes[which], self.pixels.device
         if cut_first:
@@ -61,7 +61,7 @@ class Ragged:
         return torch.cat([self._looked_up(*group, steps) for group in groups]).permute(0, 3, 1, 2)
 
     def _looked_up(self, whole: Tensor, parts: Tensor, steps: Tensor) -> Tensor:
-        """Some pictures' boxes, (B, S, S, 3)."""
+        """Some images' boxes, (B, S, S, 3)."""
         begin, width, top, left, lowest, rightmost = whole[:, :, None].unbind(1)
         above, below, down = _neighbours(parts[:, 0:1] + parts[:, 2:3] * steps - 0.5, lowest)
         before, after, across = _neighbours(parts[:, 1:2] + parts[:, 3:4] * steps - 0.5, rightmost)

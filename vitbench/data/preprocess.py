@@ -1,4 +1,4 @@
-"""From decoded pictures to what a backbone takes, stated in full so that a record can repeat it.
+"""From decoded images to what a backbone takes, stated in full so that a record can repeat it.
 
 Five presets, by name in a suite:
 - `squash`: resize to S x S whatever the aspect, tf2_bilinear; ViT's and BiT's evaluation (facts/protocols.md 3.2)
@@ -76,18 +76,18 @@ def preset(name: PreprocessName, size_px: int) -> Preprocess:
     return Preprocess(enlarged, "shorter_side", "pil", size_px, "nearest", "accurate")
 
 
-def apply(pictures: Sequence[Pixels] | Pixels, how: Preprocess, device: str = "cpu") -> Tensor:
-    """Pictures (H, W, 3) uint8 to a batch (B, 3, S, S) on `device`; float32 unless `how` rounds, then uint8.
+def apply(images: Sequence[Pixels] | Pixels, how: Preprocess, device: str = "cpu") -> Tensor:
+    """Images (H, W, 3) uint8 to a batch (B, 3, S, S) on `device`; float32 unless `how` rounds, then uint8.
 
-    They travel as uint8. An array (B, H, W, 3) is resized at once, which pays for small pictures; others one by one.
+    They travel as uint8. An array (B, H, W, 3) is resized at once, which pays for small images; others one by one.
     """
-    if isinstance(pictures, np.ndarray):
-        return _resized(torch.from_numpy(pictures).to(device), how)
-    return fill(buffer(len(pictures), how, device), pictures, how)
+    if isinstance(images, np.ndarray):
+        return _resized(torch.from_numpy(images).to(device), how)
+    return fill(buffer(len(images), how, device), images, how)
 
 
 def buffer(count: int, how: Preprocess, device: str) -> Tensor:
-    """Room for `count` preprocessed pictures, (B, 3, S, S)."""
+    """Room for `count` preprocessed images, (B, 3, S, S)."""
     kind = torch.float32 if how.rounding == "none" else torch.uint8
     shape = (count, 3, how.crop_px, how.crop_px)
     return torch.empty(shape, dtype=kind, device=device, memory_format=torch.channels_last)
@@ -99,10 +99,10 @@ def moved(array: NDArray[Any], device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
-def fill(batch: Tensor, pictures: Iterable[Pixels], how: Preprocess) -> Tensor:
-    """Resize pictures one by one as they come, each written into its row of the batch while it is in the processor's cache."""
-    for row, picture in enumerate(pictures):
-        batch[row] = _resized(moved(picture, batch.device)[None], how)[0]
+def fill(batch: Tensor, images: Iterable[Pixels], how: Preprocess) -> Tensor:
+    """Resize images one by one as they come, each written into its row of the batch while it is in the processor's cache."""
+    for row, image in enumerate(images):
+        batch[row] = _resized(moved(image, batch.device)[None], how)[0]
     return batch
 
 

@@ -1,4 +1,4 @@
-"""What a protocol gets to see of a source of pictures: the pictures, and no way on from there."""
+"""What a protocol gets to see of a source of images: the images, and no way on from there."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from vitbench.api import ImageSource, Pixels, Split
 from vitbench.data.budgets import LabelledData
 
 
-def veiled(source: ImageSource) -> ImageSource:
+def sealed_source(source: ImageSource) -> ImageSource:
     """A source that reads as another does and holds nothing of it: no file, no data set, no other slice.
 
     Python hides nothing from code that goes looking for it; this leaves nothing to come across.
     """
 
-    class Veiled(ImageSource):
+    class Sealed(ImageSource):
         __slots__ = ()
 
         def __len__(self) -> int:
@@ -31,15 +31,15 @@ def veiled(source: ImageSource) -> ImageSource:
         def name(self, index: int) -> str:
             return source.name(index)
 
-    return Veiled()
+    return Sealed()
 
 
-def veil(data: LabelledData) -> LabelledData:
+def sealed(data: LabelledData) -> LabelledData:
     """The same data over veiled sources; splits that shared a source still do."""
     veils: dict[int, ImageSource] = {}
 
     def covered(split: Split) -> Split:
-        source = veils.setdefault(id(split.source), veiled(split.source))
+        source = veils.setdefault(id(split.source), sealed_source(split.source))
         return Split(source, split.indices, split.labels)
 
     pools = tuple(map(covered, data.pools))

@@ -27,7 +27,7 @@ class Conformance:
             _item(
                 NOT_LIMITED, f"each split limited to {job.limit} examples" if job.limit is not None else ""
             ),
-            _item(READABLE, f"{len(facts.skipped)} unreadable pictures left out" if facts.skipped else ""),
+            _item(READABLE, f"{len(facts.skipped)} unreadable images left out" if facts.skipped else ""),
             _item("exact N", self._not_exact()),
             _item("split", self._other_split()),
             _item("data as the reference has them", "; ".join(facts.departures)),

@@ -24,7 +24,7 @@ from vitbench.core.job import Job
 from vitbench.core.registry import PROTOCOLS, TASKS
 from vitbench.data.budgets import labelled_data, thinned
 from vitbench.engine.outcome import now
-from vitbench.engine.plan import Planned
+from vitbench.engine.plan import RunPlan
 from vitbench.engine.schedule import shared_work
 from vitbench.engine.worker import backbone_key
 
@@ -78,7 +78,7 @@ def estimate(jobs: Sequence[Job], device: str) -> Estimate:
     return Estimate(describe(chosen).device, now(), timed, unknown)
 
 
-def keep(planned: Planned, made: Estimate) -> None:
+def keep(planned: RunPlan, made: Estimate) -> None:
     """Leave an estimate in the run directory, for the report to compare."""
     content = {"device": made.device, "created": made.created, "jobs": [asdict(job) for job in made.jobs]}
     write_atomically(planned.run.path / "estimate.json", json.dumps(content, indent=1) + "\n")

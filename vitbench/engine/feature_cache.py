@@ -32,7 +32,7 @@ def limit_bytes() -> int:
 
 
 @dataclass(frozen=True)
-class FeatureStore:
+class FeatureCache:
     """Arrays (N, D) on disk, by digest of everything that changes them; the last few also open."""
 
     folder: Path

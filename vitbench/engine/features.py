@@ -1,4 +1,4 @@
-"""Features of pictures at the speed of the forward pass, kept on disk for every job that needs the same ones."""
+"""Features of images at the speed of the forward pass, kept on disk for every job that needs the same ones."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from vitbench.api import Backbone, Split
 from vitbench.compute.batch_size import BatchSize
 from vitbench.core.files import digest_bytes
 from vitbench.core.job import FeatureDtype
-from vitbench.data.decoded_cache import DecodedStore
+from vitbench.data.decoded_cache import DecodedCache
 from vitbench.data.loader import batches
 from vitbench.data.preprocess import Preprocess, normalise
-from vitbench.engine.feature_cache import FeatureStore
+from vitbench.engine.feature_cache import FeatureCache
 
 BATCH = 64  # of pixels that no model has to see
 # A draw is read with all that it was drawn from, for other shots and seeds, if that is little more or little altogether.
@@ -40,13 +40,13 @@ class FeatureReader:
     preprocess: Preprocess
     device: str
     dtype: str
-    store: FeatureStore
+    store: FeatureCache
     identity: dict[str, Any]
     pools: tuple[Split, ...]
     report: Callable[[int, int], None]
     images_forward: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
-    decoded: DecodedStore | None = None
+    decoded: DecodedCache | None = None
     feature_dtype: FeatureDtype = "float32"
 
     def __call__(self, split: Split) -> Tensor:

@@ -34,27 +34,27 @@ from vitbench.core.registry import PROTOCOLS
 from vitbench.core.seeding import seeded
 from vitbench.data.budgets import LabelledData, labelled_data, thinned
 from vitbench.data.preprocess import Preprocess, normalise, preset
-from vitbench.data.sealed import veil
+from vitbench.data.sealed import sealed
 from vitbench.engine.conformance import Conformance
 from vitbench.engine.features import FeatureReader
 from vitbench.engine.job_log import LOG
 from vitbench.engine.outcome import Outcome, failed, now, said
 from vitbench.engine.scoring import backbone_facts, confusion, score, worst
-from vitbench.engine.worker import Workbench, backbone_key
+from vitbench.engine.worker import Worker, backbone_key
 
 SCORES_PER_BLOCK = 8192
 
 
-def run_job(job: Job, bench: Workbench) -> Outcome:
+def run_job(job: Job, worker: Worker) -> Outcome:
     """One job to one record. Whatever a job does becomes its record; only an interrupt passes through, and a full disk.
 
     Raises:
         StorageError: the disk is full.
     """
-    with bench.watched(job):
+    with worker.watched(job):
         try:
-            LOG.info("%s on %s (key %s)", job.title, bench.device, job.key)
-            outcome = _Attempt(job, bench, Meter(bench.device)).run()
+            LOG.info("%s on %s (key %s)", job.title, worker.device, job.key)
+            outcome = _Attempt(job, worker, Meter(worker.device)).run()
             outcome.record.model_dump_json()  # what cannot be written is this job's failure, not the run's
         except KeyboardInterrupt:
             raise
@@ -66,7 +66,7 @@ def run_job(job: Job, bench: Workbench) -> Outcome:
                 raise StorageError(
                     f"{job.title}: {error}; free some space, then give the same command again"
                 ) from error
-            return Outcome(failed(job, bench.device, error))
+            return Outcome(failed(job, worker.device, error))
         LOG.info("%s", {name: metric.value for name, metric in outcome.record.metrics.items()})
         return outcome
 
@@ -91,14 +91,14 @@ class _Attempt:
     """The steps of one job, in order."""
 
     job: Job
-    bench: Workbench
+    worker: Worker
     meter: Meter
     remarks: Remarks = field(default_factory=Remarks)
 
     @contextlib.contextmanager
     def _phase(self, name: str) -> Iterator[None]:
         """A stretch of the job: metered, shown, and in the log."""
-        self.bench.beacon.show(name)
+        self.worker.heartbeat.update(name)
         with self.meter.phase(name):
             yield
         LOG.info("%s: %.2f s", name, self.meter.seconds[name])
@@ -110,10 +110,10 @@ class _Attempt:
     def run(self) -> Outcome:
         with self._phase("build"):
             protocol: Protocol = PROTOCOLS.make(self.job.protocol.spec, self.job.protocol.options)[1]
-            backbone = self.bench.backbone(self.job)
+            backbone = self.worker.backbone(self.job)
         with self._phase("data"):
-            entry, task = self.bench.task(self.job)
-            data = veil(labelled_data(task, self.job.budget, self.job.seed, self.job.limit))
+            entry, task = self.worker.task(self.job)
+            data = sealed(labelled_data(task, self.job.budget, self.job.seed, self.job.limit))
             how = self._preset(backbone)
             reader = self._reader(backbone, how, data.pools)
         for remark in data.remarks:
@@ -153,7 +153,7 @@ class _Attempt:
         if size_px is None or size_px == backbone.input.size_px:
             return backbone
         self._note(f"adapted at {backbone.input.size_px} px, tested at {size_px} px")
-        return backbone.at_resolution(size_px).to(self.bench.device).eval()
+        return backbone.at_resolution(size_px).to(self.worker.device).eval()
 
     def _preset(self, backbone: Backbone) -> Preprocess:
         return preset(self.job.preprocess, backbone.input.size_px)
@@ -164,40 +164,40 @@ class _Attempt:
         Raises:
             VitbenchError: the protocol wrote into the backbone that other jobs use too.
         """
-        shared = self.bench.backbone(self.job)
+        shared = self.worker.backbone(self.job)
         before = shared.writes()
         with seeded(self.job.seed, "adapt"):
             adapted = protocol.adapt(data)
         if shared.writes() != before or shared.training:
-            self.bench.forget(backbone_key(self.job))
+            self.worker.forget(backbone_key(self.job))
             raise VitbenchError(
                 f"protocol {self.job.protocol.name!r} changed the backbone it was given: train a copy.deepcopy of it"
             )
         return adapted
 
     def _reader(self, backbone: Any, how: Preprocess, pools: tuple[Split, ...]) -> FeatureReader:
-        packages = describe(self.bench.device).packages
+        packages = describe(self.worker.device).packages
         return FeatureReader(
             backbone,
             how,
-            self.bench.device,
+            self.worker.device,
             self.job.dtype,
-            self.bench.store,
+            self.worker.store,
             {
                 "backbone": self.job.backbone.identity(),
-                "weights": self.bench.weights_digest(self.job),
+                "weights": self.worker.weights_digest(self.job),
                 "size_px": backbone.input.size_px,
                 "preprocess": how.describe(backbone.input.mean, backbone.input.std),
                 "dtype": self.job.dtype,
-                "device": self.bench.device.split(":")[0],
+                "device": self.worker.device.split(":")[0],
                 "packages": {
                     name: packages[name]
                     for name in ("torch", "torchvision", "timm", "pillow", "simplejpeg", "numpy")
                 },
             },
             pools,
-            partial(self.bench.beacon.show, "features"),
-            decoded=self.bench.decoded,
+            partial(self.worker.heartbeat.update, "features"),
+            decoded=self.worker.decoded,
             feature_dtype=self.job.feature_dtype,
         )
 
@@ -209,7 +209,7 @@ class _Attempt:
         def pixels(split: Split, size_px: int | None = None) -> torch.Tensor:
             how = preset(self.job.preprocess, size_px or spec.size_px)
             found = replace(reader, preprocess=how).pixel_batches(split)
-            return torch.cat([batch.to(self.bench.device) for batch in found])
+            return torch.cat([batch.to(self.worker.device) for batch in found])
 
         return Adaptation(
             backbone,
@@ -217,18 +217,18 @@ class _Attempt:
             data.val,
             len(task.class_names),
             self.job.seed,
-            self.bench.device,
+            self.worker.device,
             self.job.dtype,
             reader,
             pixels,
             lambda images: normalise(images, spec.mean, spec.std),
             self._note,
-            partial(self.bench.beacon.show, "adapt"),
+            partial(self.worker.heartbeat.update, "adapt"),
             task.flip,
             task.crop,
             self.job.task.name,
             self.job.resolution_px,
-            self.bench.checkpoints(self.job),
+            self.worker.checkpoints(self.job),
         )
 
     def _predict(self, adapted: Adapted, test: Split, reader: FeatureReader) -> Answers:
@@ -238,11 +238,11 @@ class _Attempt:
             VitbenchError: scores are not numbers.
         """
         backbone: Any = reader.backbone
-        if adapted.backbone is self.bench.backbone(self.job) and not adapted.trained_backbone:
+        if adapted.backbone is self.worker.backbone(self.job) and not adapted.trained_backbone:
             features = reader(test)
         else:  # the store knows the backbone as it came, not what became of it
             features = reader.extract(backbone.eval(), test)
-        features = features.to(self.bench.device)
+        features = features.to(self.worker.device)
         with torch.no_grad():
             blocks = [adapted.head(block) for block in features.split(SCORES_PER_BLOCK)]
         scores = torch.cat(blocks)
@@ -264,7 +264,7 @@ class _Attempt:
     ) -> Outcome:
         task, test, answers = scored
         predictions = answers.predictions
-        backbone = self.bench.backbone(self.job)
+        backbone = self.worker.backbone(self.job)
         if isinstance(adapted.backbone, BuiltBackbone):
             backbone = adapted.backbone  # at the size that the protocol's recipe has given it
         table = pd.DataFrame(
@@ -285,13 +285,13 @@ class _Attempt:
             status="ok",
             metrics=metrics,
             trials=adapted.trials,
-            backbone=backbone_facts(backbone, self.bench.weights_digest(self.job)),
+            backbone=backbone_facts(backbone, self.worker.weights_digest(self.job)),
             data=facts,
             preprocess=how.describe(backbone.input.mean, backbone.input.std),
             conformance=stated.checks(),
             notes=tuple(self.remarks.notes),
             cost=self._cost(backbone, images_forward, adapted.images_backward),
-            env=describe(self.bench.device),
+            env=describe(self.worker.device),
             confusion=confusion(predictions, test.labels, task.class_names),
             worst=worst(answers.margins, main.correct(predictions, test) == 0),
             created=now(),
@@ -301,10 +301,10 @@ class _Attempt:
     def _cost(self, backbone: BuiltBackbone, forward: int, backward: int) -> Cost:
         return Cost(
             seconds=dict(self.meter.seconds),
-            device=describe(self.bench.device).device,
-            device_kind="cuda" if self.bench.device.startswith("cuda") else "cpu",
+            device=describe(self.worker.device).device,
+            device_kind="cuda" if self.worker.device.startswith("cuda") else "cpu",
             peak_memory_bytes=self.meter.peak_memory_bytes(),
-            flops_per_image=self.bench.flops_per_image(self.job, backbone),
+            flops_per_image=self.worker.flops_per_image(self.job, backbone),
             images_forward=forward,
             images_backward=backward,
             energy_joules=self.meter.energy_joules(),

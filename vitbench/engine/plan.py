@@ -14,13 +14,13 @@ from vitbench.core.plugins import LoadedPlugin, load_all
 from vitbench.core.record import Record
 from vitbench.core.registry import TASKS
 from vitbench.engine.schedule import share
-from vitbench.store.run_dir import Run
+from vitbench.store.run_dir import RunDir
 from vitbench.suite import Overrides, expand, find_suite, read_suite
-from vitbench.suite.expand import Plan
+from vitbench.suite.expand import ExpandedSuite
 
 
 @dataclass(frozen=True)
-class Launch:
+class RunOptions:
     """How to run, as opposed to what: none of it moves a score. `shard` (i, n) is the i-th of n shares of the jobs, from 1."""
 
     device: str = "auto"
@@ -35,30 +35,30 @@ class Launch:
 
 
 @dataclass(frozen=True)
-class Planned:
+class RunPlan:
     """A plan, its run directory, and what is there already."""
 
-    plan: Plan
-    run: Run
+    plan: ExpandedSuite
+    run: RunDir
     done: dict[str, Record]
     plugins: tuple[LoadedPlugin, ...]
 
-    def pending(self, launch: Launch) -> list[Job]:
+    def pending(self, launch: RunOptions) -> list[Job]:
         """The jobs still to run, in order."""
         return [job for job in self.jobs(launch) if self._is_pending(job, launch)]
 
-    def jobs(self, launch: Launch) -> Sequence[Job]:
+    def jobs(self, launch: RunOptions) -> Sequence[Job]:
         """The jobs of the plan, or of this machine's share of it."""
         return share(self.plan.jobs, launch.shard) if launch.shard else self.plan.jobs
 
-    def _is_pending(self, job: Job, launch: Launch) -> bool:
+    def _is_pending(self, job: Job, launch: RunOptions) -> bool:
         record = self.done.get(job.key)
         if record is None or launch.force:
             return True
         return launch.retry_failed and record.status == "failed"
 
 
-def plan_suite(suite: str, out: Path | None, overrides: Overrides) -> Planned:
+def plan_suite(suite: str, out: Path | None, overrides: Overrides) -> RunPlan:
     """Read a suite and look at what its run directory holds.
 
     Raises:
@@ -71,11 +71,11 @@ def plan_suite(suite: str, out: Path | None, overrides: Overrides) -> Planned:
     except VitbenchError as error:
         broken = [Problem(plugin.warning) for plugin in plugins if plugin.trouble]
         raise type(error)([*error.problems, *broken]) from error
-    run = Run(out or Path("runs") / plan.name)
-    return Planned(plan, run, run.done(plan.jobs), plugins)
+    run = RunDir(out or Path("runs") / plan.name)
+    return RunPlan(plan, run, run.done(plan.jobs), plugins)
 
 
-def relabelled(planned: Planned) -> dict[str, Record]:
+def relabelled(planned: RunPlan) -> dict[str, Record]:
     """Records from before under the labels that the suite gives now: a label is no part of a key."""
     done = dict(planned.done)
     for job in planned.plan.jobs:
@@ -86,7 +86,7 @@ def relabelled(planned: Planned) -> dict[str, Record]:
     return done
 
 
-def _relabel(run: Run, job: Job) -> None:
+def _relabel(run: RunDir, job: Job) -> None:
     """Write what lies there now, which may be newer than what was planned by; not what another run is at."""
     lock = None
     with contextlib.suppress(OSError):  # somebody else's directory, read-only to us

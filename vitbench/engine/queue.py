@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from vitbench.core.job import Job
 from vitbench.core.record import Record
 from vitbench.engine.schedule import ordered, shared_work
-from vitbench.store.run_dir import Run
+from vitbench.store.run_dir import RunDir
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -29,10 +29,10 @@ class _Group:
         return place in self.ready_at or not (self.ready_at or self.begun_at)
 
 
-class Claims:
+class JobQueue:
     """What another run holds is asked for again, or taken over done. A place is a machine with a feature store of its own."""
 
-    def __init__(self, run: Run, before: dict[str, Record], pending: Sequence[Job]) -> None:
+    def __init__(self, run: RunDir, before: dict[str, Record], pending: Sequence[Job]) -> None:
         self.run = run
         self.before = before
         self.elsewhere: list[Record] = []

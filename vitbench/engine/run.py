@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitbench.core.errors import UsageError
-from vitbench.core.gc_pause import no_collection
+from vitbench.core.gc_pause import gc_paused
 from vitbench.core.job import Job
 from vitbench.core.plugins import LoadedPlugin
 from vitbench.core.record import Record
 from vitbench.core.settings import cache_dir, number_from
 from vitbench.engine.executors import fork_server
-from vitbench.engine.plan import Launch, Planned, plan_suite, relabelled, with_data
-from vitbench.engine.queue import Claims
+from vitbench.engine.plan import RunOptions, RunPlan, plan_suite, relabelled, with_data
+from vitbench.engine.queue import JobQueue
 from vitbench.store.plan_file import write_plan
-from vitbench.store.run_dir import Run
+from vitbench.store.run_dir import RunDir
 from vitbench.suite import Overrides
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 # Environment variables that take a number: a wrong one is told before anything runs.
 NUMBERS = ("VITBENCH_FEATURES_GB", "VITBENCH_DECODED_GB", "VITBENCH_CHECKPOINT_S")
 
-__all__ = ["Launch", "Overrides", "Progress", "Result", "plan_suite", "run_planned", "run_suite"]
+__all__ = ["Overrides", "Progress", "Result", "RunOptions", "plan_suite", "run_planned", "run_suite"]
 
 
 class Progress:
     """What a run tells while it works; this one is silent."""
 
-    def begin(self, run: Run, jobs: Sequence[Job], done: Sequence[Record], workers: int) -> None:
+    def begin(self, run: RunDir, jobs: Sequence[Job], done: Sequence[Record], workers: int) -> None:
         """These jobs are asked for, and these records are there from before."""
 
     def finished(self, record: Record) -> None:
@@ -49,7 +49,7 @@ class Progress:
 class Result:
     """All records of a suite's jobs, in their order, and how many of them are new."""
 
-    run: Run
+    run: RunDir
     records: tuple[Record, ...]
     ran: int
     plugins: tuple[LoadedPlugin, ...] = ()
@@ -66,7 +66,7 @@ def run_suite(
     suite: str,
     out: Path | None = None,
     overrides: Overrides | None = None,
-    launch: Launch | None = None,
+    launch: RunOptions | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Run what is not done yet and keep every record as it comes; see `plan_suite` for what is raised."""
@@ -78,16 +78,16 @@ def is_follower() -> bool:
     return os.environ.get("RANK", "0") != "0"
 
 
-def follow(planned: Planned, launch: Launch) -> None:
+def follow(planned: RunPlan, launch: RunOptions) -> None:
     """Work on what the first process gives out."""
     from vitbench.engine.executors import torchrun
 
-    torchrun.follow(_workers(planned.run, launch, ()).bench())
+    torchrun.follow(_workers(planned.run, launch, ()).worker())
 
 
 def run_planned(
-    planned: Planned,
-    launch: Launch | None = None,
+    planned: RunPlan,
+    launch: RunOptions | None = None,
     progress: Progress | None = None,
     overrides: Overrides | None = None,
 ) -> Result:
@@ -98,8 +98,8 @@ def run_planned(
         DataMissingError: a task's data is not there.
         StorageError: the disk is full.
     """
-    launch, progress = launch or Launch(), progress or Progress()
-    with no_collection():
+    launch, progress = launch or RunOptions(), progress or Progress()
+    with gc_paused():
         run, done, jobs = planned.run, relabelled(planned), planned.jobs(launch)
     pending = planned.pending(launch)
     if pending:
@@ -133,7 +133,7 @@ def _later_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _workers(run: Run, launch: Launch, plugins: Sequence[str]) -> Workers:
+def _workers(run: RunDir, launch: RunOptions, plugins: Sequence[str]) -> Workers:
     with _later_interrupts():
         from vitbench.engine.executors.workers import Workers  # imports torch
     if launch.address and launch.executor != "ray":
@@ -150,10 +150,10 @@ def _workers(run: Run, launch: Launch, plugins: Sequence[str]) -> Workers:
 
 
 def _run_jobs(
-    planned: Planned,
+    planned: RunPlan,
     before: dict[str, Record],
     pending: list[Job],
-    how: tuple[Launch, Progress, Sequence[str]],
+    how: tuple[RunOptions, Progress, Sequence[str]],
 ) -> Generator[Record, None, None]:
     """Run jobs, each under a lock of its own, and keep each record as it comes."""
     launch, progress, plugins = how
@@ -171,7 +171,7 @@ def _run_jobs(
     jobs = planned.jobs(launch)
     old = [before[job.key] for job in jobs if job.key in before and job.key not in missing]
     progress.begin(run, jobs, old, workers.count or 1)
-    queue = Claims(run, before, pending)
+    queue = JobQueue(run, before, pending)
     with contextlib.ExitStack() as stack:
         stack.callback(progress.end)
         stack.callback(queue.release)

@@ -81,5 +81,5 @@ def shared_work(job: Job) -> str:
 
 
 def _dataset(job: Job) -> str:
-    """The pictures that a task is over: some tasks differ only in what they ask about them."""
+    """The images that a task is over: some tasks differ only in what they ask about them."""
     return TASKS.get(job.task.spec)[0].labels.get("dataset") or job.task.label

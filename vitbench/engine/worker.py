@@ -18,16 +18,16 @@ from vitbench.compute.flops import forward_flops
 from vitbench.core.errors import VitbenchError
 from vitbench.core.job import Job
 from vitbench.core.registry import TASKS, Entry
-from vitbench.data.decoded_cache import DecodedStore
-from vitbench.engine.feature_cache import FeatureStore
+from vitbench.data.decoded_cache import DecodedCache
+from vitbench.engine.feature_cache import FeatureCache
 from vitbench.engine.job_log import logged
-from vitbench.store.heartbeat import Beacon
+from vitbench.store.heartbeat import HeartbeatWriter
 
 BACKBONES_HELD = 2
 
 
 @dataclass
-class Workbench:
+class Worker:
     """Shared by jobs that run one after another; nothing in it moves a score. `run` is the run directory, if any."""
 
     device: str
@@ -39,20 +39,20 @@ class Workbench:
     digests: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.beacon = Beacon(None, "", "", self.device)
-        self.store = FeatureStore(self.cache / "features")
-        self.decoded = DecodedStore(self.cache / "decoded")
+        self.heartbeat = HeartbeatWriter(None, "", "", self.device)
+        self.store = FeatureCache(self.cache / "features")
+        self.decoded = DecodedCache(self.cache / "decoded")
 
     @contextlib.contextmanager
     def watched(self, job: Job) -> Iterator[None]:
         """Within the block the run directory shows what this job is doing, and its log gets every word."""
         run = self.run if os.environ.get("RANK", "0") == "0" else None  # of several processes the first
-        self.beacon = Beacon(run / ".running" if run else None, job.key, job.title, self.device)
+        self.heartbeat = HeartbeatWriter(run / ".running" if run else None, job.key, job.title, self.device)
         try:
             with logged(run / "logs" / f"{job.key}.log" if run else None):
                 yield
         finally:
-            self.beacon.put_out()
+            self.heartbeat.clear()
 
     def checkpoints(self, job: Job) -> Path | None:
         """Where a job may keep what it goes on from."""

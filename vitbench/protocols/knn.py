@@ -33,7 +33,7 @@ def neighbours(x: Tensor, queries: Tensor, ks: Sequence[int]) -> tuple[Tensor, T
     """The most similar of x (N, D) to each query (M, D): cosines (M, K), falling, and positions (M, K), K = max(ks).
 
     The first k of them are, for every k of ks, exactly the k nearest: where float32 cannot tell which is k-th, float64 does.
-    Only among more than `SPARE` copies of one picture at the border is it any of them. A k above N finds all N.
+    Only among more than `SPARE` copies of one image at the border is it any of them. A k above N finds all N.
     """
     gallery = torch.nn.functional.normalize(x.float(), dim=1).T
     most = min(max(ks), len(x))

@@ -22,7 +22,7 @@ class Recipe:
 
     `decay_steps` are where a staircase falls to a tenth: from the step after each on, as in BiT's released code. `clip_norm`
     bounds the global norm of the gradients; `averaging` is the factor of a Polyak average, whose weights are then the result.
-    `size_px` of None keeps the backbone's size; `crop: random` cuts squares from pictures resized to `resize_px`. With
+    `size_px` of None keeps the backbone's size; `crop: random` cuts squares from images resized to `resize_px`. With
     `train_only` validation data choose and are not learned from afterwards.
 
     Raises:
@@ -80,7 +80,7 @@ _FIELDS = {field.name for field in fields(Recipe)}
 
 @dataclass(frozen=True)
 class Case:
-    """What a setting is chosen by: a task's name, labelled examples and pictures' area in px^2, a backbone's parameters."""
+    """What a setting is chosen by: a task's name, labelled examples and images' area in px^2, a backbone's parameters."""
 
     task: str
     examples: int
@@ -145,7 +145,7 @@ def _in_proportion(written: Mapping[str, Any], changes: Mapping[str, Any]) -> di
 
 
 def asks_for_area(name: RecipeName) -> bool:
-    """Whether a recipe tells small pictures from large: only then need any be looked at beforehand."""
+    """Whether a recipe tells small images from large: only then need any be looked at beforehand."""
     return any("area_below" in setting for setting in book()[name]["settings"])
 
 

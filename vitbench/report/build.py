@@ -191,7 +191,7 @@ def _cell(records: Sequence[Record], expected: int, column: Column) -> Cell:
 
 
 def departures_of(record: Record) -> list[str]:
-    """Why a score does not conform, but for a limit and for unreadable pictures: those have a notice of their own."""
+    """Why a score does not conform, but for a limit and for unreadable images: those have a notice of their own."""
     noticed = (NOT_LIMITED, READABLE)
     return [check.reason for check in record.conformance if not check.ok and check.item not in noticed]
 

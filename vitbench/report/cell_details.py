@@ -42,7 +42,7 @@ class Shared:
 
 Worst = Mapping[
     str, Sequence[tuple[str, str, str]]
-]  # by cell: pictures as data, what each is, what it was taken for
+]  # by cell: images as data, what each is, what it was taken for
 
 
 def details(records: Sequence[Record], worst: Worst | None = None) -> Markup:
@@ -116,7 +116,7 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         known.append(("Data", f"{version}: {sizes}" if version else sizes))
         known += [(f"Data, {split}", f"sha256 {digest[:16]}") for split, digest in data.fingerprints.items()]
     known += [
-        ("Pictures", record.preprocess),
+        ("Images", record.preprocess),
         ("Arithmetic", f"{job.dtype}, features stored as {job.feature_dtype}"),
         ("Cost of a seed", _cost(record.cost)),
         *(

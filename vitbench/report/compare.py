@@ -14,7 +14,7 @@ from vitbench.core.record import Record
 from vitbench.report.keys import component_key, distinct_labels, newest, setting_key, task_key
 from vitbench.report.statistics import Correct, Interval, difference, holm, mcnemar, rank_intervals
 from vitbench.store.record_file import load
-from vitbench.store.run_dir import Run
+from vitbench.store.run_dir import RunDir
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def answers(runs: Sequence[Path], metric: str = "top1") -> Cells:
     """
     found = [
         (run, record)
-        for run in map(Run, runs)
+        for run in map(RunDir, runs)
         for record in newest(load(run.path))
         if record.status == "ok" and metric in record.metrics
     ]

@@ -1,4 +1,4 @@
-"""Pictures of what was got wrong most surely, for a page that is asked to carry them: they are read from the data again."""
+"""Images of what was got wrong most surely, for a page that is asked to carry them: they are read from the data again."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from vitbench.core.registry import TASKS
 from vitbench.data.budgets import thinned
 from vitbench.report.cell_details import Worst, cell_name
 from vitbench.report.keys import component_key, setting_key, task_key
-from vitbench.store.run_dir import Run
+from vitbench.store.run_dir import RunDir
 
 SIDE_PX = 96  # of a thumbnail: some 3 kB
 
 
 def surest_mistakes(runs: Sequence[Path], records: Sequence[Record], tell: Callable[[str], None]) -> Worst:
-    """By cell: thumbnails of the test pictures that its first record got wrong, each with its class and what it was taken for.
+    """By cell: thumbnails of the test images that its first record got wrong, each with its class and what it was taken for.
 
     Cells whose data are not here, or not what was scored, are left out, and `tell` says why.
     """
@@ -41,18 +41,18 @@ def surest_mistakes(runs: Sequence[Path], records: Sequence[Record], tell: Calla
         if not scored:
             continue
         first = min(scored, key=lambda record: record.job.seed)
-        pictures = _pictures(runs, first, tests)
-        if isinstance(pictures, str):
-            tell(f"{first.job.title}: no pictures: {pictures}")
-        elif pictures:
-            found[cell_name(own)] = pictures
+        images = _images(runs, first, tests)
+        if isinstance(images, str):
+            tell(f"{first.job.title}: no images: {images}")
+        elif images:
+            found[cell_name(own)] = images
     return found
 
 
-def _pictures(
+def _images(
     runs: Sequence[Path], record: Record, tests: dict[str, tuple[Task, Split] | str]
 ) -> list[tuple[str, str, str]] | str:
-    """Its pictures, or why there are none."""
+    """Its images, or why there are none."""
     place = f"{component_key(record.job.task)} {record.job.limit}"
     if place not in tests:
         tests[place] = _test(record.job)
@@ -61,8 +61,8 @@ def _pictures(
         return opened
     task, test = opened
     if not record.data or test.source.fingerprint != record.data.fingerprints.get("test"):
-        return "the test pictures here are not those that were scored"
-    run = next((run for run in map(Run, runs) if run.predictions_path(record.key).is_file()), None)
+        return "the test images here are not those that were scored"
+    run = next((run for run in map(RunDir, runs) if run.predictions_path(record.key).is_file()), None)
     if run is None:
         return "its predictions are not there"
     try:
@@ -86,7 +86,7 @@ def _test(job: Job) -> tuple[Task, Split] | str:
 
 
 def _thumbnail(pixels: Pixels) -> str:
-    """A JPEG no larger than need be, as a data address; small pictures as they are, losslessly."""
+    """A JPEG no larger than need be, as a data address; small images as they are, losslessly."""
     image, buffer = Image.fromarray(pixels), io.BytesIO()
     if max(image.size) <= SIDE_PX // 2:
         image.save(buffer, "PNG", optimize=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from vitbench.core.gc_pause import no_collection
+from vitbench.core.gc_pause import gc_paused
 from vitbench.core.record import Record
 from vitbench.report.build import boards, departures_of, failures
 from vitbench.report.cell_details import Worst, details
@@ -31,7 +31,7 @@ MOST_BOARDS = 12  # that get charts of their own: each takes a tenth of a second
 
 @dataclass(frozen=True)
 class Extras:
-    """What a page shows beside its records: seconds that a dry run expected, starts of published rows, pictures by cell."""
+    """What a page shows beside its records: seconds that a dry run expected, starts of published rows, images by cell."""
 
     estimated: Mapping[str, float] = field(default_factory=dict)
     published: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class Compared:
 
 def render(records: Sequence[Record], extras: Extras | None = None) -> str:
     """The page for these records."""
-    with no_collection():
+    with gc_paused():
         return _rendered(records, extras or Extras())
 
 

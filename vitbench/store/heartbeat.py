@@ -19,7 +19,7 @@ from vitbench.core.files import read_file
 EVERY_S = 1.0
 
 
-class Sign(BaseModel):
+class Heartbeat(BaseModel):
     """A running job as it was last seen."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,8 +50,8 @@ class Sign(BaseModel):
 
 
 @dataclass
-class Beacon:
-    """Writes the sign of one job while it runs; without a folder it writes none."""
+class HeartbeatWriter:
+    """Writes the heartbeat of one job while it runs; without a folder it writes none."""
 
     folder: Path | None
     key: str
@@ -61,46 +61,46 @@ class Beacon:
     _due_s: float = 0.0
     _phase: str = ""
 
-    def show(self, phase: str, done: int = 0, total: int = 0) -> None:
+    def update(self, phase: str, done: int = 0, total: int = 0) -> None:
         """Say how far the job is; what comes within a second of the last word in the same phase is left unsaid."""
         now_s = time.monotonic()
         if self.folder is None or (phase == self._phase and now_s < self._due_s):
             return
         self._phase, self._due_s = phase, now_s + EVERY_S
-        sign = Sign(
+        heartbeat = Heartbeat(
             key=self.key, title=self.title, phase=phase, done=done, total=total, host=socket.gethostname(),
             pid=os.getpid(), device=self.device, started_s=self.started_s, seen_s=time.time(),
         )  # fmt: skip
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             draft = self.folder / f".{self.key}.{os.getpid()}"
-            draft.write_text(sign.model_dump_json())
+            draft.write_text(heartbeat.model_dump_json())
             draft.replace(self.folder / f"{self.key}.json")
         except OSError:  # a progress line is not worth a job
             self.folder = None
 
-    def put_out(self) -> None:
+    def clear(self) -> None:
         """The job has ended."""
         if self.folder is not None:
             (self.folder / f"{self.key}.json").unlink(missing_ok=True)
 
 
-def seen(folder: Path) -> Iterator[Sign]:
-    """The signs there are, oldest job first; what cannot be read is none."""
+def read_all(folder: Path) -> Iterator[Heartbeat]:
+    """The heartbeats there are, oldest job first; what cannot be read is none."""
     found = []
     for path in folder.glob("*.json"):
         try:
-            sign = Sign.model_validate_json(read_file(path))
+            heartbeat = Heartbeat.model_validate_json(read_file(path))
         except (OSError, ValidationError):
             continue
-        if sign.key == path.stem:
-            found.append(sign)
-    yield from sorted(found, key=lambda sign: (sign.started_s, sign.key))
+        if heartbeat.key == path.stem:
+            found.append(heartbeat)
+    yield from sorted(found, key=lambda heartbeat: (heartbeat.started_s, heartbeat.key))
 
 
-def was_left(folder: Path, key: str) -> bool:
-    """Whether a job's process on this machine has ended without putting out its sign: it was killed, perhaps by the job."""
+def was_abandoned(folder: Path, key: str) -> bool:
+    """Whether a job's process on this machine has ended without clearing its heartbeat: it was killed."""
     try:
-        return Sign.model_validate_json(read_file(folder / f"{key}.json")).is_dead
+        return Heartbeat.model_validate_json(read_file(folder / f"{key}.json")).is_dead
     except (OSError, ValidationError):
         return False

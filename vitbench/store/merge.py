@@ -10,7 +10,7 @@ from vitbench.core.files import read_file, write_atomically
 from vitbench.core.record import Record
 from vitbench.store.plan_file import read_plan, write_rows
 from vitbench.store.record_file import load
-from vitbench.store.run_dir import Run
+from vitbench.store.run_dir import RunDir
 
 # What two runs of one job may differ in: where, when and how fast.
 _CIRCUMSTANCES = {"cost": None, "created": "", "env": None, "predictions_sha256": ""}
@@ -24,11 +24,11 @@ def merge(sources: Sequence[Path], out: Path) -> int:
     Raises:
         UsageError: two hold different results of one job, or a file is damaged; all of them are named.
     """
-    chosen: dict[str, tuple[Run, Record]] = {}
+    chosen: dict[str, tuple[RunDir, Record]] = {}
     problems: list[Problem] = []
-    target = Run(out)
+    target = RunDir(out)
     earlier = [out] if (out / "records").is_dir() else []
-    for run in map(Run, [*earlier, *sources]):
+    for run in map(RunDir, [*earlier, *sources]):
         for record in load(run.path, lambda text: problems.append(Problem(text))):
             _choose(chosen, run, record, problems)
     plans = [_plan(path, problems) for path in (*earlier, *sources)]
@@ -46,7 +46,7 @@ def merge(sources: Sequence[Path], out: Path) -> int:
 
 def without_predictions(out: Path) -> int:
     """How many scores of a run directory have come without their predictions: nothing can be compared by these."""
-    run = Run(out)
+    run = RunDir(out)
     return sum(bool(r.predictions_sha256) and not run.predictions_path(r.key).exists() for r in load(out))
 
 
@@ -69,7 +69,9 @@ def _lock(path: Path, problems: list[Problem]) -> str | None:
         return None
 
 
-def _choose(chosen: dict[str, tuple[Run, Record]], run: Run, record: Record, problems: list[Problem]) -> None:
+def _choose(
+    chosen: dict[str, tuple[RunDir, Record]], run: RunDir, record: Record, problems: list[Problem]
+) -> None:
     if run.predictions_path(record.key).exists() and not run.is_whole(record):
         try:
             run.predictions(record)
@@ -90,20 +92,20 @@ def _choose(chosen: dict[str, tuple[Run, Record]], run: Run, record: Record, pro
         )
 
 
-def _is_better(new: tuple[Run, Record], other: tuple[Run, Record]) -> bool:
+def _is_better(new: tuple[RunDir, Record], other: tuple[RunDir, Record]) -> bool:
     """Whether a record says more of its job than another: a score after a failure, predictions of the same score."""
     if other[1].status == "failed":
         return new[1].status == "ok"
     return _is_bare(other) and not _is_bare(new) and _is_same(other, new)
 
 
-def _is_bare(each: tuple[Run, Record]) -> bool:
+def _is_bare(each: tuple[RunDir, Record]) -> bool:
     """Whether a score has come without its predictions."""
     run, record = each
     return bool(record.predictions_sha256) and not run.predictions_path(record.key).exists()
 
 
-def _is_same(one: tuple[Run, Record], two: tuple[Run, Record]) -> bool:
+def _is_same(one: tuple[RunDir, Record], two: tuple[RunDir, Record]) -> bool:
     """Whether two records of one job say the same, to the single prediction."""
     if _result(one[1]) != _result(two[1]):
         return False
@@ -125,7 +127,7 @@ def _scores(record: Record) -> str:
     return ", ".join(f"{name} {metric.value:.4f}" for name, metric in record.metrics.items())
 
 
-def _copy(run: Run, record: Record, target: Run) -> None:
+def _copy(run: RunDir, record: Record, target: RunDir) -> None:
     predictions = run.predictions_path(record.key)
     if predictions.exists():
         write_atomically(target.predictions_path(record.key), predictions.read_bytes())

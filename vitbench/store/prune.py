@@ -9,12 +9,12 @@ from pathlib import Path
 
 from vitbench.core.errors import Problem, UsageError
 from vitbench.core.job import KEY_LENGTH, Job
-from vitbench.store.run_dir import Run
+from vitbench.store.run_dir import RunDir
 
 _KEY = re.compile(rf"[0-9a-f]{{{KEY_LENGTH}}}")
 
 
-def unasked(run: Run, jobs: Iterable[Job]) -> list[Path]:
+def unasked(run: RunDir, jobs: Iterable[Job]) -> list[Path]:
     """Files and folders of a run directory that belong to none of these jobs; what is not named by a key is not ours.
 
     Raises:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from vitbench.core.errors import Problem, UsageError, first_reason
 from vitbench.core.files import read_file
-from vitbench.core.gc_pause import no_collection
+from vitbench.core.gc_pause import gc_paused
 from vitbench.core.job import SCHEMA_VERSION
 from vitbench.core.record import Record
 
@@ -36,7 +36,7 @@ def load(path: Path, on_unreadable: Callable[[str], None] | None = None) -> list
     if not files:
         raise UsageError(Problem(f"no records in {path}", next_step="vitbench run SUITE --out " + str(path)))
     records = []
-    with no_collection():
+    with gc_paused():
         for file in files:
             try:
                 records.append(_load_record(file))

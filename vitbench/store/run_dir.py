@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from vitbench.core.errors import Problem, StorageError, UsageError, is_full
 from vitbench.core.files import read_file, write_atomically
-from vitbench.core.gc_pause import no_collection
+from vitbench.core.gc_pause import gc_paused
 from vitbench.core.job import Job
 from vitbench.core.record import Record
 from vitbench.store.predictions import read_predictions
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunDir:
     """The directory of one run."""
 
     path: Path
@@ -54,7 +54,7 @@ class Run:
     def done(self, jobs: Iterable[Job]) -> dict[str, Record]:
         """The records there are for these jobs, by key. A torn or foreign file counts as not done, as do torn predictions."""
         found = {}
-        with no_collection():
+        with gc_paused():
             has_predictions = self.has_predictions()
             for job in jobs:
                 record = self.read(job.key, job)

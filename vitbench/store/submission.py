@@ -19,7 +19,7 @@ from vitbench.core.record import CONFORMANCE_ITEMS, Record
 from vitbench.core.wilson import wilson
 from vitbench.store.predictions import read_predictions
 from vitbench.store.record_file import decode, load
-from vitbench.store.run_dir import Run
+from vitbench.store.run_dir import RunDir
 
 _NAMES = re.compile(
     r"records/[0-9a-f]{24}\.json|predictions/[0-9a-f]{24}\.parquet|env\.json|suite\.lock\.yaml"
@@ -57,7 +57,7 @@ def pack(path: Path, target: Path) -> int:
     Raises:
         UsageError: a record or its predictions are missing or damaged: nothing is written.
     """
-    run = Run(path)
+    run = RunDir(path)
     records = load(path)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:

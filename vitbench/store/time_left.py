@@ -9,7 +9,7 @@ from vitbench.core.job import Cell
 from vitbench.core.record import Record
 
 
-class Forecast:
+class TimeLeft:
     """What jobs to come will take: the mean of finished ones of the same backbone, protocol and budget, or a wider circle."""
 
     def __init__(self, finished: Iterable[Record] = ()) -> None:

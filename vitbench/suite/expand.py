@@ -46,7 +46,7 @@ class Overrides:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExpandedSuite:
     """The jobs of a suite, and the suite with every option spelled out, as a suite file."""
 
     name: str
@@ -63,7 +63,7 @@ class _Cell:
     protocol: Protocol
 
 
-def expand(located: Located, overrides: Overrides | None = None) -> Plan:
+def expand(located: Located, overrides: Overrides | None = None) -> ExpandedSuite:
     """All jobs of a suite.
 
     Raises:
@@ -99,7 +99,7 @@ def expand(located: Located, overrides: Overrides | None = None) -> Plan:
     jobs = _jobs(suite, (backbones, tasks, cells), overrides)
     if not jobs:
         raise UsageError(f"suite {suite.name}: nothing is left to run once everything is narrowed")
-    return Plan(suite.name, tuple(jobs), _lock(suite, (backbones, tasks, cells), overrides))
+    return ExpandedSuite(suite.name, tuple(jobs), _lock(suite, (backbones, tasks, cells), overrides))
 
 
 def _validated(located: Located, overrides: Overrides) -> SuiteFile:

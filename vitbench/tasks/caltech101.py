@@ -20,5 +20,5 @@ CALTECH101 = declare(
     "vtab/caltech101", group="natural", dataset="caltech101", source="VTAB; TA:data/caltech.py:69-77"
 )
 def caltech101() -> Task:
-    """101 kinds of objects and background, pictures of about 300 x 200 px, some of them grey."""
+    """101 kinds of objects and background, images of about 300 x 200 px, some of them grey."""
     return prepared_task(CALTECH101, held_out(10), classes=102)

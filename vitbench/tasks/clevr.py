@@ -30,7 +30,7 @@ DISTANCES = ("to 8", "8 to 8.5", "8.5 to 9", "9 to 9.5", "9.5 to 10", "over 10")
 
 @register_task("vtab/clevr_count", group="structured", dataset="clevr", source="VTAB; TA:data/clevr.py:32-34")
 def clevr_count() -> Task:
-    """How many objects are in the scene: 3 to 10. A cropped picture may have lost one."""
+    """How many objects are in the scene: 3 to 10. A cropped image may have lost one."""
     return prepared_task(CLEVR, SLICES, COUNTS, label="count", crop=False)  # protocols.md 4.3
 
 

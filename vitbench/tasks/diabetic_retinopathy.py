@@ -1,4 +1,4 @@
-"""Diabetic retinopathy, prepared as `btgraham-300`: Kaggle's raw pictures are a different task (protocols.md 1.4.11)."""
+"""Diabetic retinopathy, prepared as `btgraham-300`: Kaggle's raw images are a different task (protocols.md 1.4.11)."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task

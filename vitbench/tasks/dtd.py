@@ -20,5 +20,5 @@ DTD = declare(
 
 @register_task("vtab/dtd", group="natural", dataset="dtd", source="VTAB; TA:data/dtd.py:29-37")
 def dtd() -> Task:
-    """47 textures by their key attribute, 40 pictures of each in every split."""
+    """47 textures by their key attribute, 40 images of each in every split."""
     return prepared_task(DTD, official(), classes=47)

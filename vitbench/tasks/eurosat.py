@@ -23,5 +23,5 @@ EUROSAT = declare(
     "vtab/eurosat", group="specialized", dataset="eurosat/rgb", source="VTAB; TA:data/eurosat.py:47-67"
 )
 def eurosat() -> Task:
-    """10 kinds of land use, 64 x 64 px satellite pictures; 60/20/20."""
+    """10 kinds of land use, 64 x 64 px satellite images; 60/20/20."""
     return prepared_task(EUROSAT, carved(60, 20), classes=10)

@@ -24,7 +24,7 @@ FLOWERS = declare(
     source="ViT paper App. B.1.1; BV:configs/transfer.py:66-77",
 )
 def oxford_flowers102() -> Task:
-    """102 flowers; the last 10 % of the 1,020 official training pictures choose."""
+    """102 flowers; the last 10 % of the 1,020 official training images choose."""
     return prepared_task(FLOWERS, held_out(10), classes=102)
 
 
@@ -35,5 +35,5 @@ def oxford_flowers102() -> Task:
     source="VTAB; TA:data/oxford_flowers102.py",
 )
 def vtab_flowers102() -> Task:
-    """102 flowers; the 1,020 official validation pictures choose."""
+    """102 flowers; the 1,020 official validation images choose."""
     return prepared_task(FLOWERS, official(), classes=102)

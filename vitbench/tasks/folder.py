@@ -1,4 +1,4 @@
-"""A folder of pictures is a task: `{name: my_pets, source: folder, path: /data/pets}` in a suite, and no code."""
+"""A folder of images is a task: `{name: my_pets, source: folder, path: /data/pets}` in a suite, and no code."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from vitbench.api import Split, Task
 from vitbench.core.errors import DataMissingError, UsageError
 from vitbench.core.registry import register_task
 from vitbench.data.arrays import stratified_parts
-from vitbench.data.image_folder import FolderSource, class_folders, picture_files, unreadable
+from vitbench.data.image_folder import FolderSource, class_folders, image_files, unreadable
 
 Fraction = Annotated[float, Field(gt=0, lt=0.9)]
 
 
-@register_task("folder", group="folder", source="your own pictures")
+@register_task("folder", group="folder", source="your own images")
 def folder(
     path: Path,
     on_bad_image: Literal["stop", "skip"] = "stop",
@@ -27,7 +27,7 @@ def folder(
     val_share: Fraction = 0.1,
     test_share: Fraction = 0.2,
 ) -> Task:
-    """Pictures at PATH/train/<class>/*, with val/ and test/ or seeded, stratified shares of train."""
+    """Images at PATH/train/<class>/*, with val/ and test/ or seeded, stratified shares of train."""
     if val_share + test_share >= 1:
         raise UsageError(f"val_share {val_share} and test_share {test_share} leave nothing to train on")
     classes = tuple(class_folders(path / "train"))
@@ -41,7 +41,7 @@ def folder(
         )
 
     def read(name: str) -> tuple[list[str], list[int]]:
-        files, labels = picture_files(path, name, classes)
+        files, labels = image_files(path, name, classes)
         if on_bad_image == "stop":
             return files, labels
         whole = FolderSource(path, tuple(files), exif_rotate)
@@ -51,7 +51,7 @@ def folder(
         emptied = sorted(set(labels) - {labels[i] for i in kept})
         if emptied and name == "train":
             raise DataMissingError(
-                f"no picture of {[classes[i] for i in emptied]} in {path / name} can be read"
+                f"no image of {[classes[i] for i in emptied]} in {path / name} can be read"
             )
         return [files[i] for i in kept], [labels[i] for i in kept]
 

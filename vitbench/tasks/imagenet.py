@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vitbench.api import TOP1, Labels, ScoreRule, Split, Task
 from vitbench.core.errors import DataMissingError
 from vitbench.core.registry import register_task
-from vitbench.data.image_folder import FolderSource, class_folders, picture_files
+from vitbench.data.image_folder import FolderSource, class_folders, image_files
 from vitbench.data.tfds.dataset import DataSet, ManualFile, declare
 from vitbench.data.tfds.order import order_hash
 from vitbench.data.tfds.splits import held_out, prepared_task
@@ -46,7 +46,7 @@ VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
     "imagenet", group="vit", dataset="imagenet2012", source="ViT paper App. B.1.1; ReaL: arXiv 2006.07159"
 )
 def imagenet(path: Path | None = None) -> Task:
-    """1,000 classes, scored on the 50,000 validation pictures; also ReaL. With `path`, class folders in place of TFDS."""
+    """1,000 classes, scored on the 50,000 validation images; also ReaL. With `path`, class folders in place of TFDS."""
     rules = (TOP1, ScoreRule("real", real_correct))
     if path is not None:
         return _from_folders(path, rules)
@@ -59,7 +59,7 @@ def imagenet(path: Path | None = None) -> Task:
 
 @cache
 def real_labels() -> tuple[frozenset[int], ...]:
-    """The classes that fit each of the 50,000 validation pictures; an empty set is not scored (protocols.md 6).
+    """The classes that fit each of the 50,000 validation images; an empty set is not scored (protocols.md 6).
 
     Read from timm, which carries the release's real.json byte for byte.
     """
@@ -71,7 +71,7 @@ def real_labels() -> tuple[frozenset[int], ...]:
 
 
 def real_correct(predictions: Labels, split: Split) -> NDArray[np.float64]:
-    """1 where the prediction is one of the picture's labels, 0 where not, NaN where it has none; (N,)."""
+    """1 where the prediction is one of the image's labels, 0 where not, NaN where it has none; (N,)."""
     correct = np.empty(len(split))
     for row, (prediction, index) in enumerate(zip(predictions, split.indices, strict=True)):
         labels = real_labels()[validation_number(split.source.name(int(index))) - 1]
@@ -80,14 +80,14 @@ def real_correct(predictions: Labels, split: Split) -> NDArray[np.float64]:
 
 
 def validation_number(name: str) -> int:
-    """The number in a validation picture's name: 1 to 50,000.
+    """The number in a validation image's name: 1 to 50,000.
 
     Raises:
         ValueError: it is no such name, so ReaL's labels cannot be found.
     """
     found = VALIDATION_NAME.fullmatch(Path(name).name)
     if found is None or not 1 <= int(found[1]) <= len(real_labels()):
-        raise ValueError(f"{name} is no ILSVRC2012_val_00000001.JPEG: ReaL knows pictures by that number")
+        raise ValueError(f"{name} is no ILSVRC2012_val_00000001.JPEG: ReaL knows images by that number")
     return int(found[1])
 
 
@@ -96,7 +96,7 @@ def validation_number(name: str) -> int:
 
 @cache
 def _packaged(name: str) -> tuple[str, ...]:
-    """A list that TFDS ships: the 1,000 WordNet ids in class order, or each validation picture's in the devkit's order."""
+    """A list that TFDS ships: the 1,000 WordNet ids in class order, or each validation image's in the devkit's order."""
     spec = find_spec("tensorflow_datasets")
     root = Path(spec.origin).parent if spec and spec.origin else Path()
     return tuple((root / "datasets" / "imagenet2012" / name).read_text().split())
@@ -108,7 +108,7 @@ def wordnet_ids() -> tuple[str, ...]:
 
 
 def validation_labels() -> NDArray[np.int64]:
-    """The class of each of the 50,000 validation pictures, in the order of their numbers."""
+    """The class of each of the 50,000 validation images, in the order of their numbers."""
     classes = {name: label for label, name in enumerate(wordnet_ids())}
     return np.asarray([classes[name] for name in _packaged("validation_labels.txt")], dtype=np.int64)
 
@@ -123,13 +123,13 @@ def _from_folders(root: Path, rules: tuple[ScoreRule, ...]) -> Task:
 
     if not (root / "val").is_dir():
         raise DataMissingError(
-            f"there is no folder {root / 'val'}: ImageNet is scored on its 50,000 validation pictures"
+            f"there is no folder {root / 'val'}: ImageNet is scored on its 50,000 validation images"
         )
 
     @cache
     def listed() -> tuple[list[str], NDArray[np.int64]]:
         """All of train in TFDS's order, whose keys are the files' names."""
-        files, labels = picture_files(root, "train", names)
+        files, labels = image_files(root, "train", names)
         order = sorted(range(len(files)), key=lambda i: order_hash("train", Path(files[i]).name))
         return [files[i] for i in order], np.asarray(labels, dtype=np.int64)[order]
 
@@ -166,11 +166,11 @@ def _from_folders(root: Path, rules: tuple[ScoreRule, ...]) -> Task:
 
 
 def _validation_files(root: Path) -> tuple[list[str], NDArray[np.int64]]:
-    """The validation pictures by their numbers, with their classes, from class folders or one flat folder."""
+    """The validation images by their numbers, with their classes, from class folders or one flat folder."""
     flat = sorted(file.name for file in (root / "val").glob("*.JPEG"))
     if flat:
         return [f"val/{name}" for name in flat], validation_labels()[[validation_number(n) - 1 for n in flat]]
-    found, classes = picture_files(root, "val", wordnet_ids())
+    found, classes = image_files(root, "val", wordnet_ids())
     order = sorted(range(len(found)), key=lambda i: Path(found[i]).name)
     return [found[i] for i in order], np.asarray(classes, dtype=np.int64)[order]
 

@@ -11,7 +11,7 @@ PETS = declare(
         majors=(
             4,
             3,
-        ),  # 4.0.0 holds the same pictures in the same order, 12 of them re-encoded (protocols.md 1.4.5)
+        ),  # 4.0.0 holds the same images in the same order, 12 of them re-encoded (protocols.md 1.4.5)
         sizes={"train": 3680, "test": 3669},
         key=lambda example, _split: example.text("file_name"),
         title=lambda example: example.text("file_name"),

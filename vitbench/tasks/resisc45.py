@@ -30,5 +30,5 @@ RESISC45 = declare(
     "vtab/resisc45", group="specialized", dataset="resisc45", source="VTAB; TA:data/resisc45.py:47-67"
 )
 def resisc45() -> Task:
-    """45 kinds of land use, 256 x 256 px aerial pictures; 60/20/20."""
+    """45 kinds of land use, 256 x 256 px aerial images; 60/20/20."""
     return prepared_task(RESISC45, carved(60, 20), classes=45)

@@ -10,7 +10,7 @@ SUN397 = declare(
         "sun397/tfds",
         majors=(4,),
         sizes={"train": 76_128, "validation": 10_875, "test": 21_750},
-        also={"train": (76_127, "TFDS 4.9.10 leaves out one picture, behind the first 800")},
+        also={"train": (76_127, "TFDS 4.9.10 leaves out one image, behind the first 800")},
         key=lambda example, _split: example.text("file_name"),
         title=lambda example: example.text("file_name"),
     )
@@ -19,5 +19,5 @@ SUN397 = declare(
 
 @register_task("vtab/sun397", group="natural", dataset="sun397/tfds", source="VTAB; TA:data/sun397.py")
 def sun397() -> Task:
-    """397 kinds of places, pictures of up to 120,000 px."""
+    """397 kinds of places, images of up to 120,000 px."""
     return prepared_task(SUN397, official(), classes=397)

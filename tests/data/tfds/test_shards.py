@@ -67,8 +67,8 @@ def test_any_order_of_positions_and_any_number_of_threads(both, form):
     positions = np.random.default_rng(0).integers(0, N, 200)
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda some: source.read(some.tolist()), np.split(positions, 20)))
-    for position, picture in zip(positions, [p for some in found for p in some], strict=True):
-        assert np.array_equal(picture, everything[position])
+    for position, image in zip(positions, [p for some in found for p in some], strict=True):
+        assert np.array_equal(image, everything[position])
     with pytest.raises(IndexError):
         source.read([N])
 
@@ -162,7 +162,7 @@ def test_few_files_are_open_at_once(both, form, monkeypatch):
         return sum(str(both[form].path) in link for link in links)
 
     source = RecordSource(CIFAR10, both[form], "train")
-    wanted = [len(picture) for picture in source.read(range(N))]
+    wanted = [len(image) for image in source.read(range(N))]
     assert wanted == [32] * N
     assert descriptors() <= 2 * 2  # a reader may hold two
 

@@ -14,10 +14,10 @@ from ray.cluster_utils import Cluster
 from tests.making.jobs import make_job
 from tests.making.plugins import REPLICATED, SMALL_CNN
 from vitbench.core.errors import UsageError
-from vitbench.engine.executors.ray import _Crew
+from vitbench.engine.executors.ray import RayPool
 from vitbench.engine.executors.ray_memory import WORKER_BYTES, MemoryNeeds
 from vitbench.engine.executors.ray_nodes import Need, offered, one_each, several
-from vitbench.engine.run import Launch, Overrides, Progress, run_suite
+from vitbench.engine.run import Overrides, Progress, RunOptions, run_suite
 
 PLUGIN = """\
 import os, time
@@ -94,7 +94,7 @@ def test_the_same_records_although_a_worker_and_a_node_die(cluster, suite_file, 
     suite = suite_file(SUITE.format(seeds=", ".join(map(str, range(120))), log=log))
     overrides, progress = Overrides(plugins=[str(plugin)]), Count()
     found = []
-    launch = Launch(executor="ray", address=cluster.address)
+    launch = RunOptions(executor="ray", address=cluster.address)
     with pytest.raises(UsageError, match="no node of the Ray cluster has a GPU"):
         run_suite(str(suite), tmp_path / "ray", overrides, replace(launch, device="cuda"))
     run = threading.Thread(
@@ -161,9 +161,9 @@ def test_a_job_of_two_processes_runs_beside_others(cluster, suite_file, tmp_path
     plugin = tmp_path / "small_cnn.py"
     plugin.write_text(SMALL_CNN)
     suite, overrides = str(suite_file(REPLICATED)), Overrides(plugins=[str(plugin)])
-    launch = Launch(executor="ray", address=cluster.address, device="cpu")
+    launch = RunOptions(executor="ray", address=cluster.address, device="cpu")
     on_ray = run_suite(suite, tmp_path / "ray", overrides, launch)
-    here = run_suite(suite, tmp_path / "here", overrides, Launch(device="cpu"))
+    here = run_suite(suite, tmp_path / "here", overrides, RunOptions(device="cpu"))
     assert len(on_ray.records) == 2
     assert [record.failure for record in on_ray.records] == [None, None]
     assert essence(on_ray) == essence(here)
@@ -219,7 +219,7 @@ def ran_on(memory, **how):
                 jobs.remove(found)
             return found
 
-    crew = _Crew(FakeRay(**how), None, [Need(1, 0, each) for each in memory], lambda job: size[job.key])
+    crew = RayPool(FakeRay(**how), None, [Need(1, 0, each) for each in memory], lambda job: size[job.key])
     return [(size[job.key], had) for job, had in crew.run(Jobs())]
 
 

@@ -19,13 +19,13 @@ def four_gpus(monkeypatch):
 def test_every_gpu_has_a_worker_that_owns_it():
     workers = Workers.choose("auto", None, Path("cache"))
     assert (workers.device, workers.count) == ("cuda", 4)
-    assert [workers.bench(worker).device for worker in range(4)] == ["cuda:0", "cuda:1", "cuda:2", "cuda:3"]
+    assert [workers.worker(worker).device for worker in range(4)] == ["cuda:0", "cuda:1", "cuda:2", "cuda:3"]
 
 
 @pytest.mark.usefixtures("four_gpus")
 def test_one_that_is_named_is_the_only_one():
     workers = Workers.choose("cuda:2", 1, Path("cache"))
-    assert workers.bench(0).device == "cuda:2"
+    assert workers.worker(0).device == "cuda:2"
 
 
 def test_workers_on_a_cpu_share_its_cores(monkeypatch, tmp_path):

@@ -1,4 +1,4 @@
-"""Training batches: which pictures, and what is done to them."""
+"""Training batches: which images, and what is done to them."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -12,28 +12,28 @@ from vitbench.core.errors import UsageError
 from vitbench.data.preprocess import apply, preset
 from vitbench.data.resize import KERNELS
 from vitbench.protocols.finetune import batches
-from vitbench.protocols.finetune.batches import Order, Pictures
+from vitbench.protocols.finetune.batches import Order, TrainingImages
 from vitbench.protocols.recipes import Recipe
 
 PLAIN = Recipe(steps=9, warmup_steps=0, base_lr=0.1, batch_size=6)
 
 
 class Photographs(ImageSource):
-    """Random pictures, of one size or of many."""
+    """Random images, of one size or of many."""
 
     fingerprint = "photographs"
 
     def __init__(self, count, sizes):
         rng = np.random.default_rng(count)
-        self.pictures = [
+        self.images = [
             rng.integers(0, 256, (*sizes[i % len(sizes)], 3), dtype=np.uint8) for i in range(count)
         ]
 
     def __len__(self):
-        return len(self.pictures)
+        return len(self.images)
 
     def read(self, indices, *, fast_dct=False):
-        return [self.pictures[i] for i in indices]
+        return [self.images[i] for i in indices]
 
     def name(self, index):
         return str(index)
@@ -51,7 +51,7 @@ def made(recipe, sizes=MANY_SIZES, *, flip=True, crop=True, resident=True, monke
     )  # fmt: skip
     if not resident:
         monkeypatch.setattr(batches, "RESIDENT_BYTES", 0)
-    return Pictures(data, splits, recipe, 24, 200, place), train.pictures + val.pictures
+    return TrainingImages(data, splits, recipe, 24, 200, place), train.images + val.images
 
 
 def test_every_pass_shows_every_example_once_and_steps_know_their_examples():
@@ -64,18 +64,16 @@ def test_every_pass_shows_every_example_once_and_steps_know_their_examples():
 
 
 @pytest.mark.parametrize("sizes", [ONE_SIZE, MANY_SIZES], ids=["one-size", "many-sizes"])
-def test_random_crops_are_cut_from_the_resized_picture(sizes):
+def test_random_crops_are_cut_from_the_resized_image(sizes):
     shown, originals = made(replace(PLAIN, crop="random", resize_px=30, size_px=24), sizes)
     places = set()
     for step in range(4):
         images, labels = shown.batch(step)
-        for image, label in zip(images, labels, strict=True):
-            picture = originals[int(label) if label < 100 else int(label) - 100 + 13]
-            resized = KERNELS["tf2_bilinear"](torch.from_numpy(picture)[None].permute(0, 3, 1, 2), (30, 30))[
-                0
-            ]
+        for crop, label in zip(images, labels, strict=True):
+            image = originals[int(label) if label < 100 else int(label) - 100 + 13]
+            resized = KERNELS["tf2_bilinear"](torch.from_numpy(image)[None].permute(0, 3, 1, 2), (30, 30))[0]
             off = {
-                (top, left): (resized[:, top : top + 24, left : left + 24] - image).abs().max().item()
+                (top, left): (resized[:, top : top + 24, left : left + 24] - crop).abs().max().item()
                 for top in range(7)
                 for left in range(7)
             }
@@ -88,7 +86,7 @@ def test_random_crops_are_cut_from_the_resized_picture(sizes):
 
 @pytest.mark.parametrize("crop", ["none", "random", "inception"])
 @pytest.mark.parametrize("sizes", [ONE_SIZE, MANY_SIZES], ids=["one-size", "many-sizes"])
-def test_pictures_that_do_not_fit_are_read_when_their_turn_comes(crop, sizes, monkeypatch):
+def test_images_that_do_not_fit_are_read_when_their_turn_comes(crop, sizes, monkeypatch):
     recipe = replace(PLAIN, crop=crop, resize_px=30, flip=True)
     kept, _ = made(recipe, sizes)
     assert kept.kept is not None
@@ -112,7 +110,7 @@ def test_batches_go_on_from_any_step():
 @pytest.mark.parametrize("mixup_alpha", [0.0, 0.4])
 @pytest.mark.parametrize("crop", ["none", "inception"])
 def test_several_processes_make_their_parts_of_the_same_batch(crop, mixup_alpha):
-    """The pictures of other parts are not read, but for those that MixUp pairs with."""
+    """The images of other parts are not read, but for those that MixUp pairs with."""
     recipe = replace(PLAIN, crop=crop, flip=True, batch_size=7, mixup_alpha=mixup_alpha)
     whole, _ = made(recipe)
     parts = [made(recipe, place=(i, 3))[0] for i in range(3)]
@@ -123,7 +121,7 @@ def test_several_processes_make_their_parts_of_the_same_batch(crop, mixup_alpha)
         assert [len(part.batch(step)[0]) for part in parts] == [3, 2, 2]
 
 
-def test_a_square_larger_than_its_picture_is_refused():
+def test_a_square_larger_than_its_image_is_refused():
     with pytest.raises(UsageError, match="cannot cut 24 px from resize_px 20"):
         made(replace(PLAIN, crop="random", resize_px=20))
 
@@ -132,10 +130,10 @@ def test_a_square_larger_than_its_picture_is_refused():
 def test_what_the_task_rules_out_is_not_done(crop):
     shown, originals = made(replace(PLAIN, crop=crop, resize_px=30, flip=True), flip=False, crop=False)
     images, labels = shown.batch(0)
-    for image, label in zip(images, labels, strict=True):
-        picture = originals[int(label) if label < 100 else int(label) - 100 + 13]
-        whole = KERNELS["tf2_bilinear"](torch.from_numpy(picture)[None].permute(0, 3, 1, 2), (24, 24))[0]
-        assert (image - whole).abs().max() < 0.02
+    for crop, label in zip(images, labels, strict=True):
+        image = originals[int(label) if label < 100 else int(label) - 100 + 13]
+        whole = KERNELS["tf2_bilinear"](torch.from_numpy(image)[None].permute(0, 3, 1, 2), (24, 24))[0]
+        assert (crop - whole).abs().max() < 0.02
 
 
 def test_mixup_gives_shares_of_classes():

@@ -13,7 +13,7 @@ from vitbench.backbones.models.wrapper import BuiltBackbone
 from vitbench.core.plugins import load_all
 from vitbench.core.registry import BACKBONES
 from vitbench.protocols.finetune import checkpoint, micro_batch, train
-from vitbench.protocols.finetune.checkpoint import Shelf
+from vitbench.protocols.finetune.checkpoint import Checkpoints
 from vitbench.protocols.finetune.trainer import Trainer
 from vitbench.protocols.recipes import Recipe
 
@@ -88,7 +88,7 @@ def test_the_backbone_is_left_in_eval_mode():
 def linear_run(recipe, folder=None, **how):
     """A run of the linear model, with its state kept in a folder."""
     backbone = Linear()
-    place = Shelf(folder).place("run", recipe.fields()) if folder else None
+    place = Checkpoints(folder).place("run", recipe.fields()) if folder else None
     return backbone, train(
         backbone, lambda first: islice(batches(100), first, None), 4, recipe, place=place, **how
     )
@@ -103,7 +103,7 @@ def test_cut_off_at_any_step_it_ends_the_same_to_the_bit(tmp_path, monkeypatch, 
     monkeypatch.setattr(checkpoint, "EVERY_S", 0)
     for cut in range(1, 9):
         folder = tmp_path / str(cut)
-        place, backbone = Shelf(folder).place("run", recipe.fields()), Linear()
+        place, backbone = Checkpoints(folder).place("run", recipe.fields()), Linear()
         with pytest.raises(InterruptedError):
             train(backbone, cutting(batches(100), cut), 4, recipe, place=place)
         again_backbone, again = linear_run(recipe, folder)
@@ -139,7 +139,7 @@ def test_in_pieces_it_is_the_same_but_for_rounding(monkeypatch):
     assert pieces.grad_norms == pytest.approx(whole.grad_norms, rel=1e-5)
 
 
-def test_small_pictures_go_together_in_larger_pieces():
+def test_small_images_go_together_in_larger_pieces():
     sizes = {8: 256, 32: 256, 48: 64, 64: 64, 96: 32, 224: 32, 384: 8}
     assert {size_px: micro_batch.on_cpu(size_px) for size_px in sizes} == sizes
     assert micro_batch.micro_batch(torch.nn.Identity(), torch.empty(40, 3, 8, 8), "float32") == 40
@@ -237,7 +237,7 @@ def test_a_run_that_diverged_is_still_lost_when_it_is_gone_on_with(tmp_path, mon
     monkeypatch.setattr(checkpoint, "EVERY_S", 0)
     for rate, steps in ((300.0, 40), (1e30, 400)):
         recipe = Recipe(steps=steps, warmup_steps=0, base_lr=rate, clip_norm=None)
-        place = Shelf(tmp_path).place(f"run-{rate}", recipe.fields())
+        place = Checkpoints(tmp_path).place(f"run-{rate}", recipe.fields())
         first = train(Linear(), noise(), 4, recipe, place=place)
         again = train(Linear(), noise(), 4, recipe, place=place)
         assert first.diverged == again.diverged != ""

@@ -35,7 +35,7 @@ class DataSet:
 
     `majors` are the major versions that hold the reference's examples in the reference's order, `at_least` the first of them
     that does. `sizes` are the examples of each split there; `also` are other sizes that are known and harmless, with the
-    reason. `labels` are the rules of all tasks on these pictures, read in one pass. `key` gives what the stored order is hashed
+    reason. `labels` are the rules of all tasks on these images, read in one pass. `key` gives what the stored order is hashed
     from, where an example carries it; `title` what to call an example. `ink` multiplies stored pixels.
     """
 

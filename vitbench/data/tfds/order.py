@@ -1,4 +1,4 @@
-"""TFDS's stored order, which makes `train[:800]` the same 800 pictures for everybody (facts/protocols.md 1.3)."""
+"""TFDS's stored order, which makes `train[:800]` the same 800 images for everybody (facts/protocols.md 1.3)."""
 
 from __future__ import annotations
 

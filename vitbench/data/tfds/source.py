@@ -1,4 +1,4 @@
-"""Pictures and labels of a prepared TFDS data set: a source over one slice of it, and splits made of labels and names."""
+"""Images and labels of a prepared TFDS data set: a source over one slice of it, and splits made of labels and names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vitbench.data.tfds.example import Example
 from vitbench.data.tfds.shards import FORMATS, DamagedFileError, Shards, Stretch
 
 FINGERPRINTED = 1000  # examples from the front, and as many spread over the slice
-KEPT_ABOVE = 20_000  # labels of larger slices are kept on disk: reading them means reading the pictures too
+KEPT_ABOVE = 20_000  # labels of larger slices are kept on disk: reading them means reading the images too
 AT_ONCE = 256
 COLUMNS_FORMAT = 1
 NAME = "name"
@@ -59,30 +59,30 @@ class RecordSource(ImageSource):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of the data set, its version, the slice's length and the encoded pictures of 2,000 examples.
+        """Digest of the data set, its version, the slice's length and the encoded images of 2,000 examples.
 
-        All pictures of ImageNet would take longer to read than to look at.
+        All images of ImageNet would take longer to read than to look at.
         """
         n = len(self)
         front, spread = np.arange(min(n, FINGERPRINTED)), np.arange(FINGERPRINTED) * n // FINGERPRINTED
         chosen = np.union1d(front, spread[spread < n]).tolist()
-        pictures = self._map(chosen, lambda example: digest_bytes(example.data(self.data.image)).encode())
+        images = self._map(chosen, lambda example: digest_bytes(example.data(self.data.image)).encode())
         facts = f"{self.data.name} {self.copy.version} {self.data.image} x{self.data.ink} {n}"
-        return digest_bytes(facts.encode(), *pictures)
+        return digest_bytes(facts.encode(), *images)
 
     def read(self, indices: Sequence[int], *, fast_dct: bool = False) -> list[Pixels]:
-        """RGB pictures; grey ones become RGB, alpha is dropped."""
-        pictures: list[Pixels] = []
+        """RGB images; grey ones become RGB, alpha is dropped."""
+        images: list[Pixels] = []
         bad: dict[str, str] = {}
         for index, data in zip(indices, self._map(indices, self._encoded), strict=True):
             try:
                 pixels = decode(data, exif_rotate=False, fast_dct=fast_dct)
-                pictures.append(pixels * np.uint8(self.data.ink) if self.data.ink != 1 else pixels)
+                images.append(pixels * np.uint8(self.data.ink) if self.data.ink != 1 else pixels)
             except ValueError as error:
                 bad[self.name(index)] = str(error)
         if bad:
             raise BadImageError(bad, len(indices))
-        return pictures
+        return images
 
     def _encoded(self, example: Example) -> bytes:
         return example.data(self.data.image)
@@ -209,7 +209,7 @@ SOURCES_HELD = 16
 
 
 def source_of(data: DataSet, copy: Prepared, spec: str) -> RecordSource:
-    """A slice of a prepared copy; tasks over the same pictures share it, and with it what was read of it."""
+    """A slice of a prepared copy; tasks over the same images share it, and with it what was read of it."""
     stamp = (copy.path / "dataset_info.json").stat().st_mtime_ns
     key = (data.name, str(copy.path.resolve()), spec, stamp)
     _sources[key] = _sources.pop(key) if key in _sources else RecordSource(data, copy, spec)

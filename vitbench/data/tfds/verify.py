@@ -119,7 +119,7 @@ def _split(
     try:
         yield Item(f"{split} fingerprint", None, fingerprint(source, labels[:FINGERPRINTED]))
     except VitbenchError as error:
-        yield Item(f"{split} pictures", False, str(error))
+        yield Item(f"{split} images", False, str(error))
 
 
 def _facts(data: DataSet, split: str, example: Example) -> tuple[tuple[int, ...], Key | None]:
@@ -178,7 +178,7 @@ def fingerprint(source: RecordSource, labels: list[tuple[int, ...]]) -> str:
 
 
 def recognise_dump(folder: Path) -> Item:
-    """Tell a folder of pictures for what it is: the VTAB-1k dumps that circulate are JPEG re-encodes (users.md 2.1).
+    """Tell a folder of images for what it is: the VTAB-1k dumps that circulate are JPEG re-encodes (users.md 2.1).
 
     Raises:
         UsageError: there is no such folder.
@@ -191,7 +191,7 @@ def recognise_dump(folder: Path) -> Item:
     roots = sorted({path.parent.name for path in lists})
     lossy = sorted({path.parent.name for path in lists if any(path.parent.rglob("*.jp*g"))})
     text = (
-        f"{folder} is the VTAB-1k picture dump of the NOAH and SSF lineage: {len(roots)} tasks ({', '.join(roots[:4])} …), "
+        f"{folder} is the VTAB-1k image dump of the NOAH and SSF lineage: {len(roots)} tasks ({', '.join(roots[:4])} …), "
         f"{len(lossy)} of them re-encoded as JPEG. Its scores are not comparable: CIFAR-100 reads about 10 points low. "
         "Prepare the originals: vitbench data prepare"
     )

@@ -13,7 +13,7 @@ from vitbench.engine.outcome import Outcome
 def execute(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
     """Run jobs and give each with its outcome as it ends; a job is taken only when a worker is free for it."""
     if torchrun.count() > 1:
-        yield from torchrun.lead(local.taken(queue), workers.bench())
+        yield from torchrun.lead(local.taken(queue), workers.worker())
     elif workers.executor == "ray":
         from vitbench.engine.executors import ray as cluster
 

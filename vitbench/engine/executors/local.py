@@ -22,8 +22,8 @@ from vitbench.engine.executors import fork_server
 from vitbench.engine.executors.workers import PATIENCE_S, Queue, Workers, work
 from vitbench.engine.outcome import Outcome, failed
 from vitbench.engine.schedule import replicas_of
-from vitbench.engine.worker import Workbench
-from vitbench.store.heartbeat import was_left
+from vitbench.engine.worker import Worker
+from vitbench.store.heartbeat import was_abandoned
 
 GONE = (BrokenProcessPool, EOFError, ConnectionError)  # the worker died, or what it is forked off
 
@@ -31,12 +31,12 @@ GONE = (BrokenProcessPool, EOFError, ConnectionError)  # the worker died, or wha
 def here(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
     """One job after another in this process; one that a process has died of before gets one of its own."""
     settle(None)
-    bench = workers.bench()
+    worker = workers.worker()
     for job in taken(queue):
-        if workers.run is not None and was_left(workers.run / ".running", job.key):
+        if workers.run is not None and was_abandoned(workers.run / ".running", job.key):
             yield from _one_at_a_time([job], workers)
         else:
-            yield job, work(job, bench, workers.plugins)
+            yield job, work(job, worker, workers.plugins)
 
 
 def taken(queue: Queue) -> Iterator[Job]:
@@ -50,13 +50,13 @@ def taken(queue: Queue) -> Iterator[Job]:
 
 def in_processes(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
     """One process per worker; before them, one by one, the jobs that need all devices for themselves."""
-    bench = workers.bench()
+    worker = workers.worker()
     while isinstance(job := queue.take(fits=wants_several), Job):
-        yield job, work(job, bench, workers.plugins)
+        yield job, work(job, worker, workers.plugins)
     while suspects := (yield from _in_pool(Others(queue), workers)):
         yield from _one_at_a_time(suspects, workers)
     for job in taken(queue):  # what other runs held meanwhile, and have let go of
-        yield job, work(job, bench, workers.plugins)
+        yield job, work(job, worker, workers.plugins)
 
 
 def wants_several(job: Job) -> bool:
@@ -149,7 +149,7 @@ def _pool(workers: Workers, count: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-_bench: list[Workbench] = []
+_bench: list[Worker] = []
 _plugins: list[str] = []
 
 
@@ -170,7 +170,7 @@ def _start(workers: Workers, threads: int, turns: Any, environment: dict[str, st
     settle(threads)
     load_all(workers.plugins)
     _plugins.extend(workers.plugins)
-    _bench.append(workers.bench(turns.get()))
+    _bench.append(workers.worker(turns.get()))
 
 
 def _run_in_worker(job: Job) -> Outcome:

@@ -34,7 +34,7 @@ LATE_S = 5.0  # and one that has not by then may ask for more than any node has 
 CONNECT_S = 5.0
 
 
-class _Bench:
+class RayWorker:
     """What runs on the cluster."""
 
     def __init__(self, workers: Workers, cores: int) -> None:
@@ -42,15 +42,15 @@ class _Bench:
         settle(None if on_gpu else cores)
         load_all(workers.plugins)
         self.plugins = workers.plugins
-        self.bench = workers.bench()
+        self.worker = workers.worker()
 
     def work(self, job: Job) -> Outcome:
         """One job to its outcome."""
-        return work(job, self.bench, self.plugins)
+        return work(job, self.worker, self.plugins)
 
 
 @dataclass
-class _Slot:
+class _Actor:
     """An actor, what it takes, and where it is; `place` is empty until it has started."""
 
     need: Need
@@ -75,12 +75,12 @@ def execute(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], No
 
         def together(job: Job) -> Generator[tuple[Job, Outcome], None, None]:
             needs = several(device, nodes, replicas_of(job))
-            yield from _Crew(ray, alone, needs, lambda _job: 0).run(_Only(job))
+            yield from RayPool(ray, alone, needs, lambda _job: 0).run(_Only(job))
 
         while isinstance(job := queue.take(fits=wants_several), Job):
             yield from together(job)
         needs = one_each(device, nodes, workers.count)
-        yield from _Crew(ray, alone, needs, memory).run(Others(queue))
+        yield from RayPool(ray, alone, needs, memory).run(Others(queue))
         for job in taken(queue):  # what other runs held meanwhile, and have let go of
             yield from together(job)
 
@@ -97,24 +97,24 @@ class _Only:
         return self._left.pop() if self._left else None
 
 
-class _Crew:
+class RayPool:
     """Actors, and what they are at. A job goes to an actor that has the memory for it."""
 
     def __init__(self, ray: Any, workers: Workers, needs: list[Need], memory: Callable[[Job], int]) -> None:
         self.ray, self.workers, self.memory = ray, workers, memory
-        self.actor = ray.remote(_Bench)
-        self.idle: list[_Slot] = []
+        self.actor = ray.remote(RayWorker)
+        self.idle: list[_Actor] = []
         self.starting = [self._new(need) for need in needs]
-        self.running: dict[Any, tuple[_Slot, Job]] = {}
+        self.running: dict[Any, tuple[_Actor, Job]] = {}
         self.tries: Counter[str] = Counter()
         self.again: list[Job] = []
         self.alive_s = self.looked_s = time.monotonic()
 
-    def _new(self, need: Need) -> _Slot:
+    def _new(self, need: Need) -> _Actor:
         actor = self.actor.options(
             num_cpus=need.cores, num_gpus=need.gpus, memory=need.memory_bytes, scheduling_strategy="SPREAD"
         ).remote(self.workers, max(int(need.cores), 1))
-        return _Slot(need, actor, actor.__ray_call__.remote(_node_id))
+        return _Actor(need, actor, actor.__ray_call__.remote(_node_id))
 
     def run(self, queue: Queue) -> Generator[tuple[Job, Outcome], None, None]:
         """Give out jobs until none is left.
@@ -157,7 +157,7 @@ class _Crew:
         slots = [*self.idle, *(slot for slot, _ in self.running.values()), *soon]
         return max((slot.need.memory_bytes for slot in slots), default=0)
 
-    def _next(self, queue: Queue, slot: _Slot, has_most: bool) -> Job | str | None:
+    def _next(self, queue: Queue, slot: _Actor, has_most: bool) -> Job | str | None:
         """A job that this actor has the memory for; the largest actors take what is too large for any, and it may fail."""
 
         def fits(job: Job) -> bool:
@@ -215,7 +215,7 @@ class _Crew:
                 self.ray.kill(slot.actor)
                 self.starting.append(self._new(offer[1]))
 
-    def _outcome(self, reference: Any, slot: _Slot, job: Job) -> Outcome | None:
+    def _outcome(self, reference: Any, slot: _Actor, job: Job) -> Outcome | None:
         """What a job came to; None if its actor died and it is to be run again."""
         errors = self.ray.exceptions
         try:

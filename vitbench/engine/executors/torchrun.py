@@ -30,7 +30,7 @@ from vitbench.core.record import Record
 from vitbench.engine.executors.fork_server import leave
 from vitbench.engine.job import run_job
 from vitbench.engine.outcome import Outcome, failed
-from vitbench.engine.worker import Workbench
+from vitbench.engine.worker import Worker
 
 TOLD_BYTES = 1500  # of what failed processes said
 ALONE_S = 300.0  # for others to end with a job that has failed here
@@ -42,28 +42,28 @@ def count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def lead(jobs: Iterator[Job], bench: Workbench) -> Iterator[tuple[Job, Outcome]]:
+def lead(jobs: Iterator[Job], worker: Worker) -> Iterator[tuple[Job, Outcome]]:
     """Run jobs with all processes, as the first of them."""
-    bench = _joined(bench)
+    worker = _joined(worker)
     try:
         for number, job in enumerate(jobs):
             dist.broadcast_object_list([job.model_dump_json()], src=0)
-            yield job, _settled(run_job(job, bench), number)
+            yield job, _settled(run_job(job, worker), number)
         dist.broadcast_object_list([""], src=0)
     finally:
         dist.destroy_process_group()
 
 
-def follow(bench: Workbench) -> None:
+def follow(worker: Worker) -> None:
     """Run what the first process gives out, until it has nothing more."""
-    bench = _joined(bench)
+    worker = _joined(worker)
     try:
         for number in itertools.count():
             box = [""]
             dist.broadcast_object_list(box, src=0)
             if not box[0]:
                 return
-            _settled(run_job(Job.model_validate_json(box[0]), bench), number)
+            _settled(run_job(Job.model_validate_json(box[0]), worker), number)
     finally:
         dist.destroy_process_group()
 
@@ -84,29 +84,29 @@ def _settled(outcome: Outcome, number: int) -> Outcome:
     return outcome
 
 
-def _joined(bench: Workbench) -> Workbench:
-    on_gpu = bench.device.startswith("cuda")
-    device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if on_gpu else bench.device
+def _joined(worker: Worker) -> Worker:
+    on_gpu = worker.device.startswith("cuda")
+    device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if on_gpu else worker.device
     if on_gpu:
         torch.cuda.set_device(device)
     here = int(os.environ.get("LOCAL_WORLD_SIZE", count()))
     settle(max(cores() // here, 1))  # torchrun leaves each one core
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
-    return Workbench(device, bench.cache, bench.run)
+    return Worker(device, worker.cache, worker.run)
 
 
-def apart(job: Job, bench: Workbench, processes: int, plugins: Sequence[str]) -> Outcome:
+def apart(job: Job, worker: Worker, processes: int, plugins: Sequence[str]) -> Outcome:
     """Run one job in processes of its own that train together; they end with it."""
-    device = bench.device.partition(":")[0]
+    device = worker.device.partition(":")[0]
     if device == "cuda" and torch.cuda.device_count() < processes:
         short = (
             f"it asks for {processes} GPUs, and there are {torch.cuda.device_count()}: set replicas to that"
         )
-        return Outcome(failed(job, bench.device, VitbenchError(short)))
+        return Outcome(failed(job, worker.device, VitbenchError(short)))
     with tempfile.TemporaryDirectory(prefix="vitbench-") as place:
         request = {
-            "job": job.model_dump(mode="json"), "device": device, "cache": str(bench.cache),
-            "run": str(bench.run) if bench.run else None, "plugins": list(plugins), "out": place,
+            "job": job.model_dump(mode="json"), "device": device, "cache": str(worker.cache),
+            "run": str(worker.run) if worker.run else None, "plugins": list(plugins), "out": place,
             "parent": os.getpid(),
         }  # fmt: skip
         (Path(place) / "request.json").write_text(json.dumps(request))
@@ -123,7 +123,7 @@ def apart(job: Job, bench: Workbench, processes: int, plugins: Sequence[str]) ->
             record = Record.model_validate_json((Path(place) / "record.json").read_bytes())
         except (OSError, ValueError):
             trouble = f"its {processes} processes ended with {code}: {said[-TOLD_BYTES:]}"
-            return Outcome(failed(job, bench.device, VitbenchError(trouble)))
+            return Outcome(failed(job, worker.device, VitbenchError(trouble)))
         table = Path(place) / "predictions.parquet"
         return Outcome(record, pd.read_parquet(table) if table.exists() else None)
 
@@ -159,9 +159,9 @@ def _main(request_path: Path) -> None:
     threading.Thread(target=_end_with, args=(request["parent"],), daemon=True).start()
     load_all(request["plugins"])
     run = Path(request["run"]) if request["run"] else None
-    bench = _joined(Workbench(request["device"], Path(request["cache"]), run))
+    worker = _joined(Worker(request["device"], Path(request["cache"]), run))
     try:
-        outcome = _settled(run_job(Job.model_validate(request["job"]), bench), 0)
+        outcome = _settled(run_job(Job.model_validate(request["job"]), worker), 0)
         if dist.get_rank() == 0:
             place = Path(request["out"])
             if outcome.predictions is not None:

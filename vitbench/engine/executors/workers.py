@@ -16,7 +16,7 @@ from vitbench.engine.executors.torchrun import apart
 from vitbench.engine.job import run_job
 from vitbench.engine.outcome import Outcome
 from vitbench.engine.schedule import replicas_of
-from vitbench.engine.worker import Workbench
+from vitbench.engine.worker import Worker
 
 PATIENCE_S = 0.2  # between looks at what other runs hold
 
@@ -59,9 +59,9 @@ class Workers:
             return f"cuda:{worker % torch.cuda.device_count()}"
         return self.device
 
-    def bench(self, worker: int = 0) -> Workbench:
+    def worker(self, index: int = 0) -> Worker:
         """What the jobs of one worker share."""
-        return Workbench(self.device_of(worker), self.cache, self.run)
+        return Worker(self.device_of(index), self.cache, self.run)
 
 
 class Queue(typing.Protocol):
@@ -74,7 +74,7 @@ class Queue(typing.Protocol):
         ...
 
 
-def work(job: Job, bench: Workbench, plugins: Sequence[str]) -> Outcome:
+def work(job: Job, worker: Worker, plugins: Sequence[str]) -> Outcome:
     """Run a job here, or in several processes where its protocol asks for them."""
     count = replicas_of(job)
-    return apart(job, bench, count, plugins) if count > 1 else run_job(job, bench)
+    return apart(job, worker, count, plugins) if count > 1 else run_job(job, worker)

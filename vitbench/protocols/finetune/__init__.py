@@ -34,7 +34,7 @@ else:
 
 __all__ = ["Finetune", "TrainLog", "train"]
 
-SEEN_FOR_AREA = 16  # pictures whose median area tells small from large
+SEEN_FOR_AREA = 16  # images whose median area tells small from large
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
@@ -97,7 +97,7 @@ class Finetune(Protocol):
         if not any(weight.requires_grad for weight in module.parameters()):
             raise VitbenchError("the backbone has no weights to train: leave it to probes")
         recipes = search.filled(data, self._recipes(data))
-        work = search.Runs(data, checkpoint.Shelf(data.checkpoints))
+        work = search.Search(data, checkpoint.Checkpoints(data.checkpoints))
         trials = search.with_scores(work, recipes) if len(recipes) > 1 else ()
         if trials and not any(trial.chosen for trial in trials):
             raise VitbenchError("every run diverged: give lower rates as base_lr")
@@ -168,6 +168,6 @@ class Finetune(Protocol):
 
 
 def _area(split: Split) -> int:
-    """Median area of the first pictures, in square pixels."""
-    pictures_ = split.source.read(split.indices[:SEEN_FOR_AREA].tolist())
-    return int(statistics.median(picture.shape[0] * picture.shape[1] for picture in pictures_))
+    """Median area of the first images, in square pixels."""
+    first = split.source.read(split.indices[:SEEN_FOR_AREA].tolist())
+    return int(statistics.median(image.shape[0] * image.shape[1] for image in first))

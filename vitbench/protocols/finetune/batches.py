@@ -1,4 +1,4 @@
-"""Training pictures, batch by batch: decoded once and kept on the device where they fit, cropped and mirrored there.
+"""Training images, batch by batch: decoded once and kept on the device where they fit, cropped and mirrored there.
 
 What a batch holds is a function of (seed, step): a run can go on from any step, and it does not matter how the next batches are
 made ready. Resizing to `resize_px` and cutting a square out of that is one bilinear lookup, TensorFlow 2's without antialias.
@@ -24,13 +24,13 @@ from vitbench.core.errors import UsageError
 from vitbench.core.seeding import torch_generator
 from vitbench.data import augment
 from vitbench.data.loader import alone
-from vitbench.data.packed_images import Ragged
+from vitbench.data.packed_images import PackedImages
 from vitbench.data.preprocess import moved
 from vitbench.protocols.recipes import Recipe
 
 RESIDENT_SHARE = 0.25  # of a GPU's memory
 RESIDENT_BYTES = 4 * 2**30  # on a CPU
-AT_ONCE = 16  # pictures decoded by one thread
+AT_ONCE = 16  # images decoded by one thread
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,13 @@ class Order:
         return shuffled
 
 
-class Pictures:
-    """The labelled pictures of a run, as batches of normalised images (B, 3, S, S) with labels (B,) or shares (B, C).
+class TrainingImages:
+    """The labelled images of a run, as batches of normalised images (B, 3, S, S) with labels (B,) or shares (B, C).
 
     `place` (i, n): of every batch this is the i-th of n processes' part, from 0. Whatever is drawn is drawn for the whole.
 
     Raises:
-        UsageError: the recipe cuts larger squares than the pictures that it cuts them from.
+        UsageError: the recipe cuts larger squares than the images that it cuts them from.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Pictures:
     def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor, int]]:
         """Batches from a step on, without end, each with its size in all processes, the next one made ready meanwhile.
 
-        But for pictures that lie there already on a CPU: its cores are busy, and a third thread costs more than it does.
+        But for images that lie there already on a CPU: its cores are busy, and a third thread costs more than it does.
         """
         whole = self.order.batch_size
         if self.kept is not None and not self.data.device.startswith("cuda"):
@@ -140,14 +140,14 @@ class Pictures:
         if self.recipe.crop == "none":
             return self._at(chosen)
         kept, which = self.kept, chosen
-        if not isinstance(kept, Ragged):
-            kept = Ragged(self._natives_read(chosen), torch.device(self.data.device))
+        if not isinstance(kept, PackedImages):
+            kept = PackedImages(self._natives_read(chosen), torch.device(self.data.device))
             which = np.arange(len(chosen))
         boxes = self._boxes(kept.sizes[which], step, drawn)
         return kept.resized(which, boxes, self.size_px, cut_first=self.how.crop == "inception")
 
     def _boxes(self, sizes: NDArray[np.int64], step: int, drawn: NDArray[np.int64]) -> NDArray[Any]:
-        """What is looked at of each picture, in its own pixels; a cut from the resized picture need not start on one."""
+        """What is looked at of each image, in its own pixels; a cut from the resized image need not start on one."""
         if self.how.crop == "none":
             return np.column_stack([np.zeros_like(sizes), sizes])
         if self.how.crop == "inception":
@@ -157,13 +157,13 @@ class Pictures:
         scale = sizes / resized
         return np.column_stack([places * scale, self.size_px * scale])
 
-    def _kept(self) -> Ragged | Tensor | None:
-        """All pictures on the device, or None if they do not fit: then each batch is read when its turn comes."""
+    def _kept(self) -> PackedImages | Tensor | None:
+        """All images on the device, or None if they do not fit: then each batch is read when its turn comes."""
         if self.recipe.crop == "none":
             bytes_each = 12.0 * self.size_px**2
         else:
             few = self._natives_read(np.arange(min(len(self.labels), 16)))
-            bytes_each = float(np.mean([picture.nbytes for picture in few]))
+            bytes_each = float(np.mean([image.nbytes for image in few]))
         cuda = self.data.device.startswith("cuda")
         total = torch.cuda.get_device_properties(self.data.device).total_memory if cuda else 0
         room = RESIDENT_SHARE * total if cuda else RESIDENT_BYTES
@@ -172,10 +172,10 @@ class Pictures:
         if self.recipe.crop == "none":
             return torch.cat([self.data.pixels(split, self.size_px) for split in self.splits])
         expected = int(1.1 * bytes_each / 3 * len(self.labels))
-        return Ragged(self._read(np.arange(len(self.labels))), torch.device(self.data.device), expected)
+        return PackedImages(self._read(np.arange(len(self.labels))), torch.device(self.data.device), expected)
 
     def _at(self, chosen: NDArray[np.int64]) -> Tensor:
-        """Pictures as the job's preprocessing makes them."""
+        """Images as the job's preprocessing makes them."""
         if isinstance(self.kept, Tensor):
             return self.kept[moved(chosen, self.kept.device)]
         parts = [(rows, self.data.pixels(part, self.size_px)) for rows, part in self._parts(chosen)]
@@ -191,15 +191,15 @@ class Pictures:
                 yield rows, split.take(chosen[rows] - (self.ends[i] - len(split)))
 
     def _natives_read(self, chosen: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
-        """Pictures at positions in any order."""
+        """Images at positions in any order."""
         order = np.argsort(chosen, kind="stable")
         found: list[Any] = [None] * len(chosen)
-        for row, picture in zip(order, self._read(chosen[order]), strict=True):
-            found[row] = picture
+        for row, image in zip(order, self._read(chosen[order]), strict=True):
+            found[row] = image
         return found
 
     def _read(self, ascending: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
-        """Pictures at ascending positions, as they come."""
+        """Images at ascending positions, as they come."""
         for _, part in self._parts(ascending):
             blocks = [part.indices[i : i + AT_ONCE].tolist() for i in range(0, len(part), AT_ONCE)]
             yield from chain.from_iterable(self.readers.map(partial(part.source.read, fast_dct=True), blocks))

@@ -29,16 +29,16 @@ DIGEST_BYTES = 32
 
 
 @dataclass
-class Shelf:
+class Checkpoints:
     """The states of one job's runs; without a folder nothing is kept."""
 
     folder: Path | None
     stop: list[int] = field(default_factory=list)
     before: dict[int, Any] = field(default_factory=dict)
 
-    def place(self, name: str, recipe: dict[str, Any]) -> Place:
+    def place(self, name: str, recipe: dict[str, Any]) -> Checkpoint:
         """Where one run's state lies."""
-        return Place(self, f"{name}-{_digest(recipe)}.pt")
+        return Checkpoint(self, f"{name}-{_digest(recipe)}.pt")
 
     def done(self, name: str, recipe: dict[str, Any]) -> dict[str, Any] | None:
         """What a finished trial came to; None if that is not as it was written."""
@@ -89,10 +89,10 @@ class Shelf:
 
 
 @dataclass
-class Place:
+class Checkpoint:
     """One run's state."""
 
-    shelf: Shelf
+    shelf: Checkpoints
     name: str
     kept_at: float = field(default_factory=time.monotonic)
     took_s: float = 0.0

@@ -13,7 +13,7 @@ from vitbench.protocols.recipes import Recipe
 if TYPE_CHECKING:
     from torch import nn
 
-    from vitbench.protocols.finetune.checkpoint import Place
+    from vitbench.protocols.finetune.checkpoint import Checkpoint
     from vitbench.protocols.finetune.trainer import Trainer
 
 READ_EVERY = 20  # steps between two looks at the loss: each waits for the device
@@ -27,7 +27,7 @@ Batches = Iterable[tuple[Any, ...]]
 class TrainLog:
     """What a run left behind: one value a step (gradient norms before clipping), and the trained head.
 
-    `diverged` says why a run ended early, or is empty. `at_once` pictures of a batch went through together in each process, and
+    `diverged` says why a run ended early, or is empty. `at_once` images of a batch went through together in each process, and
     that is what BatchNorm takes its statistics of, if there is one (`batch_norm_sees`, else 0).
     """
 
@@ -48,7 +48,7 @@ def train(
     *,
     dtype: str = "float32",
     on_step: Callable[[int, int], None] = lambda _step, _steps: None,
-    place: Place | None = None,
+    place: Checkpoint | None = None,
 ) -> TrainLog:
     """Train a backbone in place on batches of images (B, 3, S, S), normalised, and labels (B,) or shares of classes (B, C).
 

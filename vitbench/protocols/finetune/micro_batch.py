@@ -1,4 +1,4 @@
-"""How many pictures of a global batch go through at once: tried with real steps on a GPU, fixed on a CPU."""
+"""How many images of a global batch go through at once: tried with real steps on a GPU, fixed on a CPU."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor
 from vitbench.compute.batch_size import LARGE_PX, BatchSize
 
 LARGE_ON_CPU, ON_CPU, SMALL_ON_CPU = 8, 32, 256
-# Of small pictures as many go together as have so many pixels. Steps of ViT-Ti/16 and ResNet-18 are fastest there, in time for
+# Of small images as many go together as have so many pixels. Steps of ViT-Ti/16 and ResNet-18 are fastest there, in time for
 # pieces of 32: at 32 px 0.65 in pieces of 256, at 64 px 0.90 in pieces of 64; at 96 and 224 px none is faster (two cores).
 SMALL_PIXELS = 64 * 64 * 64
 
 
 def on_cpu(size_px: int) -> int:
-    """Pictures at once on a CPU: by their size alone, so that results do not depend on the machine's memory."""
+    """Images at once on a CPU: by their size alone, so that results do not depend on the machine's memory."""
     if size_px >= LARGE_PX:
         return LARGE_ON_CPU
     fitting = max(SMALL_PIXELS // size_px**2, 1)

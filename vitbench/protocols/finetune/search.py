@@ -16,7 +16,7 @@ from vitbench.api import Adaptation, Split
 from vitbench.core.record import Trial
 from vitbench.core.seeding import seeded
 from vitbench.protocols.finetune import batches, distributed, micro_batch
-from vitbench.protocols.finetune.checkpoint import Shelf
+from vitbench.protocols.finetune.checkpoint import Checkpoints
 from vitbench.protocols.finetune.loop import TrainLog, train
 from vitbench.protocols.recipes import Recipe
 
@@ -24,10 +24,10 @@ CURVE_POINTS = 64
 SCORED_AT_ONCE = 1024
 
 
-class Runs:
+class Search:
     """Training runs of one job: each from the backbone as it came, each able to go on where it was cut off."""
 
-    def __init__(self, data: Adaptation, shelf: Shelf) -> None:
+    def __init__(self, data: Adaptation, shelf: Checkpoints) -> None:
         self.data, self.shelf = data, shelf
         self.forward = self.backward = 0
 
@@ -36,7 +36,7 @@ class Runs:
         data = self.data
         backbone: Any = sized(data, recipe)
         size_px = backbone.input.size_px
-        shown = batches.Pictures(data, splits, recipe, size_px, data.num_classes, distributed.place())
+        shown = batches.TrainingImages(data, splits, recipe, size_px, data.num_classes, distributed.place())
         place = self.shelf.place(name, recipe.fields())
         # Each run has streams of its own: dropout draws the same whether the runs before it were done now or earlier.
         with self.shelf.minding_signals(), seeded(data.seed, f"finetune {name}"):
@@ -47,7 +47,7 @@ class Runs:
         self.backward += len(log.losses) * recipe.batch_size
         if log.batch_norm_sees and log.batch_norm_sees < recipe.batch_size:
             data.note(
-                f"BatchNorm saw {log.batch_norm_sees} pictures at a time, of batches of {recipe.batch_size}"
+                f"BatchNorm saw {log.batch_norm_sees} images at a time, of batches of {recipe.batch_size}"
             )
         return backbone, log
 
@@ -67,7 +67,7 @@ class Runs:
         return int(hits) / len(split)
 
 
-def with_scores(runs: Runs, recipes: Sequence[Recipe]) -> tuple[Trial, ...]:
+def with_scores(runs: Search, recipes: Sequence[Recipe]) -> tuple[Trial, ...]:
     """Every recipe of the grid, trained on train and scored on validation; the best is chosen unless all diverged."""
     trials = []
     for i, recipe in enumerate(recipes):

@@ -137,8 +137,8 @@
 
   function worst(cell) {
     if (!cell.worst) return [];
-    const pictures = cell.worst.map(([picture, is, as]) => make("figure", { class: "picture" }, make("img", { src: picture, alt: `a ${is}` }), make("figcaption", {}, make("b", {}, is), ` taken for ${as}`)));
-    return [make("h3", {}, "The surest mistakes"), make("div", { class: "pictures" }, ...pictures)];
+    const images = cell.worst.map(([image, is, as]) => make("figure", { class: "image" }, make("img", { src: image, alt: `a ${is}` }), make("figcaption", {}, make("b", {}, is), ` taken for ${as}`)));
+    return [make("h3", {}, "The surest mistakes"), make("div", { class: "images" }, ...images)];
   }
 
   function recipe(cell) {
