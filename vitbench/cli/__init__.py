@@ -15,13 +15,13 @@ from vitbench.cli.backbone import check, inspect_, new
 from vitbench.cli.compare import compare
 from vitbench.cli.cost import cost
 from vitbench.cli.data import data
-from vitbench.cli.format import printable
 from vitbench.cli.list import list_
 from vitbench.cli.pack import pack, unpack
 from vitbench.cli.report import export, report
 from vitbench.cli.run import run
 from vitbench.cli.runs import merge, prune, retry, status
 from vitbench.core.errors import VitbenchError
+from vitbench.core.format import printable
 
 INTERRUPTED = 130
 NO_PLACE = (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vitbench.cli.format import printable
+from vitbench.core.format import printable
 
 if TYPE_CHECKING:
     from vitbench.report.compare import Difference

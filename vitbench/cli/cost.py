@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vitbench.cli.backbone import options_of
-from vitbench.cli.format import amount
+from vitbench.core.format import quantity
 
 if TYPE_CHECKING:
     from vitbench.backbones.cost import BackboneCost
@@ -35,7 +35,7 @@ def cost(backbone: str, settings: tuple[str, ...], plugins: tuple[str, ...], dev
 
 
 def _text(found: BackboneCost) -> str:
-    lines = [f"{found.name}: {amount(found.params)}parameters", "A  published pre-training cost"]
+    lines = [f"{found.name}: {quantity(found.params, 'parameters')}", "A  published pre-training cost"]
     for each in found.published:
         figures = [f"{each.tpu_v3_core_days:,g} TPUv3-core-days"] if each.tpu_v3_core_days else []
         figures += [f"{each.exaflops:,g} exaFLOP"] if each.exaflops else []
@@ -44,8 +44,8 @@ def _text(found: BackboneCost) -> str:
         lines.append("     none known")
     lines.append("B  counted FLOPs of one image, a multiply-add as 2; training is 3 forward passes")
     lines += [
-        f"     {count.size_px} px: {count.gmacs:.4g} GMAC, {amount(count.forward_flops)}FLOP forward, "
-        f"{amount(count.training_flops)}FLOP in training; VTAB-1k once: {count.vtab_core_days} TPUv3-core-days"
+        f"     {count.size_px} px: {count.gmacs:.4g} GMAC, {quantity(count.forward_flops, 'FLOPs')} forward, "
+        f"{quantity(count.training_flops, 'FLOPs')} in training; VTAB-1k once: {count.vtab_core_days} TPUv3-core-days"
         for count in found.counted
     ]
     lines.append("C  measured here")

@@ -93,15 +93,15 @@ def status(names: tuple[str, ...], data_dir: Path | None, as_json: bool) -> int:
 
 def _show_caches() -> None:
     """What is kept on disk so that it need not be computed again."""
+    from vitbench.core.format import file_size
     from vitbench.core.settings import cache_dir
     from vitbench.data import decoded_cache, disk_cache
-    from vitbench.data.tfds.status import human
     from vitbench.engine import feature_cache
 
     limits = {"features": feature_cache.limit_bytes(), "decoded": decoded_cache.limit_bytes()}
     for name, suffix in (("features", feature_cache.SUFFIX), ("decoded", decoded_cache.SUFFIX)):
         found = disk_cache.usage(cache_dir() / name, suffix, limits[name])
-        size = f"{human(found.size_bytes)} of {human(found.limit_bytes)} (VITBENCH_{name.upper()}_GB)"
+        size = f"{file_size(found.size_bytes)} of {file_size(found.limit_bytes)} (VITBENCH_{name.upper()}_GB)"
         click.echo(f"{'cache: ' + name:45} {found.arrays:,} arrays, {size} in {cache_dir() / name}", err=True)
 
 

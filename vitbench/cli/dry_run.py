@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vitbench.cli.format import amount, duration, printable
+from vitbench.core.format import duration, file_size, printable, quantity
 
 if TYPE_CHECKING:
     from vitbench.engine.estimate import Estimate
@@ -61,9 +61,9 @@ def _as_json(made: Estimate) -> dict[str, Any]:
 def _print(made: Estimate, workers: int) -> None:
     total = {name: made.total(name) for name in NAMES}
     click.echo(
-        f"forward  {amount(total['images_forward'])} images, {amount(total['flops_forward'])}FLOP\n"
-        f"backward {amount(total['images_backward'])} images, {amount(total['flops_backward'])}FLOP\n"
-        f"disk     {amount(total['disk_bytes'])}B\n"
+        f"forward  {quantity(total['images_forward'])} images, {quantity(total['flops_forward'], 'FLOPs')}\n"
+        f"backward {quantity(total['images_backward'])} images, {quantity(total['flops_backward'], 'FLOPs')}\n"
+        f"disk     {file_size(total['disk_bytes'])}\n"
         f"time     {total['seconds'] / 3600:.3g} hours of {made.device} ({duration(total['seconds'] / workers)} with "
         f"{workers} worker{'s' * (workers > 1)}), start-up, decoding and solving of probes not counted",
         err=True,

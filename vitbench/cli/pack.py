@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from vitbench.cli.format import printable
+from vitbench.core.format import printable
 
 
 @click.command(no_args_is_help=True)

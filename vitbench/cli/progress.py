@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from vitbench.cli.format import printable
+from vitbench.core.format import printable
 from vitbench.core.job import Cell, Job
 from vitbench.core.record import Record
 from vitbench.engine.run import Progress

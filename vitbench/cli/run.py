@@ -12,7 +12,7 @@ import click
 
 from vitbench.cli.completion import complete_suite
 from vitbench.cli.data import DATA_DIR, use_data_dir
-from vitbench.cli.format import printable
+from vitbench.core.format import printable
 
 if TYPE_CHECKING:
     from vitbench.engine.plan import RunPlan

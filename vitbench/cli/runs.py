@@ -9,7 +9,7 @@ import click
 
 from vitbench.cli.completion import complete_suite
 from vitbench.cli.data import DATA_DIR
-from vitbench.cli.format import duration, printable
+from vitbench.core.format import duration, printable
 
 if TYPE_CHECKING:
     from vitbench.store.status import RunStatus

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
 
+from vitbench.core.format import duration, energy, quantity
 from vitbench.core.gc_pause import gc_paused
 from vitbench.core.record import Record
 from vitbench.report.build import boards, departures_of, failures
@@ -126,7 +127,9 @@ def page_environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(percent=percent, count=_count, seconds=_seconds, energy=_energy)
+    environment.filters.update(
+        percent=percent, quantity=_known(quantity), duration=_known(duration), energy=energy
+    )
     return environment
 
 
@@ -171,25 +174,6 @@ def _expected(records: Sequence[Record], estimated: Mapping[str, float]) -> tupl
     return len(pairs), sum(expected for expected, _ in pairs), sum(taken for _, taken in pairs)
 
 
-def _count(number: float | None) -> str:
-    """A large number, short: 23.5 M, 4.1 G."""
-    if number is None:
-        return "–"
-    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.3g} {unit}"
-    return f"{number:.3g}"
-
-
-def _seconds(seconds: float | None) -> str:
-    """A duration, short."""
-    if seconds is None:
-        return "–"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def _energy(joules: float) -> str:
-    """Energy, short."""
-    return f"{joules / 3600:.3g} Wh" if joules < 3.6e6 else f"{joules / 3.6e6:.3g} kWh"
+def _known(write: Callable[[float], str]) -> Callable[[float | None], str]:
+    """A filter of templates that shows an unknown number as a dash."""
+    return lambda number: "–" if number is None else write(number)

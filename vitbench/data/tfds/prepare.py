@@ -11,8 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from vitbench.core.errors import DataMissingError, Problem, UsageError
+from vitbench.core.format import file_size
 from vitbench.data.tfds.dataset import DataSet, data_dir
-from vitbench.data.tfds.status import Status, human, manual_dir, missing_manual, needed_bytes, status_of
+from vitbench.data.tfds.status import Status, manual_dir, missing_manual, needed_bytes, status_of
 
 HTML_MARKS = (b"<!doctype html", b"<html")
 HEAD_BYTES = 512
@@ -28,7 +29,7 @@ def check_before(data: DataSet) -> None:
     if absent := missing_manual(data):
         raise DataMissingError(
             [
-                Problem(f"{data.name}: {manual_dir() / file.path} is missing (about {human(file.about_bytes)})",
+                Problem(f"{data.name}: {manual_dir() / file.path} is missing (about {file_size(file.about_bytes)})",
                         next_step=f"get it from {file.source}")
                 for file in absent
             ]
@@ -41,7 +42,7 @@ def check_before(data: DataSet) -> None:
     free, needed = shutil.disk_usage(place).free, needed_bytes(data)
     if free < needed:
         raise UsageError(
-            f"{data.name} takes about {human(needed)} to prepare, {place} has {human(free)} left; see --data-dir"
+            f"{data.name} takes about {file_size(needed)} to prepare, {place} has {file_size(free)} left; see --data-dir"
         )
 
 

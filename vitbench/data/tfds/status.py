@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from vitbench.core.errors import DataMissingError, UsageError
+from vitbench.core.format import file_size
 from vitbench.data.tfds.dataset import DataSet, ManualFile, data_dir
 from vitbench.data.tfds.source import broken
 
@@ -31,7 +32,9 @@ class Status:
     @property
     def line(self) -> str:
         """The state as a table's row."""
-        facts = f"{self.version} {self.file_format} {human(self.size_bytes)}".strip() if self.version else ""
+        facts = (
+            f"{self.version} {self.file_format} {file_size(self.size_bytes)}".strip() if self.version else ""
+        )
         return f"{self.name:45} {self.state:19} {facts}{'  ' if facts else ''}{self.detail}".rstrip()
 
 
@@ -64,10 +67,14 @@ def missing_manual(data: DataSet) -> tuple[ManualFile, ...]:
 
 def _absent(data: DataSet) -> Status:
     if absent := missing_manual(data):
-        wanted = "; ".join(f"{file.path} ({human(file.about_bytes)}) from {file.source}" for file in absent)
+        wanted = "; ".join(
+            f"{file.path} ({file_size(file.about_bytes)}) from {file.source}" for file in absent
+        )
         return Status(data.name, "needs manual files", detail=f"put into {manual_dir()}: {wanted}")
     size = download_bytes(data.name)
-    return Status(data.name, "can be downloaded", detail=f"{human(size)}: vitbench data prepare {data.name}")
+    return Status(
+        data.name, "can be downloaded", detail=f"{file_size(size)}: vitbench data prepare {data.name}"
+    )
 
 
 @cache
@@ -103,13 +110,3 @@ def named(names: Iterable[str], known: dict[str, DataSet], tasks: dict[str, str]
         hint = f"; did you mean {' or '.join(close)}" if close else ""
         raise UsageError(f"{unknown[0]!r} is no data set, task on one, or suite{hint}")
     return [known[name] for name in dict.fromkeys(tasks.get(name, name) for name in wanted or known)]
-
-
-def human(size_bytes: int) -> str:
-    """A size for people."""
-    size = float(size_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit in ("B", "kB") else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.2f} TB"
