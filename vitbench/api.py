@@ -1,8 +1,7 @@
-"""What a plugin author reads: the contracts between backbones, tasks and protocols.
+"""The contracts that plugins are written against: backbones, tasks and protocols.
 
-Shapes in all docstrings: B batch, N examples, S image side in pixels, D feature width, C classes. Images given to a
-backbone are float (B, 3, S, S), RGB, already normalised with the mean and std that its InputSpec declares. Scores are
-fractions in [0, 1].
+Shapes in all docstrings: B batch, N examples, S image size in pixels, D feature width, C classes. A backbone is given float
+images (B, 3, S, S), RGB, normalised with the mean and std that its InputSpec declares. Scores are fractions in [0, 1].
 """
 
 from __future__ import annotations
@@ -10,20 +9,21 @@ from __future__ import annotations
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vitbench.core.job import PreprocessName
+from vitbench.core.job import Dtype, PreprocessName
 from vitbench.core.record import Trial, Weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Triple = tuple[float, float, float]
+Part = Literal["train", "val"]
 Pixels = NDArray[np.uint8]
 Indices = NDArray[np.int64]
 Labels = NDArray[np.int64]
@@ -34,7 +34,7 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a backbone expects: square images of `size_px`, pixels (x / 255 - mean) / std."""
+    """The images that a backbone expects: square, `size_px` wide, pixels (x / 255 - mean) / std."""
 
     size_px: int
     mean: Triple
@@ -43,7 +43,7 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where weights come from; shown beside every score."""
+    """Where the weights come from; shown beside every score."""
 
     family: str = "unknown"
     weights: Weights = "unknown"
@@ -52,29 +52,29 @@ class Provenance:
     weights_loaded: int | None = None
     weights_missing: int | None = None
     weights_unexpected: int | None = None
-    trained_on: tuple[str, ...] = ()  # data sets whose labels the weights have seen
+    trained_on: tuple[str, ...] = ()  # data sets whose labels the weights were trained on
     pretrain_tpu_v3_core_days: float | None = None
     licence: str = ""
-    pixel_warning: str = ""  # pixels are not normalised as these weights were trained
+    pixel_warning: str = ""  # why pixels are not normalised as they were when these weights were trained
 
 
 class BackboneModule(typing.Protocol):
-    """What a registered backbone must be: a `torch.nn.Module` with these three names.
+    """The interface of a registered backbone: a `torch.nn.Module` with these three names.
 
-    Two more are read where they exist: `provenance: Provenance` (else the labels given to `register_backbone` are shown) and
-    `at_resolution(size_px) -> nn.Module` (else the backbone keeps its own size). `vitbench check NAME` tests all of it.
+    Two more are optional: `provenance: Provenance` (default: the labels given to `register_backbone`) and
+    `at_resolution(size_px) -> nn.Module` (default: the backbone runs at its own image size only). `vitbench check` tests it.
     """
 
     input: InputSpec
     feature_dim: int
 
     def features(self, images: Tensor) -> Tensor:
-        """Features (B, D) of images (B, 3, S, S): what a linear classifier would be put on."""
+        """Features (B, D) of images (B, 3, S, S): the input of a linear classifier."""
         ...
 
 
 class Backbone(typing.Protocol):
-    """A built backbone as tasks' and protocols' code sees it; every registered module is wrapped into one."""
+    """A built backbone as protocols see it. Every registered module is wrapped into one."""
 
     input: InputSpec
     feature_dim: int
@@ -85,10 +85,10 @@ class Backbone(typing.Protocol):
         ...
 
     def at_resolution(self, size_px: int) -> Backbone:
-        """The same weights for images of another side.
+        """The same weights at another image size.
 
         Raises:
-            UsageError: the architecture is tied to its size.
+            UsageError: the architecture works at one image size only.
         """
         ...
 
@@ -97,7 +97,7 @@ class Backbone(typing.Protocol):
 
 
 class ImageSource(ABC):
-    """Images in one canonical order, decoded on demand. Label rules are laid over it by tasks."""
+    """Images in a fixed order, decoded on demand. Labels are the task's."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -105,21 +105,21 @@ class ImageSource(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """A digest that changes whenever an image does."""
+        """A digest that changes whenever an image changes."""
 
     @abstractmethod
     def read(self, indices: Sequence[int], *, fast_dct: bool = False) -> list[Pixels]:
-        """RGB images (H, W, 3) uint8, in the order asked for. Safe to call from several threads.
+        """RGB images (H, W, 3) uint8, in the order of `indices`. Called from several threads at once.
 
-        `fast_dct` asks for JPEGs to be decoded as TensorFlow does by default; what holds no JPEGs need not care.
+        `fast_dct` asks for JPEGs to be decoded as TensorFlow does by default; sources without JPEGs ignore it.
 
         Raises:
-            BadImageError: one cannot be decoded.
+            BadImageError: an image cannot be decoded.
         """
 
     @abstractmethod
     def name(self, index: int) -> str:
-        """What to call one image in messages and predictions."""
+        """The name of an image in messages and predictions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,70 +153,125 @@ def _top1(predictions: Labels, split: Split) -> NDArray[np.float64]:
 TOP1 = ScoreRule("top1", _top1)
 
 
-@dataclass(frozen=True)
-class Task:
-    """Data, splits, label rule and metric. Nothing is read until a split is called for.
+class Task(ABC):
+    """Data, splits, label rule and metrics. No image is read before a split is asked for.
 
-    Only the runner calls `test`, once, after the protocol has handed over its frozen result. `skipped` names the images that
-    were left out because they cannot be read, `departures` says where the data differ from the reference's.
+    Only the engine calls `test`, once, after the protocol has returned its frozen result. The first of `rules` is the board's
+    metric. `flip` and `crop` say whether a mirrored or cropped image keeps its label; where it does not, no recipe mirrors or
+    crops the task's images. `version` is that of a prepared data set.
 
-    `first(part, n)` gives the first n examples of train or val without reading the rest; it says that their stored order is
-    random, as in TensorFlow Datasets, so that they are a fair sample (without it the `1k` budget draws its own). `shots` is
-    what N-shot budgets draw from, if that is not `train`. `flip` and `crop` tell whether a mirrored or a cropped image keeps
-    its label: no recipe may do to a task's images what its task rules out.
+    `random_order` says that examples are stored in random order, as TensorFlow Datasets stores them: the first n are then a
+    fair sample, and the `1k` budget takes these. Otherwise it draws its own.
     """
 
     class_names: tuple[str, ...]
-    train: Callable[[], Split]
-    val: Callable[[], Split]
-    test: Callable[[], Split]
     rules: tuple[ScoreRule, ...] = (TOP1,)
-    skipped: Callable[[], tuple[str, ...]] = tuple
-    departures: Callable[[], tuple[str, ...]] = tuple
-    first: Callable[[Literal["train", "val"], int], Split] | None = None
-    shots: Callable[[], Split] | None = None
     flip: bool = True
     crop: bool = True
+    random_order: bool = False
     version: str = ""
+
+    @abstractmethod
+    def train(self) -> Split:
+        """The training split."""
+
+    @abstractmethod
+    def val(self) -> Split:
+        """The validation split, which selection is made on."""
+
+    @abstractmethod
+    def test(self) -> Split:
+        """The test split, which is scored."""
+
+    def shots(self) -> Split:
+        """The examples that N-shot budgets draw from."""
+        return self.train()
+
+    def first(self, part: Part, n: int) -> Split:
+        """The first n examples of train or val; override it where they can be read without the rest."""
+        split = self.train() if part == "train" else self.val()
+        return split.take(np.arange(min(n, len(split))))
+
+    def skipped(self) -> tuple[str, ...]:
+        """Names of images that are left out because they cannot be decoded."""
+        return ()
+
+    def departures(self) -> tuple[str, ...]:
+        """How the data differ from the reference's."""
+        return ()
+
+    @staticmethod
+    def of(class_names: Sequence[str], splits: Callable[[], tuple[Split, Split, Split]]) -> Task:
+        """A task of three splits that are made together: train, val and test."""
+        return _ThreeSplits(tuple(class_names), splits)
+
+
+class _ThreeSplits(Task):
+    def __init__(
+        self, class_names: tuple[str, ...], splits: Callable[[], tuple[Split, Split, Split]]
+    ) -> None:
+        self.class_names = class_names
+        self._splits = splits
+
+    def train(self) -> Split:
+        return self._splits()[0]
+
+    def val(self) -> Split:
+        return self._splits()[1]
+
+    def test(self) -> Split:
+        return self._splits()[2]
 
 
 # ---------------------------------------------------------------- protocols
 
 
-@dataclass(frozen=True)
-class Adaptation:
-    """All that a protocol gets: a backbone, what it may learn from, and the means to look at it. Test is not here.
+@dataclass(frozen=True, kw_only=True)
+class Adaptation(ABC):
+    """Everything a protocol is given: a backbone, the labelled data, and methods to read them with. The test split is not here.
 
-    `features(split)` gives (N, D) float32 of the backbone as it came, from the shared store; `pixels(split, size_px)` gives
-    (N, 3, S, S) as the job's preprocessing makes them, for the backbone's size or another; `normalise` turns those into what
-    the backbone takes; `report(done, total)` moves the progress bar; `note(text)` leaves a remark in the record. Where `flip`
-    or `crop` is false, the task's labels do not survive it: training must leave it out. `dataset` is the name the task is
-    registered by, `resolution_px` what the suite asks for, if it does. `checkpoints` is a folder for what a long job must not
-    lose; it is deleted when the job is done.
+    Where `flip` or `crop` is false, the task's labels do not survive it, and training must leave it out. `task` is the task's
+    registered name, `resolution_px` the image size that the suite asks for, if it does. `checkpoints` is a folder for the state
+    of a long job; it is deleted when the job is done.
     """
 
     backbone: Backbone
     train: Split
     val: Split
     num_classes: int
-    seed: int
-    device: str
-    dtype: str
-    features: Callable[[Split], Tensor]
-    pixels: Callable[..., Tensor]
-    normalise: Callable[[Tensor], Tensor]
-    note: Callable[[str], None]
-    report: Callable[[int, int], None]
+    seed: int = 0
+    device: str = "cpu"
+    dtype: Dtype = "float32"
+    task: str = ""
     flip: bool = True
     crop: bool = True
-    dataset: str = ""
     resolution_px: int | None = None
     checkpoints: Path | None = None
+
+    @abstractmethod
+    def features(self, split: Split) -> Tensor:
+        """Features (N, D) float32 of the backbone as it was loaded, on the device; extracted once for all jobs."""
+
+    @abstractmethod
+    def pixels(self, split: Split, size_px: int | None = None) -> Tensor:
+        """Images (N, 3, S, S) after the job's preprocessing, at the backbone's image size or another, on the device."""
+
+    @abstractmethod
+    def normalise(self, images: Tensor) -> Tensor:
+        """Such images with the backbone's mean and std applied: its input."""
+
+    @abstractmethod
+    def note(self, text: str) -> None:
+        """Add a note to the record."""
+
+    @abstractmethod
+    def report(self, done: int, total: int) -> None:
+        """Move the progress bar."""
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """The frozen outcome: a backbone, and a head from its features (N, D) to class scores (N, C)."""
+    """The frozen result: a backbone, and a head from its features (N, D) to class scores (N, C)."""
 
     backbone: Backbone
     head: Callable[[Tensor], Tensor]
@@ -228,7 +283,7 @@ class Adapted:
 
 @dataclass(frozen=True)
 class Effort:
-    """Images that training looks at, at which size (None: the backbone's own)."""
+    """The number of images that adaptation passes forward and backward, and their size (None: the backbone's own)."""
 
     images_forward: int
     images_backward: int
@@ -239,7 +294,7 @@ class Effort:
 class Protocol(ABC):
     """How a backbone is adapted to a task. Its dataclass fields are its options in a suite.
 
-    `trains_backbone` says that all weights learn: such jobs are long, start first, and share no features with others.
+    `trains_backbone` says that the backbone's weights are trained: such jobs are long, start first, and share no features.
     """
 
     default_preprocess: ClassVar[PreprocessName] = "squash"
@@ -247,27 +302,15 @@ class Protocol(ABC):
 
     @abstractmethod
     def adapt(self, data: Adaptation) -> Adapted:
-        """Learn from train, choose on val, and return the frozen result."""
+        """Train on train, select on val, and return the frozen result."""
 
     def effort(
-        self, train: Split, val: Split, dataset: str, params: int, resolution_px: int | None
+        self, train: Split, val: Split, task: str, params: int, resolution_px: int | None
     ) -> Effort | None:
-        """What adapting takes beyond features of train, val and test, for estimates; None if it is nothing to speak of."""
-        del train, val, dataset, params, resolution_px
+        """The cost of adapting beyond features of train, val and test, for estimates; None where it is negligible."""
+        del train, val, task, params, resolution_px
         return None
 
     @abstractmethod
     def depends_on_seed(self, budget: str) -> bool:
-        """Whether another seed can give another score; if not, a suite runs one seed only."""
-
-
-@dataclass
-class Remarks:
-    """Notes gathered while a job runs."""
-
-    notes: list[str] = field(default_factory=list)
-
-    def add(self, text: str) -> None:
-        """Keep a remark once."""
-        if text not in self.notes:
-            self.notes.append(text)
+        """Whether the score depends on the seed; where it does not, a suite runs one seed only."""

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -12,18 +10,18 @@ RNG = np.random.default_rng(3)
 LABELS = RNG.integers(0, 5, 200)
 
 
-def make_task(n_train=1000, n_val=300, **facts):
+def make_task(n_train=1000, n_val=300):
     def split(n):
         return array_split(np.zeros((n, 2, 2, 3), np.uint8), np.arange(n) % 3, "x")
 
     train, val = split(n_train), split(n_val)
-    return Task(("a", "b", "c"), lambda: train, lambda: val, lambda: val, **facts)
+    return Task.of(("a", "b", "c"), lambda: (train, val, val))
 
 
 def in_random_order(n_train=1000, n_val=300):
     task = make_task(n_train, n_val)
-    parts = {"train": task.train(), "val": task.val()}
-    return replace(task, first=lambda part, n: parts[part].take(np.arange(min(n, len(parts[part])))))
+    task.random_order = True
+    return task
 
 
 def test_shots_are_the_references_draw():
@@ -60,7 +58,7 @@ def test_1k_is_the_first_800_and_200_of_data_in_random_order():
 def test_1k_of_sorted_data_draws_from_every_class_and_notes_absent_ones():
     labels = np.repeat(np.arange(10), 150)
     split = array_split(np.zeros((1500, 1, 1, 3), np.uint8), labels, "sorted")
-    task = Task(tuple("0123456789a"), lambda: split, lambda: split, lambda: split)
+    task = Task.of(tuple("0123456789a"), lambda: (split, split, split))
     data = labelled_data(task, "1k", 0, None)
     assert np.bincount(data.train.labels).min() > 50
     assert np.array_equal(labelled_data(task, "1k", 7, None).train.indices, data.train.indices)

@@ -4,6 +4,7 @@ import torch
 
 from vitbench.backbones.models.pixels import RawPixels
 from vitbench.backbones.models.wrapper import BuiltBackbone
+from vitbench.compute.meter import Meter
 from vitbench.data.arrays import array_split
 from vitbench.data.preprocess import preset
 from vitbench.engine.feature_cache import FeatureCache
@@ -34,6 +35,7 @@ def reader(folder, split, module, **changes):
     arguments = {
         "backbone": backbone, "preprocess": preset("squash", 4), "device": "cpu", "dtype": "float32",
         "store": FeatureCache(folder), "identity": {"weights": "w"}, "pools": (split,), "report": lambda _done, _total: None,
+        "meter": Meter("cpu"),
     }  # fmt: skip
     return FeatureReader(**{**arguments, **changes})
 

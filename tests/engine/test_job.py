@@ -114,13 +114,20 @@ def test_test_is_opened_once_after_everything_is_frozen(worker, registered):
     def part(i):
         return array_split(images[i], np.arange(30) % 3, f"part{i}")
 
-    def opened():
-        EVENTS.append("test")
-        return part(2)
+    class Spied(Task):
+        class_names = ("a", "b", "c")
 
-    TASKS.register("spied", group="x")(
-        lambda: Task(("a", "b", "c"), lambda: part(0), lambda: part(1), opened)
-    )
+        def train(self):
+            return part(0)
+
+        def val(self):
+            return part(1)
+
+        def test(self):
+            EVENTS.append("test")
+            return part(2)
+
+    TASKS.register("spied", group="x")(Spied)
     PROTOCOLS.register("spy")(Spy)
     record = run_job(make_job(task="spied", protocol="spy"), worker).record
     assert record.status == "ok", record.failure

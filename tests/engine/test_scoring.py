@@ -9,10 +9,7 @@ import torch
 from sklearn.metrics import confusion_matrix
 
 from tests.making.jobs import make_job
-from vitbench.api import Provenance
 from vitbench.compute import energy
-from vitbench.core.record import DataFacts, Metric
-from vitbench.engine.conformance import Conformance
 from vitbench.engine.job import run_job
 from vitbench.engine.scoring import confusion, worst
 from vitbench.engine.worker import Worker
@@ -56,27 +53,6 @@ def test_a_job_keeps_its_mistakes(tmp_path):
     wrong = np.flatnonzero(table["prediction"] != table["label"])
     assert set(record.worst) <= set(wrong.tolist())
     assert len(record.worst) == min(24, len(wrong))
-
-
-def lacking(job, n_train=800, n_val=200, counted=100, **facts):
-    data = DataFacts(
-        group="", num_classes=10, n_train=n_train, n_val=n_val, n_test=100, fingerprints={}, **facts
-    )
-    score = Metric(value=0.5, ci_low=0.4, ci_high=0.6, n=counted)
-    checks = Conformance(job, data, Provenance(), score).checks()
-    return {check.item: check.reason for check in checks if not check.ok}
-
-
-def test_every_item_of_the_conformance_list_can_fail():
-    whole = make_job(budget="1k")
-    assert lacking(whole) == {}
-    assert lacking(whole, n_train=700) == {"split": "700 + 200 examples in place of 800 + 200"}
-    assert set(lacking(whole, counted=96)) == {"exact N"}
-    assert set(lacking(whole, skipped=("a.jpg",))) == {"every image readable"}
-    assert set(lacking(whole, departures=("too small",))) == {"data as the reference has them"}
-    assert set(lacking(make_job(limit=10))) == {"not limited"}
-    assert "50" in lacking(make_job(budget="5-shot"), n_train=49)["split"]
-    assert lacking(make_job(budget="5-shot"), n_train=50) == {}
 
 
 def test_energy_is_nvmls_counter_of_the_gpu_that_torch_means(monkeypatch):

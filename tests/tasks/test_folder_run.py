@@ -94,5 +94,5 @@ def test_a_class_without_a_readable_image_is_no_class(zoo, tmp_path):
 def test_shares_must_leave_something(zoo, tmp_path):
     _, suite = zoo
     suite.write_text(suite.read_text().replace("path: zoo", "path: zoo, val_share: 0.5, test_share: 0.6"))
-    with pytest.raises(UsageError, match="leave nothing to train on"):
+    with pytest.raises(UsageError, match="leave no training images"):
         vitbench.run(suite, tmp_path / "run")

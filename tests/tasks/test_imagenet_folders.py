@@ -73,7 +73,7 @@ def test_it_runs_with_both_metrics(tree, tmp_path, suite_file):
 def test_other_folders_are_refused(tmp_path):
     for name in ("a", "b"):
         (tmp_path / "train" / name).mkdir(parents=True)
-    with pytest.raises(DataMissingError, match="has not ImageNet's 1000 class folders: 1002 differ"):
+    with pytest.raises(DataMissingError, match="does not hold ImageNet's 1000 class folders: 1002 differ"):
         imagenet(tmp_path)
 
 
@@ -85,5 +85,5 @@ def test_a_draw_looks_at_its_own_files_only(tree):
 
 def test_no_validation_images_are_missing_data(tree, tmp_path):
     (tmp_path / "train").symlink_to(tree / "train")
-    with pytest.raises(DataMissingError, match="there is no folder"):
+    with pytest.raises(DataMissingError, match="does not exist: ImageNet is scored"):
         imagenet(tmp_path)

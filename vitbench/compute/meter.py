@@ -17,31 +17,32 @@ from vitbench.compute.energy import joules_so_far
 
 @dataclass
 class Meter:
-    """Measures a job on one device; work still queued on a GPU counts to the phase that queued it."""
+    """Measures a job on one device. Work still queued on a GPU counts to the phase that queued it."""
 
     device: str
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    images_forward: int = 0
 
     def __post_init__(self) -> None:
+        self._within: list[float] = []  # seconds of inner phases, one entry per open phase
         self._joules = joules_so_far(self.device)
         if self.device.startswith("cuda"):
             torch.cuda.reset_peak_memory_stats(self.device)
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Charge the block to a phase; phases add up and do not nest."""
+        """Charge the block to a phase, less what phases within it are charged. Phases of one name add up."""
         start = time.perf_counter()
+        self._within.append(0.0)
         try:
             yield
         finally:
             if self.device.startswith("cuda"):
                 torch.cuda.synchronize(self.device)
-            self.seconds[name] += time.perf_counter() - start
-
-    def move(self, seconds: list[float], source: str, target: str) -> None:
-        """Charge time that was measured inside one phase to another."""
-        self.seconds[source] -= sum(seconds)
-        self.seconds[target] += sum(seconds)
+            elapsed = time.perf_counter() - start
+            self.seconds[name] += elapsed - self._within.pop()
+            if self._within:
+                self._within[-1] += elapsed
 
     def energy_joules(self) -> float | None:
         """What the GPU has taken since the meter was made, whoever used it; None where nothing counts that."""

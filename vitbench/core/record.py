@@ -120,16 +120,6 @@ class Trial(Frozen):
     )
 
 
-NOT_LIMITED, READABLE = (
-    "not limited",
-    "every image readable",
-)  # items that a page has a notice of its own for
-CONFORMANCE_ITEMS = (
-    NOT_LIMITED, READABLE, "exact N", "split", "data as the reference has them", "pixels as the weights expect",
-    "weights have not seen this task's labels", "selection not on test",
-)  # fmt: skip
-
-
 class Check(Frozen):
     """One item of the conformance stamp; `reason` says what is missing."""
 

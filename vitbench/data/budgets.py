@@ -7,12 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitbench.api import Indices, Labels, Split, Task
+from vitbench.core.conformance import TRAIN_1K, VAL_1K
 from vitbench.core.errors import UsageError
 from vitbench.core.job import shots_of
-
-# VTAB-1k: the first 800 stored examples of train, the first 200 of val (facts/protocols.md 1.2).
-TRAIN_1K = 800
-VAL_1K = 200
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ def labelled_data(task: Task, budget: str, seed: int, limit: int | None) -> Labe
     """
     if (shots := shots_of(budget)) is not None:
         return _few_shots(task, shots, seed, limit)
-    if budget == "1k" and task.first is not None and limit is None:
+    if budget == "1k" and task.random_order and limit is None:
         return _vtab_1k(task, task.first("train", TRAIN_1K), task.first("val", VAL_1K), limited=False)
     train, val = thinned(task.train(), limit), thinned(task.val(), limit)
     if budget == "1k":
@@ -65,7 +62,7 @@ def labelled_data(task: Task, budget: str, seed: int, limit: int | None) -> Labe
 
 
 def _few_shots(task: Task, shots: int, seed: int, limit: int | None) -> LabelledData:
-    pool = thinned((task.shots or task.train)(), limit)
+    pool = thinned(task.shots(), limit)
     chosen = pool.take(draw_shots(pool.labels, shots, seed))
     counts = np.bincount(chosen.labels, minlength=len(task.class_names))
     short = int((counts < shots).sum())
@@ -88,6 +85,6 @@ def _vtab_1k(task: Task, train: Split, val: Split, *, limited: bool) -> Labelled
 def _first(task: Task, split: Split, n: int) -> Split:
     """The first n examples; of data in an order of its own, such as sorted by class, the first of one fixed shuffle."""
     order = np.arange(len(split))
-    if task.first is None:
+    if not task.random_order:
         order = np.random.default_rng(0).permutation(len(split))
     return split.take(order[:n])

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from vitbench.api import Backbone, Split
 from vitbench.compute.batch_size import BatchSize
+from vitbench.compute.meter import Meter
 from vitbench.core.files import digest_bytes
 from vitbench.core.job import FeatureDtype
 from vitbench.data.decoded_cache import DecodedCache
@@ -44,8 +44,7 @@ class FeatureReader:
     identity: dict[str, Any]
     pools: tuple[Split, ...]
     report: Callable[[int, int], None]
-    images_forward: list[int] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
+    meter: Meter
     decoded: DecodedCache | None = None
     feature_dtype: FeatureDtype = "float32"
 
@@ -76,10 +75,9 @@ class FeatureReader:
         key = digest_bytes(json.dumps(facts, sort_keys=True, default=str).encode())[:32]
         found = self.store.get(key)
         if found is None:
-            start = time.perf_counter()
-            features = self.extract(self.backbone, pool).to(getattr(torch, self.feature_dtype))
-            found = self.store.put(key, features, facts)
-            self.seconds.append(time.perf_counter() - start)
+            with self.meter.phase("features"):
+                features = self.extract(self.backbone, pool).to(getattr(torch, self.feature_dtype))
+                found = self.store.put(key, features, facts)
         return found
 
     def extract(self, backbone: Backbone, split: Split) -> Tensor:
@@ -103,7 +101,7 @@ class FeatureReader:
                 parts.append(size.run(forward, images).cpu())
                 done += len(images)
                 self.report(done, len(split))
-        self.images_forward.append(len(split))
+        self.meter.images_forward += len(split)
         return torch.cat(parts) if parts else torch.empty(0, backbone.feature_dim)
 
     def pixel_batches(self, split: Split, size: int = BATCH) -> Iterator[Tensor]:

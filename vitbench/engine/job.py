@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,28 +14,20 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
-from vitbench.api import (
-    Adaptation,
-    Adapted,
-    Backbone,
-    Labels,
-    Protocol,
-    Remarks,
-    Split,
-    Task,
-)
+from vitbench.api import Adapted, Labels, Protocol, Split, Task
 from vitbench.backbones.models.wrapper import BuiltBackbone
 from vitbench.compute.environment import describe
 from vitbench.compute.meter import Meter
+from vitbench.core.conformance import Evidence, conformance
 from vitbench.core.errors import StorageError, VitbenchError, is_full
 from vitbench.core.job import Job
 from vitbench.core.record import Cost, DataFacts, Record
-from vitbench.core.registry import PROTOCOLS
+from vitbench.core.registry import PROTOCOLS, Entry
 from vitbench.core.seeding import seeded
 from vitbench.data.budgets import LabelledData, labelled_data, thinned
-from vitbench.data.preprocess import Preprocess, normalise, preset
+from vitbench.data.preprocess import Preprocess, preset
 from vitbench.data.sealed import sealed
-from vitbench.engine.conformance import Conformance
+from vitbench.engine.adaptation import JobAdaptation, Notes
 from vitbench.engine.features import FeatureReader
 from vitbench.engine.job_log import LOG
 from vitbench.engine.outcome import Outcome, failed, now, said
@@ -43,6 +35,8 @@ from vitbench.engine.scoring import backbone_facts, confusion, score, worst
 from vitbench.engine.worker import Worker, backbone_key
 
 SCORES_PER_BLOCK = 8192
+# Packages whose version features depend on.
+FEATURE_PACKAGES = ("torch", "torchvision", "timm", "pillow", "simplejpeg", "numpy")
 
 
 def run_job(job: Job, worker: Worker) -> Outcome:
@@ -54,7 +48,7 @@ def run_job(job: Job, worker: Worker) -> Outcome:
     with worker.watched(job):
         try:
             LOG.info("%s on %s (key %s)", job.title, worker.device, job.key)
-            outcome = _Attempt(job, worker, Meter(worker.device)).run()
+            outcome = _JobRun(job, worker, Meter(worker.device)).run()
             outcome.record.model_dump_json()  # what cannot be written is this job's failure, not the run's
         except KeyboardInterrupt:
             raise
@@ -86,80 +80,80 @@ class Answers:
     margins: NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Scored:
+    """The test split of a task, the answers to it, and the preprocessing that its images went through."""
+
+    task: Task
+    test: Split
+    answers: Answers
+    preprocess: Preprocess
+
+    def table(self) -> pd.DataFrame:
+        """One row per test example, for the run directory."""
+        predictions, test = self.answers.predictions, self.test
+        return pd.DataFrame(
+            {
+                "index": test.indices,
+                "name": [test.source.name(i) for i in test.indices],
+                "label": test.labels,
+                "prediction": predictions,
+                **{f"{rule.name}_correct": rule.correct(predictions, test) for rule in self.task.rules},
+            }
+        )
+
+
 @dataclass
-class _Attempt:
+class _JobRun:
     """The steps of one job, in order."""
 
     job: Job
     worker: Worker
     meter: Meter
-    remarks: Remarks = field(default_factory=Remarks)
+    notes: Notes = field(default_factory=Notes)
 
     @contextlib.contextmanager
     def _phase(self, name: str) -> Iterator[None]:
-        """A stretch of the job: metered, shown, and in the log."""
+        """A phase of the job: metered, shown as progress, and logged."""
         self.worker.heartbeat.update(name)
         with self.meter.phase(name):
             yield
         LOG.info("%s: %.2f s", name, self.meter.seconds[name])
 
-    def _note(self, text: str) -> None:
-        LOG.info("note: %s", text)
-        self.remarks.add(text)
-
     def run(self) -> Outcome:
+        """Build, read, adapt, and only then test."""
         with self._phase("build"):
             protocol: Protocol = PROTOCOLS.make(self.job.protocol.spec, self.job.protocol.options)[1]
             backbone = self.worker.backbone(self.job)
         with self._phase("data"):
             entry, task = self.worker.task(self.job)
             data = sealed(labelled_data(task, self.job.budget, self.job.seed, self.job.limit))
-            how = self._preset(backbone)
-            reader = self._reader(backbone, how, data.pools)
+            reader = self._reader(backbone, data.pools)
         for remark in data.remarks:
-            self._note(remark)
+            self.notes.add(remark)
         with self._phase("adapt"):
             adapted = self._adapt(protocol, self._adaptation(backbone, data, reader, task))
         # Everything is chosen and frozen: only now is test opened, once.
         with self._phase("test"):
-            test = thinned(task.test(), self.job.limit)
-            at_test = self._at_test(adapted.backbone)
-            scored = self._reader(at_test, self._preset(at_test), (test,))
-            predictions = self._predict(adapted, test, scored)
-        for moved in (reader, scored):
-            self.meter.move(moved.seconds, "test" if moved is scored else "adapt", "features")
-        forward = sum(reader.images_forward) + sum(scored.images_forward) + adapted.images_forward
-        facts = DataFacts(
-            group=entry.labels.get("group", ""),
-            dataset=entry.labels.get("dataset", ""),
-            num_classes=len(task.class_names),
-            n_train=len(data.train),
-            n_val=len(data.val),
-            n_test=len(test),
-            fingerprints={
-                name: split.source.fingerprint
-                for name, split in (("train", data.train), ("val", data.val), ("test", test))
-                if len(split)
-            },
-            skipped=task.skipped(),
-            departures=task.departures(),
-            version=task.version,
-        )
-        return self._outcome(adapted, facts, scored.preprocess, (task, test, predictions), forward)
+            scored = self._test(adapted, task)
+        facts = self._data_facts(entry, scored, data)
+        return self._outcome(adapted, facts, scored)
 
-    def _at_test(self, backbone: Any) -> Any:
-        """The backbone at the resolution that test is looked at: the one it was adapted at, unless the suite names another."""
+    def _test(self, adapted: Adapted, task: Task) -> Scored:
+        test = thinned(task.test(), self.job.limit)
+        reader = self._reader(self._at_test_resolution(adapted.backbone), (test,))
+        return Scored(task, test, self._predict(adapted, test, reader), reader.preprocess)
+
+    def _at_test_resolution(self, backbone: Any) -> Any:
+        """The backbone at the image size it was adapted at, unless the suite names another for the test."""
         size_px = self.job.test_resolution_px
         if size_px is None or size_px == backbone.input.size_px:
             return backbone
-        self._note(f"adapted at {backbone.input.size_px} px, tested at {size_px} px")
+        self.notes.add(f"adapted at {backbone.input.size_px} px, tested at {size_px} px")
         return backbone.at_resolution(size_px).to(self.worker.device).eval()
 
-    def _preset(self, backbone: Backbone) -> Preprocess:
-        return preset(self.job.preprocess, backbone.input.size_px)
-
-    def _adapt(self, protocol: Protocol, data: Adaptation) -> Adapted:
-        """Adapt, with every global random stream seeded by the job, and see that the shared backbone stayed as it was.
+    def _adapt(self, protocol: Protocol, data: JobAdaptation) -> Adapted:
+        """Adapt with every global random stream seeded by the job, and check that the shared backbone is unchanged.
 
         Raises:
             VitbenchError: the protocol wrote into the backbone that other jobs use too.
@@ -175,72 +169,64 @@ class _Attempt:
             )
         return adapted
 
-    def _reader(self, backbone: Any, how: Preprocess, pools: tuple[Split, ...]) -> FeatureReader:
+    def _reader(self, backbone: Any, pools: tuple[Split, ...]) -> FeatureReader:
         packages = describe(self.worker.device).packages
+        how = preset(self.job.preprocess, backbone.input.size_px)
+        identity = {
+            "backbone": self.job.backbone.identity(),
+            "weights": self.worker.weights_digest(self.job),
+            "size_px": backbone.input.size_px,
+            "preprocess": how.describe(backbone.input.mean, backbone.input.std),
+            "dtype": self.job.dtype,
+            "device": self.worker.device.split(":")[0],
+            "packages": {name: packages[name] for name in FEATURE_PACKAGES},
+        }
         return FeatureReader(
             backbone,
             how,
             self.worker.device,
             self.job.dtype,
             self.worker.store,
-            {
-                "backbone": self.job.backbone.identity(),
-                "weights": self.worker.weights_digest(self.job),
-                "size_px": backbone.input.size_px,
-                "preprocess": how.describe(backbone.input.mean, backbone.input.std),
-                "dtype": self.job.dtype,
-                "device": self.worker.device.split(":")[0],
-                "packages": {
-                    name: packages[name]
-                    for name in ("torch", "torchvision", "timm", "pillow", "simplejpeg", "numpy")
-                },
-            },
+            identity,
             pools,
             partial(self.worker.heartbeat.update, "features"),
+            self.meter,
             decoded=self.worker.decoded,
             feature_dtype=self.job.feature_dtype,
         )
 
     def _adaptation(
         self, backbone: BuiltBackbone, data: LabelledData, reader: FeatureReader, task: Task
-    ) -> Adaptation:
-        spec = backbone.input
-
-        def pixels(split: Split, size_px: int | None = None) -> torch.Tensor:
-            how = preset(self.job.preprocess, size_px or spec.size_px)
-            found = replace(reader, preprocess=how).pixel_batches(split)
-            return torch.cat([batch.to(self.worker.device) for batch in found])
-
-        return Adaptation(
-            backbone,
-            data.train,
-            data.val,
-            len(task.class_names),
-            self.job.seed,
-            self.worker.device,
-            self.job.dtype,
-            reader,
-            pixels,
-            lambda images: normalise(images, spec.mean, spec.std),
-            self._note,
-            partial(self.worker.heartbeat.update, "adapt"),
-            task.flip,
-            task.crop,
-            self.job.task.name,
-            self.job.resolution_px,
-            self.worker.checkpoints(self.job),
+    ) -> JobAdaptation:
+        return JobAdaptation(
+            backbone=backbone,
+            train=data.train,
+            val=data.val,
+            num_classes=len(task.class_names),
+            seed=self.job.seed,
+            device=self.worker.device,
+            dtype=self.job.dtype,
+            task=self.job.task.name,
+            flip=task.flip,
+            crop=task.crop,
+            resolution_px=self.job.resolution_px,
+            checkpoints=self.worker.checkpoints(self.job),
+            reader=reader,
+            preprocess=self.job.preprocess,
+            notes=self.notes,
+            heartbeat=self.worker.heartbeat,
         )
 
     def _predict(self, adapted: Adapted, test: Split, reader: FeatureReader) -> Answers:
-        """Answers (N,) for every test example: no remainder is dropped.
+        """Answers (N,) for every test example; no last batch is dropped.
 
         Raises:
-            VitbenchError: scores are not numbers.
+            VitbenchError: scores are not finite.
         """
         backbone: Any = reader.backbone
         if adapted.backbone is self.worker.backbone(self.job) and not adapted.trained_backbone:
             features = reader(test)
-        else:  # the store knows the backbone as it came, not what became of it
+        else:  # cached features are those of the backbone as it was loaded
             features = reader.extract(backbone.eval(), test)
         features = features.to(self.worker.device)
         with torch.no_grad():
@@ -254,31 +240,29 @@ class _Attempt:
         others = scores.scatter(1, labels, -torch.inf).amax(1)
         return Answers(predictions, (others - own).float().cpu().numpy())
 
-    def _outcome(
-        self,
-        adapted: Adapted,
-        facts: DataFacts,
-        how: Preprocess,
-        scored: tuple[Task, Split, Answers],
-        images_forward: int,
-    ) -> Outcome:
-        task, test, answers = scored
-        predictions = answers.predictions
+    def _data_facts(self, entry: Entry, scored: Scored, data: LabelledData) -> DataFacts:
+        splits = {"train": data.train, "val": data.val, "test": scored.test}
+        return DataFacts(
+            group=entry.labels.get("group", ""),
+            dataset=entry.labels.get("dataset", ""),
+            num_classes=len(scored.task.class_names),
+            n_train=len(data.train),
+            n_val=len(data.val),
+            n_test=len(scored.test),
+            fingerprints={name: split.source.fingerprint for name, split in splits.items() if len(split)},
+            skipped=scored.task.skipped(),
+            departures=scored.task.departures(),
+            version=scored.task.version,
+        )
+
+    def _outcome(self, adapted: Adapted, facts: DataFacts, scored: Scored) -> Outcome:
+        task, test, answers = scored.task, scored.test, scored.answers
         backbone = self.worker.backbone(self.job)
         if isinstance(adapted.backbone, BuiltBackbone):
-            backbone = adapted.backbone  # at the size that the protocol's recipe has given it
-        table = pd.DataFrame(
-            {
-                "index": test.indices,
-                "name": [test.source.name(i) for i in test.indices],
-                "label": test.labels,
-                "prediction": predictions,
-                **{f"{rule.name}_correct": rule.correct(predictions, test) for rule in task.rules},
-            }
-        )
-        metrics = {rule.name: score(rule, predictions, test) for rule in task.rules}
-        main = task.rules[0]
-        stated = Conformance(self.job, facts, backbone.provenance, metrics[main.name])
+            backbone = adapted.backbone  # at the image size of the protocol's recipe
+        metrics = {rule.name: score(rule, answers.predictions, test) for rule in task.rules}
+        main, origin = task.rules[0], backbone.provenance
+        evidence = Evidence(self.job, facts, metrics[main.name], origin.trained_on, origin.pixel_warning)
         record = Record(
             key=self.job.key,
             job=self.job,
@@ -287,25 +271,25 @@ class _Attempt:
             trials=adapted.trials,
             backbone=backbone_facts(backbone, self.worker.weights_digest(self.job)),
             data=facts,
-            preprocess=how.describe(backbone.input.mean, backbone.input.std),
-            conformance=stated.checks(),
-            notes=tuple(self.remarks.notes),
-            cost=self._cost(backbone, images_forward, adapted.images_backward),
+            preprocess=scored.preprocess.describe(backbone.input.mean, backbone.input.std),
+            conformance=conformance(evidence),
+            notes=self.notes(),
+            cost=self._cost(backbone, adapted),
             env=describe(self.worker.device),
-            confusion=confusion(predictions, test.labels, task.class_names),
-            worst=worst(answers.margins, main.correct(predictions, test) == 0),
+            confusion=confusion(answers.predictions, test.labels, task.class_names),
+            worst=worst(answers.margins, main.correct(answers.predictions, test) == 0),
             created=now(),
         )
-        return Outcome(record, table)
+        return Outcome(record, scored.table())
 
-    def _cost(self, backbone: BuiltBackbone, forward: int, backward: int) -> Cost:
+    def _cost(self, backbone: BuiltBackbone, adapted: Adapted) -> Cost:
         return Cost(
             seconds=dict(self.meter.seconds),
             device=describe(self.worker.device).device,
             device_kind="cuda" if self.worker.device.startswith("cuda") else "cpu",
             peak_memory_bytes=self.meter.peak_memory_bytes(),
             flops_per_image=self.worker.flops_per_image(self.job, backbone),
-            images_forward=forward,
-            images_backward=backward,
+            images_forward=self.meter.images_forward + adapted.images_forward,
+            images_backward=adapted.images_backward,
             energy_joules=self.meter.energy_joules(),
         )

@@ -10,8 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from vitbench.core.conformance import NOT_LIMITED, READABLE
 from vitbench.core.job import shots_of
-from vitbench.core.record import NOT_LIMITED, READABLE, Metric, Record
+from vitbench.core.record import Metric, Record
 from vitbench.published import GROUP_OF
 from vitbench.report.cell_details import cell_name
 from vitbench.report.compute import measured_compute

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from vitbench.core.conformance import ITEMS
 from vitbench.core.errors import Problem, UsageError
 from vitbench.core.files import write_atomically
-from vitbench.core.record import CONFORMANCE_ITEMS, Record
+from vitbench.core.record import Record
 from vitbench.core.wilson import wilson
 from vitbench.store.predictions import read_predictions
 from vitbench.store.record_file import decode, load
@@ -46,7 +47,7 @@ class Checked:
                 if not check.ok:
                     yield record, check.item, check.reason
             stated = {check.item for check in record.conformance}
-            for item in CONFORMANCE_ITEMS if record.status == "ok" else ():
+            for item in ITEMS if record.status == "ok" else ():
                 if item not in stated:
                     yield record, item, "it is not stated"
 

@@ -31,4 +31,4 @@ def _splits() -> tuple[Split, Split, Split]:
 @register_task("digits", group="quickstart", source="scikit-learn, load_digits (UCI optdigits, test part)")
 def digits() -> Task:
     """Handwritten digits, 8 x 8 grey, 10 classes, 60/20/20 stratified."""
-    return Task(CLASSES, lambda: _splits()[0], lambda: _splits()[1], lambda: _splits()[2])
+    return Task.of(CLASSES, _splits)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -29,49 +29,64 @@ def folder(
 ) -> Task:
     """Images at PATH/train/<class>/*, with val/ and test/ or seeded, stratified shares of train."""
     if val_share + test_share >= 1:
-        raise UsageError(f"val_share {val_share} and test_share {test_share} leave nothing to train on")
-    classes = tuple(class_folders(path / "train"))
-    skipped: list[str] = []
+        raise UsageError(f"val_share {val_share} and test_share {test_share} leave no training images")
+    shares = {"val": val_share, "test": test_share}
+    return FolderTask(
+        path, skip=on_bad_image == "skip", exif_rotate=exif_rotate, seed=split_seed, shares=shares
+    )
 
-    def split(files: list[str], labels: list[int]) -> Split:
-        return Split(
-            FolderSource(path, tuple(files), exif_rotate),
-            np.arange(len(files)),
-            np.asarray(labels, dtype=np.int64),
-        )
 
-    def read(name: str) -> tuple[list[str], list[int]]:
-        files, labels = image_files(path, name, classes)
-        if on_bad_image == "stop":
+class FolderTask(Task):
+    """The task of one folder. Its files are listed when it is made, so that missing ones are reported before anything runs."""
+
+    def __init__(
+        self, path: Path, *, skip: bool, exif_rotate: bool, seed: int, shares: Mapping[str, float]
+    ) -> None:
+        self.path, self.skip, self.exif_rotate = path, skip, exif_rotate
+        self.class_names = tuple(class_folders(path / "train"))
+        self._skipped: list[str] = []
+        self._splits = self._cut(seed, shares)
+
+    def train(self) -> Split:
+        """`train/`, less what val and test are cut from it."""
+        return self._splits["train"]
+
+    def val(self) -> Split:
+        """`val/`, or a share of train."""
+        return self._splits["val"]
+
+    def test(self) -> Split:
+        """`test/`, or a share of train."""
+        return self._splits["test"]
+
+    def skipped(self) -> tuple[str, ...]:
+        """Images that cannot be decoded."""
+        return tuple(self._skipped)
+
+    def _cut(self, seed: int, shares: Mapping[str, float]) -> dict[str, Split]:
+        """The splits; those without a folder are cut from train. Each has a source of its own files only."""
+        found = {name: self._read(name) for name in ("train", "val", "test") if (self.path / name).is_dir()}
+        missing = [name for name in ("val", "test") if name not in found]
+        files, labels = found["train"]
+        cut = stratified_parts(np.asarray(labels), [shares[name] for name in missing], seed)
+        for name, part in zip(["train", *missing], cut, strict=True):
+            found[name] = [files[i] for i in part], [labels[i] for i in part]
+        return {name: self._split(*listed) for name, listed in found.items()}
+
+    def _split(self, files: list[str], labels: list[int]) -> Split:
+        source = FolderSource(self.path, tuple(files), self.exif_rotate)
+        return Split(source, np.arange(len(files)), np.asarray(labels, dtype=np.int64))
+
+    def _read(self, name: str) -> tuple[list[str], list[int]]:
+        files, labels = image_files(self.path, name, self.class_names)
+        if not self.skip:
             return files, labels
-        whole = FolderSource(path, tuple(files), exif_rotate)
+        whole = FolderSource(self.path, tuple(files), self.exif_rotate)
         bad = set(unreadable(whole))
-        skipped.extend(whole.name(i) for i in sorted(bad))
+        self._skipped.extend(whole.name(i) for i in sorted(bad))
         kept = [i for i in range(len(files)) if i not in bad]
         emptied = sorted(set(labels) - {labels[i] for i in kept})
         if emptied and name == "train":
-            raise DataMissingError(
-                f"no image of {[classes[i] for i in emptied]} in {path / name} can be read"
-            )
+            classes = [self.class_names[i] for i in emptied]
+            raise DataMissingError(f"none of the images of {classes} in {self.path / name} can be decoded")
         return [files[i] for i in kept], [labels[i] for i in kept]
-
-    @cache
-    def parts() -> dict[str, Split]:
-        """The splits; what the folder does not hold is cut from train. Each has a source of its own files only."""
-        found = {name: read(name) for name in ("train", "val", "test") if (path / name).is_dir()}
-        missing = [name for name in ("val", "test") if name not in found]
-        shares = {"val": val_share, "test": test_share}
-        files, labels = found["train"]
-        cut = stratified_parts(np.asarray(labels), [shares[name] for name in missing], split_seed)
-        for name, part in zip(["train", *missing], cut, strict=True):
-            found[name] = [files[i] for i in part], [labels[i] for i in part]
-        return {name: split(*pair) for name, pair in found.items()}
-
-    parts()  # lists the files now, so that what is missing is told before anything runs
-    return Task(
-        classes,
-        lambda: parts()["train"],
-        lambda: parts()["val"],
-        lambda: parts()["test"],
-        skipped=lambda: tuple(skipped),
-    )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from functools import cache
+from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vitbench.api import TOP1, Labels, ScoreRule, Split, Task
+from vitbench.api import TOP1, Labels, Part, ScoreRule, Split, Task
 from vitbench.core.errors import DataMissingError
 from vitbench.core.registry import register_task
 from vitbench.data.image_folder import FolderSource, class_folders, image_files
@@ -49,7 +49,7 @@ def imagenet(path: Path | None = None) -> Task:
     """1,000 classes, scored on the 50,000 validation images; also ReaL. With `path`, class folders in place of TFDS."""
     rules = (TOP1, ScoreRule("real", real_correct))
     if path is not None:
-        return _from_folders(path, rules)
+        return ImageNetFolders(path, rules)
     slices = held_out(DEV_PERCENT, test="validation", shots_first=SHOTS_FROM)
     return prepared_task(IMAGENET, slices, CLASSES, rules=rules)
 
@@ -113,56 +113,78 @@ def validation_labels() -> NDArray[np.int64]:
     return np.asarray([classes[name] for name in _packaged("validation_labels.txt")], dtype=np.int64)
 
 
-def _from_folders(root: Path, rules: tuple[ScoreRule, ...]) -> Task:
-    """`train/<wnid>/*.JPEG`, and `val` in class folders or flat."""
-    names = wordnet_ids()
-    if strangers := sorted(set(class_folders(root / "train")) ^ set(names)):
-        raise DataMissingError(
-            f"{root / 'train'} has not ImageNet's {CLASSES} class folders: {len(strangers)} differ, such as {strangers[:3]}"
-        )
+class ImageNetFolders(Task):
+    """ImageNet as `train/<wnid>/*.JPEG`, and `val` in class folders or flat. Train is in TFDS's order, by the files' names."""
 
-    if not (root / "val").is_dir():
-        raise DataMissingError(
-            f"there is no folder {root / 'val'}: ImageNet is scored on its 50,000 validation images"
-        )
+    random_order = True
 
-    @cache
-    def listed() -> tuple[list[str], NDArray[np.int64]]:
-        """All of train in TFDS's order, whose keys are the files' names."""
-        files, labels = image_files(root, "train", names)
-        order = sorted(range(len(files)), key=lambda i: order_hash("train", Path(files[i]).name))
-        return [files[i] for i in order], np.asarray(labels, dtype=np.int64)[order]
+    def __init__(self, root: Path, rules: tuple[ScoreRule, ...]) -> None:
+        self.root, self.rules, self.class_names = root, rules, wordnet_ids()
+        if strangers := sorted(set(class_folders(root / "train")) ^ set(self.class_names)):
+            raise DataMissingError(
+                f"{root / 'train'} does not hold ImageNet's {CLASSES} class folders: {len(strangers)} differ, such as "
+                f"{strangers[:3]}"
+            )
+        if not (root / "val").is_dir():
+            raise DataMissingError(
+                f"{root / 'val'} does not exist: ImageNet is scored on its 50,000 validation images"
+            )
 
-    def part(start: int, stop: int) -> Split:
-        """A part with a source of its own files only: what is not asked for is neither hashed nor read."""
-        files, labels = listed()
-        source = FolderSource(root, tuple(files[start:stop]), exif_rotate=False)
-        return Split(source, np.arange(len(source)), labels[start:stop])
+    def train(self) -> Split:
+        """All of train but the dev split."""
+        return self._part(0, self._cut)
 
-    def cut() -> int:
-        return len(listed()[0]) * (100 - DEV_PERCENT) // 100
+    def val(self) -> Split:
+        """The dev split: the end of train."""
+        return self._part(self._cut, len(self._listed[0]))
 
-    def first(name: str, n: int) -> Split:
-        return part(0, min(n, cut())) if name == "train" else part(cut(), cut() + n)
+    def test(self) -> Split:
+        """The official validation images."""
+        files, labels = _validation_files(self.root)
+        source = FolderSource(self.root, tuple(files), exif_rotate=False)
+        return Split(source, np.arange(len(files)), labels)
 
-    def missing() -> tuple[str, ...]:
-        counts = {"train": len(listed()[0]), "validation": len(_validation_files(root)[0])}
+    def shots(self) -> Split:
+        """The first images of train."""
+        return self._part(0, SHOTS_FROM)
+
+    def first(self, part: Part, n: int) -> Split:
+        """The first n images of train or of the dev split."""
+        start = 0 if part == "train" else self._cut
+        return self._part(start, min(n, self._cut) if part == "train" else start + n)
+
+    def departures(self) -> tuple[str, ...]:
+        """Splits that do not have the reference's number of images."""
+        counts = {"train": len(self._listed[0]), "validation": len(_validation_files(self.root)[0])}
         return tuple(
             f"imagenet {split} has {n:,} examples, the reference {IMAGENET.sizes[split]:,}"
             for split, n in counts.items()
             if n != IMAGENET.sizes[split]
         )
 
-    return Task(
-        names,
-        cache(lambda: part(0, cut())),
-        cache(lambda: part(cut(), len(listed()[0]))),
-        cache(lambda: _validation(root)),
-        rules,
-        departures=missing,
-        first=cache(first),
-        shots=cache(lambda: part(0, SHOTS_FROM)),
-    )
+    @cached_property
+    def _listed(self) -> tuple[list[str], NDArray[np.int64]]:
+        """All of train in TFDS's order, whose keys are the files' names."""
+        files, labels = image_files(self.root, "train", self.class_names)
+        order = sorted(range(len(files)), key=lambda i: order_hash("train", Path(files[i]).name))
+        return [files[i] for i in order], np.asarray(labels, dtype=np.int64)[order]
+
+    @property
+    def _cut(self) -> int:
+        return len(self._listed[0]) * (100 - DEV_PERCENT) // 100
+
+    def _part(self, start: int, stop: int) -> Split:
+        """A part with a source of its own files only: files that are not asked for are neither hashed nor read."""
+        if (start, stop) not in self._parts:
+            files, labels = self._listed
+            source = FolderSource(self.root, tuple(files[start:stop]), exif_rotate=False)
+            self._parts[start, stop] = Split(source, np.arange(len(source)), labels[start:stop])
+        return self._parts[start, stop]
+
+    @cached_property
+    def _parts(self) -> dict[tuple[int, int], Split]:
+        """Splits asked for so far: a source computes its fingerprint once."""
+        return {}
 
 
 def _validation_files(root: Path) -> tuple[list[str], NDArray[np.int64]]:
@@ -173,9 +195,3 @@ def _validation_files(root: Path) -> tuple[list[str], NDArray[np.int64]]:
     found, classes = image_files(root, "val", wordnet_ids())
     order = sorted(range(len(found)), key=lambda i: Path(found[i]).name)
     return [found[i] for i in order], np.asarray(classes, dtype=np.int64)[order]
-
-
-def _validation(root: Path) -> Split:
-    files, labels = _validation_files(root)
-    source = FolderSource(root, tuple(files), exif_rotate=False)
-    return Split(source, np.arange(len(files)), labels)

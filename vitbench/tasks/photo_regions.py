@@ -48,4 +48,4 @@ def _splits() -> tuple[Split, Split, Split]:
 @register_task("photo_regions", group="quickstart", source="scikit-learn, load_sample_images")
 def photo_regions() -> Task:
     """Patches of two photographs, 16 x 16 px: which photograph, which sixth of it; 12 classes, 60/20/20."""
-    return Task(CLASSES, lambda: _splits()[0], lambda: _splits()[1], lambda: _splits()[2])
+    return Task.of(CLASSES, _splits)

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
 
-from vitbench.api import TOP1, ScoreRule, Split, Task
+from vitbench.api import TOP1, Part, ScoreRule, Split, Task
 from vitbench.core.errors import DataMissingError, Problem
 from vitbench.data.tfds.dataset import DataSet, Prepared
 from vitbench.data.tfds.source import broken, class_names, labelled, source_of
-
-Part = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True)
@@ -64,27 +61,49 @@ def prepared_task(
     """
     copy = data.locate()
     _check(data, copy, slices)
-    names = _names(data, copy, classes, label)
+    task = PreparedTask(data, copy, slices, label)
+    task.class_names = _names(data, copy, classes, label)
+    task.rules, task.flip, task.crop = rules, flip, crop
+    return task
 
-    @cache
-    def read(part: str, first: int | None = None) -> Split:
-        chosen: Slice = getattr(slices, part)
-        split = labelled(source_of(data, copy, chosen.spec(copy.sizes, first)), label)
-        return _within(data, split, len(names))
 
-    return Task(
-        names,
-        lambda: read("train"),
-        lambda: read("val"),
-        lambda: read("test"),
-        rules,
-        first=read,
-        shots=lambda: read("shots", slices.shots_first),
-        flip=flip,
-        crop=crop,
-        departures=lambda: departures(data, copy),
-        version=".".join(map(str, copy.version)),
-    )
+class PreparedTask(Task):
+    """Slices of one prepared copy of a data set."""
+
+    random_order = True
+
+    def __init__(self, data: DataSet, copy: Prepared, slices: Slices, label: str) -> None:
+        self.data, self.copy, self.slices, self.label = data, copy, slices, label
+        self.version = ".".join(map(str, copy.version))
+        self._read = cache(self._sliced)
+
+    def train(self) -> Split:
+        """The slice that is trained on."""
+        return self._read(self.slices.train)
+
+    def val(self) -> Split:
+        """The slice that selection is made on."""
+        return self._read(self.slices.val)
+
+    def test(self) -> Split:
+        """The slice that is scored."""
+        return self._read(self.slices.test)
+
+    def shots(self) -> Split:
+        """The slice that N-shot budgets draw from."""
+        return self._read(self.slices.shots, self.slices.shots_first)
+
+    def first(self, part: Part, n: int) -> Split:
+        """The first n examples of train or val; no other label is read."""
+        return self._read(self.slices.train if part == "train" else self.slices.val, n)
+
+    def departures(self) -> tuple[str, ...]:
+        """Splits that do not have the reference's number of examples."""
+        return departures(self.data, self.copy)
+
+    def _sliced(self, part: Slice, first: int | None = None) -> Split:
+        split = labelled(source_of(self.data, self.copy, part.spec(self.copy.sizes, first)), self.label)
+        return _within(self.data, split, len(self.class_names))
 
 
 def _within(data: DataSet, split: Split, classes: int) -> Split:

@@ -120,11 +120,9 @@ class Finetune(Protocol):
             images_backward=work.backward,
         )
 
-    def effort(
-        self, train: Split, val: Split, dataset: str, params: int, resolution_px: int | None
-    ) -> Effort:
+    def effort(self, train: Split, val: Split, task: str, params: int, resolution_px: int | None) -> Effort:
         """Every trial's steps and validation, and the last run's steps."""
-        recipes = self._choice(train, val, dataset, params, resolution_px).recipes
+        recipes = self._choice(train, val, task, params, resolution_px).recipes
         trained = [recipe.batch_size * recipe.steps for recipe in recipes]
         if len(recipes) == 1 or not len(val):
             return Effort(0, trained[(len(recipes) - 1) // 2], recipes[0].size_px)
@@ -134,7 +132,7 @@ class Finetune(Protocol):
     def _recipes(self, data: Adaptation) -> tuple[Recipe, ...]:
         module: Any = data.backbone
         params = sum(weight.numel() for weight in module.parameters())
-        choice = self._choice(data.train, data.val, data.dataset, params, data.resolution_px)
+        choice = self._choice(data.train, data.val, data.task, params, data.resolution_px)
         if choice.departs:
             data.note(choice.departs)
         first = choice.recipes[0]
@@ -149,11 +147,9 @@ class Finetune(Protocol):
             return (choice.recipes[(len(choice.recipes) - 1) // 2],)
         return choice.recipes
 
-    def _choice(
-        self, train: Split, val: Split, dataset: str, params: int, resolution_px: int | None
-    ) -> Choice:
+    def _choice(self, train: Split, val: Split, task: str, params: int, resolution_px: int | None) -> Choice:
         area = _area(train) if asks_for_area(self.recipe) else 0
-        case = Case(dataset, len(train) + len(val), area, params)
+        case = Case(task, len(train) + len(val), area, params)
         return recipes_for(self.recipe, case, self._changes(resolution_px))
 
     def _changes(self, resolution_px: int | None) -> dict[str, Any]:

@@ -20,4 +20,4 @@ def _split(seed: int, n: int) -> Split:
 @register_task("example/stripes", group="example")
 def stripes(n: int = 100) -> Task:
     """Upright or lying stripes under noise."""
-    return Task(("upright", "lying"), lambda: _split(0, n), lambda: _split(1, n), lambda: _split(2, n))
+    return Task.of(("upright", "lying"), lambda: (_split(0, n), _split(1, n), _split(2, n)))

@@ -1,0 +1,57 @@
+"""The conformance list: each item can fail, alone, and says why."""
+
+import pytest
+
+from tests.making.jobs import make_job
+from vitbench.core.conformance import ITEMS, Evidence, conformance
+from vitbench.core.record import DataFacts, Metric
+
+DATA = {
+    "group": "",
+    "num_classes": 10,
+    "n_train": 800,
+    "n_val": 200,
+    "n_test": 100,
+    "fingerprints": {},
+    "dataset": "cifar10",
+}
+
+
+def lacking(budget="1k", limit=None, counted=100, weights=(), **facts):
+    data = DataFacts(**{**DATA, **facts})
+    score = Metric(value=0.5, ci_low=0.4, ci_high=0.6, n=counted)
+    evidence = Evidence(make_job(budget=budget, limit=limit), data, score, *weights)
+    return {check.item: check.reason for check in conformance(evidence) if not check.ok}
+
+
+FAILURES = {
+    "not limited": ({"limit": 10}, "each split limited to 10 examples"),
+    "every image readable": ({"skipped": ("a.jpg",)}, "1 unreadable images left out"),
+    "exact N": ({"counted": 96}, "96 of 100 test examples are counted"),
+    "split": ({"n_train": 700}, "700 + 200 examples instead of 800 + 200"),
+    "data as the reference has them": ({"departures": ("too small", "odd")}, "too small; odd"),
+    "pixels as the weights expect": ({"weights": ((), "other mean")}, "other mean"),
+    "weights have not seen this task's labels": (
+        {"weights": (("cifar10",),)},
+        "the weights were trained on cifar10",
+    ),
+}
+
+
+def test_the_whole_list_holds():
+    assert lacking() == {}
+    assert lacking("5-shot", n_train=50, n_val=0) == {}
+
+
+@pytest.mark.parametrize(("item", "failure"), FAILURES.items())
+def test_an_item_fails_alone_with_its_reason(item, failure):
+    change, reason = failure
+    assert lacking(**change) == {item: reason}
+
+
+def test_every_item_that_can_fail_is_tried():
+    assert set(ITEMS) - set(FAILURES) == {"selection not on test"}  # test is sealed: tests/engine/test_job.py
+
+
+def test_a_class_with_fewer_examples_than_shots_is_another_split():
+    assert "instead of 50" in lacking("5-shot", n_train=49)["split"]

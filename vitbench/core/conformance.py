@@ -1,0 +1,81 @@
+"""The conformance list: what must hold for a score to be compared with others. To add an item, add it to ITEMS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vitbench.core.job import Job, shots_of
+from vitbench.core.record import Check, DataFacts, Metric
+
+# VTAB-1k: the first 800 stored examples of train, the first 200 of val (facts/protocols.md 1.2).
+TRAIN_1K = 800
+VAL_1K = 200
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the items are judged by: a job, its data and score, and what is known of the weights.
+
+    `trained_on` are data sets whose labels the weights were trained on; `pixel_warning` says why pixels are not normalised as
+    they were then.
+    """
+
+    job: Job
+    data: DataFacts
+    score: Metric
+    trained_on: tuple[str, ...] = ()
+    pixel_warning: str = ""
+
+
+def conformance(evidence: Evidence) -> tuple[Check, ...]:
+    """Every item, with the reason where it does not hold."""
+    reasons = {item: check(evidence) for item, check in ITEMS.items()}
+    return tuple(Check(item=item, ok=not reason, reason=reason) for item, reason in reasons.items())
+
+
+def _limited(evidence: Evidence) -> str:
+    limit = evidence.job.limit
+    return f"each split limited to {limit} examples" if limit is not None else ""
+
+
+def _unreadable(evidence: Evidence) -> str:
+    skipped = evidence.data.skipped
+    return f"{len(skipped)} unreadable images left out" if skipped else ""
+
+
+def _not_exact(evidence: Evidence) -> str:
+    n, wanted = evidence.score.n, evidence.data.n_test
+    return "" if n == wanted else f"{n} of {wanted} test examples are counted"
+
+
+def _other_split(evidence: Evidence) -> str:
+    """A budget that did not give as many examples as its name says."""
+    data, job = evidence.data, evidence.job
+    if job.limit is not None:
+        return ""  # an item of its own
+    if job.budget == "1k" and (data.n_train, data.n_val) != (TRAIN_1K, VAL_1K):
+        return f"{data.n_train} + {data.n_val} examples instead of {TRAIN_1K} + {VAL_1K}"
+    wanted = (shots_of(job.budget) or 0) * data.num_classes
+    if wanted and data.n_train != wanted:
+        return f"{data.n_train} training examples instead of {wanted}: some classes have fewer"
+    return ""
+
+
+def _labels_seen(evidence: Evidence) -> str:
+    dataset = evidence.data.dataset
+    return f"the weights were trained on {dataset}" if dataset and dataset in evidence.trained_on else ""
+
+
+NOT_LIMITED, READABLE = "not limited", "every image readable"  # the page has a notice of its own for these
+ITEMS: dict[str, Callable[[Evidence], str]] = {
+    NOT_LIMITED: _limited,
+    READABLE: _unreadable,
+    "exact N": _not_exact,
+    "split": _other_split,
+    "data as the reference has them": lambda evidence: "; ".join(evidence.data.departures),
+    "pixels as the weights expect": lambda evidence: evidence.pixel_warning,
+    "weights have not seen this task's labels": _labels_seen,
+    # A protocol is given nothing that leads to test (vitbench.data.sealed): the engine opens it once, afterwards.
+    "selection not on test": lambda _evidence: "",
+}
