@@ -14,6 +14,7 @@ from vitbench.core.job import PreprocessName, shots_of
 from vitbench.core.lazy_import import lazy_module
 from vitbench.core.record import Trial
 from vitbench.core.registry import register_protocol
+from vitbench.protocols.selection import fixed, select
 
 if TYPE_CHECKING:
     import torch
@@ -101,18 +102,17 @@ class Knn(Protocol):
 
     def adapt(self, data: Adaptation) -> Adapted:
         """Keep the labelled examples; choose k on val if asked."""
-        trials = self._trials(data)
-        k = int(next(trial.options["k"] for trial in trials if trial.chosen))
+        k, trials = self._select(data)
         x = torch.cat([data.features(split) for split in (data.train, data.val) if len(split)])
         y = _labels((data.train, data.val), data.device)
         if k > len(x):
             data.note(f"k = {k} exceeds the {len(x)} labelled examples: all of them vote")
         return Adapted(data.backbone, lambda z: vote(x, y, z, [k], data.num_classes)[0], False, trials)
 
-    def _trials(self, data: Adaptation) -> tuple[Trial, ...]:
+    def _select(self, data: Adaptation) -> tuple[int, tuple[Trial, ...]]:
         if self.k != "val" or len(data.val) == 0:
             k = 20 if self.k == "val" else self.k
-            return (Trial(options={"k": k}, split="train", metric="top1", value=None, chosen=True),)
+            return k, (fixed("k", k),)
         truth = _labels((data.val,), data.device)
         x, y = data.features(data.train), _labels((data.train,), data.device)
         top, near = neighbours(x, data.features(data.val), GRID)
@@ -121,11 +121,7 @@ class Knn(Protocol):
             predicted = tally(top[part], y[near[part]], GRID, data.num_classes).argmax(2)
             right = (predicted == truth[part]).sum(1).tolist()
             hits = [hit + more / len(truth) for hit, more in zip(hits, right, strict=True)]
-        best = max(range(len(GRID)), key=lambda i: (hits[i], -GRID[i]))
-        return tuple(
-            Trial(options={"k": k}, split="val", metric="top1", value=hit, chosen=i == best)
-            for i, (k, hit) in enumerate(zip(GRID, hits, strict=True))
-        )
+        return select("k", GRID, hits, ties="smaller")
 
 
 def _labels(splits: Sequence[Split], device: str) -> Tensor:

@@ -19,6 +19,7 @@ from vitbench.core.lazy_import import lazy_module
 from vitbench.core.record import Trial
 from vitbench.core.registry import register_protocol
 from vitbench.protocols import newton
+from vitbench.protocols.selection import fixed, select
 
 if TYPE_CHECKING:
     import torch
@@ -105,8 +106,7 @@ class LogisticProbe(Protocol):
         parts = [split for split in (data.train, data.val) if len(split)]
         x = torch.cat([data.features(split) for split in parts])
         y = torch.as_tensor(np.concatenate([split.labels for split in parts]), device=data.device)
-        trials = self._trials(data, x, y)
-        c = next(trial.options["c"] for trial in trials if trial.chosen)
+        c, trials = self._select(data, x, y)
         final = fit(x, y, data.num_classes, 1 / c)
         certificate = _certificate(final, 0)
         if certificate["relative_gap"] > TOLERANCE:
@@ -115,27 +115,24 @@ class LogisticProbe(Protocol):
             trials = (trials[0].model_copy(update={"certificate": certificate}),)
         return Adapted(data.backbone, final.scores, False, trials)
 
-    def _trials(self, data: Adaptation, x: Tensor, y: Tensor) -> tuple[Trial, ...]:
-        """Every C with its validation score; x and y hold train and then validation."""
+    def _select(self, data: Adaptation, x: Tensor, y: Tensor) -> tuple[float, tuple[Trial, ...]]:
+        """The best C, and every C with its validation score; x and y hold train and then validation."""
         seen, judged = self._halves(data, y)
         if self.c != "val" or judged is None:
             c = WITHOUT_CHOICE if self.c == "val" else self.c
-            return (Trial(options={"c": c}, split="train", metric="top1", value=None, chosen=True),)
+            return c, (fixed("c", c),)
         grid = np.logspace(LOWEST, HIGHEST, self.values).tolist()
         solution = fit(x[seen], y[seen], data.num_classes, [1 / c for c in grid])
         hits = [
             (solution.scores(x[judged], i).argmax(1) == y[judged]).double().mean().item()
             for i in range(len(grid))
         ]
-        best = max(range(len(grid)), key=lambda i: (hits[i], -grid[i]))
-        return tuple(
-            Trial(
-                options={"c": c}, split="val", metric="top1", value=hit, chosen=i == best,
-                certificate=(facts := _certificate(solution, i)),
-                note="" if facts["relative_gap"] <= TOLERANCE else "not converged",
-            )
-            for i, (c, hit) in enumerate(zip(grid, hits, strict=True))
-        )  # fmt: skip
+        certificates = [_certificate(solution, i) for i in range(len(grid))]
+        facts = [
+            {"certificate": c, "note": "" if c["relative_gap"] <= TOLERANCE else "not converged"}
+            for c in certificates
+        ]
+        return select("c", grid, hits, ties="smaller", facts=facts)
 
     def _halves(self, data: Adaptation, y: Tensor) -> tuple[Tensor, Tensor | None]:
         """Positions to learn from, and those to choose on: validation, or else a tenth of train if it has ten of a class."""

@@ -8,42 +8,48 @@ from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
+from pydantic import Field
 
 FILE = Path(__file__).with_name("recipes.yaml")
 RecipeName = Literal["own", "vit", "vit-table2", "vit-released", "bit", "bit-released", "vtab-light"]
+
+
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0)]
 
 
 @dataclass(frozen=True)
 class Recipe:
     """SGD with momentum and no weight decay; `cosine` or `staircase` decay after linear warm-up (protocols.md 3.1, 4.1).
 
-    `decay_steps` are where a staircase falls to a tenth: from the step after each on, as in BiT's released code. `clip_norm`
-    bounds the global norm of the gradients; `averaging` is the factor of a Polyak average, whose weights are then the result.
-    `size_px` of None keeps the backbone's size; `crop: random` cuts squares from images resized to `resize_px`. With
-    `train_only` validation data choose and are not learned from afterwards.
+    The fields are the options of `finetune`, within the limits that they are annotated with. A staircase falls to a tenth at
+    each of `decay_steps`, from the step after it on, as in BiT's released code. `clip_norm` bounds the global norm of the
+    gradients. With `averaging`, the result is a Polyak average of the weights with this factor. `size_px` of None keeps the
+    backbone's image size; `crop: random` cuts squares from images resized to `resize_px`. With `train_only`, validation data
+    are used for selection and never trained on.
 
     Raises:
         ValueError: its fields do not go together.
     """
 
-    steps: int
-    warmup_steps: int
-    base_lr: float
-    batch_size: int = 512
-    momentum: float = 0.9
-    clip_norm: float | None = 1.0
+    steps: Positive
+    warmup_steps: Annotated[int, Field(ge=0)]
+    base_lr: Rate
+    batch_size: Positive = 512
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    clip_norm: Rate | None = 1.0
     decay: Literal["cosine", "staircase"] = "cosine"
-    decay_steps: tuple[int, ...] = ()
+    decay_steps: tuple[Positive, ...] = ()
     momentum_dtype: Literal["float32", "bfloat16"] = "float32"
-    averaging: float | None = None
-    size_px: int | None = None
-    resize_px: int | None = None
+    averaging: Annotated[float, Field(gt=0, lt=1)] | None = None
+    size_px: Positive | None = None
+    resize_px: Positive | None = None
     crop: Literal["none", "random", "inception"] = "none"
     flip: bool = False
-    mixup_alpha: float = 0.0
+    mixup_alpha: Annotated[float, Field(ge=0)] = 0.0
     train_only: bool = False
 
     def __post_init__(self) -> None:

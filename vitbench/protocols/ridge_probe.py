@@ -20,8 +20,8 @@ from pydantic import Field
 from vitbench.api import Adaptation, Adapted, Protocol, Split
 from vitbench.core.job import PreprocessName, shots_of
 from vitbench.core.lazy_import import lazy_module
-from vitbench.core.record import Trial
 from vitbench.core.registry import register_protocol
+from vitbench.protocols.selection import fixed, select
 
 if TYPE_CHECKING:
     import torch
@@ -202,13 +202,13 @@ class RidgeProbe(Protocol):
             data.note(f"no validation data to choose the penalty on: {FIXED_L2:g}")
         l2 = FIXED_L2 if isinstance(self.l2, str) else self.l2
         solution = fit(*_labelled(data, data.train), data.num_classes, l2)
-        trial = Trial(options={"l2": l2}, split="train", metric="top1", value=None, chosen=True)
-        return Adapted(data.backbone, lambda z: solution.scores(z, l2), False, (trial,))
+        return Adapted(data.backbone, lambda z: solution.scores(z, l2), False, (fixed("l2", l2),))
 
     def _by_validation(self, data: Adaptation) -> Adapted:
         x, y = _labelled(data, data.train)
         x_val, y_val = _labelled(data, data.val)
-        l2, trials = _chosen(fit(x, y, data.num_classes, GRID).top1(x_val, y_val, GRID), "val", "top1")
+        scores = fit(x, y, data.num_classes, GRID).top1(x_val, y_val, GRID)
+        l2, trials = select("l2", GRID, scores, ties="larger")
         final = fit(torch.cat([x, x_val]), torch.cat([y, y_val]), data.num_classes, l2)
         return Adapted(data.backbone, lambda z: final.scores(z, l2), False, trials)
 
@@ -216,20 +216,10 @@ class RidgeProbe(Protocol):
         parts = [_labelled(data, split) for split in (data.train, data.val) if len(split)]
         x, y = (torch.cat(both) for both in zip(*parts, strict=True))
         solution = fit(x, y, data.num_classes, GRID)
-        l2, trials = _chosen(solution.left_out_top1(x, y, GRID), "train", "left-out top1")
+        scores = solution.left_out_top1(x, y, GRID)
+        l2, trials = select("l2", GRID, scores, ties="larger", split="train", metric="left-out top1")
         return Adapted(data.backbone, lambda z: solution.scores(z, l2), False, trials)
 
 
 def _labelled(data: Adaptation, split: Split) -> tuple[Tensor, Tensor]:
     return data.features(split), torch.as_tensor(split.labels, device=data.device)
-
-
-def _chosen(
-    hits: Sequence[float], split: Literal["val", "train"], metric: str
-) -> tuple[float, tuple[Trial, ...]]:
-    """The best of the grid, ties to the larger penalty, and all of it as trials."""
-    best = max(range(len(GRID)), key=lambda i: (hits[i], GRID[i]))
-    return GRID[best], tuple(
-        Trial(options={"l2": l2}, split=split, metric=metric, value=hit, chosen=i == best)
-        for i, (l2, hit) in enumerate(zip(GRID, hits, strict=True))
-    )

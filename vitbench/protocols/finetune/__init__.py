@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from dataclasses import dataclass, make_dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, get_type_hints
 
 from pydantic import Field
 
@@ -36,13 +36,26 @@ __all__ = ["Finetune", "TrainLog", "train"]
 
 SEEN_FOR_AREA = 16  # images whose median area tells small from large
 
-Positive = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0)]
+HINTS = get_type_hints(Recipe, include_extras=True)
+CAN_BE_OFF = frozenset(name for name, hint in HINTS.items() if type(None) in get_args(hint))
+
+
+def _option(name: str) -> Any:
+    """The type of the option that replaces a recipe's field: None keeps the field, `none` switches it off."""
+    several = tuple[HINTS[name], ...] if name == "base_lr" else HINTS[name]  # type: ignore[valid-type]
+    return HINTS[name] | several | (Literal["none"] if name in CAN_BE_OFF else None) | None
+
+
+if TYPE_CHECKING:
+    RecipeOptions = Protocol
+else:
+    _options = [(name, _option(name), None) for name in HINTS]
+    RecipeOptions = make_dataclass("RecipeOptions", _options, bases=(Protocol,), frozen=True)
 
 
 @register_protocol("finetune", version=4, source="arXiv 2010.11929 App. B.1.1; arXiv 1912.11370 sec. 3.3")
 @dataclass(frozen=True)
-class Finetune(Protocol):
+class Finetune(RecipeOptions):
     """Fine-tuning of all weights, by the ViT paper's recipe, BiT's, VTAB's, or the suite's own.
 
     `recipe` names one of vitbench/protocols/recipes.yaml; any other option replaces that field of it, and several values of
@@ -55,22 +68,6 @@ class Finetune(Protocol):
     trains_backbone: ClassVar[bool] = True
 
     recipe: RecipeName = "vit"
-    steps: Positive | None = None
-    warmup_steps: Annotated[int, Field(ge=0)] | None = None
-    base_lr: Rate | tuple[Rate, ...] | None = None
-    batch_size: Positive | None = None
-    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
-    momentum_dtype: Literal["float32", "bfloat16"] | None = None
-    clip_norm: Rate | Literal["none"] | None = None
-    decay: Literal["cosine", "staircase"] | None = None
-    decay_steps: tuple[Positive, ...] | None = None
-    averaging: Annotated[float, Field(gt=0, lt=1)] | None = None
-    size_px: Positive | None = None
-    resize_px: Positive | None = None
-    crop: Literal["none", "random", "inception"] | None = None
-    flip: bool | None = None
-    mixup_alpha: Annotated[float, Field(ge=0)] | None = None
-    train_only: bool | None = None
     replicas: Annotated[int, Field(ge=1, le=4096)] = 1
 
     def __post_init__(self) -> None:
@@ -154,12 +151,9 @@ class Finetune(Protocol):
 
     def _changes(self, resolution_px: int | None) -> dict[str, Any]:
         """What the suite puts in place of the recipe's fields; its resolution counts for more than the recipe's."""
-        options = {field.name: getattr(self, field.name) for field in fields(self)}
-        changes = {
-            name: v for name, v in options.items() if v is not None and name not in ("recipe", "replicas")
-        }
-        if changes.get("clip_norm") == "none":
-            changes["clip_norm"] = None
+        given = {name: value for name in HINTS if (value := getattr(self, name)) is not None}
+        off = {name: None for name in CAN_BE_OFF if given.get(name) == "none"}
+        changes = {**given, **off}
         return changes if resolution_px is None else {**changes, "size_px": resolution_px}
 
 
