@@ -59,24 +59,24 @@ def test_a_share_that_does_not_exist_is_refused(text, said):
 def test_no_two_workers_compute_the_same_features_while_there_is_other_work(jobs, tmp_path):
     probes = [job for job in jobs if job.protocol.name == "ridge_probe"]
     queue = JobQueue(RunDir(tmp_path), {}, probes)
-    first, second, third, fourth = (queue.take("here") for _ in range(4))
+    first, second, third, fourth = (queue.single.take("here") for _ in range(4))
     assert len({shared_work(job) for job in (first, second, third, fourth)}) == 4
     queue.finished(third)
-    assert shared_work(queue.take("here")) == shared_work(third)  # its features lie here now
+    assert shared_work(queue.single.take("here")) == shared_work(third)  # its features lie here now
     queue.release()
 
 
 def test_a_job_goes_where_its_features_are(jobs, tmp_path):
     probes = [job for job in jobs if job.protocol.name == "ridge_probe"]
     queue = JobQueue(RunDir(tmp_path), {}, probes)
-    here, there = queue.take("here"), queue.take("there")
+    here, there = queue.single.take("here"), queue.single.take("there")
     queue.finished(here)
     queue.finished(there)
     for _ in range(2):
-        job = queue.take("there")
+        job = queue.single.take("there")
         assert shared_work(job) == shared_work(there)
         queue.finished(job)
-    assert shared_work(queue.take("here")) == shared_work(here)
+    assert shared_work(queue.single.take("here")) == shared_work(here)
     queue.release()
 
 

@@ -21,7 +21,6 @@ from tests.making.jobs import make_job
 from vitbench.core.errors import UsageError
 from vitbench.core.files import read_file
 from vitbench.core.settings import number_from
-from vitbench.engine.executors.local import Others, wants_several
 from vitbench.engine.feature_cache import FeatureCache
 from vitbench.engine.outcome import failed
 from vitbench.engine.plan import relabelled
@@ -179,13 +178,12 @@ def test_a_job_of_several_processes_goes_to_no_single_worker(tmp_path):
             "protocol": jobs[0].protocol.model_copy(update={"name": "finetune", "options": {"replicas": 4}})
         }
     )
-    assert wants_several(several)
     queue = JobQueue(RunDir(tmp_path), {}, [several, jobs[1]])
     held = RunDir(tmp_path).claim(several.key)
-    assert queue.take(fits=wants_several) == "later"
+    assert queue.several.take() == "later"
     held.release()
-    assert Others(queue).take("node") == jobs[1]
-    assert Others(queue).take("node") is None
+    assert queue.single.take("node") == jobs[1]
+    assert queue.single.take("node") is None
     assert queue.take() == several
     queue.release()
 

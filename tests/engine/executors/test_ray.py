@@ -212,15 +212,14 @@ def ran_on(memory, **how):
     jobs = [make_job(seed=seed, budget=f"{shots}-shot") for seed in range(2) for shots in (1, 2, 3)]
     size = {job.key: SIZES[int(job.budget[0]) - 1] for job in jobs}
 
-    class Jobs:
-        def take(self, place="", fits=None):
-            found = next((job for job in jobs if fits(job)), None)
-            if found:
-                jobs.remove(found)
-            return found
+    def take(_node, fits):
+        found = next((job for job in jobs if fits(job)), None)
+        if found:
+            jobs.remove(found)
+        return found
 
-    crew = RayPool(FakeRay(**how), None, [Need(1, 0, each) for each in memory], lambda job: size[job.key])
-    return [(size[job.key], had) for job, had in crew.run(Jobs())]
+    pool = RayPool(FakeRay(**how), None, [Need(1, 0, each) for each in memory], lambda job: size[job.key])
+    return [(size[job.key], had) for job, had in pool.run(take)]
 
 
 def test_jobs_go_to_actors_that_have_the_memory_and_the_rest_to_the_largest():

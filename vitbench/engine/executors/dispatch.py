@@ -6,11 +6,12 @@ from collections.abc import Generator
 
 from vitbench.core.job import Job
 from vitbench.engine.executors import local, torchrun
-from vitbench.engine.executors.workers import Queue, Workers
+from vitbench.engine.executors.workers import Workers
 from vitbench.engine.outcome import Outcome
+from vitbench.engine.queue import JobQueue
 
 
-def execute(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
+def execute(queue: JobQueue, workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
     """Run jobs and give each with its outcome as it ends; a job is taken only when a worker is free for it."""
     if torchrun.count() > 1:
         yield from torchrun.lead(local.taken(queue), workers.worker())

@@ -8,27 +8,26 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from vitbench.compute.environment import cores, settle
 from vitbench.core.errors import VitbenchError
 from vitbench.core.job import Job
 from vitbench.core.plugins import load_all
 from vitbench.engine.executors import fork_server
-from vitbench.engine.executors.workers import PATIENCE_S, Queue, Workers, work
+from vitbench.engine.executors.workers import PATIENCE_S, Workers, work
 from vitbench.engine.outcome import Outcome, failed
-from vitbench.engine.schedule import replicas_of
+from vitbench.engine.queue import JobList, JobQueue
 from vitbench.engine.worker import Worker
 from vitbench.store.heartbeat import was_abandoned
 
 GONE = (BrokenProcessPool, EOFError, ConnectionError)  # the worker died, or what it is forked off
 
 
-def here(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
+def here(queue: JobQueue, workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
     """One job after another in this process; one that a process has died of before gets one of its own."""
     settle(None)
     worker = workers.worker()
@@ -39,7 +38,7 @@ def here(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], None,
             yield job, work(job, worker, workers.plugins)
 
 
-def taken(queue: Queue) -> Iterator[Job]:
+def taken(queue: JobQueue) -> Iterator[Job]:
     """Jobs one after another, waiting for those that other runs hold."""
     while (job := queue.take()) is not None:
         if isinstance(job, str):
@@ -48,36 +47,18 @@ def taken(queue: Queue) -> Iterator[Job]:
             yield job
 
 
-def in_processes(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
+def in_processes(queue: JobQueue, workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
     """One process per worker; before them, one by one, the jobs that need all devices for themselves."""
     worker = workers.worker()
-    while isinstance(job := queue.take(fits=wants_several), Job):
+    while isinstance(job := queue.several.take(), Job):
         yield job, work(job, worker, workers.plugins)
-    while suspects := (yield from _in_pool(Others(queue), workers)):
+    while suspects := (yield from _in_pool(queue.single, workers)):
         yield from _one_at_a_time(suspects, workers)
     for job in taken(queue):  # what other runs held meanwhile, and have let go of
         yield job, work(job, worker, workers.plugins)
 
 
-def wants_several(job: Job) -> bool:
-    """Whether a job runs in several processes that train together."""
-    return replicas_of(job) > 1
-
-
-@dataclass(frozen=True)
-class Others:
-    """A queue without such jobs: one worker has not the devices for them."""
-
-    queue: Queue
-
-    def take(
-        self, place: str = "", fits: Callable[[Job], bool] | None = None
-    ) -> Job | Literal["later"] | None:
-        """The next job of one process."""
-        return self.queue.take(place, lambda job: not wants_several(job) and (fits is None or fits(job)))
-
-
-def _in_pool(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], None, list[Job]]:
+def _in_pool(jobs: JobList, workers: Workers) -> Generator[tuple[Job, Outcome], None, list[Job]]:
     """Jobs until none is left or a worker dies; returned are those that ran then, to be tried alone: which of them was it?"""
     suspects: list[Job] = []
     running: dict[Future[Outcome], Job] = {}
@@ -86,7 +67,7 @@ def _in_pool(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], N
     with _pool(workers, count) as pool:
         while running or (left and not suspects):
             while left and not suspects and len(running) < count:
-                job = queue.take()
+                job = jobs.take()
                 if isinstance(job, str):
                     break
                 left = job is not None

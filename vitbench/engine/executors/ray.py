@@ -20,11 +20,12 @@ from vitbench.compute.environment import settle
 from vitbench.core.errors import Problem, UsageError
 from vitbench.core.job import Job
 from vitbench.core.plugins import load_all
-from vitbench.engine.executors.local import Others, died, taken, wants_several
+from vitbench.engine.executors.local import died, taken
 from vitbench.engine.executors.ray_memory import MemoryNeeds
 from vitbench.engine.executors.ray_nodes import Need, device_of, offered, one_each, several
-from vitbench.engine.executors.workers import PATIENCE_S, Queue, Workers, work
+from vitbench.engine.executors.workers import PATIENCE_S, Workers, work
 from vitbench.engine.outcome import Outcome
+from vitbench.engine.queue import JobQueue, Take
 from vitbench.engine.schedule import replicas_of
 
 TRIES = 2
@@ -51,16 +52,16 @@ class RayWorker:
 
 @dataclass
 class _Actor:
-    """An actor, what it takes, and where it is; `place` is empty until it has started."""
+    """An actor, what it takes, and the node it is on; `node` is empty until it has started."""
 
     need: Need
     actor: Any
     starting: Any
-    place: str = ""
+    node: str = ""
     made_s: float = field(default_factory=time.monotonic)
 
 
-def execute(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
+def execute(queue: JobQueue, workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
     """Run jobs on the cluster; first those that want several GPUs, each on a node that has them.
 
     Raises:
@@ -75,26 +76,16 @@ def execute(queue: Queue, workers: Workers) -> Generator[tuple[Job, Outcome], No
 
         def together(job: Job) -> Generator[tuple[Job, Outcome], None, None]:
             needs = several(device, nodes, replicas_of(job))
-            yield from RayPool(ray, alone, needs, lambda _job: 0).run(_Only(job))
+            once = [job]
+            pool = RayPool(ray, alone, needs, lambda _job: 0)
+            yield from pool.run(lambda _node, _fits: once.pop() if once else None)
 
-        while isinstance(job := queue.take(fits=wants_several), Job):
+        while isinstance(job := queue.several.take(), Job):
             yield from together(job)
         needs = one_each(device, nodes, workers.count)
-        yield from RayPool(ray, alone, needs, memory).run(Others(queue))
+        yield from RayPool(ray, alone, needs, memory).run(queue.single.take)
         for job in taken(queue):  # what other runs held meanwhile, and have let go of
             yield from together(job)
-
-
-class _Only:
-    """A queue of one job."""
-
-    def __init__(self, job: Job) -> None:
-        self._left = [job]
-
-    def take(self, place: str = "", fits: Callable[[Job], bool] | None = None) -> Job | None:
-        """The job, once."""
-        del place, fits
-        return self._left.pop() if self._left else None
 
 
 class RayPool:
@@ -116,14 +107,14 @@ class RayPool:
         ).remote(self.workers, max(int(need.cores), 1))
         return _Actor(need, actor, actor.__ray_call__.remote(_node_id))
 
-    def run(self, queue: Queue) -> Generator[tuple[Job, Outcome], None, None]:
+    def run(self, take: Take) -> Generator[tuple[Job, Outcome], None, None]:
         """Give out jobs until none is left.
 
         Raises:
             UsageError: the cluster has had no room for any worker for ten minutes.
         """
         try:
-            while self._give_out(queue) or self.running or self.again:
+            while self._give_out(take) or self.running or self.again:
                 if not self.running:
                     self._be_patient()
                     continue
@@ -137,13 +128,13 @@ class RayPool:
             for slot in (*self.idle, *self.starting, *(slot for slot, _ in self.running.values())):
                 self.ray.kill(slot.actor)
 
-    def _give_out(self, queue: Queue) -> bool:
+    def _give_out(self, take: Take) -> bool:
         """A job to every idle actor that there is one for; whether more may come."""
         self._welcome()
         most_bytes, more, none_left = self._most_bytes(), False, False
         for slot in list(self.idle):
             has_most = slot.need.memory_bytes >= most_bytes
-            job = self._next(queue, slot, has_most)
+            job = self._next(take, slot, has_most)
             more |= job is not None
             none_left |= job is None and has_most
             if isinstance(job, Job):
@@ -157,7 +148,7 @@ class RayPool:
         slots = [*self.idle, *(slot for slot, _ in self.running.values()), *soon]
         return max((slot.need.memory_bytes for slot in slots), default=0)
 
-    def _next(self, queue: Queue, slot: _Actor, has_most: bool) -> Job | str | None:
+    def _next(self, take: Take, slot: _Actor, has_most: bool) -> Job | str | None:
         """A job that this actor has the memory for; the largest actors take what is too large for any, and it may fail."""
 
         def fits(job: Job) -> bool:
@@ -167,7 +158,7 @@ class RayPool:
             if fits(job):
                 self.again.remove(job)
                 return job
-        return queue.take(slot.place, fits)
+        return take(slot.node, fits)
 
     def _be_patient(self) -> None:
         if self.idle:
@@ -186,7 +177,7 @@ class RayPool:
             slot = waiting[reference]
             self.starting.remove(slot)
             try:
-                slot.place = self.ray.get(reference)
+                slot.node = self.ray.get(reference)
             except self.ray.exceptions.RayActorError as error:
                 if isinstance(error.__cause__, Exception):
                     raise UsageError(f"a worker on the cluster cannot start: {error.__cause__}") from error
@@ -203,7 +194,7 @@ class RayPool:
         self.looked_s = now
         nodes = [node for node in self.ray.nodes() if node["Alive"]]
         taken = [
-            (slot.place, slot.need) for slot in (*self.idle, *(slot for slot, _ in self.running.values()))
+            (slot.node, slot.need) for slot in (*self.idle, *(slot for slot, _ in self.running.values()))
         ]
         for slot in late:
             offer = offered(slot.need, nodes, taken)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -62,16 +61,6 @@ class Workers:
     def worker(self, index: int = 0) -> Worker:
         """What the jobs of one worker share."""
         return Worker(self.device_of(index), self.cache, self.run)
-
-
-class Queue(typing.Protocol):
-    """Gives out jobs to whoever is free."""
-
-    def take(
-        self, place: str = "", fits: Callable[[Job], bool] | None = None
-    ) -> Job | Literal["later"] | None:
-        """The next job for a worker at a place, of those that fit; `later` while others hold all that is left. Never waits."""
-        ...
 
 
 def work(job: Job, worker: Worker, plugins: Sequence[str]) -> Outcome:
