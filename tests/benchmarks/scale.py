@@ -78,7 +78,7 @@ def many(place: Path, jobs: int) -> None:
         if i == 0:
             run = RunDir(place / "many")
             table = RunDir(place / "one").predictions(model)
-            for job in planned.plan.jobs:
+            for job in planned.suite.jobs:
                 run.write(model.model_copy(update={"job": job, "key": job.key}), table)
             subprocess.run([*command, "report", place / "many"], check=True, capture_output=True)
         again = [*command, "run", path, "--plugin", place / "turns.py", "--out", place / "many"]
@@ -93,7 +93,7 @@ def many(place: Path, jobs: int) -> None:
         shown.append(time.perf_counter() - begun)
     size = (place / "many" / "report.html").stat().st_size
     print(
-        f"{len(planned.plan.jobs)} jobs: planned in {statistics.median(fresh):.2f} s (target 2), "
+        f"{len(planned.suite.jobs)} jobs: planned in {statistics.median(fresh):.2f} s (target 2), "
         f"resumed in {statistics.median(full):.2f} s (5), reported in {statistics.median(shown):.2f} s (10), "
         f"page {size / 2**20:.1f} MB"
     )
@@ -116,7 +116,7 @@ def driver(place: Path, jobs: int) -> None:
     overrides = Overrides(plugins=[str(place / "turns.py")])
     planned = plan_suite(str(suite(place, jobs)), place / "driver", overrides)
     memory, begun = Memory(), time.perf_counter()
-    result = run_planned(planned, RunOptions(device="cpu"), memory, overrides)
+    result = run_planned(planned, RunOptions(device="cpu"), memory)
     taken = time.perf_counter() - begun
     inside = sum(record.cost.total_s for record in result.records if record.cost)
     early, late = memory.mib[min(100, jobs // 10)], memory.mib[-1]

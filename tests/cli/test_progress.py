@@ -25,7 +25,7 @@ def half_done(tiny, tiny_records, tmp_path, monkeypatch):
     monkeypatch.setattr(progress, "EVERY_S", 0.05)
     by_key = {record.key: record for record in tiny_records}
     planned = plan_suite(str(tiny), tmp_path / "run", Overrides())
-    return planned, [by_key[job.key] for job in planned.plan.jobs]
+    return planned, [by_key[job.key] for job in planned.suite.jobs]
 
 
 def test_a_line_for_the_suite_and_one_for_each_job_at_work(half_done, monkeypatch):
@@ -33,7 +33,7 @@ def test_a_line_for_the_suite_and_one_for_each_job_at_work(half_done, monkeypatc
     records[3] = records[3].model_copy(update={"failure": Failure(kind="X", message="no \x1b[31m")})
     monkeypatch.setattr(sys, "stderr", Terminal())
     shown = TerminalProgress()
-    jobs = planned.plan.jobs
+    jobs = planned.suite.jobs
     shown.begin(planned.run, jobs, records[:2], 1)
     writer = HeartbeatWriter(planned.run.path / ".running", jobs[2].key, jobs[2].title, "cpu")
     writer.update("features", 12, 60)
@@ -56,7 +56,7 @@ def test_a_line_for_the_suite_and_one_for_each_job_at_work(half_done, monkeypatc
 def test_where_nobody_watches_nothing_is_drawn(half_done, capsys):
     planned, records = half_done
     shown = TerminalProgress()
-    shown.begin(planned.run, planned.plan.jobs, records[:2], 1)
+    shown.begin(planned.run, planned.suite.jobs, records[:2], 1)
     shown.finished(records[2])
     shown.end()
     assert capsys.readouterr() == ("", "")

@@ -117,7 +117,7 @@ def test_lost_or_damaged_predictions_are_told_and_done_again(tiny, tmp_path):
 
 
 def test_a_merged_directory_is_a_run_directory(tiny, tmp_path):
-    run_suite(str(tiny), tmp_path / "a", launch=RunOptions(shard=(1, 2)))
+    run_suite(str(tiny), tmp_path / "a", options=RunOptions(shard=(1, 2)))
     assert command("merge", tmp_path / "a", "-o", tmp_path / "m").returncode == 0
     said = command("status", tmp_path / "m")
     assert said.returncode == 0

@@ -21,7 +21,7 @@ protocols: [ridge_probe, {name: finetune, backbones: [b], tasks: [digits]}]
 
 @pytest.fixture
 def jobs(suite_file, tmp_path):
-    return plan_suite(str(suite_file(SUITE)), tmp_path / "run", Overrides()).plan.jobs
+    return plan_suite(str(suite_file(SUITE)), tmp_path / "run", Overrides()).suite.jobs
 
 
 def test_long_jobs_first_and_those_that_share_features_together(jobs):

@@ -127,7 +127,7 @@ def test_a_name_that_is_no_utf8_fits_into_a_record():
 
 
 def test_a_log_that_cannot_be_written_costs_nothing(tiny, tmp_path):
-    for job in plan_suite(str(tiny), None, Overrides()).plan.jobs:
+    for job in plan_suite(str(tiny), None, Overrides()).suite.jobs:
         (tmp_path / "run" / "logs" / f"{job.key}.log").mkdir(parents=True)
     assert run_suite(str(tiny), tmp_path / "run").failed == 0
 
@@ -160,7 +160,7 @@ def test_new_labels_are_put_on_what_lies_there_now(tiny, tmp_path):
     run_suite(str(tiny), tmp_path / "run")
     run = RunDir(tmp_path / "run")
     planned = plan_suite(str(tiny), tmp_path / "run", Overrides(settings=["name=renamed"]))
-    first, second = (run.read(job.key) for job in planned.plan.jobs[:2])
+    first, second = (run.read(job.key) for job in planned.suite.jobs[:2])
     newer = run.write(first.model_copy(update={"notes": ("newer",)}), run.predictions(first))
     with run.claim(second.key):
         relabelled(planned)
@@ -223,7 +223,7 @@ def test_a_damaged_plan_is_told_before_anything_is_merged(tiny, tmp_path, name, 
 @pytest.mark.parametrize("text", ["abc", "-1", "nan", "inf"])
 def test_a_wrong_number_in_the_environment_is_told_before_anything_runs(tiny, tmp_path, monkeypatch, text):
     monkeypatch.setenv("VITBENCH_CHECKPOINT_S", text)
-    with pytest.raises(UsageError, match=r"\$VITBENCH_CHECKPOINT_S is .*takes a number, 0 or more"):
+    with pytest.raises(UsageError, match=r"\$VITBENCH_CHECKPOINT_S is .*not a number of 0 or more"):
         run_suite(str(tiny), tmp_path / "run")
     assert not (tmp_path / "run" / "records").exists()
     monkeypatch.setenv("VITBENCH_CHECKPOINT_S", "2.5")

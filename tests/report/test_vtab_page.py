@@ -240,8 +240,8 @@ def test_a_cell_tells_seeds_trials_mistakes_and_its_recipe(opened, records, suit
         '"vtab/caltech101"', '"digits"'
     )  # no data of it here: the plan is what is looked at
     planned = plan_suite(str(suite_file(recipe)), tmp_path / "run", Overrides())
-    assert [job.seed for job in planned.plan.jobs] == [0, 1, 2]
-    (again, *_) = planned.plan.jobs
+    assert [job.seed for job in planned.suite.jobs] == [0, 1, 2]
+    (again, *_) = planned.suite.jobs
     assert again.backbone.spec == cell.job.backbone.spec
     assert again.protocol.options["recipe"] == "vit"
     assert (again.budget, again.measuring) == (cell.job.budget, cell.job.measuring)

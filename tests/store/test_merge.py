@@ -23,7 +23,7 @@ def cut(tiny, tmp_path, *, failing=()):
     """Two machines' directories with two of the suite's four jobs each."""
     folders = [tmp_path / "one", tmp_path / "two"]
     for i, folder in enumerate(folders, 1):
-        result = run_suite(str(tiny), folder, launch=RunOptions(shard=(i, 2)))
+        result = run_suite(str(tiny), folder, options=RunOptions(shard=(i, 2)))
         assert len(result.records) == result.asked == 2
     return folders
 
@@ -92,7 +92,7 @@ def test_prune_lists_first_and_deletes_when_told(tiny, tmp_path):
     assert "1 records, 3 files in all would be deleted" in listed.stderr
     invoke("prune", str(tiny), "--out", str(out), "--yes")
     left = {record.key for record in load(out)}
-    assert left == {job.key for job in plan_suite(str(tiny), out, Overrides()).plan.jobs}
+    assert left == {job.key for job in plan_suite(str(tiny), out, Overrides()).suite.jobs}
     assert run_suite(str(tiny), out).ran == 0
 
 
@@ -101,7 +101,7 @@ def test_status_says_what_is_done_at_work_silent_failed_and_damaged(tiny, tmp_pa
     planned = plan_suite(str(tiny), out, Overrides())
     run_planned(planned, RunOptions(shard=(1, 2)))
     mine = {job.key for job in planned.jobs(RunOptions(shard=(1, 2)))}
-    working, silent = (job for job in planned.plan.jobs if job.key not in mine)
+    working, silent = (job for job in planned.suite.jobs if job.key not in mine)
     lock = planned.run.claim(working.key)
     for job in (working, silent):
         HeartbeatWriter(out / ".running", job.key, job.title, "cpu").update("features", 3, 9)

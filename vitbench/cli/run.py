@@ -163,7 +163,7 @@ def _run(planned: RunPlan, launch: Any, overrides: Any, *, as_json: bool) -> int
     from vitbench.engine.run import run_planned
 
     try:
-        result = run_planned(planned, launch, TerminalProgress(), overrides)
+        result = run_planned(planned, launch, TerminalProgress())
     except KeyboardInterrupt:
         jobs = planned.jobs(launch)
         done = len(planned.run.done(jobs))

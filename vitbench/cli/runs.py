@@ -125,10 +125,10 @@ def prune(suite: str, out: Path | None, yes: bool, **overrides: Any) -> None:
     from vitbench.store.prune import remove, unasked
 
     planned = plan_suite(suite, out, Overrides(**overrides))
-    paths = unasked(planned.run, planned.plan.jobs)
+    paths = unasked(planned.run, planned.suite.jobs)
     if yes:
         remove(paths)
-        write_plan(planned.run.path, planned.plan.lock, planned.plan.jobs)
+        write_plan(planned.run.path, planned.suite.lock, planned.suite.jobs)
     for path in paths:
         click.echo(printable(str(path)))
     records = sum(path.parent.name == "records" for path in paths)

@@ -1,4 +1,14 @@
-"""Every environment variable of vitbench, and where what jobs share is kept."""
+"""Every environment variable that vitbench reads, and the directory of cached work.
+
+| variable | meaning | default |
+|---|---|---|
+| VITBENCH_CACHE | directory of cached features and decoded images | $XDG_CACHE_HOME/vitbench, else ~/.cache/vitbench |
+| VITBENCH_FEATURES_GB | size limit of cached features; 0 caches none | 50 |
+| VITBENCH_DECODED_GB | size limit of cached decoded images; 0 caches none | 20 |
+| VITBENCH_CHECKPOINT_S | seconds between two checkpoints of a training run | 60 |
+| VITBENCH_DEBUG | show tracebacks of faults in vitbench itself | off |
+| TFDS_DATA_DIR | directory of prepared data sets | ~/tensorflow_datasets |
+"""
 
 from __future__ import annotations
 
@@ -8,12 +18,25 @@ from pathlib import Path
 
 from vitbench.core.errors import Problem, UsageError
 
+FEATURES_GB, DECODED_GB, CHECKPOINT_S = "VITBENCH_FEATURES_GB", "VITBENCH_DECODED_GB", "VITBENCH_CHECKPOINT_S"
+NUMBERS = (FEATURES_GB, DECODED_GB, CHECKPOINT_S)
 
-def number_from(variable: str, default: float) -> float:
-    """A number in an environment variable, else the default.
+
+def check_numbers() -> None:
+    """Check the variables that take a number, before anything runs.
 
     Raises:
-        UsageError: it is none, or below 0.
+        UsageError: one is not a number, or negative.
+    """
+    for variable in NUMBERS:
+        number_from(variable, 0)
+
+
+def number_from(variable: str, default: float) -> float:
+    """The number in an environment variable, or the default.
+
+    Raises:
+        UsageError: it is not a number, or negative.
     """
     text = os.environ.get(variable, "")
     try:
@@ -21,17 +44,13 @@ def number_from(variable: str, default: float) -> float:
     except ValueError:
         number = math.nan
     if not 0 <= number < math.inf:
-        raise UsageError(
-            Problem(
-                f"${variable} is {text!r}: it takes a number, 0 or more",
-                next_step=f"export {variable}={default:g}",
-            )
-        )
+        step = f"export {variable}={default:g}"
+        raise UsageError(Problem(f"${variable} is {text!r}, not a number of 0 or more", next_step=step))
     return number
 
 
 def cache_dir() -> Path:
-    """Where work that jobs share is kept: $VITBENCH_CACHE, else ~/.cache/vitbench."""
+    """The directory of cached work."""
     if custom := os.environ.get("VITBENCH_CACHE"):
         return Path(custom)
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

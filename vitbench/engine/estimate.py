@@ -78,10 +78,10 @@ def estimate(jobs: Sequence[Job], device: str) -> Estimate:
     return Estimate(describe(chosen).device, now(), timed, unknown)
 
 
-def keep(planned: RunPlan, made: Estimate) -> None:
+def keep(plan: RunPlan, made: Estimate) -> None:
     """Leave an estimate in the run directory, for the report to compare."""
     content = {"device": made.device, "created": made.created, "jobs": [asdict(job) for job in made.jobs]}
-    write_atomically(planned.run.path / "estimate.json", json.dumps(content, indent=1) + "\n")
+    write_atomically(plan.run.path / "estimate.json", json.dumps(content, indent=1) + "\n")
 
 
 class _Count:

@@ -1,4 +1,4 @@
-"""What a suite and its run directory come to: the jobs, those that are done, and those whose data is there."""
+"""The plan of a run: the jobs of a suite, those that are finished, and those whose data are there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vitbench.suite.expand import ExpandedSuite
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to run, as opposed to what: none of it moves a score. `shard` (i, n) is the i-th of n shares of the jobs, from 1."""
+    """How to run, as opposed to what: no score depends on it. `shard` (i, n) is the i-th of n shards of the jobs, from 1."""
 
     device: str = "auto"
     workers: int | None = None
@@ -36,60 +36,61 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """A plan, its run directory, and what is there already."""
+    """An expanded suite, its run directory, the records that are there already, and what the command line asked for."""
 
-    plan: ExpandedSuite
+    suite: ExpandedSuite
     run: RunDir
     done: dict[str, Record]
     plugins: tuple[LoadedPlugin, ...]
+    asked: Overrides
 
-    def pending(self, launch: RunOptions) -> list[Job]:
+    def pending(self, options: RunOptions) -> list[Job]:
         """The jobs still to run, in order."""
-        return [job for job in self.jobs(launch) if self._is_pending(job, launch)]
+        return [job for job in self.jobs(options) if self._is_pending(job, options)]
 
-    def jobs(self, launch: RunOptions) -> Sequence[Job]:
-        """The jobs of the plan, or of this machine's share of it."""
-        return share(self.plan.jobs, launch.shard) if launch.shard else self.plan.jobs
+    def jobs(self, options: RunOptions) -> Sequence[Job]:
+        """The jobs of the suite, or those of this shard."""
+        return share(self.suite.jobs, options.shard) if options.shard else self.suite.jobs
 
-    def _is_pending(self, job: Job, launch: RunOptions) -> bool:
+    def _is_pending(self, job: Job, options: RunOptions) -> bool:
         record = self.done.get(job.key)
-        if record is None or launch.force:
+        if record is None or options.force:
             return True
-        return launch.retry_failed and record.status == "failed"
+        return options.retry_failed and record.status == "failed"
 
 
 def plan_suite(suite: str, out: Path | None, overrides: Overrides) -> RunPlan:
-    """Read a suite and look at what its run directory holds.
+    """Read a suite and what its run directory holds.
 
     Raises:
         UsageError: the suite or the command line has mistakes.
-        DataMissingError: something that is named is not on disk.
+        DataMissingError: a file or folder that is named does not exist.
     """
     plugins = tuple(load_all(overrides.plugins))
     try:
-        plan = expand(read_suite(find_suite(suite), overrides.settings), overrides)
+        expanded = expand(read_suite(find_suite(suite), overrides.settings), overrides)
     except VitbenchError as error:
         broken = [Problem(plugin.warning) for plugin in plugins if plugin.trouble]
         raise type(error)([*error.problems, *broken]) from error
-    run = RunDir(out or Path("runs") / plan.name)
-    return RunPlan(plan, run, run.done(plan.jobs), plugins)
+    run = RunDir(out or Path("runs") / expanded.name)
+    return RunPlan(expanded, run, run.done(expanded.jobs), plugins, overrides)
 
 
-def relabelled(planned: RunPlan) -> dict[str, Record]:
-    """Records from before under the labels that the suite gives now: a label is no part of a key."""
-    done = dict(planned.done)
-    for job in planned.plan.jobs:
+def relabelled(plan: RunPlan) -> dict[str, Record]:
+    """The records from before under the labels that the suite gives now: a key does not depend on labels."""
+    done = dict(plan.done)
+    for job in plan.suite.jobs:
         record = done.get(job.key)
         if record is not None and record.job != job:
             done[job.key] = record.model_copy(update={"job": job})
-            _relabel(planned.run, job)
+            _relabel(plan.run, job)
     return done
 
 
 def _relabel(run: RunDir, job: Job) -> None:
-    """Write what lies there now, which may be newer than what was planned by; not what another run is at."""
+    """Rewrite the record that is there now, which may be newer than the planned one, unless another run works on the job."""
     lock = None
-    with contextlib.suppress(OSError):  # somebody else's directory, read-only to us
+    with contextlib.suppress(OSError):  # the directory may be read-only to us
         lock = run.claim(job.key)
     if lock is None:
         return
@@ -102,42 +103,39 @@ def _relabel(run: RunDir, job: Job) -> None:
 
 
 def with_data(jobs: Sequence[Job], *, skip_missing: bool, others: bool) -> list[Job]:
-    """Open every task once before anything runs; the jobs whose data is there.
+    """The jobs whose data are there. Every task is opened once, before anything runs.
 
     Raises:
-        DataMissingError: with all that is missing, unless that is to be skipped and something is left: jobs, or `others`.
+        DataMissingError: with all that is missing, unless it is to be skipped and something is left: jobs, or `others`.
         UsageError: a task cannot be opened for another reason.
     """
-    missing: dict[str, DataMissingError] = {}
-    wrong: list[Problem] = []
-    components = {str(job.task.identity()): job.task for job in jobs}
-    for identity, component in components.items():
+    missing: dict[str, list[Problem]] = {}
+    data_sets: list[str] = []
+    broken: list[Problem] = []
+    for identity, component in {str(job.task.identity()): job.task for job in jobs}.items():
         try:
             TASKS.make(component.spec, component.options)
         except DataMissingError as error:
-            missing[identity] = error
-        except Exception as error:  # noqa: BLE001  a plugin's own code may raise anything
+            where = f"task {component.label!r}: "
+            missing[identity] = [replace(problem, what=where + problem.what) for problem in error.problems]
+            data_sets += error.data_sets
+        except Exception as error:  # noqa: BLE001  a plugin's code may raise anything
             what = f"task {component.label!r} cannot be opened: {type(error).__name__}: {error}"
-            wrong.append(Problem(what))
-    problems = [
-        replace(problem, what=f"task {components[identity].label!r}: {problem.what}")
-        for identity, error in missing.items()
-        for problem in error.problems
-    ]
-    if wrong:
-        raise UsageError([*wrong, *problems])
+            broken.append(Problem(what))
+    problems = [problem for found in missing.values() for problem in found]
+    if broken:
+        raise UsageError([*broken, *problems])
     left = [job for job in jobs if str(job.task.identity()) not in missing]
     if missing and not (skip_missing and (left or others)):
-        raise DataMissingError(_together(problems, [name for e in missing.values() for name in e.data_sets]))
+        raise DataMissingError(_with_one_command(problems, data_sets))
     return left
 
 
-def _together(problems: list[Problem], data_sets: Sequence[str]) -> list[Problem]:
-    """One command for all data sets that are missing, in place of one each."""
+def _with_one_command(problems: list[Problem], data_sets: Sequence[str]) -> list[Problem]:
+    """The problems with one command that prepares all data sets, instead of one command each."""
     if not data_sets:
         return problems
     command = f"vitbench data prepare {' '.join(dict.fromkeys(data_sets))}"
-    last = Problem(
-        "what is missing stops the run before it starts; --skip-missing runs the rest", next_step=command
-    )
-    return [*(replace(p, next_step="") if "data prepare" in p.next_step else p for p in problems), last]
+    what = "nothing was run: prepare the data sets above, or add --skip-missing to run the other jobs"
+    rest = [replace(p, next_step="") if "data prepare" in p.next_step else p for p in problems]
+    return [*rest, Problem(what, next_step=command)]

@@ -1,4 +1,4 @@
-"""`vitbench run` as a function: plan, skip what is done, run the rest, keep every record as it comes."""
+"""`vitbench run` as a function: plan, skip finished jobs, run the rest, and write each record as it comes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from vitbench.core.gc_pause import gc_paused
 from vitbench.core.job import Job
 from vitbench.core.plugins import LoadedPlugin
 from vitbench.core.record import Record
-from vitbench.core.settings import cache_dir, number_from
+from vitbench.core.settings import cache_dir, check_numbers
 from vitbench.engine.executors import fork_server
 from vitbench.engine.plan import RunOptions, RunPlan, plan_suite, relabelled, with_data
 from vitbench.engine.queue import JobQueue
@@ -26,28 +26,25 @@ from vitbench.suite import Overrides
 if TYPE_CHECKING:
     from vitbench.engine.executors.workers import Workers
 
-# Environment variables that take a number: a wrong one is told before anything runs.
-NUMBERS = ("VITBENCH_FEATURES_GB", "VITBENCH_DECODED_GB", "VITBENCH_CHECKPOINT_S")
-
 __all__ = ["Overrides", "Progress", "Result", "RunOptions", "plan_suite", "run_planned", "run_suite"]
 
 
 class Progress:
-    """What a run tells while it works; this one is silent."""
+    """Receives the events of a run; this one ignores them."""
 
     def begin(self, run: RunDir, jobs: Sequence[Job], done: Sequence[Record], workers: int) -> None:
-        """These jobs are asked for, and these records are there from before."""
+        """The run starts: all its jobs, and the records of those that are finished already."""
 
     def finished(self, record: Record) -> None:
-        """A job ended."""
+        """A job has ended."""
 
     def end(self) -> None:
-        """Nothing more will come."""
+        """The run is over."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """All records of a suite's jobs, in their order, and how many of them are new."""
+    """The records of a suite's jobs, in the order of the jobs, and how many jobs were run now."""
 
     run: RunDir
     records: tuple[Record, ...]
@@ -55,74 +52,134 @@ class Result:
     plugins: tuple[LoadedPlugin, ...] = ()
     without_data: int = 0
     asked: int = 0
-    failed: int = field(init=False)
 
-    def __post_init__(self) -> None:
-        failures = sum(record.status == "failed" for record in self.records)
-        object.__setattr__(self, "failed", failures)
+    @property
+    def failed(self) -> int:
+        """The number of jobs without a score."""
+        return sum(record.status == "failed" for record in self.records)
 
 
 def run_suite(
     suite: str,
     out: Path | None = None,
     overrides: Overrides | None = None,
-    launch: RunOptions | None = None,
+    options: RunOptions | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Run what is not done yet and keep every record as it comes; see `plan_suite` for what is raised."""
-    return run_planned(plan_suite(suite, out, overrides or Overrides()), launch, progress, overrides)
+    """Run the jobs of a suite that are not finished, and write each record as it comes; raises what `plan_suite` raises."""
+    return run_planned(plan_suite(suite, out, overrides or Overrides()), options, progress)
 
 
 def is_follower() -> bool:
-    """Whether torchrun has started this process as one of several, and not as the first, which does all the keeping."""
+    """Whether torchrun has started this process with a rank above 0. Rank 0 hands out the jobs and writes the records."""
     return os.environ.get("RANK", "0") != "0"
 
 
-def follow(planned: RunPlan, launch: RunOptions) -> None:
-    """Work on what the first process gives out."""
+def follow(plan: RunPlan, options: RunOptions) -> None:
+    """Run the jobs that rank 0 hands out."""
     from vitbench.engine.executors import torchrun
 
-    torchrun.follow(_workers(planned.run, launch, ()).worker())
+    torchrun.follow(_workers(plan, options).worker())
 
 
-def run_planned(
-    planned: RunPlan,
-    launch: RunOptions | None = None,
-    progress: Progress | None = None,
-    overrides: Overrides | None = None,
-) -> Result:
+def run_planned(plan: RunPlan, options: RunOptions | None = None, progress: Progress | None = None) -> Result:
     """Run the pending jobs of a plan.
 
     Raises:
         UsageError: the run directory cannot be written, or a task cannot be opened.
-        DataMissingError: a task's data is not there.
+        DataMissingError: a task's data are missing.
         StorageError: the disk is full.
     """
-    launch, progress = launch or RunOptions(), progress or Progress()
+    options, progress = options or RunOptions(), progress or Progress()
     with gc_paused():
-        run, done, jobs = planned.run, relabelled(planned), planned.jobs(launch)
-    pending = planned.pending(launch)
-    if pending:
-        for variable in NUMBERS:
-            number_from(variable, 0)
+        done, jobs = relabelled(plan), plan.jobs(options)
+    pending = plan.pending(options)
     wanted = len(pending)
     if pending:
-        pending = with_data(pending, skip_missing=launch.skip_missing, others=bool(done))
+        check_numbers()
+        pending = with_data(pending, skip_missing=options.skip_missing, others=bool(done))
     if pending:
-        plugins = overrides.plugins if overrides else ()
-        ended = _run_jobs(planned, dict(done), pending, (launch, progress, plugins))
+        ended = _Run(plan, options, progress, dict(done), pending).records()
         with contextlib.closing(ended):
             for record in ended:
                 done[record.key] = record
-                if launch.fail_fast and record.status == "failed":
+                if options.fail_fast and record.status == "failed":
                     break
     records = tuple(done[job.key] for job in jobs if job.key in done)
-    return Result(run, records, len(pending), planned.plugins, wanted - len(pending), len(jobs))
+    return Result(plan.run, records, len(pending), plan.plugins, wanted - len(pending), len(jobs))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The pending jobs of a plan, and the records that were there before."""
+
+    plan: RunPlan
+    options: RunOptions
+    progress: Progress
+    before: dict[str, Record]
+    pending: list[Job]
+
+    def records(self) -> Generator[Record, None, None]:
+        """Run the jobs, each under a lock of its own, and write each record as it comes."""
+        if self.options.executor == "local" and (self.options.workers or 1) > 1:
+            fork_server.context()  # its server imports torch while we do
+        workers = _workers(self.plan, self.options)
+        from vitbench.engine.executors.dispatch import execute
+
+        self._begin(workers)
+        run = self.plan.run
+        queue = JobQueue(run, self.before, self.pending)
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.progress.end)
+            stack.callback(queue.release)
+            outcomes = execute(queue, workers)
+            stack.enter_context(contextlib.closing(outcomes))
+            for job, outcome in outcomes:
+                record = run.write(outcome.record, outcome.predictions)
+                if record.status == "ok":  # a failed job goes on from its checkpoints when it is retried
+                    run.forget_checkpoints(job.key)
+                queue.finished(job)
+                self.progress.finished(record)
+                yield record
+            for record in queue.elsewhere:
+                self.progress.finished(record)
+                yield record
+
+    def _begin(self, workers: Workers) -> None:
+        """Make the run directory, write what was asked for, and start the progress."""
+        from vitbench.compute.environment import describe
+
+        run, expanded = self.plan.run, self.plan.suite
+        run.make_writable()
+        here = (
+            "cpu" if self.options.executor == "ray" else workers.device
+        )  # a cluster's driver may have no GPU
+        write_plan(run.path, expanded.lock, expanded.jobs, describe(here).model_dump())
+        missing = {job.key for job in self.pending}
+        jobs = self.plan.jobs(self.options)
+        old = [self.before[job.key] for job in jobs if job.key in self.before and job.key not in missing]
+        self.progress.begin(run, jobs, old, workers.count or 1)
+
+
+def _workers(plan: RunPlan, options: RunOptions) -> Workers:
+    with _later_interrupts():
+        from vitbench.engine.executors.workers import Workers  # imports torch
+    if options.address and options.executor != "ray":
+        raise UsageError(f"--address {options.address} is a Ray cluster's: add --executor ray")
+    return Workers.choose(
+        options.device,
+        options.workers,
+        cache_dir(),
+        plugins=plan.asked.plugins,
+        run=plan.run.path.resolve(),
+        executor=options.executor,
+        address=options.address,
+    )
 
 
 @contextlib.contextmanager
 def _later_interrupts() -> Iterator[None]:
-    """Within the block Ctrl-C and SIGTERM wait: torch ends the process with a core dump if they come while it is imported."""
+    """Within the block Ctrl-C and SIGTERM wait: torch dumps core if they arrive while it is imported."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -131,59 +188,3 @@ def _later_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _workers(run: RunDir, launch: RunOptions, plugins: Sequence[str]) -> Workers:
-    with _later_interrupts():
-        from vitbench.engine.executors.workers import Workers  # imports torch
-    if launch.address and launch.executor != "ray":
-        raise UsageError(f"--address {launch.address} is a Ray cluster's: add --executor ray")
-    return Workers.choose(
-        launch.device,
-        launch.workers,
-        cache_dir(),
-        plugins=plugins,
-        run=run.path.resolve(),
-        executor=launch.executor,
-        address=launch.address,
-    )
-
-
-def _run_jobs(
-    planned: RunPlan,
-    before: dict[str, Record],
-    pending: list[Job],
-    how: tuple[RunOptions, Progress, Sequence[str]],
-) -> Generator[Record, None, None]:
-    """Run jobs, each under a lock of its own, and keep each record as it comes."""
-    launch, progress, plugins = how
-    run = planned.run
-    if launch.executor == "local" and (launch.workers or 1) > 1:
-        fork_server.context()  # its server imports torch while we do
-    workers = _workers(run, launch, plugins)
-    from vitbench.compute.environment import describe
-    from vitbench.engine.executors.dispatch import execute
-
-    run.make_writable()
-    here = "cpu" if launch.executor == "ray" else workers.device  # the driver of a cluster may have no GPU
-    write_plan(run.path, planned.plan.lock, planned.plan.jobs, describe(here).model_dump())
-    missing = {job.key for job in pending}
-    jobs = planned.jobs(launch)
-    old = [before[job.key] for job in jobs if job.key in before and job.key not in missing]
-    progress.begin(run, jobs, old, workers.count or 1)
-    queue = JobQueue(run, before, pending)
-    with contextlib.ExitStack() as stack:
-        stack.callback(progress.end)
-        stack.callback(queue.release)
-        outcomes = execute(queue, workers)
-        stack.enter_context(contextlib.closing(outcomes))
-        for job, outcome in outcomes:
-            record = run.write(outcome.record, outcome.predictions)
-            if record.status == "ok":  # a failed job goes on from its state when it is retried
-                run.forget_checkpoints(job.key)
-            queue.finished(job)
-            progress.finished(record)
-            yield record
-        for record in queue.elsewhere:
-            progress.finished(record)
-            yield record
