@@ -279,8 +279,8 @@ def test_whatever_a_plugin_raises_is_a_warning(tiny, tmp_path, body):
 
 
 def test_a_plugin_that_hangs_is_told_of_and_given_up(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("vitbench.core.plugins.TELL_S", 0.2)
-    monkeypatch.setattr("vitbench.core.plugins.STOP_S", 1.0)
+    monkeypatch.setattr("vitbench.core.plugins.MESSAGE_AFTER_S", 0.2)
+    monkeypatch.setattr("vitbench.core.plugins.STOP_AFTER_S", 1.0)
     (tmp_path / "slow.py").write_text("import time\ntime.sleep(60)\n")
     done = command("run", tiny, "--out", tmp_path / "run", "--plugin", tmp_path / "slow.py")
     assert "has not ended in 1 s" in done.stderr

@@ -5,7 +5,7 @@ import pytest
 from vitbench.core.errors import UsageError
 from vitbench.engine.queue import JobQueue
 from vitbench.engine.run import Overrides, plan_suite
-from vitbench.engine.schedule import ordered, read_share, share, shared_work
+from vitbench.engine.schedule import ordered, read_shard, shard, shared_work
 from vitbench.store.run_dir import RunDir
 from vitbench.store.time_left import TimeLeft
 
@@ -41,7 +41,7 @@ def test_long_jobs_first_and_those_that_share_features_together(jobs):
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_shares_are_disjoint_even_and_whole(jobs, count):
-    shares = [share(jobs, (i, count)) for i in range(1, count + 1)]
+    shares = [shard(jobs, (i, count)) for i in range(1, count + 1)]
     assert sorted(job.key for part in shares for job in part) == sorted(job.key for job in jobs)
     sizes = [len(part) for part in shares]
     assert max(sizes) <= len(jobs) / count + max(len(jobs) // count, 1)
@@ -53,7 +53,7 @@ def test_shares_are_disjoint_even_and_whole(jobs, count):
 )
 def test_a_share_that_does_not_exist_is_refused(text, said):
     with pytest.raises(UsageError, match=said):
-        read_share(text)
+        read_shard(text)
 
 
 def test_no_two_workers_compute_the_same_features_while_there_is_other_work(jobs, tmp_path):

@@ -101,7 +101,7 @@ class Odd(torch.nn.Module):
 @pytest.mark.parametrize(
     ("error", "said", "workers"),
     [
-        ("Mute()", "its message cannot be told", 1),
+        ("Mute()", "(its message cannot be shown)", 1),
         ("Own('gone')", "gone", 1),
         ("Own('gone')", "gone", 2),
         ("GeneratorExit('left')", "left", 1),

@@ -96,7 +96,7 @@ def fail_alone() -> None:
     torchrun.ALONE_S = 1.0
     if dist.get_rank() == 1:
         job = make_job()
-        torchrun._settled(Outcome(failed(job, "cpu", OSError("its own disk"))), 0)
+        torchrun._ended_on_all(Outcome(failed(job, "cpu", OSError("its own disk"))), 0)
     dist.barrier()
 
 

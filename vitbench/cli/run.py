@@ -29,9 +29,9 @@ def _seeds(_context: click.Context, _option: click.Parameter, text: str | None) 
 def _shard(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
-    from vitbench.engine.schedule import read_share
+    from vitbench.engine.schedule import read_shard
 
-    return read_share(text)
+    return read_shard(text)
 
 
 @click.command(no_args_is_help=True)
@@ -155,10 +155,10 @@ def _asked(suite: str, out: Path | None, options: dict[str, Any]) -> int:
         from vitbench.cli.dry_run import print_plan
 
         return print_plan(planned, launch, as_json=options["as_json"])
-    return _run(planned, launch, overrides, as_json=options["as_json"])
+    return _run(planned, launch, as_json=options["as_json"])
 
 
-def _run(planned: RunPlan, launch: Any, overrides: Any, *, as_json: bool) -> int:
+def _run(planned: RunPlan, launch: Any, *, as_json: bool) -> int:
     from vitbench.cli.progress import TerminalProgress
     from vitbench.engine.run import run_planned
 

@@ -1,1 +1,1 @@
-"""The vocabulary: what every other package's signatures mention."""
+"""The vocabulary that all other packages share: jobs, records, registries, errors, files, seeds."""

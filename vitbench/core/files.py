@@ -1,4 +1,4 @@
-"""Files that are never half written, and digests of what lies on disk."""
+"""Atomic writes, guarded reads, and digests of files and folders."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from pathlib import Path
 CONTENT_DIGEST_LIMIT_BYTES = 256 * 2**20
 
 
-MOST_READ_BYTES = 256 * 2**20  # of one record, plan or heartbeat: the largest have a hundredth
+MOST_READ_BYTES = 256 * 2**20  # of one record, plan or heartbeat; the largest ones are a hundredth of it
 
 
 def read_file(path: Path | str) -> bytes:
-    """A file's content; a pipe, a device, or what no program of ours has written is refused instead of waited for.
+    """The content of a regular file. Pipes, devices and very large files are refused.
 
     Raises:
-        OSError: it cannot be read, is no file, or is too large.
+        OSError: it cannot be read, is not a regular file, or is too large.
     """
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(handle, "rb") as file:
         facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode):
-            raise OSError(errno.EINVAL, "it is no file", str(path))
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
         if facts.st_size > MOST_READ_BYTES:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
         return file.read()
@@ -76,7 +76,7 @@ def digest_bytes(*parts: bytes) -> str:
 
 
 def digest_path(path: Path) -> str:
-    """What lies at `path`: a file's content, or a folder's sorted names with sizes and (up to 256 MiB) contents."""
+    """The digest of a file's content, or of a folder's sorted file names, sizes and (up to 256 MiB) contents."""
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""The garbage collector put to rest where thousands of objects are made that all stay."""
+"""Pausing the garbage collector while thousands of lasting objects are made."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def gc_paused() -> Iterator[None]:
-    """Within the block nothing is looked through for cycles: with 10,000 records that takes longer than reading them."""
+    """Within the block, garbage collection is off: for 10,000 records it takes longer than reading them."""
     was_on = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""What is asked of one cell (Job): plain data, and the key that is a hash of all its score depends on. No torch here."""
+"""The Job: one cell of a suite as plain data, and its key, a hash of everything its score depends on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A changed copy that works out anew what pydantic would carry along: cached properties."""
+        """A changed copy without the cached properties, which pydantic would copy along."""
         copied = super().model_copy(update=update, deep=deep)
         for name in copied.__dict__.keys() - type(copied).model_fields.keys():
             del copied.__dict__[name]
@@ -28,7 +28,7 @@ class Frozen(BaseModel):
 
 
 SCHEMA_VERSION = 1
-KEY_LENGTH = 24  # 96 bits: no collision in any number of jobs that anyone will run
+KEY_LENGTH = 24  # 96 bits: no collisions in practice
 
 Dtype = Literal["float32", "bfloat16"]
 FeatureDtype = Literal["float32", "float16"]
@@ -54,8 +54,8 @@ def shots_of(budget: str) -> int | None:
 class Component(Frozen):
     """A registered backbone, task or protocol with every option spelled out.
 
-    `contents` holds a digest of what lies at each option that names a place on disk: the place itself and `label` are not
-    part of the identity, so a moved folder or a renamed row keeps its results.
+    `contents` holds a digest of the file or folder behind each option that is a path. Neither the path nor `label` is part of
+    the identity, so a moved folder or a renamed row keeps its results.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Component(Frozen):
 
     @property
     def spec(self) -> str:
-        """The name as a suite writes it: `timm:NAME` where there is an argument."""
+        """The name as in a suite: `timm:NAME` if it takes an argument."""
         return f"{self.name}:{self.argument}" if self.argument else self.name
 
     def identity(self) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class Component(Frozen):
 
 
 class Cell(NamedTuple):
-    """A job by its labels alone."""
+    """The labels of a job."""
 
     backbone: str
     task: str
@@ -96,12 +96,12 @@ class Cell(NamedTuple):
 
     @property
     def title(self) -> str:
-        """All of it in a line."""
+        """The labels in one line."""
         return f"{' · '.join(self[:4])} · seed {self.seed}"
 
 
 class SuiteContext(Frozen):
-    """Which suite a job belongs to, and what a complete board row of its setting holds. Not part of the key."""
+    """The suite of a job, and the tasks and seeds of a complete row on the board. Not part of the key."""
 
     name: str
     tasks: tuple[str, ...]
@@ -132,7 +132,7 @@ class Job(Frozen):
 
     @property
     def measuring(self) -> dict[str, Any]:
-        """How the score is measured, apart from what on what: numbers that differ in it are not compared."""
+        """The measurement settings: scores that differ in them are not compared."""
         return {name: getattr(self, name) for name in _MEASURING}
 
     @cached_property

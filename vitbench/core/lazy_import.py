@@ -1,7 +1,7 @@
-"""Modules that are imported at the first use of one of their attributes.
+"""Modules that are imported when one of their attributes is first used.
 
-torch alone takes 1.6 s to import. Code that describes protocols is read by every command, `vitbench list` too, but only
-`vitbench run` computes with them.
+Importing torch takes 1.6 s. Every command imports the protocols, `vitbench list` too, but only `vitbench run` computes with
+them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class LazyModule(ModuleType):
-    """Stands for the module `name` until an attribute is asked for."""
+    """A stand-in for a module, imported at the first access to an attribute."""
 
     def __getattr__(self, attribute: str) -> Any:
         value = getattr(importlib.import_module(self.__name__), attribute)

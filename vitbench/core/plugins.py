@@ -1,4 +1,4 @@
-"""Three doors, one decorator: entry points, `--plugin FILE|MODULE`, and whatever a script registered itself."""
+"""Loading plugins: built-in packages, installed entry points, and `--plugin FILE|MODULE`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from vitbench.core.errors import Problem, UsageError
 from vitbench.core.registry import loading
 
 GROUP = "vitbench.plugins"
-TELL_S, STOP_S = 5.0, 120.0  # of a plugin's import: until it is told, until it is given up
+MESSAGE_AFTER_S, STOP_AFTER_S = 5.0, 120.0  # of a plugin's import: until a message, until it is stopped
 
 
 @dataclass(frozen=True)
 class LoadedPlugin:
-    """One plugin: its name, where it came from, and what went wrong, if anything."""
+    """A plugin: its name, its origin, and the error of its import, if any."""
 
     name: str
     origin: str
@@ -34,14 +34,14 @@ class LoadedPlugin:
 
     @property
     def warning(self) -> str:
-        """The sentence that tells a user about a broken plugin."""
+        """The warning about a plugin that could not be loaded."""
         return f"plugin {self.name} ({self.origin}) was not loaded: {self.trouble}"
 
 
 def load_all(explicit: Iterable[str] = ()) -> list[LoadedPlugin]:
-    """Register what ships with vitbench, then installed plugins, then those named on the command line.
+    """Register the built-in components, then installed plugins, then those named on the command line.
 
-    A plugin that raises is returned with its trouble and leaves everything else usable.
+    A plugin that raises is returned with its error; everything else stays usable.
 
     Raises:
         UsageError: a named file or module does not exist.
@@ -67,7 +67,7 @@ def _load_named(name: str) -> LoadedPlugin:
     path = Path(name)
     if path.suffix == ".py":
         if not path.is_file():
-            raise UsageError(f"--plugin {name}: there is no such file")
+            raise UsageError(f"--plugin {name}: no such file")
         return LoadedPlugin(path.stem, str(path), _trouble(lambda: _import_file(path)))
     try:
         found = importlib.util.find_spec(name)
@@ -80,7 +80,7 @@ def _load_named(name: str) -> LoadedPlugin:
     if found is None:
         raise UsageError(
             Problem(
-                f"--plugin {name}: there is no such module; a file ends in .py",
+                f"--plugin {name}: no such module; a file name ends in .py",
                 next_step=f"pip install the package of {name}, or --plugin path/to/{name}.py",
             )
         )
@@ -88,12 +88,12 @@ def _load_named(name: str) -> LoadedPlugin:
 
 
 def _import_file(path: Path) -> None:
-    """Import a file under a name of its own, without touching sys.path."""
+    """Import a file under a unique module name, without changing sys.path."""
     unique = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
     name = f"vitbench_plugin_{path.stem}_{unique}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is not Python")
+        raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -107,12 +107,12 @@ def _trouble(load: Callable[[], object]) -> str:
     try:
         with (
             contextlib.redirect_stdout(sys.stderr),
-            _patience(),
-        ):  # what a plugin prints is no part of our output
+            _time_limit(),
+        ):  # a plugin's prints are not part of our output
             load()
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001  somebody else's code: it may raise anything
+    except BaseException as error:  # noqa: BLE001  a plugin may raise anything
         frames = traceback.extract_tb(error.__traceback__)
         place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
         return f"{type(error).__name__}: {_said(error)}{place}"
@@ -122,24 +122,24 @@ def _trouble(load: Callable[[], object]) -> str:
 def _said(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001  its own words may fail as well
-        return "(it cannot say what)"
+    except Exception:  # noqa: BLE001  its message may fail as well
+        return "(its message cannot be shown)"
 
 
 @contextlib.contextmanager
-def _patience() -> Iterator[None]:
-    """Within the block it is said after a few seconds that a plugin is being imported, and stopped after two minutes."""
+def _time_limit() -> Iterator[None]:
+    """Within the block, a message appears after a few seconds of importing, and the import is stopped after two minutes."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
         return
 
     def ring(_number: int, _frame: object) -> None:
-        if time.monotonic() - begun > STOP_S:
-            raise TimeoutError(f"its import has not ended in {STOP_S:.0f} s")
+        if time.monotonic() - begun > STOP_AFTER_S:
+            raise TimeoutError(f"its import has not ended in {STOP_AFTER_S:.0f} s")
         print("still importing a plugin …", file=sys.__stderr__)
 
     begun, before = time.monotonic(), signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, TELL_S, TELL_S)
+    signal.setitimer(signal.ITIMER_REAL, MESSAGE_AFTER_S, MESSAGE_AFTER_S)
     try:
         yield
     finally:

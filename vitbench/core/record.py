@@ -1,4 +1,4 @@
-"""What came out of one job (Record) and everything needed to judge it: typed, versioned, to and from JSON. No torch here."""
+"""The Record: the score or failure of one job and everything needed to judge it; typed, versioned, to and from JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Weights = Literal["pretrained", "untrained", "none", "unknown"]
 
 
 class BackboneFacts(Frozen):
-    """What was evaluated: read off the built model, not off its name."""
+    """The backbone that was evaluated, as read from the built model, not from its name."""
 
     family: str
     weights: Weights
@@ -33,7 +33,7 @@ class BackboneFacts(Frozen):
 
 
 class DataFacts(Frozen):
-    """What was learned from and scored on."""
+    """The data that were trained and scored on."""
 
     group: str
     dataset: str = ""
@@ -48,10 +48,10 @@ class DataFacts(Frozen):
 
 
 class Confusion(Frozen):
-    """What a network takes for what, on the test images.
+    """The confusion matrix on the test images.
 
-    Up to 12 classes: their names and all counts, `matrix[true][predicted]`. More: the most frequent mistakes alone, as
-    (true, predicted, how often).
+    Up to 12 classes: their names and all counts, `matrix[true][predicted]`. More: only the most frequent confusions, as
+    (true class, predicted class, count).
     """
 
     classes: tuple[str, ...] = ()
@@ -60,7 +60,7 @@ class Confusion(Frozen):
 
 
 class Cost(Frozen):
-    """What the job took here: device-seconds by phase, analytic FLOPs, memory, and a GPU's energy. Never part of a score."""
+    """The cost of the job here: device-seconds by phase, FLOPs, memory, and GPU energy. Never part of a score."""
 
     seconds: dict[str, float]
     device: str
@@ -69,7 +69,7 @@ class Cost(Frozen):
     flops_per_image: int | None
     images_forward: int
     images_backward: int
-    energy_joules: float | None = Field(default=None, description="of the whole GPU meanwhile, by NVML")
+    energy_joules: float | None = Field(default=None, description="of the whole GPU during the job, by NVML")
 
     @property
     def work_s(self) -> float:
@@ -83,7 +83,7 @@ class Cost(Frozen):
 
 
 class Env(Frozen):
-    """Where the job ran."""
+    """The environment that the job ran in."""
 
     python: str
     platform: str
@@ -106,7 +106,7 @@ class Metric(Frozen):
 
 
 class Trial(Frozen):
-    """One setting that selection looked at: its options, and its score on the split it was judged on."""
+    """One setting of a selection: its options, and its score on the split that it was judged on."""
 
     options: dict[str, Any]
     split: Literal["val", "train"]
@@ -114,14 +114,12 @@ class Trial(Frozen):
     value: float | None
     chosen: bool
     note: str = ""
-    certificate: dict[str, float] = Field(default={}, description="how near the optimum its solver came")
-    curve: dict[str, tuple[float | None, ...]] = Field(
-        default={}, description="what its training went through, by step"
-    )
+    certificate: dict[str, float] = Field(default={}, description="how close its solver came to the optimum")
+    curve: dict[str, tuple[float | None, ...]] = Field(default={}, description="its training loss, by step")
 
 
 class Check(Frozen):
-    """One item of the conformance stamp; `reason` says what is missing."""
+    """One item of the conformance list; `reason` says why it does not hold."""
 
     item: str
     ok: bool
@@ -137,7 +135,7 @@ class Failure(Frozen):
 
 
 class Record(Frozen):
-    """What came out of one Job: a score or a failure, and everything needed to judge it."""
+    """The result of one Job: a score or a failure, and everything needed to judge it."""
 
     schema_version: Literal[1] = 1
     key: str
@@ -156,11 +154,11 @@ class Record(Frozen):
     predictions_sha256: str = ""
     confusion: Confusion | None = None
     worst: tuple[int, ...] = Field(
-        default=(), description="wrong test examples by position, the surest first"
+        default=(), description="positions of wrong test examples, most confident errors first"
     )
     created: str
 
     @property
     def conformant(self) -> bool:
-        """Whether every item of the conformance stamp holds."""
+        """Whether every item of the conformance list holds."""
         return self.status == "ok" and bool(self.conformance) and all(check.ok for check in self.conformance)

@@ -1,7 +1,8 @@
-"""One registry for backbones, tasks and protocols: what has a name, which options it takes, where it came from.
+"""The registries of backbones, tasks and protocols: names, options, and origins.
 
-The keyword parameters of what is registered are its options: their annotations are checked when a suite is read, before
-anything runs. A parameter annotated `pathlib.Path` is a location: a Job is keyed by what lies there, not by its name.
+The keyword parameters of a registered class or function are its options. Their annotations are checked when a suite is read,
+before anything runs. A parameter annotated `pathlib.Path` is a path: a Job's key depends on the content there, not on its
+name.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ BUILT_IN = "vitbench"
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered component. `labels` are facts about it that lists and pages show."""
+    """One registered component. `labels` are facts about it, shown in lists and on pages."""
 
     kind: str
     name: str
@@ -44,24 +45,24 @@ class Entry:
 
     @cached_property
     def argument_is_path(self) -> bool:
-        """Whether what follows the colon is a place on disk: a Job is then keyed by what lies there."""
+        """Whether the text after the colon is a path: a Job's key then depends on the content there."""
         first = next(iter(_hints(self).values()), None) if self.argument else None
         return first is Path
 
     @cached_property
     def options(self) -> type[BaseModel]:
-        """A pydantic model of the options, read off the signature of `build`."""
+        """A pydantic model of the options, from the signature of `build`."""
         return _options_model(self)
 
     @cached_property
     def locations(self) -> frozenset[str]:
-        """The options that name a place on disk."""
+        """The options that are paths."""
         fields = self.options.model_fields.items()
         return frozenset(name for name, field in fields if _mentions_path(field.annotation))
 
 
 class Registry:
-    """Names of one kind of component."""
+    """The registered components of one kind, by name."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -79,9 +80,9 @@ class Registry:
     ) -> Callable[[F], F]:
         """Decorate a class or a function that makes a component.
 
-        Raise `version` whenever a change moves a score: it is part of every Job's key. `argument` names what follows
-        the colon in specs such as `timm:NAME`; it becomes the first parameter. `unknown_argument` gives
-        None for an argument that exists, else the names it could be.
+        Raise `version` whenever a change moves a score: it is part of every Job's key. `argument` is the name of the text after
+        the colon in specs such as `timm:NAME`; it becomes the first parameter. `unknown_argument` returns None for an argument
+        that exists, otherwise similar names.
 
         Raises:
             UsageError: the name is taken by something else, or a parameter's type cannot be resolved.
@@ -91,9 +92,7 @@ class Registry:
             origin, suffix = _origin_of(build)
             versioned = f"{version}{suffix}"
             entry = Entry(self.kind, name, build, versioned, origin, labels, argument, unknown_argument)
-            _ = (
-                entry.options
-            )  # a signature that cannot be read is its author's mistake, told when it registers
+            _ = entry.options  # a signature that cannot be read is reported at registration
             self._add(entry)
             return build
 
@@ -104,7 +103,7 @@ class Registry:
         self._aliases[name] = spec
 
     def expanded(self, spec: str) -> str:
-        """The full spec that a short name stands for; any other as it is."""
+        """The full spec of a short name; any other spec unchanged."""
         return self._aliases.get(spec, spec)
 
     def _add(self, entry: Entry) -> None:
@@ -115,10 +114,10 @@ class Registry:
         self._entries[entry.name] = entry
 
     def get(self, spec: str, where: str = "") -> tuple[Entry, str]:
-        """The entry behind a spec and the argument after its colon (`timm:NAME`), or ''.
+        """The entry of a spec and the argument after its colon (`timm:NAME`), or ''.
 
         Raises:
-            UsageError: nothing has that name, or an argument is missing or too many.
+            UsageError: the name is unknown, or an argument is missing or not allowed.
         """
         if spec in self._entries and not self._entries[spec].argument:
             return self._entries[spec], ""
@@ -137,10 +136,10 @@ class Registry:
         return entry, argument
 
     def make(self, spec: str, options: Mapping[str, Any]) -> tuple[Entry, Any]:
-        """Build what a spec names, its options checked first.
+        """Build the component of a spec, its options checked first.
 
         Raises:
-            UsageError: nothing has that name, or an option is unknown or of the wrong kind.
+            UsageError: the name is unknown, or an option is unknown or of the wrong kind.
         """
         entry, argument = self.get(spec)
         checked = self.check(spec, options)
@@ -149,10 +148,10 @@ class Registry:
         return entry, entry.build(*([first] if entry.argument else []), **arguments)
 
     def check(self, spec: str, options: Mapping[str, Any]) -> BaseModel:
-        """The options of what a spec names, checked.
+        """The checked options of a spec.
 
         Raises:
-            UsageError: nothing has that name, or an option is unknown or of the wrong kind.
+            UsageError: the name is unknown, or an option is unknown or of the wrong kind.
         """
         entry, _ = self.get(spec)
         try:
@@ -161,11 +160,11 @@ class Registry:
             raise UsageError(f"{self.kind} {spec!r}, option {first_reason(error)}") from error
 
     def entries(self) -> list[Entry]:
-        """Everything registered, by name."""
+        """All entries, sorted by name."""
         return [self._entries[name] for name in sorted(self._entries)]
 
     def specs(self) -> list[str]:
-        """The names as a suite writes them; `timm:NAME` for those with an argument."""
+        """The names as in a suite; `timm:NAME` for those with an argument."""
         return [
             f"{entry.name}:{entry.argument.upper()}" if entry.argument else entry.name
             for entry in self.entries()
@@ -173,7 +172,7 @@ class Registry:
 
     @contextlib.contextmanager
     def restored(self) -> Iterator[None]:
-        """Within the block, additions are forgotten at its end: for tests and trial loads."""
+        """Undo registrations at the end of the block: for tests and trial loads."""
         saved = dict(self._entries)
         try:
             yield
@@ -193,7 +192,7 @@ _loading_package: list[str] = []
 
 @contextlib.contextmanager
 def loading(package: str) -> Iterator[None]:
-    """Within the block, what registers belongs to `package` ('my-plugin 0.3')."""
+    """Within the block, registrations belong to `package` ('my-plugin 0.3')."""
     _loading_package.append(package)
     try:
         yield
@@ -202,7 +201,7 @@ def loading(package: str) -> Iterator[None]:
 
 
 def _origin_of(build: Callable[..., Any]) -> tuple[str, str]:
-    """Where a component comes from, and what that adds to its version.
+    """The origin of a component, and the suffix of its version.
 
     A plugin adds its distribution's name and version and a digest of its source file: an edit re-runs its jobs.
     """
@@ -236,7 +235,7 @@ def _options_model(entry: Entry) -> type[BaseModel]:
 
 
 def _hints(entry: Entry) -> dict[str, Any]:
-    """The types of the parameters; what is returned may be known to type checkers only.
+    """The types of the parameters; the return type may be known to type checkers only.
 
     Raises:
         UsageError: a parameter's annotation cannot be resolved, so its values could not be checked.

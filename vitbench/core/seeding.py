@@ -1,4 +1,4 @@
-"""Every random generator of vitbench is made here, each from a seed and the purpose it serves."""
+"""The only place where random generators are made, each from a seed and a purpose."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def torch_generator(seed: int, purpose: str, device: str = "cpu") -> torch.Gener
 
 @contextlib.contextmanager
 def seeded(seed: int, purpose: str) -> Iterator[None]:
-    """Within the block, torch's global streams start from `seed`; outside they go on as if nothing had happened.
+    """Within the block, torch's global generators are seeded; afterwards they continue where they were.
 
     Layer initialisers, dropout and stochastic depth take no generator, so this is the one place that seeds the global ones.
     """

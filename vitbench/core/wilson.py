@@ -1,4 +1,4 @@
-"""The interval of a share."""
+"""Wilson's score interval of a fraction."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ CONFIDENCE = 0.95
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
-    """Wilson's score interval of a share (E. B. Wilson, JASA 22, 1927), inside [0, 1].
+    """Wilson's score interval of a fraction (E. B. Wilson, JASA 22, 1927), inside [0, 1].
 
-    scipy.stats has it too, and takes 0.8 s to import: a tenth of what a short run takes to start.
+    scipy.stats has it too but takes 0.8 s to import, a tenth of the start-up of a short run.
     """
     z = float(ndtri((1 + CONFIDENCE) / 2))
     share, weight = hits / n, z * z / n

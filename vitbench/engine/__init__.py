@@ -1,1 +1,1 @@
-"""A plan's pending jobs become records."""
+"""Running jobs: plan, queue, executors, and the steps of one job."""

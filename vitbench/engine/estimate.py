@@ -1,7 +1,7 @@
-"""What a run will take before it starts: images, FLOPs, seconds on this device, and disk.
+"""The cost of a run before it starts: images, FLOPs, seconds on this device, and disk space.
 
-Backbones are built without weights, data are opened for their labels only; the device's speed is that of the costliest of these
-backbones, run for a few seconds.
+Backbones are built without weights, and only labels are read. The device's speed is measured on the costliest of these
+backbones for a few seconds.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from vitbench.engine.schedule import shared_work
 from vitbench.engine.worker import backbone_key
 
 CALIBRATION_S = 5.0
-TRIED = 3  # backbones whose speed is measured
-BACKWARD = 3  # a training step's FLOPs, in forward passes (facts/performance.md F)
-# Measured on the quickstart: a record, and a row of its predictions.
+TRIED = 3  # number of backbones whose speed is measured
+BACKWARD = 3  # FLOPs of a training step, in forward passes (facts/performance.md F)
+# Measured on quickstart: one record, and one row of predictions.
 RECORD_BYTES, PREDICTION_BYTES = 6_000, 6
 
 
 @dataclass(frozen=True)
 class JobEstimate:
-    """One job's work beyond what jobs before it have done already; `seconds` None where the device's speed is not known."""
+    """The work of one job beyond that of the jobs before it; `seconds` is None where the device's speed is unknown."""
 
     key: str
     images_forward: int
@@ -50,7 +50,7 @@ class JobEstimate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """All jobs that can be estimated, and why others cannot."""
+    """The estimates of jobs, and why the others cannot be estimated."""
 
     device: str
     created: str
@@ -63,7 +63,7 @@ class Estimate:
 
 
 def estimate(jobs: Sequence[Job], device: str) -> Estimate:
-    """What these jobs will take on a device."""
+    """Estimate jobs on a device."""
     chosen = choose_device(device)
     count = _Count()
     found: list[JobEstimate] = []
@@ -71,7 +71,7 @@ def estimate(jobs: Sequence[Job], device: str) -> Estimate:
     for job in jobs:
         try:
             found.append(count.job(job))
-        except Exception as error:  # noqa: BLE001  a plugin's own code may raise anything; the run will tell
+        except Exception as error:  # noqa: BLE001  a plugin's code may raise anything; the run reports it
             unknown[job.key] = str(error).partition("\n")[0]
     rates = _rates(count, jobs, found, chosen)
     timed = tuple(_timed(each, rates.get(count.backbone_of[each.key])) for each in found)
@@ -79,13 +79,13 @@ def estimate(jobs: Sequence[Job], device: str) -> Estimate:
 
 
 def keep(plan: RunPlan, made: Estimate) -> None:
-    """Leave an estimate in the run directory, for the report to compare."""
+    """Write an estimate to the run directory; the report compares it with the time taken."""
     content = {"device": made.device, "created": made.created, "jobs": [asdict(job) for job in made.jobs]}
     write_atomically(plan.run.path / "estimate.json", json.dumps(content, indent=1) + "\n")
 
 
 class _Count:
-    """Counts jobs one after another; features that several read are counted with the first."""
+    """Estimates jobs in order. Features that several jobs read are counted for the first."""
 
     def __init__(self) -> None:
         self.skeletons: dict[str, BuiltBackbone] = {}
@@ -95,10 +95,10 @@ class _Count:
         self._seen: set[tuple[str, str]] = set()
 
     def job(self, job: Job) -> JobEstimate:
-        """One job.
+        """Estimate one job.
 
         Raises:
-            VitbenchError: its backbone cannot be built without weights, or its FLOPs not be counted.
+            VitbenchError: its backbone cannot be built without weights, or its FLOPs cannot be counted.
         """
         key = self.backbone_of[job.key] = backbone_key(job)
         if key not in self.skeletons:
@@ -127,7 +127,7 @@ class _Count:
         )
 
     def _new(self, job: Job, splits: Iterable[Split]) -> int:
-        """Images whose features no job before has computed."""
+        """The number of images whose features no earlier job computes."""
         total = 0
         for split in splits:
             part = (shared_work(job), f"{split.source.fingerprint} {len(split)} {split.indices[:1]}")
@@ -149,7 +149,7 @@ class _Count:
 
 
 def _rates(count: _Count, jobs: Sequence[Job], found: Sequence[JobEstimate], device: str) -> dict[str, float]:
-    """FLOPs a second of every backbone; those not tried get the median of those that were."""
+    """FLOPs per second of every backbone; those not measured get the median of the others."""
     work: dict[str, int] = {}
     dtypes = {count.backbone_of[job.key]: job.dtype for job in jobs if job.key in count.backbone_of}
     for each in found:

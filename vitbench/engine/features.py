@@ -1,4 +1,4 @@
-"""Features of images at the speed of the forward pass, kept on disk for every job that needs the same ones."""
+"""Extracting features, and reading them from the cache for every job that needs the same ones."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from vitbench.data.loader import batches
 from vitbench.data.preprocess import Preprocess, normalise
 from vitbench.engine.feature_cache import FeatureCache
 
-BATCH = 64  # of pixels that no model has to see
-# A draw is read with all that it was drawn from, for other shots and seeds, if that is little more or little altogether.
+BATCH = 64  # of pixels that are not passed to a model
+# A draw is extracted with its whole pool, for other shots and seeds, if the pool is small or not much larger than the draw.
 POOL_ALWAYS = 8_192
 POOL_SHARE = 20
-FORMAT = 2  # raise it when the same key would hold other numbers
+FORMAT = 2  # raise it when features of the same key would change
 
 
 @dataclass(frozen=True)
 class FeatureReader:
     """Features of one backbone under one preprocessing.
 
-    `pools` are the task's whole splits: a draw from one takes its rows from the pool's features, so that all shots and seeds
-    share one extraction. What is extracted depends on the job alone, never on what happens to be cached.
+    `pools` are the task's whole splits. A draw takes its rows from its pool's features, so that all shots and seeds share one
+    extraction. Which images are extracted depends on the job alone, never on the contents of the cache.
     """
 
     backbone: Backbone
@@ -56,7 +56,7 @@ class FeatureReader:
         return self._stored(pool)[torch.from_numpy(rows)].to(self.device).float()
 
     def _pool_of(self, split: Split) -> Split:
-        """A whole split of the same source that holds these examples, unless they are few of many; else they alone."""
+        """The whole split that these examples belong to, unless they are few of many; then the examples alone."""
         for pool in self.pools:
             fits = len(pool) <= max(POOL_ALWAYS, POOL_SHARE * len(split))
             if pool.source is split.source and fits and np.isin(split.indices, pool.indices).all():
@@ -81,7 +81,7 @@ class FeatureReader:
         return found
 
     def extract(self, backbone: Backbone, split: Split) -> Tensor:
-        """Features (N, D) float32 on the CPU, computed now, in the split's order."""
+        """Features (N, D) float32 on the CPU, in the split's order, never from the cache."""
         parts: list[Tensor] = []
         done = 0
         spec = self.backbone.input

@@ -1,4 +1,4 @@
-"""run_job: build, adapt, score test once, meter. Whatever goes wrong in one job becomes its record."""
+"""Running one job: build the backbone, adapt it, score the test split once, measure the cost. Failures become records."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from vitbench.data.sealed import sealed
 from vitbench.engine.adaptation import JobAdaptation, Notes
 from vitbench.engine.features import FeatureReader
 from vitbench.engine.job_log import LOG
-from vitbench.engine.outcome import Outcome, failed, now, said
+from vitbench.engine.outcome import Outcome, failed, message_of, now
 from vitbench.engine.scoring import backbone_facts, confusion, score, worst
 from vitbench.engine.worker import Worker, backbone_key
 
@@ -40,7 +40,7 @@ FEATURE_PACKAGES = ("torch", "torchvision", "timm", "pillow", "simplejpeg", "num
 
 
 def run_job(job: Job, worker: Worker) -> Outcome:
-    """One job to one record. Whatever a job does becomes its record; only an interrupt passes through, and a full disk.
+    """Run one job. Every failure becomes its record, except an interrupt or a full disk, which end the run.
 
     Raises:
         StorageError: the disk is full.
@@ -49,27 +49,27 @@ def run_job(job: Job, worker: Worker) -> Outcome:
         try:
             LOG.info("%s on %s (key %s)", job.title, worker.device, job.key)
             outcome = _JobRun(job, worker, Meter(worker.device)).run()
-            outcome.record.model_dump_json()  # what cannot be written is this job's failure, not the run's
+            outcome.record.model_dump_json()  # a record that cannot be written is a failure of this job, not of the run
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin may raise anything
             LOG.exception("failed")
-            if _is_left_alone(error):  # no fault of the job, which goes on from its state
+            if _other_rank_is_gone(error):  # not a failure of the job, which resumes from its checkpoint
                 raise KeyboardInterrupt from error
-            if is_full(error):  # the next job would fail as well: this is the run's trouble
+            if is_full(error):  # the next job would fail as well
                 raise StorageError(
-                    f"{job.title}: {error}; free some space, then give the same command again"
+                    f"{job.title}: {error}; free some space, then run the same command again"
                 ) from error
             return Outcome(failed(job, worker.device, error))
         LOG.info("%s", {name: metric.value for name, metric in outcome.record.metrics.items()})
         return outcome
 
 
-def _is_left_alone(error: BaseException) -> bool:
-    """Whether another process of those that train together has gone."""
+def _other_rank_is_gone(error: BaseException) -> bool:
+    """Whether another rank has gone."""
     if not (dist.is_available() and dist.is_initialized()):
         return False
-    return isinstance(error, dist.DistError) or "by peer" in said(error)
+    return isinstance(error, dist.DistError) or "by peer" in message_of(error)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Scored:
-    """The test split of a task, the answers to it, and the preprocessing that its images went through."""
+    """A task's test split, the answers to it, and the preprocessing of its images."""
 
     task: Task
     test: Split
@@ -121,7 +121,7 @@ class _JobRun:
         LOG.info("%s: %.2f s", name, self.meter.seconds[name])
 
     def run(self) -> Outcome:
-        """Build, read, adapt, and only then test."""
+        """Build, read the labelled data, adapt, and only then open the test split."""
         with self._phase("build"):
             protocol: Protocol = PROTOCOLS.make(self.job.protocol.spec, self.job.protocol.options)[1]
             backbone = self.worker.backbone(self.job)
@@ -133,7 +133,7 @@ class _JobRun:
             self.notes.add(remark)
         with self._phase("adapt"):
             adapted = self._adapt(protocol, self._adaptation(backbone, data, reader, task))
-        # Everything is chosen and frozen: only now is test opened, once.
+        # All choices are made and frozen: only now is the test split opened, once.
         with self._phase("test"):
             scored = self._test(adapted, task)
         facts = self._data_facts(entry, scored, data)

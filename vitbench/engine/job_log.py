@@ -1,4 +1,4 @@
-"""A log file per job: its phases with times, warnings, what libraries log, and the traceback of what went wrong."""
+"""One log file per job: phases with times, warnings, messages of libraries, and the traceback of a failure."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ _FORM = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y
 
 
 class _File(logging.FileHandler):
-    """A log file that nothing is lost by: a full disk makes no noise, and one that cannot be opened stays empty."""
+    """A log file that never fails a job: lines that cannot be written are dropped."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line, if there is where to."""
-        with contextlib.suppress(OSError):  # it is opened at the first
+        """Write a line if the file can be opened."""
+        with contextlib.suppress(OSError):  # the file is opened at the first line
             super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Leave the line out."""
+        """Drop the line."""
         del record
 
 
 @contextlib.contextmanager
 def logged(path: Path | None) -> Iterator[None]:
-    """Within the block everything that is logged or warned of goes to this file too; each attempt starts it anew."""
+    """Within the block, log messages and warnings also go to this file, which each attempt overwrites."""
     if path is None:
         yield
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handler: logging.Handler = _File(path, mode="w", encoding="utf-8", delay=True)
-    except OSError:  # a log is not worth a job
+    except OSError:  # a missing log must not fail the job
         handler = logging.NullHandler()
     handler.setFormatter(_FORM)
     root = logging.getLogger()

@@ -1,4 +1,4 @@
-"""What a job leaves behind, a score or not: its record, and its predictions."""
+"""The outcome of a job, with or without a score: its record and its predictions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vitbench.core.errors import VitbenchError
 from vitbench.core.job import Job
 from vitbench.core.record import Failure, Record
 
-MOST_SAID = 2000  # characters
+MESSAGE_LENGTH = 2000  # characters
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Outcome:
 
 
 def failed(job: Job, device: str, error: BaseException) -> Record:
-    """The record of a job that has no score, and why."""
+    """The record of a failed job, with the reason."""
     frames = traceback.extract_tb(error.__traceback__)
     expected = isinstance(error, VitbenchError)
     place = "" if expected or not frames else f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
@@ -35,24 +35,24 @@ def failed(job: Job, device: str, error: BaseException) -> Record:
         job=job,
         status="failed",
         env=describe(device),
-        failure=Failure(kind=_plain(type(error).__name__), message=said(error), where=_plain(place)),
+        failure=Failure(kind=_plain(type(error).__name__), message=message_of(error), where=_plain(place)),
         created=now(),
     )
 
 
-def said(error: BaseException) -> str:
-    """What an error says, whatever it is."""
+def message_of(error: BaseException) -> str:
+    """An error's message, whatever the error."""
     try:
         return _plain(str(error))
     except Exception:  # noqa: BLE001  a plugin's error may have any text, or none
-        return "its message cannot be told"
+        return "(its message cannot be shown)"
 
 
 def _plain(text: str) -> str:
-    """What a record can hold: no half of a surrogate pair, as in names of files that are no UTF-8."""
-    return text[:MOST_SAID].encode(errors="backslashreplace").decode()
+    """Text without lone surrogates, which occur in file names that are not UTF-8."""
+    return text[:MESSAGE_LENGTH].encode(errors="backslashreplace").decode()
 
 
 def now() -> str:
-    """The time as records tell it, in UTC."""
+    """The current time in UTC, in ISO 8601."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -13,7 +13,7 @@ from vitbench.core.job import Job
 from vitbench.core.plugins import LoadedPlugin, load_all
 from vitbench.core.record import Record
 from vitbench.core.registry import TASKS
-from vitbench.engine.schedule import share
+from vitbench.engine.schedule import shard
 from vitbench.store.run_dir import RunDir
 from vitbench.suite import Overrides, expand, find_suite, read_suite
 from vitbench.suite.expand import ExpandedSuite
@@ -50,7 +50,7 @@ class RunPlan:
 
     def jobs(self, options: RunOptions) -> Sequence[Job]:
         """The jobs of the suite, or those of this shard."""
-        return share(self.suite.jobs, options.shard) if options.shard else self.suite.jobs
+        return shard(self.suite.jobs, options.shard) if options.shard else self.suite.jobs
 
     def _is_pending(self, job: Job, options: RunOptions) -> bool:
         record = self.done.get(job.key)

@@ -1,4 +1,4 @@
-"""In which order jobs are worked off, and by which of several machines. None of it moves a score."""
+"""The order of jobs, and the shard of each of several machines. No score depends on it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _BUDGET_RANK = {"full": 2, "1k": 1}
 
 
 def ordered(jobs: Iterable[Job]) -> list[Job]:
-    """Long jobs first, so that no worker is left alone with one at the end; jobs that share features beside each other."""
+    """Jobs in running order: long ones first, so that none is left for the end; jobs that share features together."""
     return [job for group in _groups(jobs) for job in group]
 
 
-def share(jobs: Sequence[Job], part: tuple[int, int]) -> list[Job]:
-    """The jobs of one of n machines, (i, n) counted from 1; in the order given. Jobs that share features stay together.
+def shard(jobs: Sequence[Job], part: tuple[int, int]) -> list[Job]:
+    """The jobs of shard (i, n), counted from 1, in the order given. Jobs that share features stay together.
 
-    Groups are dealt out long ones first; a group that would make a share larger than its part of all jobs is dealt out itself.
+    Groups are dealt out, long ones first; a group larger than a shard is split.
     """
     index, count = part
     mine: set[str] = set()
@@ -34,11 +34,11 @@ def share(jobs: Sequence[Job], part: tuple[int, int]) -> list[Job]:
     return [job for job in jobs if job.key in mine]
 
 
-def read_share(text: str) -> tuple[int, int]:
-    """`2/8`: the second of eight.
+def read_shard(text: str) -> tuple[int, int]:
+    """The shard (i, n) that `i/n` names.
 
     Raises:
-        UsageError: it is not of that form, or there is no such share.
+        UsageError: it is not of that form, or there is no such shard.
     """
     first, slash, second = text.partition("/")
     numbers = all(part.isascii() and part.isdigit() and len(part) < 10 for part in (first, second))
@@ -59,7 +59,7 @@ def _groups(jobs: Iterable[Job]) -> list[list[Job]]:
 
 
 def _rank(job: Job) -> tuple[bool, int]:
-    """How long a job takes beside others: training before probes, many examples before few."""
+    """Whether a job takes longer than others: training before probes, many examples before few."""
     return trains(job), _BUDGET_RANK.get(job.budget, 0)
 
 
@@ -69,17 +69,17 @@ def trains(job: Job) -> bool:
 
 
 def replicas_of(job: Job) -> int:
-    """How many processes share each batch of a job, each on a GPU of its own; 1 unless its protocol has another say."""
+    """The number of processes that share each batch of a job, each on its own GPU; 1 unless its protocol asks for more."""
     return int(job.protocol.options.get("replicas") or 1) if trains(job) else 1
 
 
 def shared_work(job: Job) -> str:
-    """What jobs have in common that read the same features; a job that trains its backbone shares none."""
+    """A key that is equal for jobs that read the same features; a job that trains its backbone has its own."""
     if trains(job):
         return job.key
     return f"{job.backbone.identity()} {job.measuring} {_dataset(job)}"
 
 
 def _dataset(job: Job) -> str:
-    """The images that a task is over: some tasks differ only in what they ask about them."""
+    """The data set of a task: some tasks differ only in their label rule."""
     return TASKS.get(job.task.spec)[0].labels.get("dataset") or job.task.label

@@ -1,4 +1,4 @@
-"""What a record states of a finished job: the score with its interval, its mistakes, the backbone, and the conformance list."""
+"""The facts of a finished job: the score with its interval, the confusion matrix, the worst errors, and the backbone."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from vitbench.core.errors import VitbenchError
 from vitbench.core.record import BackboneFacts, Confusion, Metric
 from vitbench.core.wilson import wilson
 
-MATRIX_CLASSES = 12  # a larger matrix is not read by anyone: its most frequent mistakes are
+MATRIX_CLASSES = 12  # of more classes, only the most frequent confusions are kept
 MISTAKES = 20
 WORST = 24
 
 
 def score(rule: ScoreRule, predictions: Labels, split: Split) -> Metric:
-    """The share of counted examples that are right, with its Wilson interval."""
+    """The fraction of counted examples that are correct, with its Wilson interval."""
     correct = rule.correct(predictions, split)
     counted = correct[~np.isnan(correct)]
     hits, n = int(counted.sum()), len(counted)
@@ -51,7 +51,7 @@ def backbone_facts(backbone: BuiltBackbone, weights_digest: str) -> BackboneFact
 
 
 def confusion(predictions: Labels, labels: Labels, names: tuple[str, ...]) -> Confusion:
-    """Which classes are taken for which."""
+    """The confusion matrix, or the most frequent confusions of many classes."""
     pairs = np.bincount(labels * len(names) + predictions, minlength=len(names) ** 2)
     counts = pairs.reshape(len(names), len(names))
     if len(names) <= MATRIX_CLASSES:
@@ -59,11 +59,11 @@ def confusion(predictions: Labels, labels: Labels, names: tuple[str, ...]) -> Co
     np.fill_diagonal(counts, 0)
     most = np.argsort(-counts.ravel(), kind="stable")[:MISTAKES]
     found = [(*divmod(int(place), len(names)), int(counts.flat[place])) for place in most]
-    return Confusion(mistakes=tuple((names[true], names[said], n) for true, said, n in found if n))
+    return Confusion(mistakes=tuple((names[true], names[predicted], n) for true, predicted, n in found if n))
 
 
 def worst(margins: NDArray[np.float32], wrong: NDArray[np.bool_]) -> tuple[int, ...]:
-    """Positions of the mistakes that were made most surely.
+    """The positions of the most confident errors.
 
     `margins` (N,) are by how much the highest score of another class exceeds that of the label.
     """

@@ -1,4 +1,4 @@
-"""What the jobs of one process share: the device, built backbones, opened tasks and the feature store."""
+"""A worker: the device, backbones, tasks and caches that the jobs of one process share."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BACKBONES_HELD = 2
 
 @dataclass
 class Worker:
-    """Shared by jobs that run one after another; nothing in it moves a score. `run` is the run directory, if any."""
+    """State shared by jobs that run one after another; no score depends on it. `run` is the run directory, if any."""
 
     device: str
     cache: Path
@@ -45,8 +45,8 @@ class Worker:
 
     @contextlib.contextmanager
     def watched(self, job: Job) -> Iterator[None]:
-        """Within the block the run directory shows what this job is doing, and its log gets every word."""
-        run = self.run if os.environ.get("RANK", "0") == "0" else None  # of several processes the first
+        """Within the block, the job writes its heartbeat and its log to the run directory."""
+        run = self.run if os.environ.get("RANK", "0") == "0" else None  # rank 0 alone
         self.heartbeat = HeartbeatWriter(run / ".running" if run else None, job.key, job.title, self.device)
         try:
             with logged(run / "logs" / f"{job.key}.log" if run else None):
@@ -55,11 +55,11 @@ class Worker:
             self.heartbeat.clear()
 
     def checkpoints(self, job: Job) -> Path | None:
-        """Where a job may keep what it goes on from."""
+        """The folder of a job's checkpoints."""
         return self.run / "checkpoints" / job.key if self.run else None
 
     def backbone(self, job: Job) -> BuiltBackbone:
-        """The job's backbone at its resolution, on the device, frozen. A build that failed is not tried again."""
+        """The job's backbone at its image size, on the device, in eval mode. A failed build is not tried again."""
         key = backbone_key(job)
         if key not in self.built:
             while len(self.built) >= BACKBONES_HELD:
@@ -74,7 +74,7 @@ class Worker:
         return found
 
     def forget(self, key: str) -> None:
-        """Drop a backbone and what is known of its weights."""
+        """Drop a backbone and its digest."""
         self.built.pop(key, None)
         self.digests.pop(key, None)
 
@@ -91,7 +91,7 @@ class Worker:
         return self.digests[key]
 
     def flops_per_image(self, job: Job, backbone: BuiltBackbone) -> int | None:
-        """Analytic FLOPs of the job's backbone, as it is or adapted to another input size; counted once."""
+        """FLOPs of a forward pass of the job's backbone at its image size, counted once."""
         size_px = backbone.input.size_px
         key = f"{backbone_key(job)} {size_px}"
         if key not in self.flops:
@@ -107,5 +107,5 @@ class Worker:
 
 
 def backbone_key(job: Job) -> str:
-    """What tells built backbones apart."""
+    """The key of a built backbone: its identity and image size."""
     return f"{sorted(job.backbone.identity().items())}@{job.resolution_px}"

@@ -1,4 +1,4 @@
-"""Maps run_job over jobs by the executor that was asked for. Whoever calls keeps the records."""
+"""The choice of executor: torchrun's ranks, Ray, this process, or worker processes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from vitbench.engine.queue import JobQueue
 
 
 def execute(queue: JobQueue, workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
-    """Run jobs and give each with its outcome as it ends; a job is taken only when a worker is free for it."""
-    if torchrun.count() > 1:
+    """Run jobs and yield each with its outcome. A job is taken from the queue only when a worker is free."""
+    if torchrun.world_size() > 1:
         yield from torchrun.lead(local.taken(queue), workers.worker())
     elif workers.executor == "ray":
         from vitbench.engine.executors import ray as cluster

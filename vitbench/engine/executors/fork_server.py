@@ -1,4 +1,4 @@
-"""Where worker processes come from: forked off a server that has imported torch and timm once. How some end."""
+"""Starting worker processes from a server that has imported torch and timm once, and ending some of them."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ PRELOADED = "vitbench.engine.executors.fork_server_imports"
 
 
 def context() -> BaseContext:
-    """How processes are started; the server imports while its driver does, so call this early.
+    """The multiprocessing context of workers. Call it early: the server imports while the driver does.
 
-    Where there can be no server (no Unix socket at $TMPDIR, another system than Linux), each worker imports for itself.
+    Without a server (no Unix socket at $TMPDIR, or not Linux), each worker imports for itself.
     """
     if sys.platform == "linux":
         from multiprocessing import forkserver
 
         forkserver.set_forkserver_preload([PRELOADED])
-        with contextlib.suppress(OSError), _same_modules(), _deaf():
+        with contextlib.suppress(OSError), _same_modules(), _ignoring_interrupts():
             forkserver.ensure_running()
             return multiprocessing.get_context("forkserver")
     return multiprocessing.get_context("spawn")
 
 
 @contextlib.contextmanager
-def _deaf() -> Iterator[None]:
-    """What is started within the block never hears Ctrl-C, from its first moment: its driver decides what that means."""
+def _ignoring_interrupts() -> Iterator[None]:
+    """Processes started within the block ignore Ctrl-C from the beginning: their driver handles it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -45,9 +45,9 @@ def _deaf() -> Iterator[None]:
 
 
 def leave(code: int) -> NoReturn:
-    """End a process that has trained with others, all but the interpreter's own end.
+    """End a process that has trained with others, without finalising the interpreter.
 
-    After FSDP2 gloo's threads outlive their group; one that still holds a tensor then aborts the process
+    After FSDP2, gloo's threads outlive their process group; one that still holds a tensor then aborts the process
     (https://github.com/pytorch/pytorch/issues/190489).
     """
     atexit._run_exitfuncs()
@@ -59,7 +59,7 @@ def leave(code: int) -> NoReturn:
 
 @contextlib.contextmanager
 def _same_modules() -> Iterator[None]:
-    """Have the server import from where its driver does: on its own it would look into the current folder first."""
+    """Make the server import from the same paths as its driver; by default it would search the current folder first."""
     changed = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
@@ -70,7 +70,7 @@ def _same_modules() -> Iterator[None]:
 
 
 def restore(environment: dict[str, str | None]) -> None:
-    """Set environment variables to what they were; None is not set."""
+    """Restore environment variables; None means not set."""
     for name, value in environment.items():
         if value is None:
             os.environ.pop(name, None)

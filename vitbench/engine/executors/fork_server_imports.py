@@ -1,6 +1,6 @@
-"""Imported by the server that workers are forked off (`vitbench.engine.executors.fork_server`), and by nothing else.
+"""Imports of the fork server (`vitbench.engine.executors.fork_server`); nothing else imports this module.
 
-What cannot be imported is left to the workers, who can say so; an interrupt is the driver's to deal with.
+Failed imports are left to the workers, which report them. Interrupts are handled by the driver.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def _tell(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    """A worker whose driver ends while it starts finds its pipes closed: nobody needs to know."""
+    """Stay silent about closed pipes: the driver has ended while a worker was starting."""
     if not issubclass(kind, (EOFError, OSError)):
         sys.__excepthook__(kind, error, trace)
 
@@ -22,6 +22,6 @@ for _name in (
     "vitbench.engine.executors.local",
     "timm",
     "torch._dynamo",
-):  # torch.utils.flop_counter comes to need _dynamo
+):  # torch.utils.flop_counter imports _dynamo later
     with contextlib.suppress(Exception):
         importlib.import_module(_name)

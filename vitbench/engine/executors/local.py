@@ -1,4 +1,4 @@
-"""Jobs in this process, or in one worker process per device."""
+"""The local executor: jobs in this process, or in one worker process per device."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from vitbench.engine.queue import JobList, JobQueue
 from vitbench.engine.worker import Worker
 from vitbench.store.heartbeat import was_abandoned
 
-GONE = (BrokenProcessPool, EOFError, ConnectionError)  # the worker died, or what it is forked off
+GONE = (BrokenProcessPool, EOFError, ConnectionError)  # the worker or the fork server died
 
 
 def here(queue: JobQueue, workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
-    """One job after another in this process; one that a process has died of before gets one of its own."""
+    """Run jobs one after another in this process. A job that has killed a process before gets a process of its own."""
     settle(None)
     worker = workers.worker()
     for job in taken(queue):
@@ -39,7 +39,7 @@ def here(queue: JobQueue, workers: Workers) -> Generator[tuple[Job, Outcome], No
 
 
 def taken(queue: JobQueue) -> Iterator[Job]:
-    """Jobs one after another, waiting for those that other runs hold."""
+    """Jobs one after another; waits for those that other runs hold."""
     while (job := queue.take()) is not None:
         if isinstance(job, str):
             time.sleep(PATIENCE_S)
@@ -48,18 +48,18 @@ def taken(queue: JobQueue) -> Iterator[Job]:
 
 
 def in_processes(queue: JobQueue, workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
-    """One process per worker; before them, one by one, the jobs that need all devices for themselves."""
+    """Run jobs in one process per worker. Jobs that need all devices run first, one by one."""
     worker = workers.worker()
     while isinstance(job := queue.several.take(), Job):
         yield job, work(job, worker, workers.plugins)
     while suspects := (yield from _in_pool(queue.single, workers)):
         yield from _one_at_a_time(suspects, workers)
-    for job in taken(queue):  # what other runs held meanwhile, and have let go of
+    for job in taken(queue):  # jobs that other runs have released meanwhile
         yield job, work(job, worker, workers.plugins)
 
 
 def _in_pool(jobs: JobList, workers: Workers) -> Generator[tuple[Job, Outcome], None, list[Job]]:
-    """Jobs until none is left or a worker dies; returned are those that ran then, to be tried alone: which of them was it?"""
+    """Run jobs until none is left or a worker dies; return the jobs that ran at that moment, to be retried one by one."""
     suspects: list[Job] = []
     running: dict[Future[Outcome], Job] = {}
     count = workers.count or 1
@@ -106,14 +106,14 @@ def _one_at_a_time(jobs: list[Job], workers: Workers) -> Generator[tuple[Job, Ou
 
 
 def died(job: Job, device: str) -> Outcome:
-    """What is left of a job that two workers have died of."""
+    """The outcome of a job that has killed two workers."""
     error = VitbenchError("its worker process died twice: out of memory, or killed from outside")
     return Outcome(failed(job, device, error))
 
 
 @contextlib.contextmanager
 def _pool(workers: Workers, count: int) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes; an interrupt of the driver ends them at once."""
+    """A pool of worker processes. An interrupt of the driver terminates them."""
     context = fork_server.context()
     turns = context.Queue()
     for worker in range(count):
@@ -135,7 +135,7 @@ _plugins: list[str] = []
 
 
 def _end_with_driver() -> None:
-    """No worker goes on without its driver, however that ended."""
+    """End this worker when its driver ends, however that happens."""
     driver = multiprocessing.parent_process()
     if driver is not None:
         driver.join()
@@ -143,9 +143,9 @@ def _end_with_driver() -> None:
 
 
 def _start(workers: Workers, threads: int, turns: Any, environment: dict[str, str]) -> None:
-    os.environ.clear()  # the server's is that of the driver's first run
+    os.environ.clear()  # the server's environment is that of the driver's first run
     os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what an interrupt means
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver handles interrupts
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_driver, daemon=True).start()
     settle(threads)

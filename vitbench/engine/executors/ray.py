@@ -1,7 +1,7 @@
-"""Jobs on a Ray cluster: an actor per GPU, or per share of a node's cores, that keeps its backbone from job to job.
+"""The Ray executor: one actor per GPU, or per share of a node's cores, that keeps its backbone from job to job.
 
-An actor or node that dies costs nothing but the job it was at, which another one runs again. Data, weights and plugins must lie
-at the same paths on every node, or on a file system that all share.
+When an actor or node dies, its job runs again on another. Data, weights and plugins must be at the same path on every node,
+or on a shared file system.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from vitbench.engine.queue import JobQueue, Take
 from vitbench.engine.schedule import replicas_of
 
 TRIES = 2
-PATIENCE_WITH_NODES_S = 600.0  # how long a cluster may leave us without any worker
+PATIENCE_WITH_NODES_S = 600.0  # the longest wait without any worker
 START_S = 120.0  # a worker that has not started by then is not waited for: its node may be gone
-LATE_S = 5.0  # and one that has not by then may ask for more than any node has left
+LATE_S = 5.0  # and one that has not by then may ask for more memory than any node has free
 CONNECT_S = 5.0
 
 
 class RayWorker:
-    """What runs on the cluster."""
+    """The actor that runs jobs on the cluster."""
 
     def __init__(self, workers: Workers, cores: int) -> None:
         on_gpu = workers.device != "cpu"
@@ -46,13 +46,13 @@ class RayWorker:
         self.worker = workers.worker()
 
     def work(self, job: Job) -> Outcome:
-        """One job to its outcome."""
+        """Run one job."""
         return work(job, self.worker, self.plugins)
 
 
 @dataclass
 class _Actor:
-    """An actor, what it takes, and the node it is on; `node` is empty until it has started."""
+    """An actor, the resources it takes, and the node it runs on; `node` is empty until it has started."""
 
     need: Need
     actor: Any
@@ -62,10 +62,10 @@ class _Actor:
 
 
 def execute(queue: JobQueue, workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
-    """Run jobs on the cluster; first those that want several GPUs, each on a node that has them.
+    """Run jobs on the cluster; first those that ask for several GPUs, each on a node that has them.
 
     Raises:
-        UsageError: Ray is not installed, there is no cluster at the address, or it has not what a job needs.
+        UsageError: Ray is not installed, there is no cluster at the address, or no node has the resources that a job needs.
     """
     ray = _ray()
     with _joined(ray, workers):
@@ -84,12 +84,12 @@ def execute(queue: JobQueue, workers: Workers) -> Generator[tuple[Job, Outcome],
             yield from together(job)
         needs = one_each(device, nodes, workers.count)
         yield from RayPool(ray, alone, needs, memory).run(queue.single.take)
-        for job in taken(queue):  # what other runs held meanwhile, and have let go of
+        for job in taken(queue):  # jobs that other runs have released meanwhile
             yield from together(job)
 
 
 class RayPool:
-    """Actors, and what they are at. A job goes to an actor that has the memory for it."""
+    """Actors and the jobs they are running. A job goes to an actor that has enough memory for it."""
 
     def __init__(self, ray: Any, workers: Workers, needs: list[Need], memory: Callable[[Job], int]) -> None:
         self.ray, self.workers, self.memory = ray, workers, memory
@@ -98,7 +98,7 @@ class RayPool:
         self.starting = [self._new(need) for need in needs]
         self.running: dict[Any, tuple[_Actor, Job]] = {}
         self.tries: Counter[str] = Counter()
-        self.again: list[Job] = []
+        self.retries: list[Job] = []
         self.alive_s = self.looked_s = time.monotonic()
 
     def _new(self, need: Need) -> _Actor:
@@ -108,15 +108,15 @@ class RayPool:
         return _Actor(need, actor, actor.__ray_call__.remote(_node_id))
 
     def run(self, take: Take) -> Generator[tuple[Job, Outcome], None, None]:
-        """Give out jobs until none is left.
+        """Run jobs until none is left.
 
         Raises:
             UsageError: the cluster has had no room for any worker for ten minutes.
         """
         try:
-            while self._give_out(take) or self.running or self.again:
+            while self._give_out(take) or self.running or self.retries:
                 if not self.running:
-                    self._be_patient()
+                    self._wait_for_workers()
                     continue
                 ended, _ = self.ray.wait(list(self.running), timeout=PATIENCE_S)
                 for reference in ended:
@@ -129,9 +129,9 @@ class RayPool:
                 self.ray.kill(slot.actor)
 
     def _give_out(self, take: Take) -> bool:
-        """A job to every idle actor that there is one for; whether more may come."""
-        self._welcome()
-        most_bytes, more, none_left = self._most_bytes(), False, False
+        """Give a job to every idle actor, as far as there are any; return whether more may come."""
+        self._collect_started()
+        most_bytes, more, none_left = self._largest_bytes(), False, False
         for slot in list(self.idle):
             has_most = slot.need.memory_bytes >= most_bytes
             job = self._next(take, slot, has_most)
@@ -142,36 +142,36 @@ class RayPool:
                 self.running[slot.actor.work.remote(job)] = (slot, job)
         return more or (bool(self.starting) and not none_left)
 
-    def _most_bytes(self) -> int:
-        """Memory of the largest actors that are there or may soon be."""
+    def _largest_bytes(self) -> int:
+        """The memory of the largest actors that have started or are expected to."""
         soon = [slot for slot in self.starting if time.monotonic() - slot.made_s < START_S]
         slots = [*self.idle, *(slot for slot, _ in self.running.values()), *soon]
         return max((slot.need.memory_bytes for slot in slots), default=0)
 
     def _next(self, take: Take, slot: _Actor, has_most: bool) -> Job | str | None:
-        """A job that this actor has the memory for; the largest actors take what is too large for any, and it may fail."""
+        """A job that this actor has enough memory for. The largest actors also take jobs that are too large for any actor."""
 
         def fits(job: Job) -> bool:
             return has_most or self.memory(job) <= slot.need.memory_bytes
 
-        for job in self.again:
+        for job in self.retries:
             if fits(job):
-                self.again.remove(job)
+                self.retries.remove(job)
                 return job
         return take(slot.node, fits)
 
-    def _be_patient(self) -> None:
+    def _wait_for_workers(self) -> None:
         if self.idle:
             self.alive_s = time.monotonic()
         elif time.monotonic() - self.alive_s > PATIENCE_WITH_NODES_S:
             raise UsageError("the Ray cluster has had no room for a worker for ten minutes: see `ray status`")
         time.sleep(PATIENCE_S)
 
-    def _welcome(self) -> None:
-        """Actors that have started meanwhile; those that died of it are made anew."""
+    def _collect_started(self) -> None:
+        """Collect the actors that have started; replace those that died while starting."""
         if not self.starting:
             return
-        self._lower_demands()
+        self._shrink_requests()
         waiting = {slot.starting: slot for slot in self.starting}
         for reference in self.ray.wait(list(waiting), num_returns=len(waiting), timeout=0)[0]:
             slot = waiting[reference]
@@ -185,8 +185,8 @@ class RayPool:
             else:
                 self.idle.append(slot)
 
-    def _lower_demands(self) -> None:
-        """Actors that wait for more memory than any node has left are asked for anew, with as much as one has."""
+    def _shrink_requests(self) -> None:
+        """Replace actors that wait for more memory than any node has free by actors that ask for what a node has."""
         now = time.monotonic()
         late = [slot for slot in self.starting if now - slot.made_s > LATE_S]
         if not late or now - self.looked_s < LATE_S:
@@ -207,7 +207,7 @@ class RayPool:
                 self.starting.append(self._new(offer[1]))
 
     def _outcome(self, reference: Any, slot: _Actor, job: Job) -> Outcome | None:
-        """What a job came to; None if its actor died and it is to be run again."""
+        """The outcome of a job; None if its actor died and the job is to be retried."""
         errors = self.ray.exceptions
         try:
             outcome: Outcome = self.ray.get(reference)
@@ -215,10 +215,10 @@ class RayPool:
             self.starting.append(self._new(slot.need))
             self.tries[job.key] += 1
             if self.tries[job.key] < TRIES:
-                self.again.append(job)
+                self.retries.append(job)
                 return None
-            return died(job, "cpu")  # told by the driver, who may have no GPU
-        except errors.RayTaskError as error:  # a full disk, as elsewhere
+            return died(job, "cpu")  # recorded by the driver, which may have no GPU
+        except errors.RayTaskError as error:  # a full disk
             raise error.cause from error
         self.idle.append(slot)
         self.alive_s = time.monotonic()
@@ -241,11 +241,11 @@ def _ray() -> Any:
     return ray
 
 
-def _answers(address: str | None) -> None:
-    """See that somebody listens at HOST:PORT: Ray itself would try for ten minutes.
+def _check_listens(address: str | None) -> None:
+    """Check that something listens at HOST:PORT; Ray itself would try for ten minutes.
 
     Raises:
-        UsageError: nobody does.
+        UsageError: nothing listens there.
     """
     host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
     if not (colon and port.isascii() and port.isdigit()):
@@ -259,11 +259,11 @@ def _answers(address: str | None) -> None:
 
 @contextlib.contextmanager
 def _joined(ray: Any, workers: Workers) -> Iterator[None]:
-    """Within the block this process belongs to the cluster, or to one of its own on this machine."""
+    """Within the block this process is connected to the cluster, or to a new one on this machine."""
     kept = {name: value for name, value in os.environ.items() if name.startswith("VITBENCH_")}
     environment = {**kept, "VITBENCH_CACHE": str(workers.cache.resolve())}
     address = workers.address or os.environ.get("RAY_ADDRESS")
-    _answers(address)
+    _check_listens(address)
     try:
         ray.init(
             address=address,

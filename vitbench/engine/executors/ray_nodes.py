@@ -1,4 +1,4 @@
-"""What a cluster's nodes have, and what each actor takes of them."""
+"""Sharing out the nodes of a Ray cluster: the cores, GPUs and memory that each actor takes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GPU, CPU = "GPU", "CPU"
 
 @dataclass(frozen=True)
 class Need:
-    """What one actor takes of a node; its jobs may need as much memory."""
+    """The resources that one actor takes of a node. Its jobs may need up to this much memory."""
 
     cores: float
     gpus: float
@@ -21,7 +21,7 @@ class Need:
 
 
 def device_of(wanted: str, nodes: list[Any]) -> str:
-    """`auto` is a GPU where a node has one; an actor sees its own as the only one."""
+    """The device of actors: for `auto`, a GPU if any node has one. An actor sees its own GPU as the only one."""
     has_gpu = any(node["Resources"].get(GPU, 0) >= 1 for node in nodes)
     if wanted == "auto":
         return "cuda" if has_gpu else "cpu"
@@ -31,16 +31,16 @@ def device_of(wanted: str, nodes: list[Any]) -> str:
 
 
 def one_each(device: str, nodes: list[Any], count: int | None) -> list[Need]:
-    """What each actor takes: a GPU with its share of the node, or a share alone, one actor a node unless more are asked for.
+    """The resources of each actor: a GPU with a share of its node, or on CPUs one actor per node unless `count` asks for more.
 
     Raises:
-        UsageError: no node has anything to give.
+        UsageError: no node has a core for an actor.
     """
     needs = []
     per_node = -(-count // len(nodes)) if count else 1
     for node in nodes:
         cores = int(node["Resources"].get(CPU, 0))
-        # A node that was given no cores is there to lead.
+        # A node without cores is a head node only.
         number = int(node["Resources"].get(GPU, 0)) if device == "cuda" else min(per_node, cores)
         needs += [_share(node, number, 1.0 if device == "cuda" else 0.0)] * number
     if not needs:
@@ -49,10 +49,10 @@ def one_each(device: str, nodes: list[Any], count: int | None) -> list[Need]:
 
 
 def several(device: str, nodes: list[Any], processes: int) -> list[Need]:
-    """One actor for a job that wants so many GPUs, or on CPUs a whole node: on the smallest that has them.
+    """The resources of one actor for a job of several processes: that many GPUs of one node, or a whole node of CPUs.
 
     Raises:
-        UsageError: no node has as many.
+        UsageError: no node has as many GPUs.
     """
     gpus = float(processes) if device == "cuda" else 0.0
     fitting = [
@@ -70,9 +70,9 @@ def several(device: str, nodes: list[Any], processes: int) -> list[Need]:
 
 
 def offered(need: Need, nodes: list[Any], taken: Iterable[tuple[str, Need]]) -> tuple[str, Need] | None:
-    """The node that can give most of an actor's memory beside what others have taken, and how much; None if none has room.
+    """The node with most of an actor's memory free beside the actors in `taken`, and how much; None if no node has room.
 
-    A node that comes in the place of a lost one may have a little less memory than that had.
+    A node that replaces a lost one may have a little less memory.
     """
     offers = []
     for node in nodes:
@@ -89,6 +89,6 @@ def offered(need: Need, nodes: list[Any], taken: Iterable[tuple[str, Need]]) -> 
 
 
 def _share(node: Any, number: int, gpus: float) -> Need:
-    """An equal part of a node's cores and memory."""
+    """An equal share of a node's cores and memory."""
     resources, parts = node["Resources"], max(number, 1)
     return Need(float(resources.get(CPU, 0) // parts), gpus, int(resources.get("memory", 0) // parts))

@@ -1,7 +1,7 @@
-"""Several processes as one worker: `torchrun --nproc-per-node=4 -m vitbench run SUITE`, or a job that asks for them.
+"""Several ranks as one worker: `torchrun --nproc-per-node=4 -m vitbench run SUITE`, or a job that asks for them.
 
-Every process runs every job; fine-tuning shares its batches among them, and whatever else a job does each does for itself. The
-first gives out the jobs and keeps the records.
+Every rank runs every job. Fine-tuning splits its batches among the ranks; every other step is repeated on each. Rank 0 hands
+out the jobs and writes the records.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ from vitbench.engine.job import run_job
 from vitbench.engine.outcome import Outcome, failed
 from vitbench.engine.worker import Worker
 
-TOLD_BYTES = 1500  # of what failed processes said
-ALONE_S = 300.0  # for others to end with a job that has failed here
-GRACE_S = 30.0  # from a request to stop to the end
+OUTPUT_BYTES = 1500  # of the output of failed processes
+ALONE_S = 300.0  # for the other ranks to end a job that has failed on this one
+GRACE_S = 30.0  # between a request to stop and the end
 
 
-def count() -> int:
-    """How many processes torchrun has started; 1 without it."""
+def world_size() -> int:
+    """The world size: the number of processes that torchrun has started, or 1."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def lead(jobs: Iterator[Job], worker: Worker) -> Iterator[tuple[Job, Outcome]]:
-    """Run jobs with all processes, as the first of them."""
+    """Run jobs with all ranks, as rank 0."""
     worker = _joined(worker)
     try:
         for number, job in enumerate(jobs):
             dist.broadcast_object_list([job.model_dump_json()], src=0)
-            yield job, _settled(run_job(job, worker), number)
+            yield job, _ended_on_all(run_job(job, worker), number)
         dist.broadcast_object_list([""], src=0)
     finally:
         dist.destroy_process_group()
 
 
 def follow(worker: Worker) -> None:
-    """Run what the first process gives out, until it has nothing more."""
+    """Run the jobs that rank 0 hands out, until there are no more."""
     worker = _joined(worker)
     try:
         for number in itertools.count():
@@ -63,13 +63,13 @@ def follow(worker: Worker) -> None:
             dist.broadcast_object_list(box, src=0)
             if not box[0]:
                 return
-            _settled(run_job(Job.model_validate_json(box[0]), worker), number)
+            _ended_on_all(run_job(Job.model_validate_json(box[0]), worker), number)
     finally:
         dist.destroy_process_group()
 
 
-def _settled(outcome: Outcome, number: int) -> Outcome:
-    """See that a job which failed here has ended in all processes: others may be waiting for this one within it, for ever."""
+def _ended_on_all(outcome: Outcome, number: int) -> Outcome:
+    """Check that a job that failed on this rank has ended on all: others may wait for this one in a collective, for ever."""
     store = dist.distributed_c10d._get_default_store()
     ends = [f"vitbench/{number}/{rank}" for rank in range(dist.get_world_size())]
     failure = outcome.record.failure
@@ -78,9 +78,9 @@ def _settled(outcome: Outcome, number: int) -> Outcome:
         try:
             store.wait(ends, timedelta(seconds=ALONE_S))
         except RuntimeError:
-            said = f"{outcome.record.job.title}: one process of several failed alone: {failure.kind}: {failure.message}"
-            sys.stderr.write(f"error: {said}\n")
-            leave(1)  # torchrun ends the others
+            text = f"{outcome.record.job.title}: one rank failed alone: {failure.kind}: {failure.message}"
+            sys.stderr.write(f"error: {text}\n")
+            leave(1)  # torchrun ends the other ranks
     return outcome
 
 
@@ -89,14 +89,14 @@ def _joined(worker: Worker) -> Worker:
     device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if on_gpu else worker.device
     if on_gpu:
         torch.cuda.set_device(device)
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", count()))
-    settle(max(cores() // here, 1))  # torchrun leaves each one core
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
+    settle(max(cores() // here, 1))  # torchrun gives each rank one core
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
     return Worker(device, worker.cache, worker.run)
 
 
-def apart(job: Job, worker: Worker, processes: int, plugins: Sequence[str]) -> Outcome:
-    """Run one job in processes of its own that train together; they end with it."""
+def run_in_processes(job: Job, worker: Worker, processes: int, plugins: Sequence[str]) -> Outcome:
+    """Run one job in several processes that train together and end with the job."""
     device = worker.device.partition(":")[0]
     if device == "cuda" and torch.cuda.device_count() < processes:
         short = (
@@ -118,19 +118,21 @@ def apart(job: Job, worker: Worker, processes: int, plugins: Sequence[str]) -> O
             "-m",
             "vitbench.engine.executors.torchrun",
         ]
-        code, said = _ended([sys.executable, *how, f"{place}/request.json"], Path(place) / "said.txt")
+        code, output = _run_to_end(
+            [sys.executable, *how, f"{place}/request.json"], Path(place) / "output.txt"
+        )
         try:
             record = Record.model_validate_json((Path(place) / "record.json").read_bytes())
         except (OSError, ValueError):
-            trouble = f"its {processes} processes ended with {code}: {said[-TOLD_BYTES:]}"
+            trouble = f"its {processes} processes ended with {code}: {output[-OUTPUT_BYTES:]}"
             return Outcome(failed(job, worker.device, VitbenchError(trouble)))
         table = Path(place) / "predictions.parquet"
         return Outcome(record, pd.read_parquet(table) if table.exists() else None)
 
 
-def _ended(command: Sequence[str], said: Path) -> tuple[int, str]:
-    """Run a command to its end: its exit code, and what it said. Stopped ourselves, we leave it time to keep its state."""
-    with said.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as process:
+def _run_to_end(command: Sequence[str], output: Path) -> tuple[int, str]:
+    """Run a command; return its exit code and its output. If we are stopped, it gets time to write its checkpoint."""
+    with output.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as process:
         try:
             code = process.wait()
         except BaseException:
@@ -140,11 +142,11 @@ def _ended(command: Sequence[str], said: Path) -> tuple[int, str]:
             except subprocess.TimeoutExpired:
                 process.kill()
             raise
-    return code, said.read_text(errors="replace")
+    return code, output.read_text(errors="replace")
 
 
 def _end_with(parent: int) -> None:
-    """Nobody trains on for a process that is gone, however it ended."""
+    """End this process when its parent has ended, however that happened."""
     while True:
         try:
             os.kill(parent, 0)
@@ -154,14 +156,14 @@ def _end_with(parent: int) -> None:
 
 
 def _main(request_path: Path) -> None:
-    """One of the processes of `apart`."""
+    """One of the processes of `run_in_processes`."""
     request = json.loads(request_path.read_text())
     threading.Thread(target=_end_with, args=(request["parent"],), daemon=True).start()
     load_all(request["plugins"])
     run = Path(request["run"]) if request["run"] else None
     worker = _joined(Worker(request["device"], Path(request["cache"]), run))
     try:
-        outcome = _settled(run_job(Job.model_validate(request["job"]), worker), 0)
+        outcome = _ended_on_all(run_job(Job.model_validate(request["job"]), worker), 0)
         if dist.get_rank() == 0:
             place = Path(request["out"])
             if outcome.predictions is not None:

@@ -1,4 +1,4 @@
-"""Where jobs run, and how workers get at them."""
+"""The workers of a run: their device, number, cache and run directory."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import torch
 
 from vitbench.compute.environment import choose_device
 from vitbench.core.job import Job
-from vitbench.engine.executors.torchrun import apart
+from vitbench.engine.executors.torchrun import run_in_processes
 from vitbench.engine.job import run_job
 from vitbench.engine.outcome import Outcome
 from vitbench.engine.schedule import replicas_of
 from vitbench.engine.worker import Worker
 
-PATIENCE_S = 0.2  # between looks at what other runs hold
+PATIENCE_S = 0.2  # between two looks at the jobs that other runs hold
 
 
 @dataclass(frozen=True)
 class Workers:
-    """Where jobs run. None of it is part of a job: a score does not depend on it."""
+    """The workers that jobs run on. No score depends on them."""
 
     device: str
     count: int | None
@@ -44,7 +44,7 @@ class Workers:
         executor: Literal["local", "ray"] = "local",
         address: str | None = None,
     ) -> Workers:
-        """One worker per GPU; on a CPU one, with all cores, unless asked for more. A cluster is asked what it has later."""
+        """One worker per GPU, or one with all cores on a CPU, unless `count` is given. Ray is asked for its devices later."""
         if executor == "ray":
             return cls(device, count, cache, tuple(plugins), run, executor, address)
         chosen = choose_device(device)
@@ -59,11 +59,11 @@ class Workers:
         return self.device
 
     def worker(self, index: int = 0) -> Worker:
-        """What the jobs of one worker share."""
+        """A new worker by its index."""
         return Worker(self.device_of(index), self.cache, self.run)
 
 
 def work(job: Job, worker: Worker, plugins: Sequence[str]) -> Outcome:
-    """Run a job here, or in several processes where its protocol asks for them."""
+    """Run a job in this process, or in several where its protocol asks for them."""
     count = replicas_of(job)
-    return apart(job, worker, count, plugins) if count > 1 else run_job(job, worker)
+    return run_in_processes(job, worker, count, plugins) if count > 1 else run_job(job, worker)
