@@ -1,38 +1,67 @@
 """vitbench: how well does a pre-trained vision backbone transfer, and at what compute?
 
-Importing this is light. `run` and `load_records` are the two calls most scripts need; the `register_*` decorators add
-backbones, tasks and protocols.
+Importing vitbench is light: torch is imported when something runs. `run` and `load_records` are all that most scripts need; the
+`register_*` decorators add backbones, tasks and protocols.
 """
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vitbench.backbones.check import check_backbone
+    from vitbench.core.errors import DataMissingError, UsageError
+    from vitbench.core.plugins import load_all as load_plugins
     from vitbench.core.record import Record
     from vitbench.core.registry import register_backbone, register_protocol, register_task
+    from vitbench.suite import Overrides
 
-__version__ = "0.1.0"
-__all__ = ["load_records", "register_backbone", "register_protocol", "register_task", "run"]
+__version__ = "0.2.0"
+__all__ = [
+    "DataMissingError",
+    "Overrides",
+    "UsageError",
+    "check_backbone",
+    "load_plugins",
+    "load_records",
+    "register_backbone",
+    "register_protocol",
+    "register_task",
+    "run",
+]
+
+_LAZY = {
+    "DataMissingError": ("vitbench.core.errors", "DataMissingError"),
+    "Overrides": ("vitbench.suite", "Overrides"),
+    "UsageError": ("vitbench.core.errors", "UsageError"),
+    "check_backbone": ("vitbench.backbones.check", "check_backbone"),
+    "load_plugins": ("vitbench.core.plugins", "load_all"),
+    "register_backbone": ("vitbench.core.registry", "register_backbone"),
+    "register_protocol": ("vitbench.core.registry", "register_protocol"),
+    "register_task": ("vitbench.core.registry", "register_task"),
+}
 
 
-def run(suite: str | Path, out: str | Path | None = None, **overrides: Any) -> list[Record]:
-    """Run a suite, or finish one that was begun, and return its records in the order of its jobs.
+def run(suite: str | Path, out: str | Path | None = None, **options: Any) -> list[Record]:
+    """Run a suite, or finish one that was interrupted, and return its records in the order of its jobs.
 
     Args:
-        suite: a path or the name of a packaged suite.
-        out: the run directory; `runs/NAME` if not given.
-        **overrides: the fields of `vitbench.engine.run.Overrides`, as on the command line: `backbones=[...]`, `limit=64`.
+        suite: a path, or the name of a suite that ships with vitbench.
+        out: the run directory; default `runs/NAME`.
+        **options: what the command line takes: the fields of `vitbench.Overrides` (`backbones=[...]`, `limit=64`) and of
+            `vitbench.engine.run.RunOptions` (`device="cuda"`, `workers=2`).
 
     Raises:
-        vitbench.core.errors.UsageError: the suite has mistakes; all of them are in the message.
-        vitbench.core.errors.DataMissingError: data or weights are not there.
+        UsageError: an option is unknown, or the suite has mistakes; all of them are in the message.
+        DataMissingError: data or weights are missing.
     """
-    from vitbench.engine.run import Overrides, run_suite
+    from vitbench.engine.run import options_from, run_suite
 
+    overrides, run_options = options_from(options)
     out_path = Path(out) if out is not None else None
-    return list(run_suite(str(suite), out_path, Overrides(**overrides)).records)
+    return list(run_suite(str(suite), out_path, overrides, run_options).records)
 
 
 def load_records(run: str | Path) -> list[Record]:
@@ -43,8 +72,7 @@ def load_records(run: str | Path) -> list[Record]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("register_backbone", "register_task", "register_protocol"):
-        from vitbench.core import registry
-
-        return getattr(registry, name)
+    if name in _LAZY:
+        module, attribute = _LAZY[name]
+        return getattr(importlib.import_module(module), attribute)
     raise AttributeError(f"module 'vitbench' has no attribute {name!r}")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vitbench.core.errors import UsageError
+from vitbench.core.errors import Problem, UsageError, nearest
 from vitbench.core.gc_pause import gc_paused
 from vitbench.core.job import Job
 from vitbench.core.plugins import LoadedPlugin
@@ -26,7 +26,16 @@ from vitbench.suite import Overrides
 if TYPE_CHECKING:
     from vitbench.engine.executors.workers import Workers
 
-__all__ = ["Overrides", "Progress", "Result", "RunOptions", "plan_suite", "run_planned", "run_suite"]
+__all__ = [
+    "Overrides",
+    "Progress",
+    "Result",
+    "RunOptions",
+    "options_from",
+    "plan_suite",
+    "run_planned",
+    "run_suite",
+]
 
 
 class Progress:
@@ -68,6 +77,23 @@ def run_suite(
 ) -> Result:
     """Run the jobs of a suite that are not finished, and write each record as it comes; raises what `plan_suite` raises."""
     return run_planned(plan_suite(suite, out, overrides or Overrides()), options, progress)
+
+
+def options_from(given: Mapping[str, Any]) -> tuple[Overrides, RunOptions]:
+    """Options by name, as what to run and how to run it.
+
+    Raises:
+        UsageError: there is no such option.
+    """
+    what, how = ({field.name for field in fields(kind)} for kind in (Overrides, RunOptions))
+    unknown = [name for name in given if name not in what | how]
+    if unknown:
+        problems = [Problem(f"run() has no option {n!r}", nearest=nearest(n, what | how)) for n in unknown]
+        raise UsageError(problems)
+    return (
+        Overrides(**{name: value for name, value in given.items() if name in what}),
+        RunOptions(**{name: value for name, value in given.items() if name in how}),
+    )
 
 
 def is_follower() -> bool:
