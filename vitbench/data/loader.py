@@ -23,7 +23,8 @@ from torch import Tensor
 from vitbench.api import Pixels, Split
 from vitbench.core.files import digest_bytes
 from vitbench.data.decode import BadImageError
-from vitbench.data.decoded_cache import FORMAT, DecodedCache, Writer
+from vitbench.data.decoded_cache import DecodedCache
+from vitbench.data.disk_cache import FORMAT, ArrayWriter
 from vitbench.data.preprocess import Preprocess, apply, buffer, fill, moved
 
 BATCHES_AHEAD = 4
@@ -159,7 +160,7 @@ class _Keeping:
     def __init__(self, load: _Load, store: DecodedCache | None) -> None:
         self.load = load
         self.store = store
-        self.writer: Writer | None = None
+        self.writer: ArrayWriter | None = None
         self.is_native: bool | None = None
 
     def add(self, batch: _Batch) -> None:
