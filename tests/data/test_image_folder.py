@@ -95,10 +95,10 @@ def test_the_fingerprint_follows_the_pixels(images):
             lambda root: [(root / "train" / n).rename(root / n) for n in ("cat", "dog")],
             "holds 1 class folder",
         ),
-        (lambda root: [f.unlink() for f in (root / "train" / "cat").iterdir()], "holds no image"),
+        (lambda root: [f.unlink() for f in (root / "train" / "cat").iterdir()], "contains no images"),
         (
             lambda root: [(root / "test" / n).mkdir(parents=True) for n in ("cat", "fox")],
-            "classes that train has not",
+            "classes that train does not have",
         ),
     ],
 )
