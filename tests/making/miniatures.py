@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vitbench.data.tfds.shards import masked_crc32c
+from vitbench.data.tfds.shard_file import masked_crc32c
 
 N = 40
 SPLITS = {

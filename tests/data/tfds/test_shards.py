@@ -11,7 +11,7 @@ from tests.making.miniatures import N, prepare, to_tfrecord
 from vitbench.core.errors import VitbenchError
 from vitbench.data.tfds.dataset import Prepared, _read_info
 from vitbench.data.tfds.order import order_hash
-from vitbench.data.tfds.shards import DamagedFileError, TFRecordFile, masked_crc32c
+from vitbench.data.tfds.shard_file import DamagedFileError, TFRecordFile, masked_crc32c
 from vitbench.data.tfds.source import RecordSource
 from vitbench.tasks.cifar import CIFAR10
 from vitbench.tasks.clevr import CLEVR
