@@ -28,11 +28,11 @@ def write(cache, images=IMAGES):
 def test_sidecars_of_earlier_versions_are_read(tmp_path):
     (tmp_path / "k.bin").write_bytes(IMAGES.tobytes())
     facts = {"format": 1, "shape": IMAGES.shape, "crc32": crc32(IMAGES)}
-    (tmp_path / "k.json").write_text(json.dumps(facts))
+    (tmp_path / "k.json").write_text(json.dumps(facts), encoding="utf-8")
     assert np.array_equal(DecodedCache(tmp_path).open("k"), IMAGES)
     np.save(tmp_path / "f.npy", FEATURES.numpy())
     facts = {"crc32": crc32(FEATURES.numpy()), "shape": [3, 4], "dtype": "float32", "data_set": "x"}
-    (tmp_path / "f.json").write_text(json.dumps(facts))
+    (tmp_path / "f.json").write_text(json.dumps(facts), encoding="utf-8")
     assert torch.equal(FeatureCache(tmp_path).get("f"), FEATURES)
 
 
@@ -52,7 +52,8 @@ def test_a_sidecar_that_does_not_fit_its_array_is_refused(tmp_path, change):
     FeatureCache(tmp_path).put("f", FEATURES, {})
     for name in ("k", "f"):
         path = tmp_path / f"{name}.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+        facts = json.loads(path.read_text(encoding="utf-8")) | change
+        path.write_text(json.dumps(facts), encoding="utf-8")
     if "shape" not in change or change["shape"] is None:
         assert DecodedCache(tmp_path).open("k") is None
     assert FeatureCache(tmp_path).get("f") is None

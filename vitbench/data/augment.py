@@ -129,9 +129,8 @@ def _boxes(
     wide = np.rint(tall * ratio).astype(np.int64)
     area = tall * wide
     fits = (area >= least) & (area <= most) & (wide <= width) & (tall <= height) & (wide > 0) & (tall > 0)
-    top = (draws[:, 2] * (height - tall)).astype(
-        np.int64
-    )  # never the last position: TF draws from [0, H - h)
+    # TensorFlow draws the corner from [0, H - h): a box never touches the last row or column.
+    top = (draws[:, 2] * (height - tall)).astype(np.int64)
     left = (draws[:, 3] * (width - wide)).astype(np.int64)
     return np.column_stack([top, left, tall, wide]), fits
 

@@ -59,9 +59,8 @@ def decode(data: bytes, *, exif_rotate: bool, fast_dct: bool = False) -> Pixels:
     if turbo is not None:
         return turbo
     pixels = _pillow(data, exif_rotate=exif_rotate)
-    if (
-        fast_dct and not rotated and data.startswith(JPEG_MAGIC)
-    ):  # Pillow reads it, so it has minor defects only
+    # Pillow reads it, so its defects are minor: libjpeg-turbo decodes it too, if it is not strict.
+    if fast_dct and not rotated and data.startswith(JPEG_MAGIC):
         lenient = _turbo(data, fast_dct=True, strict=False)
         return pixels if lenient is None else lenient
     return pixels
