@@ -129,7 +129,7 @@ def _boxes(
     wide = np.rint(tall * ratio).astype(np.int64)
     area = tall * wide
     fits = (area >= least) & (area <= most) & (wide <= width) & (tall <= height) & (wide > 0) & (tall > 0)
-    # TensorFlow draws the corner from [0, H - h): a box never touches the last row or column.
+    # TensorFlow draws the corner from [0, H - h), which excludes the last position.
     top = (draws[:, 2] * (height - tall)).astype(np.int64)
     left = (draws[:, 3] * (width - wide)).astype(np.int64)
     return np.column_stack([top, left, tall, wide]), fits

@@ -30,10 +30,10 @@ from vitbench.data.preprocess import Preprocess, apply, buffer, fill, moved
 BATCHES_AHEAD = 4
 AHEAD_BYTES = 2 * 2**30  # of preprocessed images, on the device
 MOST_THREADS = 16
-FEW = 16  # large images that are decoded together, then resized while they are in the processor's cache
-SMALL_PX = (
-    128  # images of one size up to this are cached and moved as they are, and resized together on the device
-)
+# Large images that are decoded, then resized, at a time: they stay in the processor's cache in between.
+FEW = 16
+# Images of one size up to this are cached and moved to the device as they are, and resized there together.
+SMALL_PX = 128
 
 
 def batches(

@@ -61,22 +61,19 @@ def prepare(data: DataSet, file_format: str = "tfrecord") -> Status:
     check_before(data)
     if found.state == "broken":
         _move_aside(data)
-    command = [
-        sys.executable,
-        "-m",
-        "vitbench.data.tfds.prepare_process",
-        data.name,
-        str(data_dir()),
-        file_format,
-    ]
     began = time.time()
-    done = subprocess.run(
-        command, env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"}, check=False
-    )
+    returncode = _run_process(data.name, file_format)
     after = status_of(data)
-    if done.returncode != 0 or after.state != "ready":
+    if returncode != 0 or after.state != "ready":
         raise DataMissingError(_explain(data, began))
     return after
+
+
+def _run_process(name: str, file_format: str) -> int:
+    """Prepare a data set in a subprocess that sees no GPU; returns its exit status."""
+    command = [sys.executable, "-m", "vitbench.data.tfds.prepare_process", name, str(data_dir()), file_format]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    return subprocess.run(command, env=environment, check=False).returncode
 
 
 def _move_aside(data: DataSet) -> None:

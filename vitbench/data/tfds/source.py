@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitbench.api import ImageSource, Indices, Pixels, Split
-from vitbench.core.errors import DataMissingError
+from vitbench.core.errors import DataMissingError, Problem
 from vitbench.core.files import digest_bytes, write_atomically
 from vitbench.core.settings import cache_dir
 from vitbench.data.decode import BadImageError, decode
@@ -50,9 +50,8 @@ class RecordSource(ImageSource):
         )
         missing = [str(part.path) for part in stretches if not part.path.is_file()]
         if missing:
-            raise DataMissingError(
-                f"{self.data.name}: {len(missing)} files are missing, the first of them {missing[0]}"
-            )
+            what = f"{self.data.name}: {len(missing)} of its files are missing, the first is {missing[0]}"
+            raise DataMissingError(Problem(what, next_step=f"vitbench data prepare {self.data.name}"))
         return Shards(stretches, FORMATS[self.copy.readable])
 
     def __len__(self) -> int:
