@@ -124,10 +124,10 @@ class Checkpoint:
         if self.shelf.folder is None:
             return None
         try:
-            content = read_checked(self.shelf.folder / self.name)
+            file = io.BytesIO(read_checked(self.shelf.folder / self.name))
         except (OSError, ValueError):
             return None
-        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         return state
 
 
