@@ -58,10 +58,12 @@ class ArrayCache:
 
     def open(self, key: str, mode: Literal["r", "c"] = "r") -> NDArray[Any] | None:
         """The array of a key, memory-mapped, read-only or copy-on-write; None if it is not cached or is damaged."""
-        facts = read_facts(self.folder / f"{key}.json")
+        sidecar = self.folder / f"{key}.json"
         try:
-            return None if facts is None else self._mapped(key, facts, mode)
-        except Exception:  # noqa: BLE001  a damaged file or sidecar raises anything
+            facts = json.loads(sidecar.read_text(encoding="utf-8"))
+            os.utime(sidecar)  # the time of its last use
+            return self._mapped(key, facts, mode)
+        except Exception:  # noqa: BLE001  missing or damaged files raise anything
             return None
 
     def _mapped(self, key: str, facts: dict[str, Any], mode: Literal["r", "c"]) -> NDArray[Any] | None:
@@ -149,11 +151,11 @@ class ArrayWriter:
         stated = {"format": FORMAT, "shape": self.shape, "dtype": str(self.dtype), "crc32": self.crc32}
         try:
             if flush:
-                _flush(self.path)
+                with self.path.open("rb") as file:
+                    os.fsync(file.fileno())
             self.path.replace(self.cache.folder / f"{self.key}{self.cache.suffix}")
-            write_atomically(
-                self.cache.folder / f"{self.key}.json", json.dumps({**self.facts, **stated}, indent=1)
-            )
+            text = json.dumps({**self.facts, **stated}, indent=1)
+            write_atomically(self.cache.folder / f"{self.key}.json", text)
             self.cache.checked.add(self.key)
             trim(self.cache.folder, self.cache.suffix, self.cache.limit_bytes)
         except OSError:
@@ -171,16 +173,6 @@ def limit_from(variable: str, default_bytes: int) -> int:
         UsageError: the variable is not a number.
     """
     return int(number_from(variable, default_bytes / 2**30) * 2**30)
-
-
-def read_facts(sidecar: Path) -> dict[str, Any] | None:
-    """The content of a sidecar, whose array now counts as used; None if it is missing or damaged."""
-    try:
-        facts: dict[str, Any] = json.loads(sidecar.read_text(encoding="utf-8"))
-        os.utime(sidecar)
-    except (OSError, ValueError):
-        return None
-    return facts
 
 
 def usage(folder: Path, suffix: str, limit_bytes: int) -> Usage:
@@ -220,11 +212,6 @@ def _arrays(folder: Path, suffix: str) -> list[tuple[int, Path, int]]:
         with contextlib.suppress(OSError):
             found.append((sidecar.stat().st_mtime_ns, sidecar, sidecar.with_suffix(suffix).stat().st_size))
     return found
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def crc32(array: NDArray[Any]) -> int:
