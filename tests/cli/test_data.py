@@ -93,7 +93,7 @@ def test_another_major_version_is_not_taken(some):
     assert states("dtd")[0]["dtd"]["state"] == "can be downloaded"
     done = vitbench("run", "quickstart", "--task", "vtab/dtd", "--out", some / "r")
     assert done.returncode == 3
-    assert "version 2.0.0 is there; the reference's data is 3.x" in done.stderr
+    assert "found version 2.0.0; the reference's data is 3.x" in done.stderr
 
 
 def test_run_stops_before_it_starts_with_one_command_for_all(some, suite_file, tmp_path):
@@ -295,7 +295,7 @@ def test_room_on_the_disk_is_looked_at_first(some, tensorflow_is_there, monkeypa
     monkeypatch.setattr(tensorflow_is_there.shutil, "disk_usage", lambda path: usage._replace(free=10**9))
     done = vitbench("data", "prepare", "clevr")
     assert done.returncode == 2
-    assert "clevr takes about 41.8 GB to prepare" in done.stderr
+    assert "preparing clevr takes about 41.8 GB" in done.stderr
     assert "1.0 GB left; see --data-dir" in done.stderr
 
 
@@ -320,7 +320,7 @@ def test_preparing_is_a_process_of_its_own_that_sees_no_gpu_and_an_html_page_is_
         "vitbench.data.tfds.prepare_process",
         "uc_merced",
     ]  # the first failure cost the second nothing
-    assert done.stderr.count("the server sent an HTML page in place of the archive") == 2
+    assert done.stderr.count("the server sent an HTML page instead of the archive") == 2
 
 
 def test_verify_compares_known_draws(data_dir, monkeypatch):

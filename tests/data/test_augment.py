@@ -1,4 +1,4 @@
-"""Augmentation: seeded by example, within bounds, equal to cutting first and resizing then, and never what a task rules out."""
+"""Augmentation: seeded per example, drawn as the references draw it, and never what a task excludes."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ EXAMPLES = np.arange(4000)
 IMAGES = torch.rand(16, 3, 24, 30, generator=torch.Generator().manual_seed(0)) * 255
 
 
-def test_numbers_are_the_examples_own_whatever_the_batch():
+def test_the_numbers_of_an_example_do_not_depend_on_its_batch():
     numbers = uniforms(3, 7, EXAMPLES, 5, "crop")
     order = np.random.default_rng(0).permutation(4000)[:100]
     assert np.array_equal(uniforms(3, 7, order, 5, "crop"), numbers[order])
@@ -31,7 +31,7 @@ def test_numbers_are_the_examples_own_whatever_the_batch():
         assert abs(np.corrcoef(other.ravel(), numbers.ravel())[0, 1]) < 0.03
 
 
-def test_numbers_are_even_and_unrelated():
+def test_numbers_are_uniform_and_uncorrelated():
     numbers = uniforms(0, 0, EXAMPLES, 4, "flip")
     assert numbers.min() >= 0
     assert numbers.max() < 1
@@ -44,7 +44,7 @@ def test_numbers_are_even_and_unrelated():
     assert abs(np.corrcoef(steps[:-1], steps[1:])[0, 1]) < 0.08
 
 
-def test_flips_are_half_and_follow_the_example():
+def test_half_of_the_examples_are_flipped_whatever_the_batch():
     flipped = flip(IMAGES, 0, 5, np.arange(16))
     mirrored = torch.stack(
         [torch.equal(a, b.flip(2)) * torch.ones(()) for a, b in zip(flipped, IMAGES, strict=True)]
@@ -55,7 +55,7 @@ def test_flips_are_half_and_follow_the_example():
     assert 0.46 < (uniforms(0, 0, EXAMPLES, 1, "flip") < 0.5).mean() < 0.54
 
 
-def test_random_crops_are_pieces_of_the_image():
+def test_random_crops_are_parts_of_the_image():
     places = torch.arange(24 * 30).reshape(1, 1, 24, 30).expand(16, 3, 24, 30)
     crops = random_crop(places, 20, 1, 2, np.arange(16))
     assert crops.shape == (16, 3, 20, 20)
@@ -90,7 +90,7 @@ def test_inception_boxes_keep_area_and_ratio(size):
 
 
 def test_inception_boxes_are_drawn_as_tensorflow_draws_them():
-    """One image at a time, in plain Python, from the description of the op, whose widest ratio is 1.33."""
+    """Against plain Python, one image at a time, written from the description of the op, whose largest ratio is 1.33."""
     size = (60, 80)
     boxes = inception_boxes(np.tile(size, (300, 1)), 9, 4, np.arange(300))
     for example in range(300):
@@ -119,7 +119,7 @@ def test_inception_boxes_are_drawn_as_tensorflow_draws_them():
         assert boxes[example].tolist() == wanted
 
 
-def test_mixup_mixes_with_the_reverse_by_one_share():
+def test_mixup_mixes_a_batch_with_its_reverse_by_one_weight():
     targets = torch.eye(16)
     share = mixup_share(0.1, 0, 3)
     found = mixed(targets, targets.flip(0), share)
@@ -127,13 +127,13 @@ def test_mixup_mixes_with_the_reverse_by_one_share():
     assert torch.allclose(found.sum(1), torch.ones(16))
     assert mixup_share(0.1, 0, 3) == share
     shares = np.asarray([mixup_share(0.1, 0, step) for step in range(500)])
-    assert np.mean((shares < 0.05) | (shares > 0.95)) > 0.6  # Beta(0.1, 0.1) lives at its ends
+    assert np.mean((shares < 0.05) | (shares > 0.95)) > 0.6  # Beta(0.1, 0.1) has its mass at 0 and 1
     assert 0.42 < shares.mean() < 0.58
 
 
 @pytest.mark.parametrize("flips", [True, False])
 @pytest.mark.parametrize("crops", [True, False])
-def test_a_task_rules_out_before_a_recipe_asks(flips, crops):
+def test_the_exclusions_of_a_task_override_the_recipe(flips, crops):
     recipe = Augmentation("inception", flip=True, mixup_alpha=0.1)
     allowed = recipe.allowed(flip=flips, crop=crops)
     assert allowed == Augmentation("inception" if crops else "none", flips, 0.1)

@@ -24,7 +24,7 @@ def in_random_order(n_train=1000, n_val=300):
     return task
 
 
-def test_shots_are_the_references_draw():
+def test_shots_are_drawn_as_in_the_reference():
     generator = np.random.default_rng(1)
     wanted = np.concatenate([generator.permutation(np.flatnonzero(LABELS == c))[:4] for c in range(5)])
     assert np.array_equal(draw_shots(LABELS, 4, 1), wanted)
@@ -37,7 +37,7 @@ def test_shots_are_nested_balanced_and_seeded():
     assert set(draw_shots(LABELS, 7, 1)) != set(large)
 
 
-def test_a_class_with_too_few_examples_gives_all_and_is_noted():
+def test_a_class_with_too_few_examples_contributes_all_and_is_noted():
     task = make_task(4, 3)
     data = labelled_data(task, "5-shot", 0, None)
     assert len(data.train) == 4
@@ -65,7 +65,7 @@ def test_1k_of_sorted_data_draws_from_every_class_and_notes_absent_ones():
     assert data.remarks == ("1 of 11 classes have no training example in the 1k draw",)
 
 
-def test_what_a_protocol_does_to_its_splits_stays_with_it():
+def test_a_protocol_cannot_change_the_splits_of_the_task():
     task = make_task()
     labelled_data(task, "full", 0, None).train.labels[:] = 2
     assert set(task.train().labels) == {0, 1, 2}
@@ -90,7 +90,7 @@ def test_parts_are_disjoint_complete_and_stratified():
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
-def test_a_tiny_class_trains_before_it_tests(n):
+def test_a_tiny_class_goes_to_train_before_test(n):
     sizes = [len(part) for part in stratified_parts(np.zeros(n, int), (0.1, 0.2), 0)]
     assert sum(sizes) == n
     assert sizes[0] >= 1

@@ -24,7 +24,7 @@ def names(split):
     return [split.source.name(i) for i in split.indices]
 
 
-def test_splits_that_are_missing_are_cut_from_train(images):
+def test_missing_splits_are_cut_from_train(images):
     task = folder(images)
     train, val, test = task.train(), task.val(), task.test()
     assert task.class_names == ("cat", "dog", "eel")
@@ -43,7 +43,7 @@ def test_no_split_can_reach_the_files_of_another(images):
     assert reachable.isdisjoint(names(test))
 
 
-def test_folders_that_are_there_are_used(images):
+def test_existing_split_folders_are_used(images):
     (images / "train" / "cat").rename(images / "moved")
     (images / "train" / "cat").mkdir()
     (images / "test" / "cat").mkdir(parents=True)
@@ -66,7 +66,7 @@ def test_a_broken_image_is_named_and_counted(images):
         split.source.read(range(len(split.source)))
 
 
-def test_skipping_leaves_it_out_and_says_so(images):
+def test_skipped_images_are_left_out_and_listed(images):
     (images / "train" / "dog" / "3.png").write_bytes(b"nonsense")
     task = folder(images, on_bad_image="skip")
     everything = [*names(task.train()), *names(task.val()), *names(task.test())]
@@ -95,14 +95,14 @@ def test_the_fingerprint_follows_the_pixels(images):
             lambda root: [(root / "train" / n).rename(root / n) for n in ("cat", "dog")],
             "holds 1 class folder",
         ),
-        (lambda root: [f.unlink() for f in (root / "train" / "cat").iterdir()], "holds no image"),
+        (lambda root: [f.unlink() for f in (root / "train" / "cat").iterdir()], "contains no images"),
         (
             lambda root: [(root / "test" / n).mkdir(parents=True) for n in ("cat", "fox")],
-            "classes that train has not",
+            "classes that train does not have",
         ),
     ],
 )
-def test_a_folder_of_another_shape_is_explained(images, spoil, message):
+def test_a_wrong_folder_layout_is_explained(images, spoil, message):
     spoil(images)
     with pytest.raises(DataMissingError, match=message):
         folder(images).train()

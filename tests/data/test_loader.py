@@ -1,4 +1,4 @@
-"""Batches: in order, the same however they are decoded or cached, and the cache's own promises."""
+"""Batches: in order, and bit-equal whether decoded or cached; the cache's limit and its handling of damage."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ RNG = np.random.default_rng(5)
 
 
 class Images(ImageSource):
-    """Counts what is decoded."""
+    """A source that counts the images it decodes."""
 
     def __init__(self, sizes):
         self.images = [RNG.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
@@ -29,7 +29,7 @@ class Images(ImageSource):
     def read(self, indices, *, fast_dct=False):
         self.decoded += len(indices)
         if broken := self.bad & set(indices):
-            raise BadImageError({str(i): "torn" for i in broken}, len(indices))
+            raise BadImageError({str(i): "truncated" for i in broken}, len(indices))
         return [self.images[i] for i in indices]
 
     def name(self, index):
@@ -50,7 +50,7 @@ def all_of(part, how, store=None, size=8):
 
 @pytest.mark.parametrize("name", ["squash", "fewshot", "centre_crop"])
 @pytest.mark.parametrize("sizes", [SMALL, LARGE], ids=["small", "large"])
-def test_cached_or_not_is_the_same_to_the_bit(tmp_path, name, sizes):
+def test_cached_and_decoded_batches_are_bit_equal(tmp_path, name, sizes):
     part, how = split(sizes), preset(name, 16)
     wanted = torch.cat([apply([part.source.images[i]], how) for i in part.indices])
     store = DecodedCache(tmp_path)
@@ -63,14 +63,14 @@ def test_cached_or_not_is_the_same_to_the_bit(tmp_path, name, sizes):
     assert not list(tmp_path.glob("*.tmp"))
 
 
-def test_small_images_are_kept_once_for_every_size(tmp_path):
+def test_small_images_are_cached_once_for_all_sizes(tmp_path):
     part, store = split(SMALL), DecodedCache(tmp_path)
     all_of(part, preset("squash", 16), store)
     assert all_of(part, preset("squash", 24), store).shape == (41, 3, 24, 24)
     assert part.source.decoded == 41
 
 
-def test_a_damaged_cache_is_made_anew(tmp_path):
+def test_images_of_a_damaged_cache_are_decoded_again(tmp_path):
     part, how = split(SMALL), preset("squash", 16)
     wanted = all_of(part, how, DecodedCache(tmp_path))
     (file,) = tmp_path.glob("*.bin")
@@ -98,7 +98,7 @@ def test_the_cache_keeps_to_its_limit_and_drops_the_oldest(tmp_path):
     assert not list((tmp_path / "none").glob("*.bin"))
 
 
-def test_a_pass_that_is_left_early_keeps_nothing(tmp_path):
+def test_an_interrupted_pass_caches_nothing(tmp_path):
     part = split(SMALL)
     passing = batches(part, preset("squash", 16), "cpu", 8, DecodedCache(tmp_path))
     next(passing)
@@ -106,7 +106,7 @@ def test_a_pass_that_is_left_early_keeps_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_all_bad_images_are_named_and_nothing_is_kept(tmp_path):
+def test_all_bad_images_are_named_and_nothing_is_cached(tmp_path):
     part = split(SMALL)
     part.source.bad = set(part.indices[[3, 30]].tolist())
     with pytest.raises(BadImageError, match="2 of 41"):

@@ -1,4 +1,4 @@
-"""Boxes of images of any sizes, looked up together: as if each had been cut out, or the whole resized, for itself."""
+"""Boxes of images of any sizes, resized together: the same as cropping or resizing each image alone."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def images():
 
 
 def resized(image, size_px):
-    """TensorFlow 2's bilinear by its definition, in float64: (3, S, S)."""
+    """TensorFlow 2's bilinear resize by its definition, in float64: (3, S, S)."""
 
     def neighbours(length):
         position = ((np.arange(size_px) + 0.5) * length / size_px - 0.5).clip(0, length - 1)
@@ -33,7 +33,7 @@ def resized(image, size_px):
 
 
 @pytest.mark.parametrize("at_once", [1, 2**18])
-def test_a_box_is_resized_as_if_it_had_been_cut_out(images, at_once, monkeypatch):
+def test_a_box_is_resized_as_if_it_had_been_cropped(images, at_once, monkeypatch):
     monkeypatch.setattr(packed_images, "AT_ONCE_CPU", at_once)
     which = np.asarray([3, 0, 5, 2, 3, 1, 4])
     kept = PackedImages(iter(images), torch.device("cpu"), expected=900)
@@ -46,7 +46,7 @@ def test_a_box_is_resized_as_if_it_had_been_cut_out(images, at_once, monkeypatch
         assert (out - resized(cut, 20)).abs().max() < 1e-4
 
 
-def test_a_cut_of_what_was_resized_is_a_box_between_pixels(images):
+def test_a_crop_of_a_resized_image_need_not_start_on_a_pixel(images):
     kept = PackedImages(images, torch.device("cpu"))
     places = np.asarray([[0, 0], [1, 4], [3, 2], [4, 4], [2, 2], [0, 4]])
     scale = kept.sizes / 24

@@ -20,7 +20,7 @@ def test_presets_at_the_papers_size(name, resize_px):
 
 
 @pytest.mark.parametrize("name", get_args(PreprocessName))
-def test_images_of_mixed_sizes_equal_those_alone(name):
+def test_images_of_mixed_sizes_are_preprocessed_as_if_alone(name):
     how = preset(name, 28)
     images = [
         RNG.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((40, 31), (9, 70), (28, 28), (1, 1))
@@ -31,7 +31,7 @@ def test_images_of_mixed_sizes_equal_those_alone(name):
         assert torch.equal(apply([image], how)[0], one)
 
 
-def test_reading_twice_gives_the_same_pixels():
+def test_preprocessing_is_repeatable_and_does_not_change_the_image():
     image = RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8)
     before = image.copy()
     first = normalise(apply([image], preset("squash", 8)), (0.5,) * 3, (0.5,) * 3)
@@ -40,14 +40,14 @@ def test_reading_twice_gives_the_same_pixels():
     assert np.array_equal(image, before)
 
 
-def test_normalisation_is_the_definition():
+def test_normalisation_follows_its_definition():
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     pixels = torch.from_numpy(RNG.integers(0, 256, (2, 3, 4, 4), dtype=np.uint8))
     wanted = (pixels.double().numpy() / 255 - np.reshape(mean, (1, 3, 1, 1))) / np.reshape(std, (1, 3, 1, 1))
     assert np.abs(normalise(pixels, mean, std).numpy() - wanted).max() < 1e-5
 
 
-def test_the_description_says_everything():
+def test_the_description_names_every_step():
     text = preset("fewshot", 224).describe((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     for part in ("tf2_bilinear", "256 px square", "cut to uint8", "crop 224 px", "(x/255 - 0.5) / 0.5"):
         assert part in text

@@ -1,4 +1,4 @@
-"""Every kernel against TensorFlow's own output."""
+"""Every resize kernel against the output of TensorFlow or Pillow."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def test_bilinear(kernel, image):
 
 
 @pytest.mark.parametrize("image", IMAGES)
-def test_uint8_is_cut_not_rounded(image):
+def test_uint8_is_truncated_not_rounded(image):
     how = Preprocess(64, "square", "tf2_bilinear", 64, "truncate", "fast")
     found = apply([GOLDEN[f"{image}/image"]], how)
     assert found.dtype == torch.uint8
@@ -38,7 +38,7 @@ def test_uint8_is_cut_not_rounded(image):
 
 @pytest.mark.parametrize("image", IMAGES)
 @pytest.mark.parametrize(("crop", "name"), [(80, ""), (64, "_central_crop_64")])
-def test_area_of_the_shorter_side_and_its_centre(image, crop, name):
+def test_area_resize_of_the_shorter_side_and_centre_crop(image, crop, name):
     wanted = GOLDEN[f"{image}/uint8_resize_small_area_80{name}"]
     if not name:
         found = back(resize.area(batch(image), wanted.shape[:2])).clip(0, 255).astype(np.uint8)
@@ -52,7 +52,7 @@ def test_area_of_the_shorter_side_and_its_centre(image, crop, name):
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_pil_is_pillow(interpolation):
+def test_pil_equals_pillow(interpolation):
     from PIL import Image
 
     image = GOLDEN["1/image"]
@@ -63,7 +63,7 @@ def test_pil_is_pillow(interpolation):
     assert (found == wanted).mean() > 0.99
 
 
-def test_the_same_size_changes_nothing():
+def test_resizing_to_the_same_size_changes_nothing():
     image = batch("2")
     for kernel in resize.KERNELS.values():
         assert torch.equal(kernel(image, tuple(image.shape[2:])), image.float())

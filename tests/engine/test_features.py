@@ -14,7 +14,7 @@ RNG = np.random.default_rng(0)
 
 
 class Counting(RawPixels):
-    """Raw pixels that count the images they are shown."""
+    """Raw pixels that count the images they process."""
 
     def __init__(self, size_px):
         super().__init__(size_px)
@@ -49,7 +49,7 @@ def test_draws_of_a_pool_share_one_extraction(tmp_path, split):
     assert module.seen == 150
 
 
-def test_another_process_reads_what_this_one_kept_to_the_bit(tmp_path, split):
+def test_another_process_reads_bit_equal_features(tmp_path, split):
     first = reader(tmp_path, split, RawPixels(4))(split)
     module = Counting(4)
     assert torch.equal(reader(tmp_path, split, module)(split), first)
@@ -65,9 +65,11 @@ def test_other_weights_are_other_features(tmp_path, split, change):
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda d: d[:-9], lambda d: d[:200] + bytes([d[200] ^ 1]) + d[201:]], ids=["torn", "flipped"]
+    "damage",
+    [lambda d: d[:-9], lambda d: d[:200] + bytes([d[200] ^ 1]) + d[201:]],
+    ids=["truncated", "flipped"],
 )
-def test_a_damaged_file_is_made_anew(tmp_path, split, damage):
+def test_damaged_features_are_computed_again(tmp_path, split, damage):
     first = reader(tmp_path, split, RawPixels(4))(split)
     file = next(tmp_path.glob("*.npy"))
     file.write_bytes(damage(file.read_bytes()))
@@ -99,7 +101,7 @@ def test_a_pool_that_is_too_large_is_not_extracted_for_a_few(tmp_path, split, mo
     assert module.seen == 3
 
 
-def test_features_are_the_modules_own_on_exact_pixels(tmp_path, split):
+def test_features_are_those_of_the_module_on_exact_pixels(tmp_path, split):
     images = torch.from_numpy(split.source.images).permute(0, 3, 1, 2).float()
     wanted = torch.nn.functional.interpolate(images, (4, 4), mode="bilinear")
     wanted = ((wanted / 255 - 0.5) / 0.5).flatten(1)
@@ -119,7 +121,7 @@ def test_float16_is_half_as_large_and_the_same_cached_or_not(tmp_path, split):
     assert 2 * small == large
 
 
-def test_the_store_keeps_to_its_limit_and_what_is_written_to_features_stays_out_of_it(tmp_path, split):
+def test_the_cache_keeps_its_limit_and_changed_features_do_not_reach_it(tmp_path, split):
     one = 150 * 48 * 4 + 128
     store = FeatureCache(tmp_path, limit_bytes=2 * one, most_held=0)
     for weights in "abc":

@@ -1,7 +1,7 @@
-"""Genuinely prepared TFDS data sets, tiny, made in seconds without TensorFlow: hashing, sharding and metadata are TFDS's own.
+"""Tiny data sets prepared by TFDS itself, in seconds and without TensorFlow: hashing, sharding and metadata are real.
 
-The awkward cases are in: RGBA and few-object CLEVR, grey Caltech, streets without vehicles, images without ReaL labels,
-masks of 0 and 1. `to_tfrecord` turns one into the other format.
+They include the awkward cases: RGBA and few-object CLEVR, greyscale Caltech, streets without vehicles, images without ReaL
+labels, masks of 0 and 1. `to_tfrecord` converts a data set to the other format.
 """
 
 import io
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vitbench.data.tfds.shards import masked_crc32c
+from vitbench.data.tfds.shard_file import masked_crc32c
 
 N = 40
 SPLITS = {
@@ -53,7 +53,7 @@ def encoded_image(name, rng, i):
 
 
 def fill(feature, rng):
-    """A value for any feature that no rule of ours reads."""
+    """A value for a feature that no label rule reads."""
     kind = type(feature).__name__
     if kind == "ClassLabel":
         return int(rng.integers(feature.num_classes))
@@ -73,7 +73,7 @@ def fill(feature, rng):
 
 
 def objects(name, rng, i):
-    """Annotated objects; every fifth street has no vehicle, every tenth nothing at all."""
+    """Annotated objects; every fifth street has no vehicle, every tenth no object at all."""
     if name == "clevr":
         looks = {"color": 0, "material": 0, "shape": 0, "size": 0, "rotation": 0.0, "3d_coords": [0.0] * 3}
         depths = rng.uniform(7.5, 11, int(rng.integers(3, 11)))
@@ -87,7 +87,7 @@ def objects(name, rng, i):
 
 
 def example(name, split, features, rng, i):
-    """The key and the example as the builder's own generator yields them."""
+    """The key and the example as the builder's generator yields them."""
     values = {key: fill(feature, rng) for key, feature in features.items()}
     values["image"] = io.BytesIO(encoded_image(name, rng, i))
     names = {
@@ -127,7 +127,7 @@ def example(name, split, features, rng, i):
 
 
 def prepare(name, folder, n=N, shards=None):
-    """Prepare one data set, n examples in each split, as array_record."""
+    """Prepare one data set as array_record, with n examples in each split."""
     import tensorflow_datasets as tfds
 
     rng = np.random.default_rng(len(name))
@@ -154,7 +154,7 @@ def prepare(name, folder, n=N, shards=None):
 
 
 def prepare_all(folder):
-    """All data sets that tasks are declared on."""
+    """Prepare all data sets that tasks use."""
     os.environ["TQDM_DISABLE"] = "1"
     try:
         for name in SPLITS:
@@ -164,7 +164,7 @@ def prepare_all(folder):
 
 
 def to_tfrecord(source, target):
-    """The same prepared version as tfrecord files; TFDS would need TensorFlow for that."""
+    """Convert a prepared version to tfrecord files, for which TFDS would need TensorFlow."""
     from array_record.python.array_record_module import ArrayRecordReader
 
     target.mkdir(parents=True)
@@ -175,16 +175,16 @@ def to_tfrecord(source, target):
                 b"".join(map(framed, records))
             )
         elif file.name == "dataset_info.json":
-            info = json.loads(file.read_text())
+            info = json.loads(file.read_text(encoding="utf-8"))
             text = json.dumps(info).replace("array_record", "tfrecord")
-            (target / file.name).write_text(text)
+            (target / file.name).write_text(text, encoding="utf-8")
         else:
             (target / file.name).write_bytes(file.read_bytes())
     return target
 
 
 def framed(record):
-    """One record as tfrecord frames it."""
+    """One record with the lengths and checksums of the tfrecord format."""
     length = len(record).to_bytes(8, "little")
     return length + _crc(length) + record + _crc(record)
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitbench.core.files import digest_bytes, write_atomically
+from vitbench.core.files import digest_bytes, read_checked, write_checked
 
 ON_CPU = 64
 LARGE_PX, LARGE_ON_CPU = 320, 16  # activations of large images leave the processor's caches
@@ -57,8 +57,7 @@ class BatchSize:
     def _kept(self) -> int:
         """The size found before; 0 if there is none, or not as it was written."""
         try:
-            digest, _, text = self._file.read_text().partition("\n")
-            return int(json.loads(text)["size"]) if digest_bytes(text.encode()) == digest else 0
+            return int(json.loads(read_checked(self._file))["size"])
         except (OSError, ValueError, KeyError, TypeError):
             return 0
 
@@ -66,7 +65,7 @@ class BatchSize:
         size = self.tried(forward)
         text = json.dumps({"size": size, **self.facts}, default=str)
         with contextlib.suppress(OSError):  # it is found again
-            write_atomically(self._file, f"{digest_bytes(text.encode())}\n{text}")
+            write_checked(self._file, text.encode("utf-8"))
         return size
 
     def tried(self, forward: Forward) -> int:

@@ -1,4 +1,4 @@
-"""Atomic writes, guarded reads, and digests of files and folders."""
+"""Reading and writing files: atomically, with a checksum where damage must be found, and digests of files and folders."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from pathlib import Path
 
 # Above this a folder's digest reads names and sizes only: hashing ImageNet's 150 GB would take longer than a probe.
 CONTENT_DIGEST_LIMIT_BYTES = 256 * 2**20
-
-
-MOST_READ_BYTES = 256 * 2**20  # of one record, plan or heartbeat; the largest ones are a hundredth of it
+MOST_READ_BYTES = 256 * 2**20  # a hundred times the largest record, plan or heartbeat
+HEX_DIGITS = 64  # of a SHA-256
 
 
 def read_file(path: Path | str) -> bytes:
-    """The content of a regular file. Pipes, devices and very large files are refused.
+    """The content of a regular file; refuses pipes and devices, which could block, and files that vitbench cannot have written.
 
     Raises:
         OSError: it cannot be read, is not a regular file, or is too large.
@@ -33,16 +32,43 @@ def read_file(path: Path | str) -> bytes:
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write `content` to a temporary neighbour, flush it to disk, and rename it over `path`.
+    """Write `content`, text as UTF-8, to a temporary file beside `path`, flush it to disk, and rename it to `path`.
 
     Raises:
         OSError: it cannot be written; the error names `path`.
     """
     try:
-        _write(path, content.encode() if isinstance(content, str) else content)
+        _write(path, content.encode("utf-8") if isinstance(content, str) else content)
     except OSError as error:
         error.filename, error.filename2 = str(path), None
         raise
+
+
+def write_checked(path: Path, content: bytes) -> None:
+    """Write `content` atomically after a line with its SHA-256, for `read_checked`.
+
+    Raises:
+        OSError: it cannot be written; the error names `path`.
+    """
+    write_atomically(path, _digest_line(content) + content)
+
+
+def read_checked(path: Path) -> bytes:
+    """The content that `write_checked` wrote.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: its content is not what was written.
+    """
+    with path.open("rb") as file:
+        line, content = file.read(HEX_DIGITS + 1), file.read()
+    if line != _digest_line(content):
+        raise ValueError(f"{path} is truncated, edited or damaged: its content does not match its SHA-256")
+    return content
+
+
+def _digest_line(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode("ascii") + b"\n"
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -76,7 +102,7 @@ def digest_bytes(*parts: bytes) -> str:
 
 
 def digest_path(path: Path) -> str:
-    """The digest of a file's content, or of a folder's sorted file names, sizes and (up to 256 MiB) contents."""
+    """SHA-256 of a file's content, or of a folder's sorted file names with their sizes and (up to 256 MiB) contents."""
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

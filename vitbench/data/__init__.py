@@ -1,1 +1,1 @@
-"""Images and labels: sources, decoding, resize kernels, preprocessing and budgets."""
+"""Images and labels: sources, decoding, resizing, preprocessing, augmentation, batches, budgets and disk caches."""

@@ -1,4 +1,4 @@
-"""Images that are already in memory, and splits over them."""
+"""A source of images that are already in memory, and stratified splits."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ class ArraySource(ImageSource):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of shape and pixels."""
+        """SHA-256 of shape and pixels."""
         return digest_bytes(repr(self.images.shape).encode(), self.images.tobytes())
 
     def read(self, indices: Sequence[int], *, fast_dct: bool = False) -> list[Pixels]:  # noqa: ARG002  no JPEGs here
-        """Copies of the images asked for."""
+        """Copies of the images at these indices."""
         return list(self.images[np.asarray(indices, dtype=np.int64)])
 
     def name(self, index: int) -> str:
-        """The data set's name and the position in it."""
+        """The data set's name and the image's index in it."""
         return f"{self.label}[{index}]"
 
 
 def array_split(images: Pixels, labels: Labels, label: str) -> Split:
-    """A split over images (N, H, W, 3) uint8 with labels (N,), copied so that it shares no memory with others."""
+    """A split over copies of images (N, H, W, 3) uint8 and labels (N,): it shares no memory with the caller."""
     source = ArraySource(np.ascontiguousarray(images).copy(), label)
     return Split(source, np.arange(len(images)), np.asarray(labels, dtype=np.int64).copy())
 
 
 def stratified_parts(labels: Labels, fractions: Sequence[float], seed: int) -> list[Indices]:
-    """Positions (n_i,) of disjoint parts, every class in about the same share in each, in ascending order.
+    """Indices (n_i,) of disjoint stratified parts, each in ascending order.
 
-    `fractions` says how much goes to all parts but the first, which takes the rest. A class with few examples still gives
-    the first part at least one, then the last.
+    `fractions` are the sizes of all parts but the first, which takes the rest. Of a class with few examples the first part
+    gets at least one, then the last part.
     """
     generator = np.random.default_rng(seed)
     parts: list[list[int]] = [[] for _ in range(len(fractions) + 1)]

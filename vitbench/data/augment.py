@@ -1,7 +1,7 @@
-"""Training augmentation on the device, a batch at a time, seeded per (seed, step, example).
+"""Training augmentation of whole batches on the device: flips, crops and MixUp.
 
-What happens to an example depends on the seed, the step and which example it is: not on its place in the batch, the device,
-or the number of workers. Recipes name what they want; the task's exclusions (facts/protocols.md 4.3) come before them.
+How an example is augmented depends on the seed, the step and the example alone: not on its position in the batch, the
+device, or the number of workers. A task's exclusions (facts/protocols.md 4.3) override what a recipe asks for.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torch import Tensor
 from vitbench.core.seeding import derived_seed
 from vitbench.data.preprocess import moved
 
-# Inception crop as TensorFlow draws it: share of the area, width over height, attempts (protocols.md 3.2; the op
-# SampleDistortedBoundingBoxV2, whose defaults for the ratio, not quite 4/3, and the attempts vit_jax leaves alone).
+# Inception crop as TensorFlow draws it: fraction of the area, aspect ratio, attempts (protocols.md 3.2; the op
+# SampleDistortedBoundingBoxV2, whose defaults vit_jax uses for the ratio, which is not quite 4/3, and the attempts).
 AREA = (0.05, 1.0)
 RATIO = (0.75, 1.33)
 ATTEMPTS = 100
@@ -29,23 +29,23 @@ Purpose = Literal["flip", "crop", "mixup"]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to training images. `random` cuts a square of the target size out of larger images."""
+    """How training images are augmented. `random` crops a square of the target size out of larger images."""
 
     crop: Crop = "none"
     flip: bool = False
     mixup_alpha: float = 0.0
 
     def allowed(self, *, flip: bool, crop: bool) -> Augmentation:
-        """Without what a task rules out; where crops are off, images are resized directly."""
+        """This augmentation without what a task excludes; without crops, images are resized directly."""
         return Augmentation(self.crop if crop else "none", self.flip and flip, self.mixup_alpha)
 
 
 def uniforms(
     seed: int, step: int, examples: NDArray[np.int64], draws: int, purpose: Purpose
 ) -> NDArray[np.float64]:
-    """Numbers in [0, 1), (B, draws): one row per example, each a function of (seed, step, example) alone.
+    """Uniform numbers in [0, 1), (B, draws): row by row a function of (seed, step, example, purpose) alone.
 
-    SplitMix64 over the four of them (Steele et al. 2014): the same on every machine, whatever else is drawn.
+    SplitMix64 (Steele et al. 2014) of the four: the same on every machine, whatever else is drawn.
     """
     with np.errstate(over="ignore"):
         state = np.uint64(derived_seed(seed, purpose) & (2**64 - 1)) ^ _mixed(np.uint64(step))
@@ -63,28 +63,28 @@ def _mixed(value: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64]:
 
 
 def flip(images: Tensor, seed: int, step: int, examples: NDArray[np.int64]) -> Tensor:
-    """Mirror each of the images (B, 3, H, W) left to right with probability one half."""
+    """Flip each of the images (B, 3, H, W) horizontally with probability one half."""
     mirrored = moved(uniforms(seed, step, examples, 1, "flip")[:, 0] < 0.5, images.device)
     return torch.where(mirrored[:, None, None, None], images.flip(3), images)
 
 
 def random_crop(images: Tensor, size_px: int, seed: int, step: int, examples: NDArray[np.int64]) -> Tensor:
-    """A square of `size_px` from a random place of each of the images (B, 3, H, W), H and W at least that."""
+    """A random square of `size_px` from each of the images (B, 3, H, W), which must be at least as large."""
     room = np.asarray(images.shape[2:]) - size_px
     if (room < 0).any():
-        raise ValueError(f"a crop of {size_px} px does not fit into {tuple(images.shape[2:])}")
+        raise ValueError(f"a crop of {size_px} px does not fit into images of {tuple(images.shape[2:])} px")
     offsets = moved(crop_places(room, seed, step, examples), images.device)
     span = torch.arange(size_px, device=images.device)
     rows, columns = offsets[:, :1] + span, offsets[:, 1:] + span
     batch = torch.arange(len(images), device=images.device)
-    # indexing with (B, h, 1) and (B, 1, w) beside a slice puts the channels last
+    # indexing with (B, h, 1) and (B, 1, w) around a slice puts the channels last
     return images[batch[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def crop_places(
     room: NDArray[np.int64] | int, seed: int, step: int, examples: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Where a crop begins, (B, 2) as top and left, evenly from 0 to `room`."""
+    """Top left corners of crops, (B, 2) as top and left, uniform from 0 to `room`."""
     places = uniforms(seed, step, examples, 2, "crop") * (np.asarray(room) + 1)
     return np.asarray(places, dtype=np.int64)
 
@@ -92,10 +92,10 @@ def crop_places(
 def inception_boxes(
     sizes: NDArray[np.int64], seed: int, step: int, examples: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Boxes (B, 4) as top, left, height, width within images of `sizes` (B, 2): TensorFlow's own way of drawing them.
+    """Crop boxes (B, 4) as top, left, height, width in images of `sizes` (B, 2), drawn as TensorFlow draws them.
 
-    A ratio is drawn evenly, then a height among those that keep the area within bounds, then a place. After 100 attempts
-    that fit nowhere the whole image is taken.
+    An aspect ratio is drawn uniformly, then a height among those that keep the area within bounds, then a position. After
+    100 attempts that do not fit, the box is the whole image.
     """
     found = np.column_stack([np.zeros_like(sizes), sizes])
     open_rows = np.arange(len(sizes))
@@ -129,16 +129,17 @@ def _boxes(
     wide = np.rint(tall * ratio).astype(np.int64)
     area = tall * wide
     fits = (area >= least) & (area <= most) & (wide <= width) & (tall <= height) & (wide > 0) & (tall > 0)
-    top = (draws[:, 2] * (height - tall)).astype(np.int64)  # never the last place: TF draws from [0, H - h)
+    # TensorFlow draws the corner from [0, H - h), which excludes the last position.
+    top = (draws[:, 2] * (height - tall)).astype(np.int64)
     left = (draws[:, 3] * (width - wide)).astype(np.int64)
     return np.column_stack([top, left, tall, wide]), fits
 
 
 def mixup_share(alpha: float, seed: int, step: int) -> float:
-    """How much of itself each image of a step keeps, one Beta(alpha, alpha) share for all (facts/protocols.md 4.1)."""
+    """The mixing weight of a step: one draw from Beta(alpha, alpha) for all images (facts/protocols.md 4.1)."""
     return float(np.random.default_rng([derived_seed(seed, "mixup"), step]).beta(alpha, alpha))
 
 
 def mixed(one: Tensor, other: Tensor, share: float) -> Tensor:
-    """Images (B, …) or targets (B, C) mixed with others: in BiT's TensorFlow code those of the same batch in reverse."""
+    """Images (B, …) or targets (B, C) mixed with others; BiT's TensorFlow code takes the same batch in reverse order."""
     return share * one + (1 - share) * other

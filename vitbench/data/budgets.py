@@ -1,4 +1,4 @@
-"""How much labelled data: `full`, `1k` (VTAB's 800 + 200) or `N-shot`, and evenly thinned splits for `--limit`."""
+"""Label budgets: `full`, `1k` (VTAB's 800 + 200) and `N-shot`, and evenly subsampled splits for `--limit`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vitbench.core.job import shots_of
 
 @dataclass(frozen=True)
 class LabelledData:
-    """What a protocol may see, the whole splits that it was drawn from, and remarks on what the budget could not give."""
+    """The labelled data of a protocol, the splits they were drawn from, and remarks where the budget could not be met."""
 
     train: Split
     val: Split
@@ -23,10 +23,10 @@ class LabelledData:
 
 
 def draw_shots(labels: Labels, shots: int, seed: int) -> Indices:
-    """Positions of `shots` examples per class, class by class: big_vision's draw (facts/protocols.md 3.4, point 9).
+    """Indices of `shots` examples per class, class by class, drawn as in big_vision (facts/protocols.md 3.4, point 9).
 
-    One `default_rng(seed)`, classes in order, each class's positions permuted, the first `shots` kept: draws of one seed are
-    nested across shots. A class with fewer examples gives all it has.
+    One `default_rng(seed)` permutes the indices of each class in turn, and the first `shots` are kept: the draws of one seed
+    are nested across shots. A class with fewer examples contributes all of them.
     """
     generator = np.random.default_rng(seed)
     drawn = [
@@ -37,16 +37,16 @@ def draw_shots(labels: Labels, shots: int, seed: int) -> Indices:
 
 
 def thinned(split: Split, limit: int | None) -> Split:
-    """At most `limit` examples, evenly spaced over the split so that data sorted by class keep all classes."""
+    """At most `limit` examples, evenly spaced over the split, so that data sorted by class keep all classes."""
     if limit is None or len(split) <= limit:
         return split
     return split.take(np.arange(limit) * len(split) // limit)
 
 
 def labelled_data(task: Task, budget: str, seed: int, limit: int | None) -> LabelledData:
-    """Train and val of a task under a budget.
+    """Copies of the training and validation data of a task under a budget.
 
-    The splits are copies: what a protocol does to them stays with it.
+    They are copies so that a protocol which changes them does not affect others.
 
     Raises:
         UsageError: the task has too few examples for `1k`.
@@ -73,7 +73,7 @@ def _few_shots(task: Task, shots: int, seed: int, limit: int | None) -> Labelled
 def _vtab_1k(task: Task, train: Split, val: Split, *, limited: bool) -> LabelledData:
     if not limited and (len(train) < TRAIN_1K or len(val) < VAL_1K):
         raise UsageError(
-            f"budget 1k takes {TRAIN_1K} training and {VAL_1K} validation examples, "
+            f"budget 1k needs {TRAIN_1K} training and {VAL_1K} validation examples, "
             f"this task has {len(train)} and {len(val)}: use full or N-shot"
         )
     first, first_val = _first(task, train, TRAIN_1K), _first(task, val, VAL_1K)
@@ -83,7 +83,7 @@ def _vtab_1k(task: Task, train: Split, val: Split, *, limited: bool) -> Labelled
 
 
 def _first(task: Task, split: Split, n: int) -> Split:
-    """The first n examples; of data in an order of its own, such as sorted by class, the first of one fixed shuffle."""
+    """The first n examples of a split whose order is random, else the first n of one fixed shuffle."""
     order = np.arange(len(split))
     if not task.random_order:
         order = np.random.default_rng(0).permutation(len(split))

@@ -1,4 +1,4 @@
-"""Encoded bytes to RGB uint8, and the error that names an image which is none."""
+"""Decoding of image files to RGB uint8, and the error that names those that cannot be decoded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vitbench.core.errors import VitbenchError
 
 
 class BadImageError(VitbenchError):
-    """Images that cannot be decoded: their names with the reasons, out of how many."""
+    """Images that cannot be decoded: reasons by name, out of `total` images."""
 
     def __init__(self, bad: dict[str, str], total: int) -> None:
         self.bad = bad
@@ -23,12 +23,12 @@ class BadImageError(VitbenchError):
         more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
         super().__init__(
             f"{len(bad)} of {total} images cannot be decoded: {shown}{more}. "
-            "Mend or remove them, or set `on_bad_image: skip` on the task"
+            "Replace or remove them, or set `on_bad_image: skip` on the task"
         )
 
     @classmethod
     def together(cls, errors: list[BadImageError], total: int) -> BadImageError:
-        """One error for all that several have named."""
+        """One error for the images of several."""
         return cls({name: reason for error in errors for name, reason in error.bad.items()}, total)
 
     def __reduce__(self) -> tuple[type[BadImageError], tuple[dict[str, str], int]]:  # type: ignore[override]
@@ -36,39 +36,38 @@ class BadImageError(VitbenchError):
 
 
 JPEG_MAGIC = b"\xff\xd8\xff"
-# What Pillow may be asked to read: of its other formats some start programs (EPS runs Ghostscript).
+# Formats that Pillow may read: some of the others start programs (EPS runs Ghostscript).
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 
 
 def decode(data: bytes, *, exif_rotate: bool, fast_dct: bool = False) -> Pixels:
-    """One image (H, W, 3) uint8 RGB.
+    """Decode one image to (H, W, 3) uint8 RGB.
 
-    Grey and palette images become RGB, alpha is dropped (bit-equal to TensorFlow's `decode_image(channels=3)`, see
-    facts/data_layer.md 4d), 16-bit ones keep their upper eight bits. With `exif_rotate` the image is turned as its camera
-    says and as every viewer shows it; reference data sets ignore that tag. JPEGs are decoded by libjpeg-turbo, bit-equal to
-    Pillow, or with `fast_dct` to TensorFlow's default (up to 13 levels away from it).
+    Greyscale and palette images become RGB and alpha is dropped (bit-equal to TensorFlow's `decode_image(channels=3)`, see
+    facts/data_layer.md 4d); 16-bit images keep their upper eight bits. With `exif_rotate` the image is rotated as its EXIF
+    tag says and as every viewer shows it; the reference data sets ignore the tag. JPEGs are decoded by libjpeg-turbo,
+    bit-equal to Pillow, or with `fast_dct` bit-equal to TensorFlow's default (up to 13 levels away from Pillow).
 
     Raises:
         ValueError: it cannot be decoded, or is a decompression bomb (over 179 million pixels).
     """
-    turned = exif_rotate and _is_turned(data)
+    rotated = exif_rotate and _is_rotated(data)
     turbo = (
-        None if turned or not data.startswith(JPEG_MAGIC) else _turbo(data, fast_dct=fast_dct, strict=True)
+        None if rotated or not data.startswith(JPEG_MAGIC) else _turbo(data, fast_dct=fast_dct, strict=True)
     )
     if turbo is not None:
         return turbo
     pixels = _pillow(data, exif_rotate=exif_rotate)
-    if (
-        fast_dct and not turned and data.startswith(JPEG_MAGIC)
-    ):  # Pillow can read it, so no more than a warning was wrong
+    # Pillow reads it, so its defects are minor: libjpeg-turbo decodes it too, if it is not strict.
+    if fast_dct and not rotated and data.startswith(JPEG_MAGIC):
         lenient = _turbo(data, fast_dct=True, strict=False)
         return pixels if lenient is None else lenient
     return pixels
 
 
 def _turbo(data: bytes, *, fast_dct: bool, strict: bool) -> Pixels | None:
-    """A JPEG by libjpeg-turbo; None where Pillow decides: CMYK, damaged, a bomb and the like."""
+    """A JPEG decoded by libjpeg-turbo; None for those left to Pillow: CMYK, damaged, decompression bombs."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=strict)
         if colours == "CMYK" or height * width > (Image.MAX_IMAGE_PIXELS or 0):
@@ -93,8 +92,8 @@ def _pillow(data: bytes, *, exif_rotate: bool) -> Pixels:
         raise ValueError("not an image" if "cannot identify" in reason else reason) from error
 
 
-def _is_turned(data: bytes) -> bool:
-    """Whether a JPEG says that it was taken sideways; one that cannot be opened is left to the decoder."""
+def _is_rotated(data: bytes) -> bool:
+    """Whether an EXIF tag rotates the image; True if it cannot be read, so that Pillow decides."""
     if b"Exif" not in data[:4096]:
         return False
     try:

@@ -1,4 +1,4 @@
-"""Images in class folders: `ROOT/train/<class>/*`, and `val`, `test` or a stratified share of train."""
+"""A source of image files in class folders, `ROOT/SPLIT/<class>/*`, and the search for files and unreadable images."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from vitbench.core.files import digest_bytes, digest_path, write_atomically
 from vitbench.core.settings import cache_dir
 from vitbench.data.decode import BadImageError, decode
 
-READ_WHOLE = 50_000  # files: more of them take longer to read than to look at
+READ_WHOLE = 50_000  # files: reading more takes longer than listing them
 SAMPLED = 2_000
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
 
 
 @dataclass(frozen=True, eq=False)
 class FolderSource(ImageSource):
-    """Image files below one root, in the order given; `files` are relative to it."""
+    """Image files below one root, in the order of `files`, which are relative to it."""
 
     root: Path
     files: tuple[str, ...]
@@ -34,7 +34,7 @@ class FolderSource(ImageSource):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of names and contents, in order; of very many files the sizes of all and the contents of some."""
+        """SHA-256 of names and contents in order; above 50,000 files, of all sizes and a sample of the contents."""
         if len(self.files) > READ_WHOLE:
             spread = self.files[:: len(self.files) // SAMPLED]
             sizes = [(self.root / file).stat().st_size for file in self.files]
@@ -45,7 +45,11 @@ class FolderSource(ImageSource):
         return digest_bytes(b"exif" if self.exif_rotate else b"plain", names, *digests)
 
     def read(self, indices: Sequence[int], *, fast_dct: bool = False) -> list[Pixels]:
-        """Decode the images asked for; all that fail are named together."""
+        """Decode the images at these indices.
+
+        Raises:
+            BadImageError: some cannot be decoded; it names all of them.
+        """
         images: list[Pixels] = []
         bad: dict[str, str] = {}
         for index in indices:
@@ -59,7 +63,7 @@ class FolderSource(ImageSource):
         return images
 
     def name(self, index: int) -> str:
-        """The path below the root; bytes that are no text are escaped."""
+        """The path below the root; bytes that are not UTF-8 are escaped."""
         return self.files[index].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
@@ -67,7 +71,7 @@ def class_folders(folder: Path) -> list[str]:
     """The names of the class folders, sorted.
 
     Raises:
-        DataMissingError: the folder is missing or has none.
+        DataMissingError: the folder is missing or has fewer than two.
     """
     if not folder.is_dir():
         raise DataMissingError(
@@ -80,19 +84,19 @@ def class_folders(folder: Path) -> list[str]:
         entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
     )
     if len(names) < 2:
-        raise DataMissingError(f"{folder} holds {len(names)} class folder(s); a task needs two")
+        raise DataMissingError(f"{folder} holds {len(names)} class folder(s); a task needs at least two")
     return names
 
 
 def image_files(root: Path, split: str, classes: Sequence[str]) -> tuple[list[str], list[int]]:
-    """Files below ROOT/SPLIT/<class>, relative to root, class by class and sorted, with their labels.
+    """Files below ROOT/SPLIT/<class>, relative to root, sorted within each class, and their labels.
 
     Raises:
-        DataMissingError: a class has no image, or the split has a class that is not among `classes`.
+        DataMissingError: a class has no training image, or the split has a class that is not among `classes`.
     """
-    strangers = sorted(set(class_folders(root / split)) - set(classes))
-    if strangers:
-        raise DataMissingError(f"{root / split} has classes that train has not: {strangers[:5]}")
+    unknown = sorted(set(class_folders(root / split)) - set(classes))
+    if unknown:
+        raise DataMissingError(f"{root / split} has classes that train does not have: {unknown[:5]}")
     files: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
@@ -102,17 +106,17 @@ def image_files(root: Path, split: str, classes: Sequence[str]) -> tuple[list[st
             if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
         )
         if not found and split == "train":
-            raise DataMissingError(f"{root / split / name} holds no image")
+            raise DataMissingError(f"{root / split / name} contains no images")
         files += found
         labels += [label] * len(found)
     return files, labels
 
 
 def unreadable(source: FolderSource) -> list[int]:
-    """The positions of files that cannot be decoded, found by decoding all of them; kept under its fingerprint."""
+    """The indices of files that cannot be decoded, found by decoding all; cached by the source's fingerprint."""
     known = cache_dir() / "unreadable-1" / f"{source.fingerprint}.json"
-    with contextlib.suppress(OSError, ValueError, TypeError):  # missing or damaged: looked for anew
-        return [int(position) for position in json.loads(known.read_text())]
+    with contextlib.suppress(OSError, ValueError, TypeError):  # missing or damaged: decode all again
+        return [int(index) for index in json.loads(known.read_text(encoding="utf-8"))]
 
     def fails(index: int) -> bool:
         try:
@@ -123,6 +127,6 @@ def unreadable(source: FolderSource) -> list[int]:
 
     with ThreadPoolExecutor() as pool:
         bad = list(pool.map(fails, range(len(source))))
-    positions = [i for i, is_bad in enumerate(bad) if is_bad]
-    write_atomically(known, json.dumps(positions))
-    return positions
+    indices = [i for i, is_bad in enumerate(bad) if is_bad]
+    write_atomically(known, json.dumps(indices))
+    return indices

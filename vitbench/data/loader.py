@@ -1,7 +1,7 @@
-"""Images to batches: decoded ahead by threads, whole batches at a time, in the split's order.
+"""Batches of preprocessed images, decoded ahead by threads, in the split's order.
 
 Threads, not processes: decoding releases the interpreter's lock, nothing is pickled, and array_record crashes under fork
-(facts/data_layer.md 4c). What comes out depends neither on their number nor on what is cached.
+(facts/data_layer.md 4c). The batches depend neither on the number of threads nor on what is cached.
 """
 
 from __future__ import annotations
@@ -23,23 +23,26 @@ from torch import Tensor
 from vitbench.api import Pixels, Split
 from vitbench.core.files import digest_bytes
 from vitbench.data.decode import BadImageError
-from vitbench.data.decoded_cache import FORMAT, DecodedCache, Writer
+from vitbench.data.decoded_cache import DecodedCache
+from vitbench.data.disk_cache import FORMAT, ArrayWriter
 from vitbench.data.preprocess import Preprocess, apply, buffer, fill, moved
 
 BATCHES_AHEAD = 4
 AHEAD_BYTES = 2 * 2**30  # of preprocessed images, on the device
 MOST_THREADS = 16
+# Large images that are decoded, then resized, at a time: they stay in the processor's cache in between.
 FEW = 16
-SMALL_PX = 128  # images of one size up to this travel and are kept as they are, and are resized together on the device
+# Images of one size up to this are cached and moved to the device as they are, and resized there together.
+SMALL_PX = 128
 
 
 def batches(
     split: Split, how: Preprocess, device: str, size: int, store: DecodedCache | None = None
 ) -> Iterator[Tensor]:
-    """Preprocessed pixels (B, 3, S, S) of a split, on the device.
+    """Yield the preprocessed images of a split in batches (B, 3, S, S) on the device.
 
     Raises:
-        BadImageError: images cannot be decoded; all of the split's are named.
+        BadImageError: images cannot be decoded; the error names all such images of the split.
     """
     load = _Load(split, how, device, size)
     for is_native in (True, False):
@@ -48,19 +51,19 @@ def batches(
             for start in range(0, len(split), size):
                 yield load.finish(_Batch(np.array(kept[start : start + size]), is_native))
             return
-    keeping = _Keeping(load, store)
+    writer = _CacheWriter(load, store)
     try:
         for batch in _decoded(load):
-            keeping.add(batch)
+            writer.add(batch)
             yield load.finish(batch)
-        keeping.finish()
+        writer.finish()
     finally:
-        keeping.abandon()
+        writer.abandon()
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """Small images of one size as they are, (B, H, W, 3) uint8; or images resized in their thread, (B, 3, S, S)."""
+    """Small images of one size as they are, (B, H, W, 3) uint8, or resized images, (B, 3, S, S)."""
 
     pixels: Pixels | Tensor
     is_native: bool
@@ -68,7 +71,7 @@ class _Batch:
 
 @dataclass(frozen=True)
 class _Load:
-    """What is done to a split's images, batch by batch."""
+    """Loading of a split's images, batch by batch."""
 
     split: Split
     how: Preprocess
@@ -76,11 +79,11 @@ class _Load:
     size: int
 
     def room(self, start: int) -> Tensor:
-        """Where a batch goes; made in the reader's thread, whose memory is kept when freed, not faulted in anew."""
+        """Memory for a batch, allocated in the reader's thread, which reuses it when it is freed."""
         return buffer(min(self.size, len(self.split) - start), self.how, self.device)
 
     def __call__(self, start: int, room: Tensor) -> _Batch | BadImageError:
-        """Decode one batch, in a thread; large images a few at a time, resized while they are in the processor's cache."""
+        """Decode one batch, in a thread; large images are resized too, a few at a time."""
         positions = self.split.indices[start : start + self.size].tolist()
         try:
             images = self._read(positions[:FEW])
@@ -99,7 +102,7 @@ class _Load:
         return self.split.source.read(positions, **fast) if positions else []
 
     def _all_bad(self, positions: list[int], found: BadImageError) -> BadImageError:
-        """Look through a batch that has a bad image, to name them all."""
+        """The error that names all bad images of a batch in which one was found."""
         try:
             self._read(positions)
         except BadImageError as error:
@@ -107,7 +110,7 @@ class _Load:
         return found
 
     def finish(self, batch: _Batch) -> Tensor:
-        """The batch on the device, resized there if it is not yet."""
+        """The batch on the device, resized there unless it already is."""
         if batch.is_native:
             return apply(np.asarray(batch.pixels), self.how, self.device)
         if isinstance(batch.pixels, Tensor):
@@ -115,7 +118,7 @@ class _Load:
         return moved(batch.pixels, torch.device(self.device)).permute(0, 3, 1, 2)
 
     def key(self, is_native: bool) -> str:
-        """Under which its images are kept: as they are, or as the preprocessing makes them."""
+        """The cache key of the images as they are (`is_native`), or as preprocessed."""
         decoders = [f"{name} {version(name)}" for name in ("pillow", "simplejpeg")]
         how = [self.how.dct] if is_native else [repr(self.how), self.device.split(":")[0], torch.__version__]
         facts = json.dumps([FORMAT, *decoders, *how, self.split.source.fingerprint])
@@ -123,12 +126,10 @@ class _Load:
 
 
 def _decoded(load: _Load) -> Iterator[_Batch]:
-    """Batches in order, some of them ahead; after a bad image the rest is only looked through, to name all."""
+    """Yield batches in order, decoding some ahead; after a bad image decode the rest only to name all of them."""
     bad: list[BadImageError] = []
     threads = max(2, min(torch.get_num_threads(), os.cpu_count() or 1, MOST_THREADS))
-    with ThreadPoolExecutor(
-        threads + 1, initializer=alone
-    ) as pool:  # one more, while others wait for the disk
+    with ThreadPoolExecutor(threads + 1, initializer=alone) as pool:  # one more, as some wait for the disk
         work = (pool.submit(load, start, load.room(start)) for start in range(0, len(load.split), load.size))
         room = 3 * load.size * load.how.crop_px**2 * (4 if load.how.rounding == "none" else 1)
         ahead = max(2, min(max(BATCHES_AHEAD, threads), AHEAD_BYTES // room))
@@ -145,25 +146,25 @@ def _decoded(load: _Load) -> Iterator[_Batch]:
 
 
 def alone() -> None:
-    """Have a decoding thread's own operators run on it alone: two of them with two helpers each are half as fast.
+    """Run the operators of a decoding thread on that thread alone; with two OpenMP threads each they are half as fast.
 
-    OpenMP counts threads per thread, so the forward pass keeps its own number; torch.set_num_threads would not.
+    OpenMP's limit is per thread, so the forward pass keeps its threads, which torch.set_num_threads would not allow.
     """
-    torch.get_num_threads()  # torch sets a new thread's number at its first use, and that must come before
+    torch.get_num_threads()  # torch sets a new thread's limit at its first use, which must come first
     threadpool_limits(1, user_api="openmp")
 
 
-class _Keeping:
-    """Keeps what goes by, if all of it can be kept without loss and fits."""
+class _CacheWriter:
+    """Caches the batches of a pass, if all can be cached without loss and fit."""
 
     def __init__(self, load: _Load, store: DecodedCache | None) -> None:
         self.load = load
         self.store = store
-        self.writer: Writer | None = None
+        self.writer: ArrayWriter | None = None
         self.is_native: bool | None = None
 
     def add(self, batch: _Batch) -> None:
-        """Keep a batch, or stop keeping."""
+        """Cache a batch, or give up on caching."""
         if self.store is None or not (batch.is_native or self.load.how.rounding != "none"):
             self.abandon()
             return
@@ -181,13 +182,13 @@ class _Keeping:
             self.writer = None
 
     def finish(self) -> None:
-        """All has gone by."""
+        """Make the cached images visible, after the last batch."""
         if self.writer is not None:
             self.writer.finish()
             self.writer = None
 
     def abandon(self) -> None:
-        """Leave nothing behind."""
+        """Delete what has been cached, unless it is finished."""
         if self.writer is not None:
             self.writer.abandon()
             self.writer = None

@@ -1,6 +1,6 @@
-"""Images of any sizes as one array on a device, so that boxes of many of them are resized by a few operators at once.
+"""Images of any sizes in one array on a device, so that a few operators crop and resize many of them at once.
 
-Resizing a box to S x S reads 4 S^2 pixels of it, wherever they lie: all images of a batch go through the same look-ups.
+Resizing a box to S x S reads 4 S^2 of its pixels, so the same look-ups serve all images of a batch, whatever their sizes.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from torch import Tensor
 from vitbench.api import Pixels
 from vitbench.data.preprocess import moved
 
-# Pixels that are looked up together: what stays in a processor's cache, and enough for a GPU.
+# Pixels that are looked up at once: few enough for a processor's cache, and enough to keep a GPU busy.
 AT_ONCE_CPU, AT_ONCE_GPU = 2**18, 2**22
 
 
 class PackedImages:
-    """Images (H, W, 3) uint8 one after the other on a device, row by row: (P, 3)."""
+    """Images (H, W, 3) uint8 on a device, flattened row by row and concatenated to (P, 3)."""
 
     def __init__(self, images: Iterable[Pixels], device: torch.device, expected: int = 0) -> None:
-        """Take images as they come; with their pixels' number about right none of them is held twice."""
+        """Copy images as they come; if `expected` is at least their number of pixels, none is copied twice."""
         sizes, used = [], 0
-        pixels = np.empty((expected, 3), dtype=np.uint8)  # what is not written to takes no memory
+        pixels = np.empty((expected, 3), dtype=np.uint8)  # pages that are never written take no memory
         for image in images:
             sizes.append(image.shape[:2])
             end = used + image.shape[0] * image.shape[1]
@@ -43,10 +43,10 @@ class PackedImages:
     def resized(
         self, which: Sequence[int] | NDArray[np.int64], boxes: NDArray[Any], size_px: int, *, cut_first: bool
     ) -> Tensor:
-        """Boxes (B, 4), as top, left, height, width, of these images, resized to (B, 3, S, S) float32.
+        """Crop boxes (B, 4), as top, left, height, width, of the images `which`, resized to (B, 3, S, S) float32.
 
-        TensorFlow 2's bilinear, half-pixel centres, no antialias. With `cut_first` nothing outside of a box is looked at.
-        Without it the whole image is resized and then cut: boxes are where the cut lies, and need not start on a pixel.
+        TensorFlow 2's bilinear, half-pixel centres, no antialias. With `cut_first` only pixels inside a box are read. Without
+        it the result is as if the whole image had been resized before cropping, and boxes need not start on a pixel.
         """
         sizes, device = self.sizes[which], self.pixels.device
         if cut_first:
@@ -61,7 +61,7 @@ class PackedImages:
         return torch.cat([self._looked_up(*group, steps) for group in groups]).permute(0, 3, 1, 2)
 
     def _looked_up(self, whole: Tensor, parts: Tensor, steps: Tensor) -> Tensor:
-        """Some images' boxes, (B, S, S, 3)."""
+        """The boxes of some images, resized to (B, S, S, 3)."""
         begin, width, top, left, lowest, rightmost = whole[:, :, None].unbind(1)
         above, below, down = _neighbours(parts[:, 0:1] + parts[:, 2:3] * steps - 0.5, lowest)
         before, after, across = _neighbours(parts[:, 1:2] + parts[:, 3:4] * steps - 0.5, rightmost)
@@ -78,7 +78,7 @@ class PackedImages:
 
 
 def _neighbours(position: Tensor, last: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The pixels before and after a position (B, S), both within 0 and `last` (B, 1), and how far it is from the first."""
+    """The pixels before and after each position (B, S), both within 0 and `last` (B, 1), and the second one's weight."""
     position = position.clamp_min(0).minimum(last)
     before = position.floor()
     share = (position - before).float()

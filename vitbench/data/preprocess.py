@@ -1,14 +1,14 @@
-"""From decoded images to what a backbone takes, stated in full so that a record can repeat it.
+"""Preprocessing of decoded images to a backbone's input, fully described in each record.
 
-Five presets, by name in a suite:
-- `squash`: resize to S x S whatever the aspect, tf2_bilinear; ViT's and BiT's evaluation (facts/protocols.md 3.2)
+Five presets, which a suite names:
+- `squash`: resize to S x S whatever the aspect ratio, tf2_bilinear; ViT's and BiT's evaluation (facts/protocols.md 3.2)
 - `squash_tf1`: the same with tf1_bilinear, the legacy kernel of VTAB's released code (2.1)
 - `fewshot`: resize to a square of 8/7 S, truncate to uint8, centre crop S; big_vision's few-shot evaluation (3.4)
 - `resize_small`: shorter side to 7/6 S, method area, truncate to uint8, centre crop S; big_vision's transfer evaluation (3.2)
 - `centre_crop`: shorter side to 8/7 S, antialiased as in Pillow, centre crop S; the usual ImageNet evaluation (256 -> 224)
 
-All but the last decode JPEGs with the fast DCT, which is TensorFlow's default and so the references'; the last with the
-accurate one of Pillow and torchvision (8.3, point 19).
+All but the last decode JPEGs with the fast DCT, TensorFlow's default and therefore that of the references; the last uses the
+accurate DCT, as Pillow and torchvision do (8.3, point 19).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ else:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Resize, crop and rounding. The result is (3, crop_px, crop_px) in [0, 255], uint8 unless `rounding` is none."""
+    """Decoding, resizing, rounding and cropping to (3, crop_px, crop_px) in [0, 255], uint8 unless `rounding` is none."""
 
     resize_px: int
     resize: Literal["square", "shorter_side"]
@@ -48,7 +48,7 @@ class Preprocess:
     dct: Literal["accurate", "fast"]
 
     def describe(self, mean: Triple, std: Triple) -> str:
-        """The whole way from file to tensor in a line, for the record."""
+        """Describe everything between file and tensor in one line, for the record."""
         crop = "" if self.crop_px == self.resize_px else f", centre crop {self.crop_px} px"
         shape = "square" if self.resize == "square" else "shorter side"
         rounded = {"none": "", "truncate": ", cut to uint8", "nearest": ", rounded to uint8"}
@@ -63,7 +63,7 @@ def _short(triple: Triple) -> str:
 
 
 def preset(name: PreprocessName, size_px: int) -> Preprocess:
-    """The preset at an input size."""
+    """The preset of this name for an input size."""
     enlarged = round(size_px * 8 / 7)  # 256 for 224, BV configs/common_fewshot.py:49-57
     if name == "squash":
         return Preprocess(size_px, "square", "tf2_bilinear", size_px, "none", "fast")
@@ -77,9 +77,9 @@ def preset(name: PreprocessName, size_px: int) -> Preprocess:
 
 
 def apply(images: Sequence[Pixels] | Pixels, how: Preprocess, device: str = "cpu") -> Tensor:
-    """Images (H, W, 3) uint8 to a batch (B, 3, S, S) on `device`; float32 unless `how` rounds, then uint8.
+    """Preprocess images (H, W, 3) uint8 to a batch (B, 3, S, S) on `device`: uint8 if `how` rounds, else float32.
 
-    They travel as uint8. An array (B, H, W, 3) is resized at once, which pays for small images; others one by one.
+    They move to the device as uint8. An array (B, H, W, 3) is resized at once, which pays for small images; others one by one.
     """
     if isinstance(images, np.ndarray):
         return _resized(torch.from_numpy(images).to(device), how)
@@ -87,20 +87,20 @@ def apply(images: Sequence[Pixels] | Pixels, how: Preprocess, device: str = "cpu
 
 
 def buffer(count: int, how: Preprocess, device: str) -> Tensor:
-    """Room for `count` preprocessed images, (B, 3, S, S)."""
+    """An uninitialised batch for `count` preprocessed images, (B, 3, S, S)."""
     kind = torch.float32 if how.rounding == "none" else torch.uint8
     shape = (count, 3, how.crop_px, how.crop_px)
     return torch.empty(shape, dtype=kind, device=device, memory_format=torch.channels_last)
 
 
 def moved(array: NDArray[Any], device: torch.device) -> Tensor:
-    """An array on the device. Nobody waits for it: a copy from pageable memory would wait for all that was begun before."""
+    """Copy an array to the device without waiting: from pageable memory the copy would wait for all queued kernels."""
     tensor = torch.from_numpy(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def fill(batch: Tensor, images: Iterable[Pixels], how: Preprocess) -> Tensor:
-    """Resize images one by one as they come, each written into its row of the batch while it is in the processor's cache."""
+    """Resize images into the rows of `batch`, one by one, while each is still in the processor's cache."""
     for row, image in enumerate(images):
         batch[row] = _resized(moved(image, batch.device)[None], how)[0]
     return batch
@@ -124,14 +124,14 @@ def _resized(batch: Tensor, how: Preprocess) -> Tensor:
 
 
 def normalise(images: Tensor, mean: Triple, std: Triple) -> Tensor:
-    """Pixels (B, 3, S, S) in [0, 255] to what a backbone takes, (x / 255 - mean) / std, float32."""
+    """Normalise pixels (B, 3, S, S) in [0, 255] for a backbone: (x / 255 - mean) / std, float32."""
     scale, shift = _scale_and_shift(mean, std, images.device)
     return images.float() * scale - shift
 
 
 @lru_cache(maxsize=64)
 def _scale_and_shift(mean: Triple, std: Triple, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Made once: what comes from Python's memory waits for the device."""
+    """The factor and the offset of `normalise`; cached, because copying them to a GPU waits for it."""
     scale = torch.tensor([1 / (255 * value) for value in std], device=device)
     shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=device)
     return scale.reshape(1, 3, 1, 1), shift.reshape(1, 3, 1, 1)

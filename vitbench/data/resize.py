@@ -1,7 +1,7 @@
-"""Resize kernels, each equal to the one it is named after. Images (B, 3, H, W) in, float32 (B, 3, h, w) out, 0 to 255.
+"""Resize kernels, each equal to the one it is named after: images (B, 3, H, W) to float32 (B, 3, h, w), 0 to 255.
 
-Which operator a number was made with matters: on a photograph the three families differ by up to 180 grey levels
-(facts/data_layer.md 4d). Sizes are one side in pixels, or (height, width).
+The choice affects scores: on a photograph the three families differ by up to 180 grey levels (facts/data_layer.md 4d).
+Sizes are in pixels: one number for a square, or (height, width).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ def _pair(size: Size) -> tuple[int, int]:
 
 
 def tf2_bilinear(images: Tensor, size: Size) -> Tensor:
-    """`tf.image.resize`: half-pixel centres, no antialias. What vit_jax, BiT and big_vision use."""
+    """`tf.image.resize`: half-pixel centres, no antialias, as in vit_jax, BiT and big_vision."""
     return F.interpolate(images.float(), _pair(size), mode="bilinear", align_corners=False)
 
 
 def tf1_bilinear(images: Tensor, size: Size) -> Tensor:
-    """`tf.compat.v1.image.resize`: source = target x scale, no half pixel, no antialias. VTAB's released code.
+    """`tf.compat.v1.image.resize`: source = target x scale, no half-pixel centres, no antialias, as in VTAB's released code.
 
-    The source of that op computes positions in float32; so does this, or weights differ by 1e-5.
+    Positions are computed in float32, as in that op's source: in float64 the weights would differ by 1e-5.
     """
     height, width = _pair(size)
     return _two_tap(_two_tap(images.float(), height, dim=2), width, dim=3)
@@ -51,9 +51,9 @@ def _two_tap(images: Tensor, size: int, dim: int) -> Tensor:
 
 
 def area(images: Tensor, size: Size) -> Tensor:
-    """`tf.image.resize(method="area")`: the mean over each target pixel's box, with fractional edges.
+    """`tf.image.resize(method="area")`: the mean over the source box of each target pixel, with fractional edges.
 
-    torch's own mode "area" is another operator: its boxes have whole pixels (up to 69 levels away).
+    torch's mode "area" is a different operator: its boxes consist of whole pixels (up to 69 levels away).
     """
     height, width = _pair(size)
     rows = _box_weights(images.shape[2], height).to(images.device)
@@ -62,7 +62,7 @@ def area(images: Tensor, size: Size) -> Tensor:
 
 
 def _box_weights(length: int, size: int) -> Tensor:
-    """Weights (size, length): the share of each source pixel in each target box, rows summing to 1."""
+    """Weights (size, length) of each source pixel in the box of each target pixel; rows sum to 1."""
     scale = length / size
     start = torch.arange(size, dtype=torch.float64)[:, None] * scale
     pixel = torch.arange(length, dtype=torch.float64)[None, :]
@@ -71,13 +71,8 @@ def _box_weights(length: int, size: int) -> Tensor:
 
 
 def pil(images: Tensor, size: Size, interpolation: Literal["bilinear", "bicubic"] = "bilinear") -> Tensor:
-    """Pillow's antialiased resize with its rounding to whole levels; at most 1 level away on 0.03 % of values.
-
-    Takes uint8 images; what timm and torchvision evaluate with.
-    """
-    if (
-        images.is_cuda
-    ):  # the antialiased kernel for uint8 exists on CPUs only; in float it is rounded afterwards
+    """Pillow's antialiased resize of uint8 images, as timm and torchvision evaluate; 0.03 % of values differ by one level."""
+    if images.is_cuda:  # the antialiased kernel for uint8 exists on CPUs only: resize in float, then round
         exact = F.interpolate(images.float(), _pair(size), mode=interpolation, antialias=True)
         return exact.round().clamp(0, 255)
     last = images.contiguous(memory_format=torch.channels_last)

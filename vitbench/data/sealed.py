@@ -1,4 +1,4 @@
-"""What a protocol gets to see of a source of images: the images, and no way on from there."""
+"""Sources that a protocol can read images from, but that give it no access to files, data sets or other splits."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from vitbench.data.budgets import LabelledData
 
 
 def sealed_source(source: ImageSource) -> ImageSource:
-    """A source that reads as another does and holds nothing of it: no file, no data set, no other slice.
+    """A source with the same images as `source`, but without its attributes: no paths, no data set, no other split.
 
-    Python hides nothing from code that goes looking for it; this leaves nothing to come across.
+    This prevents accidents, not intent: Python code that searches for the original source will find it.
     """
 
     class Sealed(ImageSource):
@@ -35,12 +35,11 @@ def sealed_source(source: ImageSource) -> ImageSource:
 
 
 def sealed(data: LabelledData) -> LabelledData:
-    """The same data over veiled sources; splits that shared a source still do."""
-    veils: dict[int, ImageSource] = {}
+    """The same data over sealed sources; splits that share a source still do."""
+    sources: dict[int, ImageSource] = {}
 
-    def covered(split: Split) -> Split:
-        source = veils.setdefault(id(split.source), sealed_source(split.source))
+    def seal(split: Split) -> Split:
+        source = sources.setdefault(id(split.source), sealed_source(split.source))
         return Split(source, split.indices, split.labels)
 
-    pools = tuple(map(covered, data.pools))
-    return LabelledData(covered(data.train), covered(data.val), pools, data.remarks)
+    return LabelledData(seal(data.train), seal(data.val), tuple(map(seal, data.pools)), data.remarks)

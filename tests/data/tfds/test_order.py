@@ -61,11 +61,14 @@ def sun397_lists():
     root = Path(find_spec("tensorflow_datasets").origin).parent
     (train,) = root.rglob("sun397_tfds_tr.txt")
     (val,) = root.rglob("sun397_tfds_va.txt")
-    return {"train": train.read_text().split(), "validation": val.read_text().split()}
+    return {
+        "train": train.read_text(encoding="utf-8").split(),
+        "validation": val.read_text(encoding="utf-8").split(),
+    }
 
 
 def keys_of(name):
-    """(train keys, where val200 comes from: (split, keys, first position))."""
+    """The keys of train, and the split, keys and first position of val200."""
     if name in ("cifar100", "svhn_cropped", "dsprites"):
         total, val = {
             "cifar100": (50000, 45000),
@@ -138,7 +141,7 @@ GOLDEN = {
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_the_1k_draw_is_the_references(name):
+def test_the_1k_draw_is_that_of_the_reference(name):
     first, last, first_val, digest, digest_val = GOLDEN[name]
     train, (split, val, start) = keys_of(name)
     drawn = [str(key) for key in stored_order("train", train)[:800]]

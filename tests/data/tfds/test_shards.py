@@ -1,4 +1,4 @@
-"""Records of both formats: the same order, TFDS's own slices, threads, and errors that name file and place."""
+"""Records of both formats: TFDS's order and slices, reading in threads, and errors that name file and position."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ from tests.making.miniatures import N, prepare, to_tfrecord
 from vitbench.core.errors import VitbenchError
 from vitbench.data.tfds.dataset import Prepared, _read_info
 from vitbench.data.tfds.order import order_hash
-from vitbench.data.tfds.shards import DamagedFileError, TFRecordFile, masked_crc32c
+from vitbench.data.tfds.shard_file import DamagedFileError, TFRecordFile, masked_crc32c
 from vitbench.data.tfds.source import RecordSource
 from vitbench.tasks.cifar import CIFAR10
 from vitbench.tasks.clevr import CLEVR
@@ -50,7 +50,7 @@ def test_there_are_several_files(both, form):
 @pytest.mark.parametrize(
     "spec", ["train", "train[:7]", "train[7:25]", "train[-30%:]", "train[30%:60%]", "test[1:]"]
 )
-def test_slices_are_tfds_own(both, form, spec):
+def test_slices_are_those_of_tfds(both, form, spec):
     import tensorflow_datasets as tfds
 
     split = spec.partition("[")[0]
@@ -61,7 +61,7 @@ def test_slices_are_tfds_own(both, form, spec):
 
 
 @FORMATS
-def test_any_order_of_positions_and_any_number_of_threads(both, form):
+def test_positions_in_any_order_are_read_by_any_number_of_threads(both, form):
     source = RecordSource(CIFAR10, both[form], "train")
     everything = source.read(range(N))
     positions = np.random.default_rng(0).integers(0, N, 200)
@@ -73,20 +73,20 @@ def test_any_order_of_positions_and_any_number_of_threads(both, form):
         source.read([N])
 
 
-def test_both_formats_are_the_same_data(both):
+def test_both_formats_hold_the_same_data(both):
     first, second = (RecordSource(CIFAR10, copy, "train[:30]") for copy in both.values())
     assert first.fingerprint == second.fingerprint
     assert np.array_equal(first.labels("label"), second.labels("label"))
     assert first.fingerprint != RecordSource(CIFAR10, both["tfrecord"], "train[:29]").fingerprint
 
 
-def test_the_checksum_is_tfrecords():
-    crc32c = 0xE3069283  # of "123456789", as the algorithm's catalogues give it; below rotated and shifted
+def test_the_checksum_is_that_of_the_tfrecord_format():
+    crc32c = 0xE3069283  # of "123456789", as published with the algorithm; below, rotated and shifted
     assert masked_crc32c(b"123456789") == 0xC78AB0E5 != crc32c
 
 
 def damaged(copy, tmp_path, change):
-    """A copy of the data set with one file changed."""
+    """A copy of the data set in which one file is changed."""
     folder = tmp_path / copy.path.name
     folder.mkdir()
     for file in copy.path.iterdir():
@@ -132,7 +132,7 @@ def test_a_forked_child_is_refused(both, tmp_path):
         file.check_process()
 
 
-def test_the_index_is_kept_and_follows_the_file(both, tmp_path):
+def test_the_index_is_cached_until_the_file_changes(both, tmp_path):
     _, file = damaged(both["tfrecord"], tmp_path, lambda data: data)
     first = TFRecordFile(file, 10)
     whole = first.read([0])
@@ -142,15 +142,12 @@ def test_the_index_is_kept_and_follows_the_file(both, tmp_path):
     assert TFRecordFile(file, 2 * count).read([count]) == whole
 
 
-def test_a_scene_that_breaks_the_rule_is_named(prepared, tmp_path):
-    source = RecordSource(
-        CIFAR10, opened(prepared / "clevr" / "3.1.0"), "train[:5]"
-    )  # clevr has no feature "id"
+def test_an_example_without_the_feature_of_a_rule_is_named(prepared, tmp_path):
+    copy = opened(prepared / "clevr" / "3.1.0")
+    source = RecordSource(CIFAR10, copy, "train[:5]")  # clevr has no feature "id"
     with pytest.raises(DamagedFileError, match=r"3\.1\.0: example 0 of train\[:5\]: it has no feature 'id'"):
         source.labels("label")
-    assert RecordSource(CLEVR, opened(prepared / "clevr" / "3.1.0"), "train[:5]").labels("count").shape == (
-        5,
-    )
+    assert RecordSource(CLEVR, copy, "train[:5]").labels("count").shape == (5,)
 
 
 @FORMATS

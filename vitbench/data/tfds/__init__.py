@@ -1,1 +1,1 @@
-"""Data sets as TensorFlow Datasets prepares them, read without TensorFlow."""
+"""Data sets that TensorFlow Datasets (TFDS) has prepared, read without TensorFlow."""

@@ -1,4 +1,4 @@
-"""What a TFDS data set is to the reference, and where a prepared copy of it lies. No TFDS import: this answers at once."""
+"""Declarations of data sets as the reference uses them, and the search for prepared copies on disk. Does not import TFDS."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ from vitbench.core.errors import DataMissingError, Problem
 from vitbench.data.tfds.example import Example, Rule, stored
 from vitbench.data.tfds.order import Key
 
-FORMATS = (
-    "array_record",
-    "tfrecord",
-)  # others cannot be read by position, or lose examples (facts/data_layer.md 0.2)
+# Others cannot be read by position, or lose examples (facts/data_layer.md 0.2).
+FORMATS = ("array_record", "tfrecord")
 
 
 @dataclass(frozen=True)
 class ManualFile:
-    """Something that only a person can fetch, below the folder for manual downloads."""
+    """A file that users must download themselves; `path` is relative to the folder for manual downloads."""
 
     path: str
     about_bytes: int
@@ -33,10 +31,16 @@ class ManualFile:
 class DataSet:
     """One TFDS builder as the reference uses it.
 
-    `majors` are the major versions that hold the reference's examples in the reference's order, `at_least` the first of them
-    that does. `sizes` are the examples of each split there; `also` are other sizes that are known and harmless, with the
-    reason. `labels` are the rules of all tasks on these images, read in one pass. `key` gives what the stored order is hashed
-    from, where an example carries it; `title` what to call an example. `ink` multiplies stored pixels.
+    Attributes:
+        majors: Major versions with the reference's examples in the reference's order; `at_least` is the first such version.
+        sizes: Number of examples of each split in the reference.
+        also: Other sizes that are known to be harmless, with the reason.
+        labels: Label rules of all tasks on these images, applied in one pass.
+        key: Returns the key whose hash determines the stored order, if examples carry it.
+        title: Returns the name of an example for messages and pages.
+        ink: Factor by which stored pixels are multiplied.
+        manual: Files that users must download themselves.
+        prepared_at_fault: Why the membership of splits cannot be checked, if so.
     """
 
     name: str
@@ -62,7 +66,7 @@ class DataSet:
         """The newest prepared copy of an accepted version.
 
         Raises:
-            DataMissingError: there is none; the message names the command that gets it.
+            DataMissingError: there is none; the message names the command that prepares it.
         """
         folder = data_dir() / self.name
         accepted = [path for path in _versions(folder) if self.accepts(_version(path))]
@@ -79,13 +83,13 @@ class DataSet:
         return max(found, key=lambda copy: copy.version)
 
     def accepts(self, version: tuple[int, ...]) -> bool:
-        """Whether a version holds the reference's data."""
+        """Whether a version has the reference's data."""
         return version[0] in self.majors and version >= self.at_least
 
     def _missing(self, folder: Path) -> Problem:
         others = ", ".join(path.name for path in _versions(folder))
         wanted = " or ".join(f"{major}.x" for major in self.majors)
-        beside = f" (version {others} is there; the reference's data is {wanted})" if others else ""
+        beside = f" (found version {others}; the reference's data is {wanted})" if others else ""
         return Problem(
             f"data set {self.name} is not prepared in {data_dir()}{beside}",
             next_step=f"vitbench data prepare {self.name}",
@@ -94,7 +98,7 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared data set on disk, as its dataset_info.json tells."""
+    """A prepared data set on disk, as described by its dataset_info.json."""
 
     path: Path
     version: tuple[int, ...]
@@ -102,34 +106,34 @@ class Prepared:
 
     @property
     def file_format(self) -> str:
-        """array_record, tfrecord, or one that cannot be read."""
+        """The format it was prepared in, which may be one that cannot be read here."""
         return str(self.info.get("fileFormat") or "tfrecord")
 
     @cached_property
     def sizes(self) -> dict[str, int]:
-        """Examples of each split."""
+        """Number of examples of each split."""
         splits = self.info.get("splits", [])
         return {str(split["name"]): sum(map(int, split.get("shardLengths", []))) for split in splits}
 
     @property
     def size_bytes(self) -> int:
-        """What its files take on disk."""
+        """Total size of its files."""
         return sum(file.stat().st_size for file in self.path.iterdir() if file.is_file())
 
     @property
     def readable(self) -> str:
-        """How to read it: the format itself or another that it was prepared in as well; empty if none is known."""
+        """The format to read it in: its own or an alternative it was also prepared in; empty if none can be read."""
         formats = [self.file_format, *map(str, self.info.get("alternativeFileFormats", []))]
         return next((name for name in formats if name in FORMATS), "")
 
 
 def data_dir() -> Path:
-    """Where prepared data sets lie: $TFDS_DATA_DIR (the command line's --data-dir sets it), else TFDS's own default."""
+    """Directory of prepared data sets: $TFDS_DATA_DIR (set by --data-dir), else TFDS's default."""
     return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
 def _versions(folder: Path) -> list[Path]:
-    """Folders of versions below NAME[/CONFIG], by their names."""
+    """Folders of prepared versions below NAME[/CONFIG]."""
     try:
         entries = sorted(folder.iterdir()) if folder.is_dir() else []
     except OSError as error:
@@ -148,11 +152,11 @@ def _version(path: Path) -> tuple[int, ...]:
 
 def _read_info(path: Path) -> Mapping[str, Any]:
     try:
-        facts = json.loads(path.read_text())
+        facts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataMissingError(f"{path} cannot be read: {error}") from error
     if not isinstance(facts, dict):
-        raise DataMissingError(f"{path} cannot be read: it holds no facts of a data set")
+        raise DataMissingError(f"{path} cannot be read: it is not a JSON object")
     return facts
 
 
@@ -160,6 +164,6 @@ DATA_SETS: dict[str, DataSet] = {}
 
 
 def declare(data: DataSet) -> DataSet:
-    """Make a data set known to `vitbench data`."""
+    """Register a data set for `vitbench data`."""
     DATA_SETS[data.name] = data
     return data

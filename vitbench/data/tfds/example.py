@@ -1,4 +1,4 @@
-"""One stored example: the few features that a task needs, read off the tf.Example record without TensorFlow."""
+"""One stored example, parsed from a tf.Example without TensorFlow, and rules that compute a label from it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 
 class Example:
-    """A parsed record. What is absent reads as empty: TFDS stores an empty sequence as nothing at all."""
+    """The features of a stored example. Absent ones read as empty, because TFDS does not store empty sequences."""
 
     def __init__(self, record: bytes) -> None:
-        """Parse a record.
+        """Parse a stored record.
 
         Raises:
-            ValueError: the bytes are no tf.Example.
+            ValueError: the bytes are not a tf.Example.
         """
         proto, malformed = _proto()
         try:
@@ -26,22 +26,26 @@ class Example:
             raise ValueError(f"not a tf.Example: {error}") from error
 
     def ints(self, name: str) -> list[int]:
-        """The integers of a feature."""
+        """The values of an integer feature."""
         return list(self._features[name].int64_list.value)
 
     def floats(self, name: str, width: int = 1) -> NDArray[np.float32]:
-        """The numbers of a feature as (n, width) float32; (0, width) if there are none."""
+        """The values of a float feature as (n, width) float32; (0, width) if it is absent."""
         return np.asarray(self._features[name].float_list.value, dtype=np.float32).reshape(-1, width)
 
     def data(self, name: str) -> bytes:
-        """The bytes of a feature."""
+        """The first value of a bytes feature.
+
+        Raises:
+            ValueError: the feature is absent.
+        """
         values = self._features[name].bytes_list.value
         if not values:
             raise ValueError(f"it has no feature {name!r}")
         return bytes(values[0])
 
     def text(self, name: str) -> str:
-        """The bytes of a feature as text."""
+        """The first value of a bytes feature as text."""
         return self.data(name).decode("utf-8", "backslashreplace")
 
 
@@ -49,12 +53,12 @@ Rule = Callable[[Example], int]
 
 
 def stored(name: str = "label") -> Rule:
-    """The rule that takes a stored class as it is."""
+    """A rule that uses an integer feature as the label."""
 
     def rule(example: Example) -> int:
         values: Sequence[int] = example.ints(name)
         if len(values) != 1:
-            raise ValueError(f"feature {name!r} holds {len(values)} values, a label is one")
+            raise ValueError(f"feature {name!r} holds {len(values)} values instead of one label")
         return values[0]
 
     return rule

@@ -1,6 +1,6 @@
-"""`python -m vitbench.data.tfds.prepare_process NAME DIR FORMAT` prepares one data set.
+"""The subprocess that prepares one data set: `python -m vitbench.data.tfds.prepare_process NAME DIR FORMAT`.
 
-TensorFlow is imported here and nowhere else.
+It is the only module that imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def main(name: str, folder: str, file_format: str) -> int:
-    """Run TFDS's own builder, with folders listed in sorted order, so that caltech101's split is the same everywhere."""
+    """Run TFDS's builder, with folders listed in sorted order so that caltech101's split is the same everywhere."""
     import tensorflow as tf
     import tensorflow_datasets as tfds
 

@@ -1,4 +1,4 @@
-"""Images and labels of a prepared TFDS data set: a source over one slice of it, and splits made of labels and names."""
+"""A source of the images, labels and names of one slice of a prepared data set; labels and names are cached on disk."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitbench.api import ImageSource, Indices, Pixels, Split
-from vitbench.core.errors import DataMissingError
+from vitbench.core.errors import DataMissingError, Problem
 from vitbench.core.files import digest_bytes, write_atomically
 from vitbench.core.settings import cache_dir
 from vitbench.data.decode import BadImageError, decode
 from vitbench.data.tfds.dataset import DataSet, Prepared
 from vitbench.data.tfds.example import Example
-from vitbench.data.tfds.shards import FORMATS, DamagedFileError, Shards, Stretch
+from vitbench.data.tfds.shard_file import FORMATS, DamagedFileError
+from vitbench.data.tfds.shards import Shards, Stretch
 
-FINGERPRINTED = 1000  # examples from the front, and as many spread over the slice
-KEPT_ABOVE = 20_000  # labels of larger slices are kept on disk: reading them means reading the images too
+FINGERPRINTED = 1000  # examples at the start of a slice, and as many spread over it
+CACHED_FROM = 20_000  # examples: labels of large slices are cached, because reading them reads the images too
 AT_ONCE = 256
 COLUMNS_FORMAT = 1
 NAME = "name"
@@ -34,7 +35,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class RecordSource(ImageSource):
-    """One slice, `train[:2754]`, of a prepared data set: it holds no example outside of it, and so no test label."""
+    """One slice of a prepared data set, such as `train[:2754]`: no example outside of it can be read, so no test label."""
 
     data: DataSet
     copy: Prepared
@@ -49,9 +50,8 @@ class RecordSource(ImageSource):
         )
         missing = [str(part.path) for part in stretches if not part.path.is_file()]
         if missing:
-            raise DataMissingError(
-                f"{self.data.name}: {len(missing)} files are missing, the first is {missing[0]}"
-            )
+            what = f"{self.data.name}: {len(missing)} of its files are missing, the first is {missing[0]}"
+            raise DataMissingError(Problem(what, next_step=f"vitbench data prepare {self.data.name}"))
         return Shards(stretches, FORMATS[self.copy.readable])
 
     def __len__(self) -> int:
@@ -59,9 +59,9 @@ class RecordSource(ImageSource):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of the data set, its version, the slice's length and the encoded images of 2,000 examples.
+        """SHA-256 of the data set's name and version, the slice's length, and the encoded images of 2,000 examples.
 
-        All images of ImageNet would take longer to read than to look at.
+        Not of all images: for ImageNet, reading them would take longer than a probe.
         """
         n = len(self)
         front, spread = np.arange(min(n, FINGERPRINTED)), np.arange(FINGERPRINTED) * n // FINGERPRINTED
@@ -71,7 +71,11 @@ class RecordSource(ImageSource):
         return digest_bytes(facts.encode(), *images)
 
     def read(self, indices: Sequence[int], *, fast_dct: bool = False) -> list[Pixels]:
-        """RGB images; grey ones become RGB, alpha is dropped."""
+        """Decode the images at these indices to RGB, without alpha.
+
+        Raises:
+            BadImageError: some cannot be decoded; it names all of them.
+        """
         images: list[Pixels] = []
         bad: dict[str, str] = {}
         for index, data in zip(indices, self._map(indices, self._encoded), strict=True):
@@ -88,25 +92,25 @@ class RecordSource(ImageSource):
         return example.data(self.data.image)
 
     def name(self, index: int) -> str:
-        """The example's own name where it has one, else data set, slice and position."""
+        """The example's name in the data set if it has one, else data set, slice and position."""
         names = self._columns.get(NAME)
         if names is not None and len(names):
             return bytes(names[index]).decode("utf-8", "backslashreplace")
         return f"{self.data.name}/{self.spec}[{index}]"
 
     def labels(self, rule: str) -> Indices:
-        """What a label rule gives for each example, (N,) int64."""
+        """The labels of all examples by one rule, (N,) int64."""
         return self._columns[rule].astype(np.int64)
 
     def examples(self, positions: Sequence[int], what: Callable[[Example], T]) -> list[T]:
-        """Something of each of these examples, for `vitbench data verify`."""
+        """Apply a function to each of these examples, for `vitbench data verify`."""
         return self._map(positions, what)
 
     def _map(self, positions: Sequence[int], what: Callable[[Example], T]) -> list[T]:
-        """Something of each of these examples.
+        """Apply a function to each of these examples.
 
         Raises:
-            DamagedFileError: a record cannot be read, or is not what the data set says.
+            DamagedFileError: an example cannot be read, or lacks what the function reads.
         """
         found = []
         for position, record in zip(positions, self._shards.read(positions), strict=True):
@@ -120,10 +124,10 @@ class RecordSource(ImageSource):
 
     @cached_property
     def _columns(self) -> dict[str, NDArray[Any]]:
-        """Names and all label rules' outcomes, found in one pass and kept if that pass is long."""
-        if len(self) < KEPT_ABOVE:
+        """Names, and labels by every rule, read in one pass and cached on disk if the slice is large."""
+        if len(self) < CACHED_FROM:
             return self._read_columns()
-        return _kept(self._columns_key(), self._read_columns)
+        return _cached(self._columns_key(), self._read_columns)
 
     def _columns_key(self) -> str:
         files = sorted({stretch.path for stretch in self._shards.stretches})
@@ -142,7 +146,7 @@ class RecordSource(ImageSource):
             name = title(example).encode() if title is not None else b""
             return name, [rule(example) for rule in rules]
 
-        quiet = None if len(self) >= KEPT_ABOVE else True  # None: a bar on a terminal only
+        quiet = None if len(self) >= CACHED_FROM else True  # None: a bar on terminals only
         with tqdm(total=len(self), desc=f"labels of {self.data.name}", disable=quiet, leave=False) as bar:
             for start in range(0, len(self), AT_ONCE):
                 rows += self._map(range(start, min(start + AT_ONCE, len(self))), row)
@@ -166,11 +170,11 @@ def _builder(path: str, file_format: str) -> Any:
 
 
 def broken(copy: Prepared, splits: Iterable[str] | None = None) -> str:
-    """Why a prepared copy cannot be used, as far as can be told without reading it; empty if nothing is seen."""
+    """Why a prepared copy cannot be used, judged without reading its examples; empty if nothing is wrong."""
     if not copy.readable:
-        return f"stored as {copy.file_format}, which cannot be read by position: prepare it again"
+        return f"its format {copy.file_format} cannot be read by position: prepare it again"
     if not copy.sizes:
-        return f"{copy.path} names no splits: its preparation did not end"
+        return f"{copy.path} lists no splits: its preparation was interrupted"
     for split in copy.sizes if splits is None else splits:
         for path in shard_paths(copy, split):
             if not path.is_file():
@@ -181,17 +185,17 @@ def broken(copy: Prepared, splits: Iterable[str] | None = None) -> str:
 
 
 def shard_paths(copy: Prepared, split: str) -> list[Path]:
-    """The files of a split, whether they are there or not."""
+    """The files of a split, whether they exist or not."""
     builder = _builder(str(copy.path), copy.readable)
     return [Path(str(path)) for path in builder.info.splits[split].filepaths]
 
 
 def class_names(copy: Prepared, feature: str) -> tuple[str, ...]:
-    """The names of a stored class feature."""
+    """The class names of a stored label feature."""
     return tuple(_builder(str(copy.path), copy.readable).info.features[feature].names)
 
 
-def _kept(key: str, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+def _cached(key: str, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
     path = cache_dir() / "labels" / f"{key}.npz"
     try:
         with np.load(path, allow_pickle=False) as found:
@@ -209,7 +213,7 @@ SOURCES_HELD = 16
 
 
 def source_of(data: DataSet, copy: Prepared, spec: str) -> RecordSource:
-    """A slice of a prepared copy; tasks over the same images share it, and with it what was read of it."""
+    """The source of a slice of a prepared copy, shared by all tasks on the same images so that labels are read once."""
     stamp = (copy.path / "dataset_info.json").stat().st_mtime_ns
     key = (data.name, str(copy.path.resolve()), spec, stamp)
     _sources[key] = _sources.pop(key) if key in _sources else RecordSource(data, copy, spec)
@@ -219,5 +223,5 @@ def source_of(data: DataSet, copy: Prepared, spec: str) -> RecordSource:
 
 
 def labelled(source: RecordSource, rule: str) -> Split:
-    """All examples of a source with one rule's labels."""
+    """The split of all examples of a source, with the labels of one rule."""
     return Split(source, np.arange(len(source)), source.labels(rule))

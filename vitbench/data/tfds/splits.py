@@ -1,4 +1,4 @@
-"""Tasks over prepared data sets: which slices are train, val and test, by which label rule."""
+"""Tasks on prepared data sets: which slices are train, val and test, and which rule gives the labels."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from vitbench.data.tfds.source import broken, class_names, labelled, source_of
 
 @dataclass(frozen=True)
 class Slice:
-    """Hundredths (`of`: other shares) of a TFDS split in stored order, both ends floored as in VTAB's code (protocols.md 1.2).
+    """A part of a TFDS split in stored order, in percent (or parts `of` another total), floored as in VTAB (protocols.md 1.2).
 
-    Shares, not positions: they are exact for the reference's sizes, and a miniature is cut in the same way.
+    Fractions rather than positions: they are exact for the reference's sizes, and also work for the tests' tiny data sets.
     """
 
     split: str
@@ -25,7 +25,7 @@ class Slice:
     of: int = 100
 
     def spec(self, sizes: dict[str, int], first: int | None = None) -> str:
-        """The slice in TFDS's own grammar, with absolute positions; of the first examples only if asked."""
+        """The slice in TFDS's notation with absolute positions, or only its `first` examples."""
         n = sizes[self.split]
         start, stop = n * self.start // self.of, n * self.stop // self.of
         if first is not None:
@@ -35,7 +35,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Slices:
-    """The parts of a task; `shots` is what N-shot budgets draw from: the whole of the training split, or its first examples."""
+    """The slices of a task; N-shot budgets draw from `shots`, or from its first `shots_first` examples."""
 
     train: Slice
     val: Slice
@@ -54,10 +54,10 @@ def prepared_task(
     flip: bool = True,
     crop: bool = True,
 ) -> Task:
-    """A task on a prepared data set. `classes` are names, or the number that the stored names must have.
+    """A task on a prepared data set. `classes` are the class names, or how many of them the data set must have.
 
     Raises:
-        DataMissingError: the data set is not prepared, or not as it must be.
+        DataMissingError: the data set is not prepared, or the copy is damaged or has other classes.
     """
     copy = data.locate()
     _check(data, copy, slices)
@@ -109,7 +109,7 @@ class PreparedTask(Task):
 def _within(data: DataSet, split: Split, classes: int) -> Split:
     if len(split) and not (split.labels.min() >= 0 and split.labels.max() < classes):
         raise DataMissingError(
-            f"{data.name}: labels run from {split.labels.min()} to {split.labels.max()}, the task has {classes} classes"
+            f"{data.name}: labels range from {split.labels.min()} to {split.labels.max()}, the task has {classes} classes"
         )
     return split
 
@@ -120,7 +120,7 @@ def _names(data: DataSet, copy: Prepared, classes: int | Sequence[str], label: s
     names = class_names(copy, label)
     if len(names) != classes:
         raise DataMissingError(
-            f"{copy.path} has {len(names)} classes, {data.name} of the reference has {classes}"
+            f"{copy.path} has {len(names)} classes, the reference's {data.name} has {classes}"
         )
     return names
 
@@ -129,7 +129,7 @@ def _check(data: DataSet, copy: Prepared, slices: Slices) -> None:
     wanted = {part.split for part in (slices.train, slices.val, slices.test)}
     absent = sorted(wanted - set(copy.sizes))
     trouble = (
-        f"{copy.path} has no split {absent[0]!r}, only {sorted(copy.sizes)}"
+        f"{copy.path} does not have the split {absent[0]!r}, only {sorted(copy.sizes)}"
         if absent
         else broken(copy, sorted(wanted))
     )
@@ -139,7 +139,7 @@ def _check(data: DataSet, copy: Prepared, slices: Slices) -> None:
 
 
 def departures(data: DataSet, copy: Prepared) -> tuple[str, ...]:
-    """Where a prepared copy differs from the reference's data: sizes of splits."""
+    """How the split sizes of a prepared copy differ from the reference's, one sentence each."""
     found = []
     for split, wanted in data.sizes.items():
         n = copy.sizes.get(split, 0)
@@ -150,18 +150,18 @@ def departures(data: DataSet, copy: Prepared) -> tuple[str, ...]:
 
 
 def held_out(percent: int, test: str = "test", shots_first: int | None = None) -> Slices:
-    """The last percents of train are val; shots are drawn from all of train."""
+    """The last `percent` of train are val; shots are drawn from all of train."""
     cut = 100 - percent
     return Slices(Slice("train", 0, cut), Slice("train", cut), Slice(test), Slice("train"), shots_first)
 
 
 def official() -> Slices:
-    """train, validation and test as the data set has them; shots are drawn from train alone (protocols.md 1.2, 3.4.10)."""
+    """The data set's own train, validation and test splits; shots are drawn from train (protocols.md 1.2, 3.4.10)."""
     return Slices(Slice("train"), Slice("validation"), Slice("test"), Slice("train"))
 
 
 def carved(train: int, val: int, of: int = 100) -> Slices:
-    """Parts cut one after another from the only split, `train`; what is left is test (protocols.md 1.2)."""
+    """Train and val are cut from the start of the only split, `train`; the rest is test (protocols.md 1.2)."""
     seen = train + val
     return Slices(
         Slice("train", 0, train, of),

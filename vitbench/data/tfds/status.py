@@ -1,4 +1,4 @@
-"""What there is of each data set: ready, to be downloaded, waiting for files that only a person can fetch, or broken."""
+"""The state of each data set on this machine: ready, downloadable, waiting for manual downloads, or broken."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from vitbench.core.errors import DataMissingError, UsageError
+from vitbench.core.errors import DataMissingError, UsageError, nearest
 from vitbench.core.format import file_size
 from vitbench.data.tfds.dataset import DataSet, ManualFile, data_dir
 from vitbench.data.tfds.source import broken
 
 State = Literal["ready", "can be downloaded", "needs manual files", "broken"]
-BUILD_FACTOR = 2.2  # room for the archive, what comes out of it and what is made of that
+BUILD_FACTOR = 2.2  # disk space for the archive, the extracted files and the prepared ones
 
 
 @dataclass(frozen=True)
 class Status:
-    """One data set's state, with the details that a person acts on."""
+    """The state of one data set, and what to do about it."""
 
     name: str
     state: State
@@ -31,7 +31,7 @@ class Status:
 
     @property
     def line(self) -> str:
-        """The state as a table's row."""
+        """The state as one line of a table."""
         facts = (
             f"{self.version} {self.file_format} {file_size(self.size_bytes)}".strip() if self.version else ""
         )
@@ -39,7 +39,7 @@ class Status:
 
 
 def status_of(data: DataSet) -> Status:
-    """How a data set stands."""
+    """The state of a data set, judged without reading its examples."""
     try:
         copy = data.locate()
     except DataMissingError as error:
@@ -56,12 +56,12 @@ def status_of(data: DataSet) -> Status:
 
 
 def manual_dir() -> Path:
-    """Where TFDS looks for files that a person fetched."""
+    """The folder in which TFDS expects manual downloads."""
     return data_dir() / "downloads" / "manual"
 
 
 def missing_manual(data: DataSet) -> tuple[ManualFile, ...]:
-    """The manual files that are not there yet."""
+    """The manual downloads that are missing."""
     return tuple(file for file in data.manual if not (manual_dir() / file.path).exists())
 
 
@@ -79,34 +79,30 @@ def _absent(data: DataSet) -> Status:
 
 @cache
 def download_bytes(name: str) -> int:
-    """What TFDS will download, from the sizes in its own lists; 0 if it does not know."""
+    """How much TFDS will download, by its own lists of sizes; 0 if they do not say."""
     import tensorflow_datasets as tfds
 
-    with (
-        tempfile.TemporaryDirectory() as empty
-    ):  # what lies in the data folder is no matter, and may be broken
+    with tempfile.TemporaryDirectory() as empty:  # the data folder may hold a broken copy
         builder = tfds.builder(name, data_dir=empty)
         return sum(int(info.size or 0) for info in builder.url_infos.values())
 
 
 def needed_bytes(data: DataSet) -> int:
-    """Room that preparing takes: archives, what is extracted and what is written."""
+    """Disk space that preparation needs, for archives, extracted and prepared files."""
     raw = max(download_bytes(data.name), sum(file.about_bytes for file in data.manual))
     return int(raw * BUILD_FACTOR)
 
 
 def named(names: Iterable[str], known: dict[str, DataSet], tasks: dict[str, str]) -> list[DataSet]:
-    """The data sets behind names of data sets or tasks, all of them if none is given.
+    """The data sets with these names or behind these tasks; all of them if no name is given.
 
     Raises:
-        UsageError: a name is neither.
+        UsageError: a name is neither a data set nor a task on one.
     """
-    from vitbench.core.errors import nearest
-
     wanted = list(names)
     unknown = [name for name in wanted if name not in known and name not in tasks]
     if unknown:
         close = nearest(unknown[0], [*known, *tasks])
         hint = f"; did you mean {' or '.join(close)}" if close else ""
-        raise UsageError(f"{unknown[0]!r} is no data set, task on one, or suite{hint}")
+        raise UsageError(f"{unknown[0]!r} is not a data set, a task on one, or a suite{hint}")
     return [known[name] for name in dict.fromkeys(tasks.get(name, name) for name in wanted or known)]

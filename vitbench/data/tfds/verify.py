@@ -1,4 +1,4 @@
-"""Is it the reference's data? Recounts, re-reads and compares with what is known (protocols.md 1.3)."""
+"""Checks that a prepared copy is the reference's data: counts, order, labels, pixels and known draws (protocols.md 1.3)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vitbench.data.decode import JPEG_MAGIC
 from vitbench.data.tfds.dataset import DataSet, Prepared
 from vitbench.data.tfds.example import Example
 from vitbench.data.tfds.order import Key, digest_keys, order_hash
-from vitbench.data.tfds.shards import DamagedFileError
+from vitbench.data.tfds.shard_file import DamagedFileError
 from vitbench.data.tfds.source import RecordSource
 from vitbench.data.tfds.splits import departures
 
@@ -26,7 +26,7 @@ DUMP_LISTS = ("train800.txt", "val200.txt", "train800val200.txt")
 
 @dataclass(frozen=True)
 class Draw:
-    """Known keys: SHA-256 (first 12 digits) over those of `count` stored examples from `start` on."""
+    """The digest (see `digest_keys`) of the keys of `count` stored examples from `start` on."""
 
     split: str
     start: int
@@ -34,8 +34,8 @@ class Draw:
     digest: str
 
 
-# protocols.md 1.3: train800 and val200 of every data set whose examples carry their key. The others' keys are positions in
-# the release's files, which TFDS does not store.
+# protocols.md 1.3: train800 and val200 of every data set whose examples carry their key. The keys of the others are positions
+# in the release's files, which TFDS does not store.
 KNOWN_DRAWS: dict[str, tuple[Draw, ...]] = {
     "cifar100": (Draw("train", 0, 800, "5b25ee0661c3"), Draw("train", 45_000, 200, "93377e439662")),
     "dsprites": (Draw("train", 0, 800, "54130b46ffd2"), Draw("train", 589_824, 200, "86005e8c0478")),
@@ -45,7 +45,7 @@ KNOWN_DRAWS: dict[str, tuple[Draw, ...]] = {
     "resisc45": (Draw("train", 0, 800, "7c42d524f21f"), Draw("train", 18_900, 200, "2a2bb0da49b4")),
     "sun397/tfds": (Draw("train", 0, 800, "bbfe318c912b"), Draw("validation", 0, 200, "ed3f4079a4f3")),
 }
-# Examples of each class, where every class of a split has as many.
+# Examples per class, for splits in which all classes have the same number.
 EVEN_CLASSES: dict[str, dict[str, int]] = {
     "cifar10": {"train": 5000, "test": 1000},
     "cifar100": {"train": 500, "test": 100},
@@ -64,7 +64,7 @@ LOSSLESS = frozenset(
 
 @dataclass(frozen=True)
 class Item:
-    """One thing that was looked at; `ok` is None where there is nothing known to compare with."""
+    """The result of one check; `ok` is None where no reference value is known."""
 
     what: str
     ok: bool | None
@@ -74,7 +74,7 @@ class Item:
 def verify(
     data: DataSet, report: Callable[[str, int, int], None] = lambda _what, _done, _total: None
 ) -> Iterator[Item]:
-    """Everything that can be told of a prepared copy, one item after another; reads all of it."""
+    """Yield the results of all checks of a prepared copy; reads all of it."""
     try:
         copy = data.locate()
     except DataMissingError as error:
@@ -84,7 +84,7 @@ def verify(
     faults = departures(data, copy)
     known = "; ".join(reason for _, reason in data.also.values())
     yield Item(
-        "split sizes", not faults, "; ".join(faults) or f"as the reference's{f' ({known})' if known else ''}"
+        "split sizes", not faults, "; ".join(faults) or f"as in the reference{f' ({known})' if known else ''}"
     )
     if data.prepared_at_fault:
         yield Item("membership", None, f"cannot be checked: {data.prepared_at_fault}")
@@ -131,7 +131,7 @@ def _order(data: DataSet, copy: Prepared, split: str, keys: list[Key]) -> Iterat
     if keys:
         hashes = [order_hash(split, key) for key in keys]
         wrong = next((i for i in range(1, len(hashes)) if hashes[i - 1] >= hashes[i]), None)
-        text = "as TFDS stores it" if wrong is None else f"example {wrong} ({keys[wrong]}) is out of place"
+        text = "as TFDS stores it" if wrong is None else f"example {wrong} ({keys[wrong]}) is out of order"
         yield Item(f"{split} order", wrong is None, text)
     for draw in KNOWN_DRAWS.get(data.name, ()):
         if draw.split == split and copy.sizes[split] >= draw.start + draw.count:
@@ -152,7 +152,7 @@ def _histogram(
 
 
 def _encoding(data: DataSet, source: RecordSource, split: str) -> Item:
-    """A JPEG where the release is lossless is a re-encoded dump."""
+    """Whether images are stored as released: JPEGs of a lossless release have been re-encoded."""
     first = source.examples([0], lambda example: example.data(data.image))[0]
     is_jpeg = first.startswith(JPEG_MAGIC)
     if is_jpeg and data.name in LOSSLESS:
@@ -161,13 +161,13 @@ def _encoding(data: DataSet, source: RecordSource, split: str) -> Item:
 
 
 LOSSY = (
-    "{name} is stored as JPEG, its release is lossless: this is a re-encoded copy, and scores on it are not comparable "
-    "(CIFAR-100 reads about 10 points low). Prepare the original: vitbench data prepare {name}"
+    "{name} is stored as JPEG but released in a lossless format: this is a re-encoded copy, and its scores are not comparable "
+    "(CIFAR-100 scores about 10 points lower). Prepare the original: vitbench data prepare {name}"
 )
 
 
 def fingerprint(source: RecordSource, labels: list[tuple[int, ...]]) -> str:
-    """SHA-256 over decoded pixels and labels of the first 1,000 examples: the same on every machine, in every format."""
+    """SHA-256 of the decoded pixels and labels of the first 1,000 examples, equal on all machines and in all formats."""
     total = hashlib.sha256()
     for start in range(0, len(labels), AT_ONCE):
         some = range(start, min(start + AT_ONCE, len(labels)))
@@ -178,7 +178,7 @@ def fingerprint(source: RecordSource, labels: list[tuple[int, ...]]) -> str:
 
 
 def recognise_dump(folder: Path) -> Item:
-    """Tell a folder of images for what it is: the VTAB-1k dumps that circulate are JPEG re-encodes (users.md 2.1).
+    """Recognise the VTAB-1k image dump that circulates, in which lossless images are re-encoded as JPEG (users.md 2.1).
 
     Raises:
         UsageError: there is no such folder.
@@ -187,12 +187,12 @@ def recognise_dump(folder: Path) -> Item:
         raise UsageError(f"there is no folder {folder}")
     lists = [path for name in DUMP_LISTS for path in folder.rglob(name)]
     if not lists:
-        return Item("folder", None, f"{folder} is no VTAB-1k dump: it has no {DUMP_LISTS[0]}")
+        return Item("folder", None, f"{folder} is not a VTAB-1k dump: it has no {DUMP_LISTS[0]}")
     roots = sorted({path.parent.name for path in lists})
     lossy = sorted({path.parent.name for path in lists if any(path.parent.rglob("*.jp*g"))})
     text = (
         f"{folder} is the VTAB-1k image dump of the NOAH and SSF lineage: {len(roots)} tasks ({', '.join(roots[:4])} …), "
-        f"{len(lossy)} of them re-encoded as JPEG. Its scores are not comparable: CIFAR-100 reads about 10 points low. "
+        f"{len(lossy)} of them re-encoded as JPEG. Its scores are not comparable: CIFAR-100 scores about 10 points lower. "
         "Prepare the originals: vitbench data prepare"
     )
     return Item("folder", False, text)

@@ -20,12 +20,11 @@ from typing import Any
 
 import torch
 
-from vitbench.core.files import write_atomically
+from vitbench.core.files import read_checked, write_checked
 from vitbench.core.settings import number_from
 
 EVERY_S = number_from("VITBENCH_CHECKPOINT_S", 60)  # between two states of a run
 COST_SHARE = 0.02  # of the time may go into keeping states
-DIGEST_BYTES = 32
 
 
 @dataclass
@@ -45,10 +44,7 @@ class Checkpoints:
         if self.folder is None:
             return None
         try:
-            digest, text = (self.folder / f"{name}-{_digest(recipe)}.json").read_bytes().split(b"\n", 1)
-            if hashlib.sha256(text).hexdigest().encode() != digest:
-                return None
-            found: dict[str, Any] = json.loads(text)
+            found: dict[str, Any] = json.loads(read_checked(self.folder / f"{name}-{_digest(recipe)}.json"))
         except (OSError, ValueError):
             return None
         return found
@@ -57,9 +53,7 @@ class Checkpoints:
         """Keep what a trial came to, and its state no longer."""
         if self.folder is not None and _writes():
             stem = f"{name}-{_digest(recipe)}"
-            text = json.dumps(outcome).encode()
-            digest = hashlib.sha256(text).hexdigest().encode()
-            write_atomically(self.folder / f"{stem}.json", digest + b"\n" + text)
+            write_checked(self.folder / f"{stem}.json", json.dumps(outcome).encode("utf-8"))
             (self.folder / f"{stem}.pt").unlink(missing_ok=True)
 
     @contextlib.contextmanager
@@ -123,20 +117,16 @@ class Checkpoint:
     def _write(self, folder: Path, state: dict[str, Any]) -> None:
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        data = buffer.getvalue()
-        write_atomically(folder / self.name, hashlib.sha256(data).digest() + data)
+        write_checked(folder / self.name, buffer.getvalue())
 
     def read(self) -> dict[str, Any] | None:
         """The kept state, on the CPU; None if there is none, or if it is not as it was written."""
         if self.shelf.folder is None:
             return None
         try:
-            data = (self.shelf.folder / self.name).read_bytes()
-        except OSError:
+            file = io.BytesIO(read_checked(self.shelf.folder / self.name))
+        except (OSError, ValueError):
             return None
-        if hashlib.sha256(data[DIGEST_BYTES:]).digest() != data[:DIGEST_BYTES]:
-            return None
-        file = io.BytesIO(data[DIGEST_BYTES:])
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         return state
 
