@@ -9,7 +9,7 @@ def labelled(record, label):
     return record.model_copy(update={"job": record.job.model_copy(update={"backbone": backbone})})
 
 
-def test_the_page_has_no_address_in_it(tiny_records):
+def test_the_page_contains_no_url(tiny_records):
     page = render(tiny_records)
     assert re.findall(r"https?:|//[a-z]|src=|@import|url\(", page) == []
     assert page.count("<link") == 1

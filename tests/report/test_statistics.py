@@ -122,7 +122,7 @@ def test_the_command_prints_both(run):
     assert json.loads(command("compare", run, "--json").stdout)
 
 
-def test_two_backbones_under_one_label_are_told_apart(run, tmp_path):
+def test_two_backbones_with_one_label_are_distinguished(run, tmp_path):
     suite = tmp_path / "t.yaml"
     suite.write_text(
         "name: c\nbudgets: [full]\ntasks: [digits]\nprotocols: [ridge_probe]\nbackbones:\n"

@@ -1,4 +1,4 @@
-"""Two backbones on the same images, and all of them by rank: what `vitbench compare` says."""
+"""Paired comparison of two backbones on the same test images, and ranks of all: the results of `vitbench compare`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vitbench.store.run_dir import RunDir
 
 @dataclass(frozen=True)
 class Difference:
-    """A cell of two backbones: top-1 of each, the paired difference, and McNemar's p-value for the first common seed."""
+    """Two backbones on one task: top-1 of each, the paired difference, and McNemar's p-value for the first common seed."""
 
     task: str
     protocol: str
@@ -35,7 +35,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class _Answers:
-    """One backbone in one cell: right or wrong by seed and image, (N,) each."""
+    """One backbone in one cell: whether each image is classified correctly, (N,) for each seed."""
 
     record: Record
     by_seed: dict[int, Correct]
@@ -45,7 +45,7 @@ Cells = dict[tuple[str, str], dict[str, _Answers]]  # (setting, task) to backbon
 
 
 def answers(runs: Sequence[Path], metric: str = "top1") -> Cells:
-    """Per-image results of all runs, cell by cell: the same test images, backbones under labels that tell them apart.
+    """Per-image results of all runs by cell, on the same test images, with distinct labels for backbones.
 
     Raises:
         UsageError: a run has no records, or predictions are missing or damaged.
@@ -70,7 +70,7 @@ def compare(runs: Sequence[Path], first: str, second: str) -> list[Difference]:
     """The second backbone minus the first in every cell that both have, on the same test images and seeds.
 
     Raises:
-        UsageError: a backbone is not there, or they have no cell in common.
+        UsageError: a backbone has no results, or the two have no cell in common.
     """
     cells = answers(runs)
     names = sorted({name for cell in cells.values() for name in cell})
@@ -82,7 +82,7 @@ def compare(runs: Sequence[Path], first: str, second: str) -> list[Difference]:
     if unknown:
         raise UsageError(unknown)
     if first == second:
-        raise UsageError(f"{first!r} is compared with itself: give two backbones")
+        raise UsageError(f"cannot compare {first!r} with itself: give two different backbones")
     found = [
         _difference(cell[first], cell[second]) for cell in cells.values() if first in cell and second in cell
     ]
@@ -111,7 +111,7 @@ def _difference(one: _Answers, two: _Answers) -> Difference | None:
 
 
 def ranks(runs: Sequence[Path]) -> dict[str, dict[str, Interval]]:
-    """By setting: every backbone's rank with its interval, of those that have all tasks of the setting, as on the board."""
+    """By setting: the rank of each backbone with its interval; like the board, only backbones with all tasks."""
     by_setting: dict[str, dict[str, dict[str, _Answers]]] = defaultdict(lambda: defaultdict(dict))
     asked: dict[str, set[str]] = defaultdict(set)
     for (setting, task), cell in answers(runs).items():
