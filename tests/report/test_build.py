@@ -55,7 +55,7 @@ def test_an_incomplete_row_is_shown_and_not_ranked_nor_averaged(base):
 
 
 def test_a_row_with_fewer_seeds_than_the_others_is_not_ranked(base):
-    """Even if its own record, from a narrowed run, expected no more."""
+    """Even if its record comes from a narrowed run with fewer seeds."""
     records = [
         changed(base, backbone="x", task="a", seed=s, value=0.5, tasks=("a",), seeds=3) for s in range(3)
     ]

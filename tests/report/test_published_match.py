@@ -1,7 +1,5 @@
 """Published values beside measured ones: only if weights, data, protocol, recipe and image size agree, with a tolerance."""
 
-import itertools
-
 import numpy as np
 import pytest
 import scipy.stats
@@ -147,42 +145,6 @@ def test_a_limited_board_has_none(base):
     found, cell = cells(records, published=["vit2021-"])
     assert not any(row.published for row in found.rows)
     assert cell[TASKS[0]].published is None
-
-
-def test_a_second_metric_is_a_column_outside_all_means(base):
-    records = seeds(base, task="imagenet", budget="full")
-    records = [
-        r.model_copy(update={"metrics": {**r.metrics, "real": r.metrics["top1"].model_copy(update={"value": 0.5})}})
-        for r in records
-    ]  # fmt: skip
-    (found,) = boards(records)
-    assert found.tasks == ("imagenet", "imagenet · real")
-    assert found.rows[0].mean == pytest.approx(0.91)
-    assert [cell.value for cell in found.rows[0].cells] == pytest.approx([0.91, 0.5])
-
-
-def test_groups_have_means_of_their_own(base):
-    (found,) = boards(board(base, NAMES[:1], tuple(reversed(VTAB))))
-    assert [group for group, _ in found.heads] == ["natural", "specialized", "structured"]
-    assert [width for _, width in found.heads] == [7, 4, 8]
-    (row,) = found.rows
-    by_group = {}
-    for column, cell in zip(found.columns, row.cells, strict=True):
-        by_group.setdefault(VTAB[column.label], []).append(cell.value)
-    means = dict(found.group_means(row))
-    assert means["structured"] == pytest.approx(np.mean(by_group["structured"]))
-    assert means["group mean"] == pytest.approx(np.mean([np.mean(values) for values in by_group.values()]))
-    assert row.mean == pytest.approx(np.mean(list(itertools.chain(*by_group.values()))))
-
-
-def test_an_incomplete_group_has_no_mean(base):
-    records = [r for r in board(base, NAMES[:1]) if (r.job.task.name, r.job.seed) != ("vtab/dtd", 1)]
-    (found,) = boards(records)
-    means = dict(found.group_means(found.rows[0]))
-    assert means["natural"] is None
-    assert means["group mean"] is None
-    assert means["structured"] is not None
-    assert (found.rows[0].mean, found.rows[0].done) == (None, 18)
 
 
 def test_core_days_are_as_published_or_marked_as_converted(base):

@@ -34,17 +34,17 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class _Answers:
+class _Outcomes:
     """One backbone in one cell: whether each image is classified correctly, (N,) for each seed."""
 
     record: Record
     by_seed: dict[int, Correct]
 
 
-Cells = dict[tuple[str, str], dict[str, _Answers]]  # (setting, task) to backbone
+Cells = dict[tuple[str, str], dict[str, _Outcomes]]  # (setting, task) to backbone
 
 
-def answers(runs: Sequence[Path], metric: str = "top1") -> Cells:
+def outcomes_by_cell(runs: Sequence[Path], metric: str = "top1") -> Cells:
     """Per-image results of all runs by cell, on the same test images, with distinct labels for backbones.
 
     Raises:
@@ -61,8 +61,8 @@ def answers(runs: Sequence[Path], metric: str = "top1") -> Cells:
     for run, record in found:
         correct = run.predictions(record)[f"{metric}_correct"].to_numpy(dtype=np.float64)
         cell = cells[setting_key(record.job), task_key(record)]
-        held = cell.setdefault(labels[component_key(record.job.backbone)], _Answers(record, {}))
-        held.by_seed[record.job.seed] = correct
+        outcomes = cell.setdefault(labels[component_key(record.job.backbone)], _Outcomes(record, {}))
+        outcomes.by_seed[record.job.seed] = correct
     return cells
 
 
@@ -72,7 +72,7 @@ def compare(runs: Sequence[Path], first: str, second: str) -> list[Difference]:
     Raises:
         UsageError: a backbone has no results, or the two have no cell in common.
     """
-    cells = answers(runs)
+    cells = outcomes_by_cell(runs)
     names = sorted({name for cell in cells.values() for name in cell})
     unknown = [
         Problem(f"no results of backbone {name!r}", nearest=nearest(name, names))
@@ -93,7 +93,7 @@ def compare(runs: Sequence[Path], first: str, second: str) -> list[Difference]:
     return [replace(row, p_holm=p) for row, p in zip(rows, adjusted, strict=True)]
 
 
-def _difference(one: _Answers, two: _Answers) -> Difference | None:
+def _difference(one: _Outcomes, two: _Outcomes) -> Difference | None:
     seeds = sorted(set(one.by_seed) & set(two.by_seed))
     same_images = (
         one.record.data and two.record.data and one.record.data.fingerprints == two.record.data.fingerprints
@@ -112,26 +112,26 @@ def _difference(one: _Answers, two: _Answers) -> Difference | None:
 
 def ranks(runs: Sequence[Path]) -> dict[str, dict[str, Interval]]:
     """By setting: the rank of each backbone with its interval; like the board, only backbones with all tasks."""
-    by_setting: dict[str, dict[str, dict[str, _Answers]]] = defaultdict(lambda: defaultdict(dict))
+    by_setting: dict[str, dict[str, dict[str, _Outcomes]]] = defaultdict(lambda: defaultdict(dict))
     asked: dict[str, set[str]] = defaultdict(set)
-    for (setting, task), cell in answers(runs).items():
-        for name, held in cell.items():
-            by_setting[setting][name][task] = held
-            asked[setting] |= {held.record.job.task.label, *held.record.job.suite.tasks}
+    for (setting, task), cell in outcomes_by_cell(runs).items():
+        for name, outcomes in cell.items():
+            by_setting[setting][name][task] = outcomes
+            asked[setting] |= {outcomes.record.job.task.label, *outcomes.record.job.suite.tasks}
     titles = distinct_labels((setting, _title(backbones)) for setting, backbones in by_setting.items())
     found = {}
     for setting, backbones in by_setting.items():
-        tasks = {task for held in backbones.values() for task in held}
+        tasks = {task for outcomes in backbones.values() for task in outcomes}
         whole = {
-            name: {task: np.nan_to_num(np.stack(list(one.by_seed.values())).mean(0)) for task, one in held.items()}
-            for name, held in backbones.items()
-            if set(held) == tasks and len({one.record.job.task.label for one in held.values()}) >= len(asked[setting])
+            name: {task: np.nan_to_num(np.stack(list(one.by_seed.values())).mean(0)) for task, one in outcomes.items()}
+            for name, outcomes in backbones.items()
+            if set(outcomes) == tasks and len({one.record.job.task.label for one in outcomes.values()}) >= len(asked[setting])
         }  # fmt: skip
         if len(whole) > 1:
             found[titles[setting]] = rank_intervals(whole)
     return found
 
 
-def _title(backbones: dict[str, dict[str, _Answers]]) -> str:
+def _title(backbones: dict[str, dict[str, _Outcomes]]) -> str:
     job = next(iter(next(iter(backbones.values())).values())).record.job
     return f"{job.protocol.label} · {job.budget}"

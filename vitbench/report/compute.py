@@ -58,7 +58,8 @@ COMPUTE_COLUMNS = (
     ),
     ComputeColumn(
         "FLOPs/image", "counted", lambda row: row.flops_per_image,
-        lambda row: quantity(row.flops_per_image or 0), lambda row: f"{row.size_px} px" if row.size_px else "",
+        lambda row: quantity(row.flops_per_image or 0),
+        lambda row: f"{row.size_px} px" if row.flops_per_image and row.size_px else "",
     ),
     ComputeColumn(
         "Time", "measured here", lambda row: row.seconds,

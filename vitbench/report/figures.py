@@ -40,8 +40,8 @@ def figures(boards: Sequence[Board], records: Sequence[Record]) -> Iterator[tupl
 def write_figures(folder: Path, boards: Sequence[Board], records: Sequence[Record]) -> list[Path]:
     """Write each chart as SVG, PNG (three pixels per point) and PDF, dark ink on white; the paths written."""
     written = []
-    for name, chart in figures(boards, records):
-        spec = styled(chart, PRINT_INK, "white")
+    for name, chart_spec in figures(boards, records):
+        spec = styled(chart_spec, PRINT_INK, "white")
         kinds: dict[str, str | bytes] = {
             "svg": vl_convert.vegalite_to_svg(spec),
             "png": vl_convert.vegalite_to_png(spec, scale=3),

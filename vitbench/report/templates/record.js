@@ -2,7 +2,7 @@
 (() => {
   const dialog = document.getElementById("record");
   const data = JSON.parse(document.getElementById("details").textContent);
-  const said = (i) => data.texts[i];
+  const textOf = (i) => data.texts[i];
   const percent = (share) => (100 * share).toFixed(1);
   const DRAWN_FROM = 3; // settings; fewer are shown as a table only
 
@@ -82,15 +82,15 @@
     const gap = trials.gap ? ` Relative optimality gap ≤ ${trials.gap}.` : "";
     const rows = grid.map((options, i) => [
       setting(options, names) + (i === trials.chosen ? " ← chosen" : ""),
-      trials.values[i] === null ? "–" : said(trials.judged).endsWith("loss") ? number(trials.values[i]) : percent(trials.values[i]),
-      trials.notes && i in trials.notes ? said(trials.notes[i]) : "",
+      trials.values[i] === null ? "–" : textOf(trials.judged).endsWith("loss") ? number(trials.values[i]) : percent(trials.values[i]),
+      trials.notes && i in trials.notes ? textOf(trials.notes[i]) : "",
     ]);
     return [
       make("h3", {}, `Trials of seed ${seed.seed}`),
-      make("p", { class: "hint" }, (rows.length > 1 ? `${rows.length} settings, chosen by ${said(trials.judged)}.${chosen}` : "No hyper-parameters were tuned.") + gap),
+      make("p", { class: "hint" }, (rows.length > 1 ? `${rows.length} settings, chosen by ${textOf(trials.judged)}.${chosen}` : "No hyper-parameters were tuned.") + gap),
       ...(whole && rows.length >= DRAWN_FROM && names.length === 1 ? [curve(trials, grid, names)] : []),
       ...(trials.curves ? losses(trials, names) : []),
-      make("details", {}, make("summary", {}, "All trials"), table(["Setting", said(trials.judged), "Note"], rows, "Trials")),
+      make("details", {}, make("summary", {}, "All trials"), table(["Setting", textOf(trials.judged), "Note"], rows, "Trials")),
     ];
   }
 
@@ -121,7 +121,7 @@
     const title = make("h3", {}, `Confusion matrix, seed ${cell.seeds[0].seed}`);
     if (confusion.mistakes) {
       if (!confusion.mistakes.length) return [];
-      const rows = confusion.mistakes.map(([label, predicted, n]) => [said(label), said(predicted), String(n)]);
+      const rows = confusion.mistakes.map(([label, predicted, n]) => [textOf(label), textOf(predicted), String(n)]);
       return [title, make("details", {}, make("summary", {}, "Most frequent errors"), table(["True class", "Predicted", "Count"], rows, "Errors"))];
     }
     const names = data.grids[confusion.classes];
@@ -142,7 +142,7 @@
   }
 
   function recipe(cell) {
-    const [head, ...axes] = cell.recipe.map(said);
+    const [head, ...axes] = cell.recipe.map(textOf);
     const names = ["backbones", "tasks", "protocols"];
     return `${head}\n${axes.map((axis, i) => `${names[i]}:\n  - ${axis}\n`).join("")}`;
   }
@@ -155,22 +155,22 @@
 
   function show(name) {
     const cell = data.cells[name];
-    const title = cell.title.map(said).join(" on ");
+    const title = cell.title.map(textOf).join(" on ");
     const scores = cell.seeds.flatMap((seed) =>
       seed.scores.map(([metric, value, low, high, n]) => [
-        `seed ${seed.seed}`, said(metric), percent(value), `${percent(low)} – ${percent(high)}`, String(n),
-        `${Object.values(seed.seconds).reduce((sum, s) => sum + s, 0).toFixed(1)} s`, said(seed.created), seed.key,
+        `seed ${seed.seed}`, textOf(metric), percent(value), `${percent(low)} – ${percent(high)}`, String(n),
+        `${Object.values(seed.seconds).reduce((sum, s) => sum + s, 0).toFixed(1)} s`, textOf(seed.created), seed.key,
       ]));
-    const remarks = new Set(cell.seeds.flatMap((seed) => [...(seed.notes || []), ...("failure" in seed ? [seed.failure] : [])]).map(said));
-    const facts = cell.facts.flatMap(([key, value]) => [make("dt", {}, said(key)), make("dd", {}, said(value))]);
+    const notes = new Set(cell.seeds.flatMap((seed) => [...(seed.notes || []), ...("failure" in seed ? [seed.failure] : [])]).map(textOf));
+    const facts = cell.facts.flatMap(([key, value]) => [make("dt", {}, textOf(key)), make("dd", {}, textOf(value))]);
     const close = make("button", { class: "button" }, "Close");
     close.addEventListener("click", () => dialog.close());
-    const plain = { facts: cell.facts.map(([key, value]) => [said(key), said(value)]), keys: cell.seeds.map((seed) => seed.key) };
+    const plain = { facts: cell.facts.map(([key, value]) => [textOf(key), textOf(value)]), keys: cell.seeds.map((seed) => seed.key) };
     const copies = [copier("Copy recipe", recipe(cell)), " ", copier("Copy as JSON", JSON.stringify(plain, null, 1))];
     dialog.replaceChildren(
       make("header", {}, make("h2", { id: "record-title" }, title), make("div", {}, ...copies, " ", close)),
       ...(scores.length ? [table(["", "Metric", "Score", "95 % interval", "Test images", "Time", "Date", "Record"], scores, "Scores")] : []),
-      ...(remarks.size ? [make("h3", {}, "Notes"), make("ul", {}, ...[...remarks].map((text) => make("li", {}, text)))] : []),
+      ...(notes.size ? [make("h3", {}, "Notes"), make("ul", {}, ...[...notes].map((text) => make("li", {}, text)))] : []),
       ...seeds(cell),
       ...cell.seeds.flatMap(sweep),
       ...mistakes(cell),
