@@ -15,7 +15,7 @@ from vitbench.core.record import NOT_LIMITED, READABLE, Metric, Record
 from vitbench.published import GROUP_OF, VTAB_GROUPS, dataset_of
 from vitbench.report.cell_details import cell_name
 from vitbench.report.compute import measured_compute
-from vitbench.report.keys import cells, component_key, digest, distinct_labels, setting_key
+from vitbench.report.keys import by_setting, cells, component_key, digest, distinct_labels
 from vitbench.report.leaderboard import Board, Cell, Column, Item, Row
 from vitbench.report.published_match import Runs, published_match, rows_on_board
 from vitbench.report.published_rows import published_row, shorten_names
@@ -33,17 +33,15 @@ def boards(records: Sequence[Record], published: Iterable[str] = ()) -> list[Boa
 
     `published` are prefixes of the ids of published rows to show; suites may name more.
     """
-    by_setting: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        by_setting[setting_key(record.job)].append(record)
-    labels = distinct_labels((key, setting_label(found[0])) for key, found in by_setting.items())
+    settings = by_setting(records)
+    labels = distinct_labels((key, setting_label(found[0])) for key, found in settings.items())
     protocols = list(dict.fromkeys(record.job.protocol.label for record in records))
 
     def order(item: tuple[str, list[Record]]) -> tuple[int, int]:
         job = item[1][0].job
         return protocols.index(job.protocol.label), _budget_rank(job.budget)
 
-    ordered = sorted(by_setting.items(), key=order)
+    ordered = sorted(settings.items(), key=order)
     return [_board(key, labels[key], found, tuple(published)) for key, found in ordered]
 
 
@@ -102,18 +100,11 @@ def _columns(records: Sequence[Record], by_task: ByTask) -> tuple[Column, ...]:
 def _task_order(records: Sequence[Record], by_task: ByTask) -> list[str]:
     """Labels of tasks: those with records in the order of the suites, then those that no backbone has run."""
     asked = [task for record in records for task in record.job.suite.tasks]
-    present = {
-        record.job.task.label for record in records
-    }  # two versions of one task have labels of their own
-    return list(
-        dict.fromkeys(
-            [
-                *(task for task in asked if task in by_task),
-                *by_task,
-                *(task for task in asked if task not in present),
-            ]
-        )
-    )
+    # Two versions of one task have other labels than the suite's.
+    present = {record.job.task.label for record in records}
+    with_records = [task for task in asked if task in by_task]
+    not_run = [task for task in asked if task not in present]
+    return list(dict.fromkeys([*with_records, *by_task, *not_run]))
 
 
 def _group(record: Record | None, task: str) -> str:

@@ -14,7 +14,7 @@ from vitbench.core.record import Record
 from vitbench.report.charts import CHARTS
 from vitbench.report.charts.chart import Chart, Drawing, Spec
 from vitbench.report.charts.style import styled
-from vitbench.report.keys import setting_key
+from vitbench.report.keys import by_setting
 from vitbench.report.leaderboard import Board
 
 PRINT_INK = "#333333"
@@ -23,13 +23,13 @@ PRINT_INK = "#333333"
 def figures(boards: Sequence[Board], records: Sequence[Record]) -> Iterator[tuple[str, Spec]]:
     """All charts that can be drawn, each with the name of its file."""
     names = Counter(_file_name(board.label) for board in boards)
+    settings = by_setting(records)
     for board in boards:
         name = _file_name(board.label)
         name = f"{name}-{board.key[:4]}" if names[name] > 1 else name
-        own = [record for record in records if setting_key(record.job) == board.key]
         for chart in CHARTS:
             if chart.scope == "board":
-                for drawing in chart.draw([board], own):
+                for drawing in chart.draw([board], settings[board.key]):
                     yield f"{name}-{_stem(chart, drawing)}", drawing.spec
     for chart in CHARTS:
         if chart.scope == "run":

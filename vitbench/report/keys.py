@@ -17,6 +17,14 @@ def setting_key(job: Job) -> str:
     return digest({**setting_of(job), "budget": job.budget})
 
 
+def by_setting(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Records by setting, in their order."""
+    found: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        found[setting_key(record.job)].append(record)
+    return found
+
+
 def curve_key(job: Job) -> str:
     """The key of a curve over budgets: the setting without the budget, the task and the backbone."""
     return digest({**setting_of(job), "task": job.task.identity(), "backbone": job.backbone.identity()})
@@ -44,11 +52,8 @@ class CellKey(NamedTuple):
 
 def cells(records: Iterable[Record]) -> dict[CellKey, list[Record]]:
     """Records by cell, seeds in order; a job that failed before it opened its data joins the cell of its task."""
-    by_setting: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        by_setting[setting_key(record.job)].append(record)
     found: dict[CellKey, list[Record]] = defaultdict(list)
-    for setting, own in by_setting.items():
+    for setting, own in by_setting(records).items():
         with_data = {component_key(r.job.task): key for r in own if " " in (key := task_key(r))}
         for record in own:
             key = task_key(record)

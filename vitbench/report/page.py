@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
 
-from vitbench.core.format import duration, energy, quantity
+from vitbench.core.format import duration, quantity
 from vitbench.core.gc_pause import gc_paused
 from vitbench.core.record import Record
 from vitbench.report.build import boards, departures_of, failures
@@ -20,7 +20,7 @@ from vitbench.report.charts.chart import Chart, Drawing
 from vitbench.report.charts.style import svg
 from vitbench.report.compute import COMPUTE_COLUMNS
 from vitbench.report.export import percent
-from vitbench.report.keys import setting_key
+from vitbench.report.keys import by_setting
 from vitbench.report.leaderboard import Board, Cell, Column, Row, any_published
 
 _FOLDER = Path(__file__).parent / "templates"
@@ -80,7 +80,7 @@ def _rendered(records: Sequence[Record], extras: Extras) -> str:
             title=", ".join(suites),
             boards=found,
             overview=_overview(found),
-            charts=[_board_charts(board, records) if len(found) <= MOST_BOARDS else [] for board in found],
+            charts=_board_charts(found, records),
             run_charts=_drawn([chart for chart in CHARTS if chart.scope == "run"], found, records),
             compute_columns=COMPUTE_COLUMNS,
             compared=list(_compared(found)),
@@ -93,14 +93,14 @@ def _rendered(records: Sequence[Record], extras: Extras) -> str:
             details=details(records, extras.worst),
             expected=_expected(records, extras.estimated),
             js=Markup("\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)),
-            **_remarks(records, found),
+            **_notices(records, found),
             **page_styles(),
         )
     )
 
 
-def _remarks(records: Sequence[Record], found: Sequence[Board]) -> dict[str, object]:
-    """The notices and remarks around the tables."""
+def _notices(records: Sequence[Record], found: Sequence[Board]) -> dict[str, object]:
+    """The values of notices and notes around the tables."""
     return {
         "statuses": Counter(record.status for record in records),
         "untrained": any(row.weights == "untrained" for board in found for row in board.rows),
@@ -124,9 +124,7 @@ def page_environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(
-        percent=percent, quantity=_known(quantity), duration=_known(duration), energy=energy
-    )
+    environment.filters.update(percent=percent, quantity=_quantity, duration=duration)
     return environment
 
 
@@ -135,14 +133,20 @@ def page_styles() -> dict[str, Markup]:
     return {"css": Markup((_FOLDER / "page.css").read_text(encoding="utf-8"))}
 
 
-def _board_charts(board: Board, records: Sequence[Record]) -> list[DrawnChart]:
+def _board_charts(found: Sequence[Board], records: Sequence[Record]) -> list[list[DrawnChart]]:
+    if len(found) > MOST_BOARDS:
+        return [[] for _ in found]
+    settings = by_setting(records)
+    return [_drawn(_charts_for(board), [board], settings[board.key]) for board in found]
+
+
+def _charts_for(board: Board) -> list[Chart]:
     n_cells = sum(cell.value is not None for row in board.rows for cell in row.cells)
-    charts = [
+    return [
         chart
         for chart in CHARTS
         if chart.scope == "board" and (chart.most_cells is None or n_cells <= chart.most_cells)
     ]
-    return _drawn(charts, [board], [record for record in records if setting_key(record.job) == board.key])
 
 
 def _drawn(charts: Iterable[Chart], found: Sequence[Board], records: Sequence[Record]) -> list[DrawnChart]:
@@ -180,6 +184,6 @@ def _expected(records: Sequence[Record], estimated: Mapping[str, float]) -> tupl
     return len(pairs), sum(expected for expected, _ in pairs), sum(taken for _, taken in pairs)
 
 
-def _known(write: Callable[[float], str]) -> Callable[[float | None], str]:
-    """A template filter that shows an unknown number as a dash."""
-    return lambda number: "–" if number is None else write(number)
+def _quantity(number: float | None) -> str:
+    """A number to three digits; a dash for None."""
+    return "–" if number is None else quantity(number)
