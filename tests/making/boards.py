@@ -1,14 +1,13 @@
-"""Records of whole boards, made of one real record: scores, seeds and names as a test wants them."""
+"""Records of whole boards, made from one real record with the given scores, seeds and names."""
 
 import numpy as np
 
 from vitbench.core.job import Component, SuiteContext
-from vitbench.core.record import Check, Confusion, Cost, Metric, Trial
-from vitbench.published import NATURAL, SPECIALIZED, STRUCTURED
+from vitbench.core.record import Check, Confusion, Cost, Failure, Metric, Trial
+from vitbench.published import VTAB_GROUPS
 
-GROUPS = {"natural": NATURAL, "specialized": SPECIALIZED, "structured": STRUCTURED}
 OURS = {"oxford_flowers102": "flowers102", "oxford_iiit_pet": "pets"}
-VTAB = {f"vtab/{OURS.get(name, name)}": group for group, names in GROUPS.items() for name in names}
+VTAB = {f"vtab/{OURS.get(name, name)}": group for group, names in VTAB_GROUPS.items() for name in names}
 NAMES = (
     "vit_large_patch16_224.orig_in21k", "vit_base_patch16_224.orig_in21k", "vit_base_patch32_224.orig_in21k",
     "vit_huge_patch14_224.orig_in21k", "resnetv2_152x4_bit.goog_in21k", "resnetv2_50x1_bit.goog_in21k",
@@ -26,7 +25,7 @@ def metric(value, n=1000):
 
 
 def made(base, backbone, task, seed, value, *, tasks, seeds=3, budget="1k", **changes):
-    """One record of a fine-tuning by the ViT recipe; `changes` are fields of the record or of its job."""
+    """One record of fine-tuning with the ViT recipe; `changes` are fields of the record or of its job."""
     argument, group = backbone, changes.pop("group", VTAB.get(task, "vit"))
     family = "BiT" if "bit" in argument else "ViT"
     job = base.job.model_copy(
@@ -56,7 +55,7 @@ def made(base, backbone, task, seed, value, *, tasks, seeds=3, budget="1k", **ch
 
 
 def board(base, backbones=NAMES[:4], tasks=tuple(VTAB), seeds=3, **changes):
-    """Every backbone on every task, seeds a little apart."""
+    """Records of every backbone on every task, with slightly different scores for each seed."""
     generator = np.random.default_rng(0)
     levels = {name: generator.uniform(0.4, 0.9) for name in tasks}
     return [
@@ -69,7 +68,7 @@ def board(base, backbones=NAMES[:4], tasks=tuple(VTAB), seeds=3, **changes):
 
 
 def with_all_that_a_record_can_hold(record):
-    """Curves, trials of a grid, mistakes among many classes."""
+    """The record with loss curves, trials of a grid, and errors among many classes."""
     steps = tuple(float(step) for step in range(0, 500, 5))
     curve = {"loss": tuple(1 / (1 + step) for step in steps), "step": steps}
     trials = tuple(
@@ -83,5 +82,27 @@ def with_all_that_a_record_can_hold(record):
         )
         for rate in (0.001, 0.003, 0.01, 0.03)
     )
-    mistakes = tuple((f"class {i}", f"class {i + 1}", 40 - i) for i in range(20))
-    return record.model_copy(update={"trials": trials, "confusion": Confusion(mistakes=mistakes)})
+    errors = tuple((f"class {i}", f"class {i + 1}", 40 - i) for i in range(20))
+    return record.model_copy(update={"trials": trials, "confusion": Confusion(mistakes=errors)})
+
+
+def changed(record, *, value=None, n=100, status="ok", **job):
+    """A copy of a record with another job and another score."""
+    fields = {name: getattr(record.job, name) for name in type(record.job).model_fields}
+    for axis in ("backbone", "task", "protocol"):
+        if axis in job:
+            fields[axis] = fields[axis].model_copy(update={"label": job[axis], "name": job[axis]})
+    context = fields["suite"].model_copy(
+        update={"tasks": job.get("tasks", fields["suite"].tasks), "seeds": job.get("seeds", 1)}
+    )
+    fields |= {k: v for k, v in job.items() if k in ("budget", "seed", "limit")} | {"suite": context}
+    new = type(record.job)(**fields)
+    metrics = (
+        {}
+        if value is None
+        else {"top1": Metric(value=value, ci_low=value - 0.1, ci_high=min(value + 0.1, 1.0), n=n)}
+    )
+    failure = Failure(kind="X", message="boom") if status == "failed" else None
+    return record.model_copy(
+        update={"job": new, "key": new.key, "metrics": metrics, "status": status, "failure": failure}
+    )

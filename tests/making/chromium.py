@@ -1,4 +1,4 @@
-"""Chromium without a window, and what tests of pages ask of it."""
+"""Headless Chromium, and helpers for tests of pages."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ FLAGS = (
 
 
 def started(profile):
-    """A browser that keeps what it has to say."""
+    """A browser that keeps its console log."""
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     for flag in FLAGS.split():
@@ -44,7 +44,7 @@ def panel(browser):
 
 
 def names(browser):
-    """Names of the rows that are seen."""
+    """Names of the visible rows."""
     return [
         name.text
         for name in panel(browser).find_elements(By.CSS_SELECTOR, ".board tbody .name")

@@ -1,4 +1,4 @@
-"""The published rows: whole, cited, and true to what their sources state of themselves."""
+"""The published rows: complete, cited, and consistent with the means that their sources state."""
 
 import json
 
@@ -39,7 +39,7 @@ def test_stated_means_are_those_of_the_rows_values():
         ("vit2021-t9-vit-h14-jft", "vtab_mean", 77.63),
     ],
 )
-def test_values_are_those_in_print(row_id, task, value):
+def test_values_are_as_printed(row_id, task, value):
     (row,) = (row for row in published() if row.id == row_id)
     assert row.results[task].value == value
 
@@ -58,3 +58,20 @@ def test_they_can_be_listed():
     rows = json.loads(vitbench("list", "published", "vit2021-t2", "--json").stdout)
     assert {row["source"]["arxiv"] for row in rows} == {"2010.11929"}
     assert "Table 2" in vitbench("list", "published", "vit2021-t2-vit-h14").stdout
+
+
+@pytest.mark.parametrize(
+    ("model", "family"),
+    [
+        ("ViT-L/16", "ViT"), ("DINOv2 ViT-B/14 +reg", "ViT"), ("vit_base_patch16_224.augreg_in1k", "ViT"),
+        ("R50x1+ViT-L/16", "Hybrid"), ("ViT-R26+S/32 AugReg", "Hybrid"),
+        ("vit_large_r50_s32_224.augreg_in21k_ft_in1k", "Hybrid"),
+        ("vit_tiny_r_s16_p8_224.augreg_in21k_ft_in1k", "Hybrid"),
+        ("BiT-M R50x1", "BiT"), ("ResNet50x1", "BiT"), ("resnetv2_50x1_bit.goog_in21k_ft_in1k", "BiT"),
+        ("ResNet-50 (BN+WS)", "CNN"), ("Noisy Student EfficientNet-L2", "EfficientNet"), ("Mixer-B/16", "Mixer"),
+        ("Swin-B", "other"),
+    ],
+)  # fmt: skip
+def test_families_are_by_the_models_name(model, family):
+    row = next(row for row in published() if row.model == model)
+    assert row.family == family

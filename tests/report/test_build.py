@@ -3,33 +3,10 @@ import statistics
 
 import pytest
 
-from vitbench.core.record import Failure, Metric
+from tests.making.boards import changed
 from vitbench.report.build import boards, failures
-from vitbench.report.charts.shots import shots_points
-from vitbench.report.keys import newest
+from vitbench.report.keys import cells, newest, setting_key
 from vitbench.report.tidy import COLUMNS, tidy
-
-
-def changed(record, *, value=None, n=100, status="ok", **job):
-    """A copy of a record with another job and another score."""
-    fields = {name: getattr(record.job, name) for name in type(record.job).model_fields}
-    for axis in ("backbone", "task", "protocol"):
-        if axis in job:
-            fields[axis] = fields[axis].model_copy(update={"label": job[axis], "name": job[axis]})
-    context = fields["suite"].model_copy(
-        update={"tasks": job.get("tasks", fields["suite"].tasks), "seeds": job.get("seeds", 1)}
-    )
-    fields |= {k: v for k, v in job.items() if k in ("budget", "seed", "limit")} | {"suite": context}
-    new = type(record.job)(**fields)
-    metrics = (
-        {}
-        if value is None
-        else {"top1": Metric(value=value, ci_low=value - 0.1, ci_high=min(value + 0.1, 1.0), n=n)}
-    )
-    failure = Failure(kind="X", message="boom") if status == "failed" else None
-    return record.model_copy(
-        update={"job": new, "key": new.key, "metrics": metrics, "status": status, "failure": failure}
-    )
 
 
 @pytest.fixture
@@ -78,7 +55,7 @@ def test_an_incomplete_row_is_shown_and_not_ranked_nor_averaged(base):
 
 
 def test_a_row_with_fewer_seeds_than_the_others_is_not_ranked(base):
-    """Even if its own record, from a narrowed run, expected no more."""
+    """Even if its record comes from a narrowed run with fewer seeds."""
     records = [
         changed(base, backbone="x", task="a", seed=s, value=0.5, tasks=("a",), seeds=3) for s in range(3)
     ]
@@ -98,24 +75,38 @@ def test_an_old_version_of_a_cell_leaves_the_board(base):
     assert (board.tasks, board.rows[0].rank) == (("a",), 1)
 
 
-def test_a_task_whose_metric_is_its_own_is_shown(base):
+def test_a_task_with_another_main_metric_is_shown(base):
     record = changed(base, backbone="x", task="a", value=0.7, tasks=("a",))
     record = record.model_copy(update={"metrics": {"balanced": record.metrics["top1"]}})
     assert boards([record])[0].rows[0].mean == 0.7
 
 
-def test_curves_of_different_settings_stay_apart(base):
-    records = [
-        changed(base, backbone="x", task="a", value=0.5, budget="1-shot"),
-        changed(base, backbone="x", task="a", value=0.1, budget="1-shot", limit=30),
-    ]
-    assert sorted(point.value for point in shots_points(records)) == [0.1, 0.5]
-
-
-def test_a_task_that_no_backbone_has_done_still_counts(base):
+def test_a_task_that_no_backbone_has_run_still_counts(base):
     (board,) = boards([changed(base, backbone="x", task="a", value=0.5, tasks=("a", "b", "c"))])
     assert board.tasks == ("a", "b", "c")
     assert row(board, "x").mean is None
+
+
+def test_a_task_whose_jobs_have_all_failed_still_counts(base):
+    records = [
+        changed(base, backbone="x", task="a", value=0.5, tasks=("a", "b")),
+        changed(base, backbone="x", task="b", status="failed", tasks=("a", "b")),
+    ]
+    (board,) = boards(records)
+    assert board.tasks == ("a", "b")
+    assert (row(board, "x").mean, row(board, "x").cells[1].failed) == (None, 1)
+
+
+def test_a_seed_that_failed_before_its_data_were_opened_belongs_to_its_cell(base):
+    records = [changed(base, backbone="x", task="a", seed=s, value=0.5, tasks=("a",)) for s in (1, 0)]
+    failed = changed(base, backbone="x", task="a", seed=2, status="failed", tasks=("a",)).model_copy(
+        update={"data": None}
+    )
+    ((key, own),) = cells([*records, failed]).items()
+    assert [record.job.seed for record in own] == [0, 1, 2]
+    assert key.setting == setting_key(base.job)
+    (board,) = boards([*records, failed])
+    assert (board.tasks, row(board, "x").cells[0].failed) == (("a",), 1)
 
 
 def test_equal_means_share_a_rank(base):
@@ -127,7 +118,7 @@ def test_equal_means_share_a_rank(base):
     assert [r.rank for r in board.rows] == [1, 1, 3]
 
 
-def test_what_was_measured_differently_never_shares_a_board(base):
+def test_results_of_different_measurements_never_share_a_board(base):
     records = [
         changed(base, backbone="x", task="a", value=0.5, tasks=("a",)),
         changed(base, backbone="x", task="a", value=0.9, tasks=("a",), limit=10),
@@ -150,15 +141,6 @@ def test_another_version_of_a_task_is_another_column(base):
     job = first.job.model_copy(update={"task": task})
     (board,) = boards([first, first.model_copy(update={"job": job, "key": job.key})])
     assert len([task for task in board.tasks if task.startswith("a #")]) == 2
-
-
-def test_shots_are_averaged_over_seeds_with_their_range(base):
-    records = [
-        changed(base, backbone="x", task="a", value=v, seed=i, budget="5-shot")
-        for i, v in enumerate((0.2, 0.4))
-    ]
-    (point,) = shots_points([*records, changed(base, value=0.9, budget="full")])
-    assert (point.shots, point.value, point.low, point.high) == (5, pytest.approx(0.3), 0.2, 0.4)
 
 
 def test_the_tidy_table_has_one_row_a_score_and_keeps_failures(base, tiny_records):

@@ -1,4 +1,4 @@
-"""The built examples in reports/ are what their records give today."""
+"""The pages in reports/ are up to date with their records."""
 
 from pathlib import Path
 
@@ -18,11 +18,11 @@ def test_the_page_is_rebuilt_from_its_records(folder):
     )
 
 
-def test_there_is_one():
+def test_quickstart_is_the_only_committed_report():
     assert [folder.name for folder in REPORTS] == ["quickstart"]
 
 
-def test_the_example_is_whole():
+def test_the_committed_report_is_complete():
     records = load(REPORTS[0])
     assert {record.status for record in records} == {"ok"}
     assert {record.job.backbone.label for record in records} >= {

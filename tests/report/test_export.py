@@ -53,7 +53,7 @@ def test_tables_of_vtab_have_its_groups_compute_and_published_rows(tiny_records)
     (board,) = boards(records)
     lines = [line for line in markdown(board).splitlines() if line.startswith("|")]
     head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
-    assert head[-6:] == [*("natural", "specialized", "structured", "group means"), "mean", "TPUv3-core-days"]
+    assert head[-6:] == [*("natural", "specialized", "structured", "group mean"), "mean", "TPUv3-core-days"]
     assert len(rows) == 2 + 3
     by_name = {row[1]: row for row in rows}
     for row in board.rows[:2]:
@@ -71,12 +71,12 @@ def test_tables_of_vtab_have_its_groups_compute_and_published_rows(tiny_records)
     assert "ViT-H" not in terminal([board])
 
 
-def test_gaps_and_departures_are_marked_where_tables_are_pasted(tiny_records):
+def test_gaps_and_departures_are_marked_in_pasted_tables(tiny_records):
     records = made_board(tiny_records[0], NAMES[:1], ("a", "b"))
     bad = Check(item="split", ok=False, reason="another split")
     records = [records[0], *(r.model_copy(update={"conformance": (bad,)}) for r in records[3:])]
     (board,) = boards(records)
     assert "(1/3 seeds)" in markdown(board)
-    assert "†" in markdown(board).split("not as the reference has it: another split")[0]
+    assert "†" in markdown(board).split("differs from the reference: another split")[0]
     assert r"$\dagger$" in latex(board)
-    assert "% † not as the reference has it" in latex(board)
+    assert "% † differs from the reference" in latex(board)

@@ -1,4 +1,4 @@
-"""Images of the surest mistakes: those that were scored, or none."""
+"""Images of the most confident errors: the ones that were scored, or none."""
 
 import base64
 import io
@@ -20,7 +20,7 @@ def ran(suite_file, out, text=TINY):
     return vitbench.run(suite_file(text), out)
 
 
-def test_a_page_carries_what_was_got_wrong_most_surely(suite_file, tmp_path):
+def test_a_page_embeds_the_most_confident_errors(suite_file, tmp_path):
     ran(suite_file, tmp_path / "run")
     done = command("report", tmp_path / "run", "--with-images")
     assert done.stderr == ""
@@ -41,23 +41,23 @@ def test_they_are_the_test_images_with_their_labels(suite_file, tmp_path):
     task = TASKS.make("digits", {})[1]
     test = task.test()
     assert len(images) == len(record.worst)
-    for position, (image, label, said) in zip(record.worst, images, strict=True):
+    for position, (image, label, predicted) in zip(record.worst, images, strict=True):
         shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(image.partition(",")[2]))))
         (wanted,) = test.source.read([int(test.indices[position])])
         assert (shown == wanted).all()
-        assert label == task.class_names[test.labels[position]] != said
+        assert label == task.class_names[test.labels[position]] != predicted
 
 
-def test_what_cannot_be_shown_is_told(suite_file, tmp_path):
+def test_missing_images_are_reported(suite_file, tmp_path):
     records = ran(suite_file, tmp_path / "run")
     other = [
         r.model_copy(update={"data": r.data.model_copy(update={"fingerprints": {"test": "0" * 64}})})
         for r in records
     ]
-    told = []
-    assert surest_mistakes([tmp_path / "run"], other, told.append) == {}
-    assert len(told) == 3
-    assert all("not those that were scored" in text for text in told)
-    told.clear()
-    assert surest_mistakes([tmp_path / "elsewhere"], records, told.append) == {}
-    assert all("predictions are not there" in text for text in told)
+    warnings = []
+    assert surest_mistakes([tmp_path / "run"], other, warnings.append) == {}
+    assert len(warnings) == 3
+    assert all("not the ones that were scored" in text for text in warnings)
+    warnings.clear()
+    assert surest_mistakes([tmp_path / "elsewhere"], records, warnings.append) == {}
+    assert all("predictions file is missing" in text for text in warnings)

@@ -1,7 +1,10 @@
 import json
 import re
 
-from vitbench.report.page import render
+from tests.making.boards import VTAB, board, with_all_that_a_record_can_hold
+from vitbench.core.record import Confusion
+from vitbench.report.charts import CHARTS
+from vitbench.report.page import Extras, render
 
 
 def labelled(record, label):
@@ -9,7 +12,7 @@ def labelled(record, label):
     return record.model_copy(update={"job": record.job.model_copy(update={"backbone": backbone})})
 
 
-def test_the_page_has_no_address_in_it(tiny_records):
+def test_the_page_contains_no_url(tiny_records):
     page = render(tiny_records)
     assert re.findall(r"https?:|//[a-z]|src=|@import|url\(", page) == []
     assert page.count("<link") == 1
@@ -50,3 +53,24 @@ def test_every_score_opens_its_records(tiny_records):
         values = [None if t.value is None else round(t.value, 5) for t in record.trials]
         assert seed["trials"]["values"] == values
         assert record.trials[seed["trials"]["chosen"]].chosen
+
+
+def test_the_page_has_the_charts_of_a_board_in_order(vtab_records):
+    page = render(vtab_records)
+    shown = [chart for chart in CHARTS if chart.scope == "board" and chart.most_cells != 0]
+    places = [page.index(f">{chart.title}</") for chart in shown]
+    assert len(places) == 3
+    assert places == sorted(places)
+
+
+def test_a_large_board_stays_small(tiny_records):
+    tasks = [*VTAB, *(f"further {i}" for i in range(6))]
+    records = board(tiny_records[0], [f"net_{i}.weights" for i in range(20)], tasks)
+    matrix = Confusion(classes=tuple(f"class {i}" for i in range(12)), matrix=((17,) * 12,) * 12)
+    full = [with_all_that_a_record_can_hold(record) for record in records]
+    full = [r.model_copy(update={"confusion": matrix}) if i % 2 else r for i, r in enumerate(full)]
+    page = render(full, Extras(published=("vit2021-t9", "vtab-lb-")))
+    assert len(page.encode()) < 1_500_000
+    assert re.findall(r"https?:|//[a-z]|src=|@import|url\(", page) == []
+    carried = json.loads(re.search(r'id="details">(.*?)</script>', page)[1])
+    assert len(carried["cells"]) == 20 * 25

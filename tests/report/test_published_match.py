@@ -1,6 +1,4 @@
-"""Published values beside measured ones: only where weights, data, protocol, recipe and side agree, each with its tolerance."""
-
-import itertools
+"""Published values beside measured ones: only if weights, data, protocol, recipe and image size agree, with a tolerance."""
 
 import numpy as np
 import pytest
@@ -8,10 +6,10 @@ import scipy.stats
 
 from tests.making.boards import NAMES, RECIPE, VTAB, board, component, made
 from vitbench.core.record import Check
-from vitbench.published import published
+from vitbench.published import dataset_of, published
 from vitbench.report.build import boards
 from vitbench.report.leaderboard import any_published
-from vitbench.report.published_match import dataset_of, seed_tolerance, size_tolerance, weights_of
+from vitbench.report.published_match import Runs, seed_tolerance, size_tolerance, weights_of
 
 L16 = NAMES[0]
 TASKS = ("vtab/caltech101", "vtab/flowers102")
@@ -33,15 +31,15 @@ def seeds(base, values=(0.90, 0.91, 0.92), task=TASKS[0], backbone=L16, **change
     return [made(base, backbone, task, i, v, tasks=(task,), **changes) for i, v in enumerate(values)]
 
 
-def test_a_cell_is_held_against_the_papers_value(base):
+def test_a_cell_is_compared_with_the_papers_value(base):
     _, found = cells(seeds(base))
-    known = found[TASKS[0]].reference
+    known = found[TASKS[0]].published
     assert known.value == pytest.approx(
         0.908
     )  # arXiv 2010.11929, Table 9: ViT-L/16 of ImageNet-21k on Caltech101
     assert known.difference == pytest.approx(0.91 - 0.908)
     assert known.source.startswith("arXiv 2010.11929, Table 9")
-    assert known.held
+    assert known.within
     assert known.by_seeds
 
 
@@ -60,7 +58,7 @@ def test_a_cell_is_held_against_the_papers_value(base):
     ],
     ids=str,
 )
-def test_nothing_is_held_against_what_is_not_the_same(base, changes):
+def test_different_settings_are_not_compared(base, changes):
     facts = changes.pop("backbone_facts", None)
     if facts:
         changes["backbone"] = L16
@@ -70,31 +68,31 @@ def test_nothing_is_held_against_what_is_not_the_same(base, changes):
     else:
         records = seeds(base, **changes)
     _, found = cells(records)
-    assert found[TASKS[0]].reference is None
+    assert found[TASKS[0]].published is None
 
 
 def test_a_tolerance_is_welchs_interval_of_two_sets_of_runs():
     generator = np.random.default_rng(0)
     one, two = generator.normal(0.9, 0.01, 3), generator.normal(0.9, 0.02, 5)
-    found = seed_tolerance((one.std(ddof=1), 3), (two.std(ddof=1), 5))
+    found = seed_tolerance(Runs(0.9, one.std(ddof=1), 3), Runs(0.9, two.std(ddof=1), 5))
     test = scipy.stats.ttest_ind(one, two, equal_var=False)
     interval = test.confidence_interval(0.95)
     assert found == pytest.approx((interval.high - interval.low) / 2)
-    assert seed_tolerance((0.0, 3), (0.0, 3)) == 0
+    assert seed_tolerance(Runs(0.9, 0.0, 3), Runs(0.9, 0.0, 3)) == 0
 
 
-def test_without_a_spread_the_number_of_test_images_says_how_far():
+def test_without_a_spread_the_tolerance_is_from_the_number_of_test_images():
     draws = np.random.default_rng(0).binomial(1000, 0.9, (200_000, 2)) / 1000
     apart = np.abs(draws[:, 0] - draws[:, 1])
     assert (apart <= size_tolerance(0.9, 1000)).mean() == pytest.approx(0.95, abs=0.01)
 
 
-def test_one_seed_and_no_printed_spread_leave_the_test_size(base):
+def test_the_tolerance_of_one_seed_without_printed_spread_is_from_the_test_size(base):
     _, found = cells(seeds(base, values=(0.95,), seeds=1))
-    known = found[TASKS[0]].reference
+    known = found[TASKS[0]].published
     assert not known.by_seeds
     assert known.tolerance == pytest.approx(size_tolerance(0.95, 1000) + 0.0005)
-    assert not known.held  # 95.0 against 90.8
+    assert not known.within  # 95.0 against 90.8
 
 
 def test_weights_are_found_through_the_papers_other_tables():
@@ -113,26 +111,26 @@ def test_tasks_have_their_published_names():
     assert dataset_of("digits") == ""
 
 
-def test_published_rows_stand_on_boards_of_their_method_unranked(base):
+def test_published_rows_are_on_boards_of_their_method_without_a_rank(base):
     records = board(base, NAMES[:2], tuple(VTAB))
     (found,) = boards(records, published=["vit2021-"])
-    quoted = [row for row in found.rows if row.published]
-    assert [row.backbone for row in quoted] == ["ViT-H/14", "ViT-L/16 (JFT-300M)", "ViT-L/16 (ImageNet-21k)"]
+    shown = [row for row in found.rows if row.published]
+    assert [row.backbone for row in shown] == ["ViT-H/14", "ViT-L/16 (JFT-300M)", "ViT-L/16 (ImageNet-21k)"]
     assert [row.rank for row in found.rows] == [1, 2, None, None, None]
-    assert [100 * row.mean for row in quoted] == pytest.approx(
+    assert [100 * row.mean for row in shown] == pytest.approx(
         [77.63, 76.28, 72.72], abs=0.08
     )  # as printed in Table 2
-    assert [row.compute.core_days for row in quoted] == [2500, 680, 230]
+    assert [row.compute.core_days for row in shown] == [2500, 680, 230]
     assert not any_published(boards(records))
     (full,) = boards(board(base, NAMES[:1], tuple(VTAB), budget="full"), published=["vit2021-"])
     assert not any(row.published for row in full.rows)  # 1,000 examples are not all of them
 
 
-def test_rows_of_the_data_sets_elsewhere_do_not_stand_in_vtabs_columns(base):
+def test_rows_with_other_splits_are_not_in_the_columns_of_vtab(base):
     records = board(base, NAMES[:1], ("cifar100", "vtab/cifar100"), budget="full")
     (found,) = boards(records, published=["vit2021-t2-vit-h14"])
-    (quoted,) = [row for row in found.rows if row.published]
-    by_column = dict(zip(found.tasks, quoted.cells, strict=True))
+    (shown,) = [row for row in found.rows if row.published]
+    by_column = dict(zip(found.tasks, shown.cells, strict=True))
     assert by_column["cifar100"].value == pytest.approx(0.9455)
     assert by_column["vtab/cifar100"].value is None
 
@@ -146,54 +144,18 @@ def test_a_limited_board_has_none(base):
     records = [r.model_copy(update={"job": r.job.model_copy(update={"limit": 64})}) for r in seeds(base)]
     found, cell = cells(records, published=["vit2021-"])
     assert not any(row.published for row in found.rows)
-    assert cell[TASKS[0]].reference is None
+    assert cell[TASKS[0]].published is None
 
 
-def test_a_second_metric_is_a_column_that_counts_in_no_mean(base):
-    records = seeds(base, task="imagenet", budget="full")
-    records = [
-        r.model_copy(update={"metrics": {**r.metrics, "real": r.metrics["top1"].model_copy(update={"value": 0.5})}})
-        for r in records
-    ]  # fmt: skip
-    (found,) = boards(records)
-    assert found.tasks == ("imagenet", "imagenet · real")
-    assert found.rows[0].mean == pytest.approx(0.91)
-    assert [cell.value for cell in found.rows[0].cells] == pytest.approx([0.91, 0.5])
-
-
-def test_groups_have_means_of_their_own(base):
-    (found,) = boards(board(base, NAMES[:1], tuple(reversed(VTAB))))
-    assert [group for group, _ in found.heads] == ["natural", "specialized", "structured"]
-    assert [width for _, width in found.heads] == [7, 4, 8]
-    (row,) = found.rows
-    by_group = {}
-    for column, cell in zip(found.columns, row.cells, strict=True):
-        by_group.setdefault(VTAB[column.label], []).append(cell.value)
-    means = dict(found.group_means(row))
-    assert means["structured"] == pytest.approx(np.mean(by_group["structured"]))
-    assert means["group means"] == pytest.approx(np.mean([np.mean(values) for values in by_group.values()]))
-    assert row.mean == pytest.approx(np.mean(list(itertools.chain(*by_group.values()))))
-
-
-def test_an_incomplete_group_has_no_mean(base):
-    records = [r for r in board(base, NAMES[:1]) if (r.job.task.name, r.job.seed) != ("vtab/dtd", 1)]
-    (found,) = boards(records)
-    means = dict(found.group_means(found.rows[0]))
-    assert means["natural"] is None
-    assert means["group means"] is None
-    assert means["structured"] is not None
-    assert (found.rows[0].mean, found.rows[0].done) == (None, 18)
-
-
-def test_core_days_are_quoted_or_marked_as_converted(base):
+def test_core_days_are_as_published_or_marked_as_converted(base):
     (found,) = boards(board(base, [NAMES[4], NAMES[3]], TASKS))
     by_name = {row.backbone: row.compute for row in found.rows}
     bit, huge = by_name["resnetv2_152x4_bit"], by_name["vit_huge_patch14_224"]
     assert (bit.core_days, bit.estimated) == (pytest.approx(940), None)
     assert bit.core_days_source == "arXiv 2105.01601 (Mixer) Table 2"  # BiT's own paper does not print it
     assert huge.core_days is None  # ViT-H/14 of ImageNet-21k: nobody prints it
-    (quoted,) = boards(board(base, NAMES[:1], ("cifar100",), budget="full"), published=["vit2021-t6-vit-b16"])
-    row = next(row for row in quoted.rows if row.published)
+    (shown,) = boards(board(base, NAMES[:1], ("cifar100",), budget="full"), published=["vit2021-t6-vit-b16"])
+    row = next(row for row in shown.rows if row.published)
     low, high = row.compute.estimated
     assert low < row.compute.core_days < high
     assert "exaFLOP" in row.compute.core_days_source
@@ -223,7 +185,7 @@ def with_backbone(records, weights="pretrained", **options):
     ],
     ids=str,
 )
-def test_only_the_published_weights_as_they_come_are_held_against_print(base, how):
+def test_only_unchanged_published_weights_are_compared(base, how):
     stock = {
         "pretrained": True,
         "checkpoint": None,
@@ -233,9 +195,9 @@ def test_only_the_published_weights_as_they_come_are_held_against_print(base, ho
         "size_px": 384,
     }
     _, found = cells(with_backbone(seeds(base), **stock))
-    assert found[TASKS[0]].reference is not None
+    assert found[TASKS[0]].published is not None
     board_, found = cells(with_backbone(seeds(base), **{**stock, **how}))
-    assert found[TASKS[0]].reference is None
+    assert found[TASKS[0]].published is None
     assert board_.rows[0].compute.core_days is None
 
 
@@ -245,20 +207,20 @@ def on_imagenet(base, recipe, size_px):
     records = [
         r.model_copy(update={"backbone": r.backbone.model_copy(update={"size_px": size_px})}) for r in records
     ]
-    return cells(records)[1]["imagenet"].reference
+    return cells(records)[1]["imagenet"].published
 
 
 @pytest.mark.parametrize(
     ("recipe", "size_px", "printed"),
     [("vit-table2", 512, 0.8530), ("vit", 384, 0.8515), ("vit", 512, None), ("vit-table2", 384, None)],
 )
-def test_the_papers_two_ways_on_imagenet_are_not_mixed(base, recipe, size_px, printed):
+def test_the_papers_two_protocols_on_imagenet_are_not_mixed(base, recipe, size_px, printed):
     """Table 2 is averaged and at 512 px, Table 5 neither."""
     known = on_imagenet(base, recipe, size_px)
     assert (known and known.value) == (printed and pytest.approx(printed))
 
 
-def test_a_row_that_was_made_otherwise_is_not_taken(base):
+def test_a_row_with_other_settings_is_not_compared(base):
     """The released CIFAR numbers of BiT are of batch 128 at 0.001, by their own note."""
     protocol = component("finetune", "finetune", **{**RECIPE, "recipe": "bit-released"})
     records = seeds(
@@ -267,30 +229,30 @@ def test_a_row_that_was_made_otherwise_is_not_taken(base):
     records = [
         r.model_copy(update={"backbone": r.backbone.model_copy(update={"size_px": 128})}) for r in records
     ]
-    assert cells(records)[1]["cifar10"].reference is None
+    assert cells(records)[1]["cifar10"].published is None
 
 
 def test_mean_per_class_accuracy_is_not_top1(base):
     protocol = component("logistic_probe", "logistic_probe", c="val", values=45)
     records = seeds(base, task="oxford_iiit_pet", budget="full", protocol=protocol)
     (found,) = boards(records, published=["dinov2-t8-"])
-    quoted = [row for row in found.rows if row.published]
-    assert quoted == []  # Pets is all that the board has
+    shown = [row for row in found.rows if row.published]
+    assert shown == []  # Pets is all that the board has
 
 
-def test_against_a_single_run_the_interval_is_students():
+def test_the_interval_against_a_single_run_is_students():
     """Three runs of ours against one: as often within as it says."""
     generator = np.random.default_rng(0)
     ours, one = generator.normal(0, 1, (40_000, 3)), generator.normal(0, 1, 40_000)
     held = [
-        abs(a.mean() - b) <= seed_tolerance((float(a.std(ddof=1)), 3), (None, 1))
+        abs(a.mean() - b) <= seed_tolerance(Runs(0.0, float(a.std(ddof=1)), 3), Runs(0.0, None, 1))
         for a, b in zip(ours[:4000], one, strict=False)
     ]
     assert np.mean(held) == pytest.approx(0.95, abs=0.015)
 
 
-def test_seeds_that_do_not_differ_say_nothing_of_the_tolerance(base):
-    known = cells(seeds(base, (0.91, 0.91, 0.91)))[1][TASKS[0]].reference
+def test_equal_seeds_do_not_determine_the_tolerance(base):
+    known = cells(seeds(base, (0.91, 0.91, 0.91)))[1][TASKS[0]].published
     assert not known.by_seeds
     assert known.tolerance > 0.02
 

@@ -56,7 +56,7 @@ def test_bootstrap_means_have_the_right_mean_spread_and_pairing():
     assert np.corrcoef(means.T)[0, 1] == pytest.approx(np.corrcoef(columns.T)[0, 1], abs=0.03)
 
 
-def test_the_interval_covers_as_often_as_it_says():
+def test_the_interval_has_its_nominal_coverage():
     held = 0
     for trial in range(300):
         generator = np.random.default_rng(trial)
@@ -66,7 +66,7 @@ def test_the_interval_covers_as_often_as_it_says():
     assert 0.90 <= held / 300 <= 0.98
 
 
-def test_ranks_tell_what_is_sure_from_what_is_not():
+def test_rank_intervals_separate_clear_ranks_from_unclear_ones():
     good = {f"t{i}": (RNG.random(200) < 0.9).astype(float) for i in range(9)}
     twins = [{t: np.roll(v, 1 + i) * (RNG.random(200) < 0.7) for t, v in good.items()} for i in range(2)]
     found = rank_intervals({"good": good, "a": twins[0], "b": twins[1]})
@@ -104,7 +104,7 @@ def test_two_backbones_on_the_same_images(run):
     assert (full.first, full.second) == pytest.approx((scores["coarse", "full"], scores["fine", "full"]))
 
 
-def test_names_that_are_not_there_are_told(run):
+def test_unknown_backbones_are_reported(run):
     with pytest.raises(UsageError, match=r"no results of backbone 'corse'[\s\S]*coarse"):
         compare([run], "corse", "fine")
 
@@ -122,7 +122,7 @@ def test_the_command_prints_both(run):
     assert json.loads(command("compare", run, "--json").stdout)
 
 
-def test_two_backbones_under_one_label_are_told_apart(run, tmp_path):
+def test_two_backbones_with_one_label_are_distinguished(run, tmp_path):
     suite = tmp_path / "t.yaml"
     suite.write_text(
         "name: c\nbudgets: [full]\ntasks: [digits]\nprotocols: [ridge_probe]\nbackbones:\n"
@@ -135,7 +135,7 @@ def test_two_backbones_under_one_label_are_told_apart(run, tmp_path):
         compare([run], "coarse", "coarse")
 
 
-def test_ranks_are_of_backbones_that_have_all_tasks(run, tmp_path):
+def test_only_backbones_with_all_tasks_are_ranked(run, tmp_path):
     suite = tmp_path / "t.yaml"
     text = "name: c\nbudgets: [full]\ntasks: [digits, photo_regions]\nprotocols: [ridge_probe]\nbackbones:\n"
     text += (

@@ -1,35 +1,55 @@
-"""Published results that ship with vitbench: each with its paper, protocol and resolution. They are shown, never mixed in.
+"""Published results that ship with vitbench, each with its paper, protocol and image size; and the names that papers use.
 
-A row of weak evidence (one third party's quotation) is marked.
+They are shown beside measured results and never mixed with them. Rows from a single secondary source are marked.
 """
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
 FILE = Path(__file__).with_name("published.yaml")
-NATURAL = ("caltech101", "cifar100", "dtd", "oxford_flowers102", "oxford_iiit_pet", "sun397", "svhn")
-SPECIALIZED = ("patch_camelyon", "eurosat", "resisc45", "diabetic_retinopathy")
-STRUCTURED = (
-    "clevr_count", "clevr_distance", "dmlab", "dsprites_location", "dsprites_orientation", "kitti_distance",
-    "smallnorb_azimuth", "smallnorb_elevation",
-)  # fmt: skip
-GROUP_OF = {
-    **dict.fromkeys(NATURAL, "natural"),
-    **dict.fromkeys(SPECIALIZED, "specialized"),
-    **dict.fromkeys(STRUCTURED, "structured"),
-}
-# A mean that a source states, and what it is of.
+VTAB_GROUPS: dict[str, tuple[str, ...]] = {
+    "natural": ("caltech101", "cifar100", "dtd", "oxford_flowers102", "oxford_iiit_pet", "sun397", "svhn"),
+    "specialized": ("patch_camelyon", "eurosat", "resisc45", "diabetic_retinopathy"),
+    "structured": (
+        "clevr_count", "clevr_distance", "dmlab", "dsprites_location", "dsprites_orientation", "kitti_distance",
+        "smallnorb_azimuth", "smallnorb_elevation",
+    ),
+}  # fmt: skip
+VTAB = tuple(dataset for datasets in VTAB_GROUPS.values() for dataset in datasets)
+GROUP_OF = {dataset: group for group, datasets in VTAB_GROUPS.items() for dataset in datasets}
+_VTAB_TASKS = {"flowers102": "oxford_flowers102", "pets": "oxford_iiit_pet"}  # where our names differ
+VIT_PAPER = ("imagenet", "cifar10", "cifar100", "oxford_iiit_pet", "oxford_flowers102")  # Fig. 5
+# Means that sources state, and what they are taken over.
 MEANS: dict[str, tuple[str, ...]] = {
-    "vtab_natural": NATURAL,
-    "vtab_specialized": SPECIALIZED,
-    "vtab_structured": STRUCTURED,
-    "vtab_mean": (*NATURAL, *SPECIALIZED, *STRUCTURED),
-    "avg5": ("imagenet", "cifar10", "cifar100", "oxford_iiit_pet", "oxford_flowers102"),
+    **{f"vtab_{group}": datasets for group, datasets in VTAB_GROUPS.items()},
+    "vtab_mean": VTAB,
+    "avg5": VIT_PAPER,
 }
+# The kind of network by its name, in a paper's spelling or timm's; the first that matches.
+_FAMILIES = {
+    "Hybrid": r"R\d*(x\d)?\+|^vit_\w+_r\d*_s",
+    "ViT": r"ViT|^vit_",
+    "BiT": r"BiT|_bit\.|R(esNet)?\d+x\d",  # ResNets with a width factor are BiT's
+    "Mixer": r"[Mm]ixer",
+    "EfficientNet": r"[Ee]fficient[Nn]et",
+    "CNN": r"Res|^R\d",
+}
+
+
+def dataset_of(task: str, metric: str = "") -> str:
+    """The name that published rows use for a registered task and metric; '' if none of them covers it."""
+    top1 = metric in ("", "top1")
+    if task.startswith("vtab/"):
+        name = task.removeprefix("vtab/")
+        return _VTAB_TASKS.get(name, name) if top1 else ""
+    if metric == "real":
+        return f"{task}_real"
+    return task if task in VIT_PAPER and top1 else ""
 
 
 class _Frozen(BaseModel):
@@ -37,7 +57,7 @@ class _Frozen(BaseModel):
 
 
 class Source(_Frozen):
-    """Where a row is printed."""
+    """The publication that prints a row."""
 
     paper: str
     arxiv: str | None
@@ -49,7 +69,7 @@ class Source(_Frozen):
 
     @property
     def citation(self) -> str:
-        """The source in a line."""
+        """The source on one line."""
         place = f"arXiv {self.arxiv}" if self.arxiv else self.paper
         return f"{place}, {self.table}" if self.table else place
 
@@ -64,15 +84,20 @@ class Value(_Frozen):
     wall_hours: float | None = None
     derived: bool = False
 
+    @property
+    def decimals(self) -> int:
+        """Digits after the point; trailing zeros are not stored, so other values of the same table may have more."""
+        return len(f"{self.value:.2f}".rstrip("0").partition(".")[2])
+
 
 class PublishedCompute(_Frozen):
-    """Quantity A as printed, and what else the source says of cost."""
+    """Pre-training compute as printed, and other costs that the source states."""
 
     tpu_v3_core_days: float | None = None
     exaflops: float | None = None
     inference_gmacs: float | None = None
     a100_hours: float | None = None
-    source: str = Field(default="", description="where it is printed, if not where the results are")
+    source: str = Field(default="", description="where it is printed, if not beside the results")
 
 
 class PublishedRow(_Frozen):
@@ -101,12 +126,17 @@ class PublishedRow(_Frozen):
 
     @property
     def is_weak(self) -> bool:
-        """Whether one third party's quotation is all there is."""
+        """Whether it comes from a single secondary source."""
         return self.verified == "secondary x1"
 
-    def resolution_of(self, task: str) -> int | str | None:
-        """The side that a task was evaluated at."""
-        return self.resolution_overrides.get(task, self.resolution)
+    @property
+    def family(self) -> str:
+        """The kind of network, by the model's name."""
+        return next((kind for kind, pattern in _FAMILIES.items() if re.search(pattern, self.model)), "other")
+
+    def resolution_of(self, dataset: str) -> int | str | None:
+        """The image size that a data set was evaluated at."""
+        return self.resolution_overrides.get(dataset, self.resolution)
 
 
 @cache
@@ -114,13 +144,13 @@ def published() -> tuple[PublishedRow, ...]:
     """All rows, in the file's order."""
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is there
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, if libyaml is available
     rows = loader(FILE.read_text(encoding="utf-8")).get_single_data()
     return tuple(PublishedRow.model_validate(row) for row in rows)
 
 
 def unmet_means(row: PublishedRow) -> list[str]:
-    """Means which a row states and its own values do not give, to the rounding of what is printed."""
+    """Stated means that differ from the mean of the row's own values by more than rounding."""
     wrong = []
     for name, parts in MEANS.items():
         stated = row.results.get(name)
@@ -133,5 +163,5 @@ def unmet_means(row: PublishedRow) -> list[str]:
 
 
 def rows_of(timm_name: str) -> tuple[PublishedRow, ...]:
-    """The rows that are about a timm checkpoint."""
+    """The rows about a timm checkpoint."""
     return tuple(row for row in published() if row.timm == timm_name)

@@ -1,1 +1,1 @@
-"""Records to tables, charts, one HTML file and exports. Reads records only: no torch, no GPU, no data."""
+"""Leaderboards, charts, pages, exports and comparisons from records: no torch, no GPU, and data sets only for thumbnails."""

@@ -1,55 +1,53 @@
-"""Records to boards, one per setting: a protocol under a budget, and all else that must agree for numbers to be compared.
+"""Build leaderboards from records, one per setting: protocol, budget and all else that makes results comparable.
 
-No mean is ever taken over missing cells: an incomplete row is shown, not ranked. Published rows stand beside, unranked.
+Incomplete rows are shown without a mean or a rank. Published rows are shown beside the measured ones, also unranked.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from vitbench.core.conformance import NOT_LIMITED, READABLE
 from vitbench.core.job import shots_of
 from vitbench.core.record import Metric, Record
-from vitbench.published import GROUP_OF
+from vitbench.published import GROUP_OF, VTAB_GROUPS, dataset_of
 from vitbench.report.cell_details import cell_name
 from vitbench.report.compute import measured_compute
-from vitbench.report.keys import component_key, digest, distinct_labels, setting_key, task_key
-from vitbench.report.leaderboard import VTAB_GROUPS, Board, Cell, Column, Item, Row
-from vitbench.report.published_match import dataset_of, reference, rows_on_board
-from vitbench.report.published_rows import distinct_models, quoted_row
+from vitbench.report.keys import by_setting, cells, component_key, digest, distinct_labels
+from vitbench.report.leaderboard import Board, Cell, Column, Item, Row
+from vitbench.report.published_match import Runs, published_match, rows_on_board
+from vitbench.report.published_rows import published_row, shorten_names
 
-Tasks = Mapping[str, str]  # keys of tasks to their labels
+ByTask = dict[str, dict[str, list[Record]]]  # by the task's label and the backbone's key: the seeds of a cell
 
 
 def main_metric(record: Record) -> Metric | None:
-    """The score that boards show: the first of the task's rules, top-1 unless the task says otherwise."""
+    """The score that boards show: the task's first metric, usually top-1 accuracy."""
     return next(iter(record.metrics.values()), None)
 
 
 def boards(records: Sequence[Record], published: Iterable[str] = ()) -> list[Board]:
-    """One board per setting, in the order of protocols as they come and of growing budgets.
+    """One board per setting: protocols in the order of the records, budgets from small to large.
 
-    `published` are starts of names of published rows to show beside; suites may ask for more of them.
+    `published` are prefixes of the ids of published rows to show; suites may name more.
     """
-    by_setting: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        by_setting[setting_key(record.job)].append(record)
-    labels = distinct_labels((key, setting_label(found[0])) for key, found in by_setting.items())
+    settings = by_setting(records)
+    labels = distinct_labels((key, setting_label(found[0])) for key, found in settings.items())
     protocols = list(dict.fromkeys(record.job.protocol.label for record in records))
 
     def order(item: tuple[str, list[Record]]) -> tuple[int, int]:
         job = item[1][0].job
         return protocols.index(job.protocol.label), _budget_rank(job.budget)
 
-    ordered = sorted(by_setting.items(), key=order)
+    ordered = sorted(settings.items(), key=order)
     return [_board(key, labels[key], found, tuple(published)) for key, found in ordered]
 
 
 def setting_label(record: Record) -> str:
-    """A setting in a few words."""
+    """A short label for a record's setting."""
     job = record.job
     parts = [job.protocol.label, job.budget]
     if job.limit is not None:
@@ -66,52 +64,48 @@ def _budget_rank(budget: str) -> int:
 
 
 def _board(key: str, label: str, records: Sequence[Record], published: tuple[str, ...]) -> Board:
-    tasks = _task_labels(records)
-    columns = _columns(records, tasks)
+    by_cell = cells(records)
+    tasks = distinct_labels((digest(cell.task), own[0].job.task.label) for cell, own in by_cell.items())
+    by_task: ByTask = defaultdict(dict)
+    for cell, own in by_cell.items():
+        by_task[tasks[digest(cell.task)]][cell.backbone] = own
+    columns = _columns(records, by_task)
     job = records[0].job
     rows = [
-        *_with_best(_ranked(_measured(records, tasks, columns)), len(columns)),
-        *_quoted(records, columns, published),
+        *_with_best(_ranked(_measured(records, by_task, columns)), len(columns)),
+        *_published(records, columns, published),
     ]
     return Board(key, label, job.protocol.label, job.budget, columns, tuple(rows), job.limit)
 
 
-def _task_labels(records: Sequence[Record]) -> Tasks:
-    """A label for each task as each record met it: other test data under the same name are another column."""
-    found: dict[str, str] = {}
-    for record in records:
-        found[task_key(record)] = record.job.task.label
-    of_component = {key.partition(" ")[0]: key for key in found if " " in key}
-    labels = distinct_labels(
-        (digest(key), label) for key, label in found.items() if " " in key or key not in of_component
-    )
-    return {key: labels[digest(of_component.get(key, key))] for key in found}
-
-
-def _columns(records: Sequence[Record], tasks: Tasks) -> tuple[Column, ...]:
-    """A column a task, in the suites' order but for VTAB's groups, which stay together; then one for each further metric."""
-    first: dict[str, Record] = {}
-    further: dict[str, list[str]] = defaultdict(list)
-    for record in records:
-        label = tasks[task_key(record)]
-        if record.metrics and not first.setdefault(label, record).metrics:
-            first[label] = record
-        further[label] += [name for name in list(record.metrics)[1:] if name not in further[label]]
-    present = {r.job.task.label for r in records}  # under labels of their own where two versions share one
-    absent = [task for r in records for task in r.job.suite.tasks if task not in present]
-    in_order = [task for r in records for task in r.job.suite.tasks if task in first]
+def _columns(records: Sequence[Record], by_task: ByTask) -> tuple[Column, ...]:
+    """A column for each task, then one for each of its additional metrics: in the order of the suites, VTAB by groups."""
     found = []
-    for label in dict.fromkeys([*in_order, *first, *absent]):
-        name = first[label].job.task.name if label in first else label
-        group = _group(first.get(label), name)
+    for label in _task_order(records, by_task):
+        own = [record for cell in by_task.get(label, {}).values() for record in cell]
+        first = next((record for record in own if record.metrics), own[0] if own else None)
+        name = first.job.task.name if first else label
+        group = _group(first, name)
         found.append(Column(label, label, "", group, dataset_of(name)))
+        additional = dict.fromkeys(metric for record in own for metric in list(record.metrics)[1:])
         found += [
             Column(f"{label} · {metric}", label, metric, group, dataset_of(name, metric))
-            for metric in further[label]
+            for metric in additional
         ]
     if all(any(column.group == group for column in found) for group in VTAB_GROUPS):
-        found.sort(key=lambda column: VTAB_GROUPS.index(column.group) if column.group else -1)
+        order = ["", *VTAB_GROUPS]
+        found.sort(key=lambda column: order.index(column.group))
     return tuple(found)
+
+
+def _task_order(records: Sequence[Record], by_task: ByTask) -> list[str]:
+    """Labels of tasks: those with records in the order of the suites, then those that no backbone has run."""
+    asked = [task for record in records for task in record.job.suite.tasks]
+    # Two versions of one task have other labels than the suite's.
+    present = {record.job.task.label for record in records}
+    with_records = [task for task in asked if task in by_task]
+    not_run = [task for task in asked if task not in present]
+    return list(dict.fromkeys([*with_records, *by_task, *not_run]))
 
 
 def _group(record: Record | None, task: str) -> str:
@@ -121,23 +115,20 @@ def _group(record: Record | None, task: str) -> str:
     return GROUP_OF.get(dataset_of(task), "") if task.startswith("vtab/") else ""
 
 
-def _measured(records: Sequence[Record], tasks: Tasks, columns: Sequence[Column]) -> list[Row]:
+def _measured(records: Sequence[Record], by_task: ByTask, columns: Sequence[Column]) -> list[Row]:
     seeds = max(record.job.suite.seeds for record in records)
     labels = distinct_labels((component_key(r.job.backbone), r.job.backbone.label) for r in records)
-    by_backbone: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    for record in records:
-        task = tasks[task_key(record)]
-        by_backbone[component_key(record.job.backbone)][task].append(record)
-    return [
-        _row(labels[backbone], by_task, columns, tuple(_cell(by_task.get(c.task, []), seeds, c) for c in columns))
-        for backbone, by_task in by_backbone.items()
-    ]  # fmt: skip
+    rows = []
+    for backbone, label in labels.items():
+        own = {task: found[backbone] for task, found in by_task.items() if backbone in found}
+        row_cells = tuple(_cell(own.get(column.task, []), seeds, column) for column in columns)
+        rows.append(_row(label, [r for found in own.values() for r in found], columns, row_cells))
+    return rows
 
 
 def _row(
-    label: str, by_task: Mapping[str, list[Record]], columns: Sequence[Column], cells: tuple[Cell, ...]
+    label: str, records: Sequence[Record], columns: Sequence[Column], row_cells: tuple[Cell, ...]
 ) -> Row:
-    records = [record for own in by_task.values() for record in own]
     facts = next((record.backbone for record in records if record.backbone), None)
     return Row(
         label,
@@ -146,7 +137,7 @@ def _row(
         facts.pretrain_data if facts else "?",
         facts.params if facts else None,
         measured_compute(records),
-        cells,
+        row_cells,
         tuple(column.counted for column in columns),
         conformance=_items(records),
     )
@@ -187,18 +178,20 @@ def _cell(records: Sequence[Record], expected: int, column: Column) -> Cell:
         failed=failures,
         departures=tuple(sorted({reason for record in records for reason in departures_of(record)})),
         name=cell_name(records),
-        reference=reference([record for record, _ in found], column.dataset, mean, spread, metrics[0].n),
+        published=published_match(
+            [record for record, _ in found], column.dataset, Runs(mean, spread, len(found)), metrics[0].n
+        ),
     )
 
 
 def departures_of(record: Record) -> list[str]:
-    """Why a score does not conform, but for a limit and for unreadable images: those have a notice of their own."""
+    """Why a score does not conform, except for a limit and unreadable images, which have their own notices."""
     noticed = (NOT_LIMITED, READABLE)
     return [check.reason for check in record.conformance if not check.ok and check.item not in noticed]
 
 
 def _ranked(rows: Iterable[Row]) -> list[Row]:
-    """Complete rows by mean, best first, ties sharing a rank; then the others, the fuller first."""
+    """Complete rows by mean, best first, ties sharing a rank; then incomplete rows by the number of finished tasks."""
     rows = list(rows)
     means = sorted((row.mean for row in rows if row.mean is not None), reverse=True)
     ranked = [replace(row, rank=means.index(row.mean) + 1 if row.mean is not None else None) for row in rows]
@@ -212,16 +205,15 @@ def _with_best(rows: Sequence[Row], columns: int) -> list[Row]:
     ]
 
     def marked(row: Row) -> tuple[Cell, ...]:
-        cells = zip(row.cells, best, strict=True)
-        return tuple(replace(cell, best=cell.complete and cell.value == top) for cell, top in cells)
+        pairs = zip(row.cells, best, strict=True)
+        return tuple(replace(cell, best=cell.complete and cell.value == top) for cell, top in pairs)
 
     return [replace(row, cells=marked(row)) for row in rows]
 
 
-def _quoted(records: Sequence[Record], columns: Sequence[Column], published: tuple[str, ...]) -> list[Row]:
-    asked = dict.fromkeys([*published, *(start for r in records for start in r.job.suite.published)])
-    rows = [quoted_row(row, columns) for row in rows_on_board(records[0].job, asked)]
-    rows = distinct_models(rows)
+def _published(records: Sequence[Record], columns: Sequence[Column], published: tuple[str, ...]) -> list[Row]:
+    prefixes = dict.fromkeys([*published, *(prefix for r in records for prefix in r.job.suite.published)])
+    rows = shorten_names([published_row(row, columns) for row in rows_on_board(records[0].job, prefixes)])
     shown = [row for row in rows if any(cell.value is not None for cell in row.cells)]
     return sorted(shown, key=lambda row: (row.mean is None, -(row.mean or 0), -row.done, row.backbone))
 

@@ -1,12 +1,11 @@
-"""What a cell of a board opens: its records in short, as JSON that the page carries.
+"""Details of each cell for the dialog that opens on a click: its records in brief, as JSON embedded in the page.
 
-Texts and grids that records share stand once; a cell is named by the key of its first record.
+Texts and grids shared between records are stored once; a cell is named by the key of its first record.
 """
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,49 +13,43 @@ from markupsafe import Markup
 
 from vitbench.core.job import Component, Job
 from vitbench.core.record import Confusion, Cost, Record, Trial
-from vitbench.report.keys import component_key, setting_key, task_key
+from vitbench.report.keys import cells
 
 DIGITS = 5  # of fractions: 0.001 points
-# Loss curves: points on a page, at some seven bytes each, and of one; of too many curves a cell shows its first seed's alone.
+# Points of loss curves on a page, at about seven bytes, and on one curve; with too many curves, only first seeds have one.
 PAGE_POINTS, FEWEST_POINTS, MOST_POINTS = 12_000, 8, 60
 MOST_CURVES = 1500
-NAME_LENGTH = 10  # of a key: 40 bits tell the cells of a page apart
+NAME_LENGTH = 10  # of a key: 40 bits identify a cell of a page
 
 
 class Shared:
-    """Values that stand once, by number."""
+    """Values stored once and referred to by number."""
 
     def __init__(self) -> None:
         self.values: list[Any] = []
-        self.points = MOST_POINTS  # of a curve
-        self._places: dict[str, int] = {}
+        self.points = MOST_POINTS  # per curve
+        self._numbers: dict[str, int] = {}
 
     def add(self, value: Any) -> int:
-        """The number of an equal value, new or known."""
+        """The number of this value, which is stored if it is new."""
         text = json.dumps(value, sort_keys=True)
-        if text not in self._places:
-            self._places[text] = len(self.values)
+        if text not in self._numbers:
+            self._numbers[text] = len(self.values)
             self.values.append(value)
-        return self._places[text]
+        return self._numbers[text]
 
 
-Worst = Mapping[
-    str, Sequence[tuple[str, str, str]]
-]  # by cell: images as data, what each is, what it was taken for
+# By cell: images as data URLs, each with its true and its predicted class.
+Worst = Mapping[str, Sequence[tuple[str, str, str]]]
 
 
 def details(records: Sequence[Record], worst: Worst | None = None) -> Markup:
-    """JSON of all cells, safe inside a script element: no `<` is left in it."""
-    cells: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
-    for record in records:
-        job = record.job
-        cells[setting_key(job), component_key(job.backbone), task_key(record)].append(record)
-    for own in cells.values():
-        own.sort(key=lambda record: record.job.seed)
+    """JSON of all cells, safe inside a script element: every `<` is escaped."""
+    by_cell = cells(records)
     texts, grids = Shared(), Shared()
-    grids.points, first_only = _room([[_curves(record) for record in own] for own in cells.values()])
+    grids.points, first_only = _room([[_curves(record) for record in own] for own in by_cell.values()])
     found = {}
-    for own in cells.values():
+    for own in by_cell.values():
         first = next((record for record in own if record.status == "ok"), own[0])
         facts = [[texts.add(name), texts.add(text)] for name, text in _facts(first) if text]
         name, job = cell_name(own), first.job
@@ -82,7 +75,7 @@ def _curves(record: Record) -> int:
 
 
 def _room(cells: Sequence[Sequence[int]]) -> tuple[int, bool]:
-    """Points for each curve, and whether only first seeds' are shown, given how many curves each seed of each cell has."""
+    """Points per curve, and whether only first seeds have curves, given the number of curves by cell and seed."""
     every, first = sum(map(sum, cells)), sum(seeds[0] for seeds in cells)
     first_only = every > MOST_CURVES
     shown = first if first_only else every
@@ -90,11 +83,12 @@ def _room(cells: Sequence[Sequence[int]]) -> tuple[int, bool]:
 
 
 def cell_name(records: Iterable[Record]) -> str:
-    """What a cell is called on the page."""
+    """The name of a cell on the page: the start of its first record's key."""
     return min(record.key for record in records)[:NAME_LENGTH]
 
 
 def _facts(record: Record) -> list[tuple[str, str]]:
+    """What the dialog lists under Details, (name, text) each."""
     job, backbone, data, env = record.job, record.backbone, record.data, record.env
     known = [
         ("Backbone", _spelled(job.backbone)),
@@ -116,22 +110,22 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         known.append(("Data", f"{version}: {sizes}" if version else sizes))
         known += [(f"Data, {split}", f"sha256 {digest[:16]}") for split, digest in data.fingerprints.items()]
     known += [
-        ("Images", record.preprocess),
-        ("Arithmetic", f"{job.dtype}, features stored as {job.feature_dtype}"),
-        ("Cost of a seed", _cost(record.cost)),
+        ("Preprocessing", record.preprocess),
+        ("Precision", f"{job.dtype}, features stored as {job.feature_dtype}"),
+        ("Cost per seed", _cost(record.cost)),
         *(
             (f"{'✓' if check.ok else '✗'} {check.item}", check.reason or "holds")
             for check in record.conformance
         ),
         ("Software", ", ".join(f"{name} {version}" for name, version in env.packages.items())),
-        ("Machine", f"{env.device}, {env.threads} threads, Python {env.python}, {env.platform}"),
-        ("Run again", command(job)),
+        ("Hardware", f"{env.device}, {env.threads} threads, Python {env.python}, {env.platform}"),
+        ("Command", command(job)),
     ]
     return known
 
 
 def command(job: Job) -> str:
-    """The command line for one cell, where its suite still names it."""
+    """The command that runs one cell again, if its suite still contains it."""
     parts = [
         f"vitbench run {job.suite.name}",
         f"--backbone {job.backbone.spec}",
@@ -146,16 +140,16 @@ def command(job: Job) -> str:
 def _cost(cost: Cost | None) -> str:
     if cost is None:
         return ""
-    passes = f"{cost.images_forward:,} images forward, {cost.images_backward:,} in training"
+    passes = f"images: {cost.images_forward:,} forward, {cost.images_backward:,} backward"
     if not (cost.images_forward or cost.images_backward):
-        passes = "no image: its features were there from other jobs"
-    flops = f", {cost.flops_per_image / 1e9:.3g} GFLOP each forward" if cost.flops_per_image else ""
+        passes = "images: none, features reused from other jobs"
+    flops = f", {cost.flops_per_image / 1e9:.3g} GFLOPs per image" if cost.flops_per_image else ""
     energy = f", {cost.energy_joules / 3600:.3g} Wh" if cost.energy_joules is not None else ""
-    return f"{passes}{flops}, at most {cost.peak_memory_bytes / 2**30:.2f} GiB{energy}, on {cost.device}"
+    return f"{passes}{flops}, peak memory {cost.peak_memory_bytes / 2**30:.2f} GiB{energy}, on {cost.device}"
 
 
 def _recipe(job: Job, seeds: list[int]) -> list[str]:
-    """A suite of this cell alone, in four parts: JSON is YAML too."""
+    """A suite of this cell alone, in four parts of JSON, which is also YAML."""
     measuring = {name: value for name, value in job.measuring.items() if value is not None}
     head = {"name": "again", "budgets": [job.budget], "seeds": seeds, **measuring}
     axes = (
@@ -170,7 +164,9 @@ def _recipe(job: Job, seeds: list[int]) -> list[str]:
 def _confusion(confusion: Confusion, texts: Shared, grids: Shared) -> dict[str, Any]:
     if confusion.matrix:
         return {"classes": grids.add(list(confusion.classes)), "matrix": confusion.matrix}
-    return {"mistakes": [[texts.add(true), texts.add(said), n] for true, said, n in confusion.mistakes]}
+    return {
+        "mistakes": [[texts.add(true), texts.add(predicted), n] for true, predicted, n in confusion.mistakes]
+    }
 
 
 def _spelled(component: Component) -> str:
@@ -200,14 +196,14 @@ def _seed(record: Record, texts: Shared, grids: Shared, with_curves: bool) -> di
 
 
 def _trials(every: Sequence[Trial], texts: Shared, grids: Shared, with_curves: bool) -> dict[str, Any]:
-    """What selection looked at: the settings (one of the grids), a score each, which was chosen, the worst certificate.
+    """The trials of hyper-parameter selection: the settings (a grid), their scores, the chosen one, the largest optimality gap.
 
-    Loss curves are of all trials and of the last run, which no score chose.
+    Loss curves include the final run, which has no validation score.
     """
     trials = [trial for trial in every if trial.metric == every[0].metric]
     found: dict[str, Any] = {
         "grid": grids.add([trial.options for trial in trials]),
-        "judged": texts.add(f"{trials[0].metric} on {trials[0].split}"),
+        "judged": texts.add(_judged(trials[0])),
         "values": [None if trial.value is None else round(trial.value, DIGITS) for trial in trials],
         "chosen": next((i for i, trial in enumerate(trials) if trial.chosen), -1),
     }
@@ -227,8 +223,14 @@ def _trials(every: Sequence[Trial], texts: Shared, grids: Shared, with_curves: b
     return {**found, "notes": noted} if noted else found
 
 
+def _judged(trial: Trial) -> str:
+    """The criterion of selection, such as `validation accuracy`."""
+    split = {"val": "validation", "train": "training"}[trial.split]
+    return f"{split} {'accuracy' if trial.metric == 'top1' else trial.metric}"
+
+
 def _thinned(values: Sequence[float | None], points: int) -> list[float | None]:
-    """So many of the values, evenly spaced, the first and the last among them."""
+    """At most this many of the values, evenly spaced, including the first and the last."""
     if len(values) <= points:
         return list(values)
     return [values[round(i * (len(values) - 1) / (points - 1))] for i in range(points)]

@@ -1,4 +1,4 @@
-"""Two backbones on the same images, and all of them by rank: what `vitbench compare` says."""
+"""Paired comparison of two backbones on the same test images, and ranks of all: the results of `vitbench compare`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vitbench.store.run_dir import RunDir
 
 @dataclass(frozen=True)
 class Difference:
-    """A cell of two backbones: top-1 of each, the paired difference, and McNemar's p-value for the first common seed."""
+    """Two backbones on one task: top-1 of each, the paired difference, and McNemar's p-value for the first common seed."""
 
     task: str
     protocol: str
@@ -34,18 +34,18 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class _Answers:
-    """One backbone in one cell: right or wrong by seed and image, (N,) each."""
+class _Outcomes:
+    """One backbone in one cell: whether each image is classified correctly, (N,) for each seed."""
 
     record: Record
     by_seed: dict[int, Correct]
 
 
-Cells = dict[tuple[str, str], dict[str, _Answers]]  # (setting, task) to backbone
+Cells = dict[tuple[str, str], dict[str, _Outcomes]]  # (setting, task) to backbone
 
 
-def answers(runs: Sequence[Path], metric: str = "top1") -> Cells:
-    """Per-image results of all runs, cell by cell: the same test images, backbones under labels that tell them apart.
+def outcomes_by_cell(runs: Sequence[Path], metric: str = "top1") -> Cells:
+    """Per-image results of all runs by cell, on the same test images, with distinct labels for backbones.
 
     Raises:
         UsageError: a run has no records, or predictions are missing or damaged.
@@ -61,8 +61,8 @@ def answers(runs: Sequence[Path], metric: str = "top1") -> Cells:
     for run, record in found:
         correct = run.predictions(record)[f"{metric}_correct"].to_numpy(dtype=np.float64)
         cell = cells[setting_key(record.job), task_key(record)]
-        held = cell.setdefault(labels[component_key(record.job.backbone)], _Answers(record, {}))
-        held.by_seed[record.job.seed] = correct
+        outcomes = cell.setdefault(labels[component_key(record.job.backbone)], _Outcomes(record, {}))
+        outcomes.by_seed[record.job.seed] = correct
     return cells
 
 
@@ -70,9 +70,9 @@ def compare(runs: Sequence[Path], first: str, second: str) -> list[Difference]:
     """The second backbone minus the first in every cell that both have, on the same test images and seeds.
 
     Raises:
-        UsageError: a backbone is not there, or they have no cell in common.
+        UsageError: a backbone has no results, or the two have no cell in common.
     """
-    cells = answers(runs)
+    cells = outcomes_by_cell(runs)
     names = sorted({name for cell in cells.values() for name in cell})
     unknown = [
         Problem(f"no results of backbone {name!r}", nearest=nearest(name, names))
@@ -82,7 +82,7 @@ def compare(runs: Sequence[Path], first: str, second: str) -> list[Difference]:
     if unknown:
         raise UsageError(unknown)
     if first == second:
-        raise UsageError(f"{first!r} is compared with itself: give two backbones")
+        raise UsageError(f"cannot compare {first!r} with itself: give two different backbones")
     found = [
         _difference(cell[first], cell[second]) for cell in cells.values() if first in cell and second in cell
     ]
@@ -93,7 +93,7 @@ def compare(runs: Sequence[Path], first: str, second: str) -> list[Difference]:
     return [replace(row, p_holm=p) for row, p in zip(rows, adjusted, strict=True)]
 
 
-def _difference(one: _Answers, two: _Answers) -> Difference | None:
+def _difference(one: _Outcomes, two: _Outcomes) -> Difference | None:
     seeds = sorted(set(one.by_seed) & set(two.by_seed))
     same_images = (
         one.record.data and two.record.data and one.record.data.fingerprints == two.record.data.fingerprints
@@ -111,27 +111,27 @@ def _difference(one: _Answers, two: _Answers) -> Difference | None:
 
 
 def ranks(runs: Sequence[Path]) -> dict[str, dict[str, Interval]]:
-    """By setting: every backbone's rank with its interval, of those that have all tasks of the setting, as on the board."""
-    by_setting: dict[str, dict[str, dict[str, _Answers]]] = defaultdict(lambda: defaultdict(dict))
+    """By setting: the rank of each backbone with its interval; like the board, only backbones with all tasks."""
+    by_setting: dict[str, dict[str, dict[str, _Outcomes]]] = defaultdict(lambda: defaultdict(dict))
     asked: dict[str, set[str]] = defaultdict(set)
-    for (setting, task), cell in answers(runs).items():
-        for name, held in cell.items():
-            by_setting[setting][name][task] = held
-            asked[setting] |= {held.record.job.task.label, *held.record.job.suite.tasks}
+    for (setting, task), cell in outcomes_by_cell(runs).items():
+        for name, outcomes in cell.items():
+            by_setting[setting][name][task] = outcomes
+            asked[setting] |= {outcomes.record.job.task.label, *outcomes.record.job.suite.tasks}
     titles = distinct_labels((setting, _title(backbones)) for setting, backbones in by_setting.items())
     found = {}
     for setting, backbones in by_setting.items():
-        tasks = {task for held in backbones.values() for task in held}
+        tasks = {task for outcomes in backbones.values() for task in outcomes}
         whole = {
-            name: {task: np.nan_to_num(np.stack(list(one.by_seed.values())).mean(0)) for task, one in held.items()}
-            for name, held in backbones.items()
-            if set(held) == tasks and len({one.record.job.task.label for one in held.values()}) >= len(asked[setting])
+            name: {task: np.nan_to_num(np.stack(list(one.by_seed.values())).mean(0)) for task, one in outcomes.items()}
+            for name, outcomes in backbones.items()
+            if set(outcomes) == tasks and len({one.record.job.task.label for one in outcomes.values()}) >= len(asked[setting])
         }  # fmt: skip
         if len(whole) > 1:
             found[titles[setting]] = rank_intervals(whole)
     return found
 
 
-def _title(backbones: dict[str, dict[str, _Answers]]) -> str:
+def _title(backbones: dict[str, dict[str, _Outcomes]]) -> str:
     job = next(iter(next(iter(backbones.values())).values())).record.job
     return f"{job.protocol.label} · {job.budget}"

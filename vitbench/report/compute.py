@@ -1,35 +1,84 @@
-"""The three compute quantities of a row, each from where it comes: a paper, a count, the clock."""
+"""Compute of a leaderboard's row: published pre-training, counted FLOPs and measured time, and their columns on the page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 from vitbench.compute.core_days import CORE_DAY_FLOPS, UTILISATION, UTILISATION_BAND
+from vitbench.core.format import duration, energy, quantity
 from vitbench.core.record import Record
 from vitbench.published import PublishedRow, published
-from vitbench.report.leaderboard import Compute
 from vitbench.report.published_match import published_weights, weights_of
 
 
+@dataclass(frozen=True)
+class Compute:
+    """Three quantities that are never mixed: A published pre-training, B counted FLOPs, C measured here.
+
+    `core_days` are as printed in `core_days_source`, or converted from printed exaFLOPs, with the range in `estimated`.
+    """
+
+    core_days: float | None = None
+    core_days_source: str = ""
+    estimated: tuple[float, float] | None = None
+    flops_per_image: int | None = None
+    size_px: int | None = None
+    seconds: float | None = None
+    joules: float | None = None
+    device: str = ""
+
+
+@dataclass(frozen=True)
+class ComputeColumn:
+    """A column of the page: its heading, the number that it sorts by, and texts for a row where that number is known."""
+
+    title: str
+    note: str
+    value: Callable[[Compute], float | None]
+    text: Callable[[Compute], str]
+    detail: Callable[[Compute], str] = lambda _: ""  # in small print after the text
+    tooltip: Callable[[Compute], str] = lambda _: ""
+    is_spoken: bool = False  # whether screen readers get the tooltip, too
+
+
+def _core_days_text(row: Compute) -> str:
+    return ("≈ " if row.estimated else "") + quantity(row.core_days or 0)
+
+
+def _core_days_range(row: Compute) -> str:
+    return f"{quantity(row.estimated[0])}–{quantity(row.estimated[1])} estimated" if row.estimated else ""
+
+
+COMPUTE_COLUMNS = (
+    ComputeColumn(
+        "Core-days", "TPUv3, published", lambda row: row.core_days,
+        _core_days_text, _core_days_range, lambda row: row.core_days_source,
+    ),
+    ComputeColumn(
+        "FLOPs/image", "counted", lambda row: row.flops_per_image,
+        lambda row: quantity(row.flops_per_image or 0),
+        lambda row: f"{row.size_px} px" if row.flops_per_image and row.size_px else "",
+    ),
+    ComputeColumn(
+        "Time", "measured here", lambda row: row.seconds,
+        lambda row: duration(row.seconds or 0), lambda row: "" if row.joules is None else energy(row.joules),
+        lambda row: f"on {row.device}", is_spoken=True,
+    ),
+)  # fmt: skip
+
+
 def measured_compute(records: Sequence[Record]) -> Compute:
-    """A row's costs: A by its backbone's weights, B and C from its records."""
+    """A row's compute: A is looked up by the backbone's weights, B and C come from its records."""
     costs = [record.cost for record in records if record.cost]
     facts = next((record.backbone for record in records if record.backbone), None)
     joules = [cost.energy_joules for cost in costs]
-    weights = next((name for record in records if (name := published_weights(record))), "")
-    quoted = _quoted(weights) if weights else Compute()
-    stated = (
-        facts.pretrain_tpu_v3_core_days
-        if facts and not records[0].job.backbone.options.get("checkpoint")
-        else None
-    )
-    if stated is not None and quoted.core_days != stated:
-        quoted = Compute(stated, f"as {records[0].job.backbone.spec} states it")
+    pretraining = _pretraining(records)
     return Compute(
-        quoted.core_days,
-        quoted.core_days_source,
-        quoted.estimated,
+        pretraining.core_days,
+        pretraining.core_days_source,
+        pretraining.estimated,
         flops_per_image=next((cost.flops_per_image for cost in costs), None),
         size_px=facts.size_px if facts else None,
         seconds=sum(cost.total_s for cost in costs) if costs else None,
@@ -38,9 +87,21 @@ def measured_compute(records: Sequence[Record]) -> Compute:
     )
 
 
+def _pretraining(records: Sequence[Record]) -> Compute:
+    """Core-days as the backbone states them, else as published for its weights."""
+    backbone = records[0].job.backbone
+    facts = next((record.backbone for record in records if record.backbone), None)
+    weights = next((name for record in records if (name := published_weights(record))), "")
+    known = _published_pretraining(weights) if weights else Compute()
+    stated = facts.pretrain_tpu_v3_core_days if facts and not backbone.options.get("checkpoint") else None
+    if stated is not None and known.core_days != stated:
+        return Compute(stated, f"as stated by {backbone.spec}")
+    return known
+
+
 @cache
-def _quoted(timm_name: str) -> Compute:
-    """What is printed of these weights' pre-training: core-days before what is converted to them."""
+def _published_pretraining(timm_name: str) -> Compute:
+    """Published pre-training compute of these weights; printed core-days take precedence over converted ones."""
     rows = [published_compute(row) for row in published() if weights_of(row) == timm_name]
     known = [row for row in rows if row.core_days is not None]
     return min(known, key=lambda row: row.estimated is not None, default=Compute())
@@ -48,15 +109,15 @@ def _quoted(timm_name: str) -> Compute:
 
 def published_compute(row: PublishedRow) -> Compute:
     """TPUv3-core-days as printed, or from printed exaFLOPs with the range of the conversion (facts/performance.md F)."""
-    side = row.resolution if isinstance(row.resolution, int) else None
-    told = f" ({row.note})" if "core-days" in row.note.lower() else ""
-    cost, source = row.compute, (row.compute.source or row.source.citation) + told
+    size_px = row.resolution if isinstance(row.resolution, int) else None
+    note = f" ({row.note})" if "core-days" in row.note.lower() else ""
+    cost, source = row.compute, (row.compute.source or row.source.citation) + note
     flops = None if cost.inference_gmacs is None else round(cost.inference_gmacs * 2e9)
     if cost.tpu_v3_core_days is not None:
-        return Compute(cost.tpu_v3_core_days, source, flops_per_image=flops, size_px=side)
+        return Compute(cost.tpu_v3_core_days, source, flops_per_image=flops, size_px=size_px)
     if cost.exaflops is not None:
         at_peak = cost.exaflops * 1e18 / CORE_DAY_FLOPS
-        least, most = UTILISATION_BAND
-        said = f"from {cost.exaflops:g} exaFLOP in {source}"
-        return Compute(at_peak / UTILISATION, said, (at_peak / most, at_peak / least), flops, side)
-    return Compute(flops_per_image=flops, size_px=side)
+        low, high = UTILISATION_BAND
+        origin = f"from {cost.exaflops:g} exaFLOP in {source}"
+        return Compute(at_peak / UTILISATION, origin, (at_peak / high, at_peak / low), flops, size_px)
+    return Compute(flops_per_image=flops, size_px=size_px)

@@ -1,4 +1,4 @@
-"""The tidy table and the boards in the formats that people paste and load: published rows come along where a suite has them."""
+"""The tidy table as CSV, JSON or Parquet, and the boards as Markdown, LaTeX or plain text, with the suite's published rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 
 from vitbench.core.record import Record
 from vitbench.report.build import boards
-from vitbench.report.leaderboard import Board, Cell, Row
+from vitbench.report.leaderboard import GROUP_MEAN, Board, Cell, Row
 from vitbench.report.tidy import tidy
 
 Format = Literal["csv", "json", "parquet", "md", "latex"]
@@ -18,7 +18,7 @@ FORMATS: tuple[Format, ...] = ("csv", "json", "parquet", "md", "latex")
 
 
 def export(records: Sequence[Record], form: Format) -> bytes:
-    """csv, json and parquet hold the tidy table, fractions; md and latex the boards, in percent."""
+    """The tidy table, in fractions, as csv, json or parquet; the boards, in percent, as md or latex."""
     if form == "parquet":
         buffer = io.BytesIO()
         tidy(records).to_parquet(buffer, index=False)
@@ -34,7 +34,7 @@ def export(records: Sequence[Record], form: Format) -> bytes:
 
 
 def percent(value: float | None) -> str:
-    """A fraction as percent with one decimal, or a dash."""
+    """A fraction as percent with one decimal; a dash for None."""
     return "–" if value is None else f"{100 * value:.1f}"
 
 
@@ -47,9 +47,9 @@ def _cell_text(cell: Cell, plus_minus: str) -> str:
 
 
 def _footnote(board: Board) -> list[str]:
-    """Why cells are marked."""
+    """The reasons for marks on cells."""
     reasons = sorted({reason for row in board.rows for cell in row.cells for reason in cell.departures})
-    return [f"{DEPARTS} not as the reference has it: {'; '.join(reasons)}"] if reasons else []
+    return [f"{DEPARTS} differs from the reference: {'; '.join(reasons)}"] if reasons else []
 
 
 def _mean_text(row: Row) -> str:
@@ -57,15 +57,15 @@ def _mean_text(row: Row) -> str:
 
 
 def marked(row: Row) -> str:
-    """A backbone's name, saying so if its weights are not trained, or its row is quoted."""
+    """A backbone's name, marked if it is untrained or its row is published."""
     if row.published:
         return f"{row.backbone} [{row.source}]"
     return f"{row.backbone} (untrained)" if row.weights == "untrained" else row.backbone
 
 
 def _means(board: Board) -> list[str]:
-    """What the columns of means are called."""
-    groups = [*board.groups, "group means"] if board.groups else []
+    """The headings of means and core-days."""
+    groups = [*board.groups, GROUP_MEAN] if board.groups else []
     return [*groups, "mean", *(["TPUv3-core-days"] if _has_core_days(board) else [])]
 
 
@@ -79,7 +79,7 @@ def _has_core_days(board: Board) -> bool:
 
 
 def _core_days(row: Row) -> str:
-    """As published, or as converted from published exaFLOPs, which is marked."""
+    """Core-days as published; `~` marks those converted from published exaFLOPs."""
     cost = row.compute
     if cost.core_days is None:
         return "–"
@@ -143,7 +143,7 @@ def _tex(text: str) -> str:
 
 
 def terminal(board_list: Sequence[Board]) -> str:
-    """The boards as plain text, means of each setting, for the end of a run."""
+    """The measured rows of the boards as plain text, for the end of a run."""
     return "\n\n".join(_text_table(board) for board in board_list)
 
 

@@ -25,7 +25,7 @@ TILE_PX = 40
 
 
 def inspect_page(found: Inspection) -> str:
-    """The page of one inspection."""
+    """The HTML page of one inspection."""
     facts = (
         f"{found.params / 1e6:.1f} M parameters",
         f"{found.size_px} px",
@@ -58,7 +58,7 @@ def _shown(image: AttendedImage) -> dict[str, str]:
 
 
 def _mosaic(similarity: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Each patch's map of similarities at the patch's own position, (h (h + 1), w (w + 1)), with lines between."""
+    """The similarity map of each patch, arranged by patch with separating lines, (h (h + 1), w (w + 1))."""
     height, width = similarity.shape[:2]
     canvas = np.ones((height * (height + 1), width * (width + 1)))
     scaled = (similarity.astype(np.float64) + 1) / 2

@@ -1,4 +1,4 @@
-"""What a page shows, as plain data: boards of rows of cells. No mean is ever taken over missing cells."""
+"""A leaderboard as plain data: columns, rows and cells. Rows with missing cells have no mean."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from vitbench.report.published_match import Reference
+from vitbench.published import VTAB_GROUPS
+from vitbench.report.compute import Compute
+from vitbench.report.published_match import PublishedMatch
 
 
 @dataclass(frozen=True)
 class Column:
-    """A task, or a further metric of one, which then counts in no mean; `metric` '' is the task's first.
+    """A task, or an additional metric of a task, which is not part of any mean; `metric` is '' for the main one.
 
-    `group` is VTAB's, `dataset` what published rows call the data.
+    `group` is the VTAB group, `dataset` the name in published rows.
     """
 
     label: str
@@ -24,12 +26,12 @@ class Column:
 
     @property
     def short(self) -> str:
-        """The label under a group's heading, which says already that it is VTAB's."""
+        """The label without `vtab/` if the column is under the heading of a VTAB group."""
         return self.label.removeprefix("vtab/") if self.group else self.label
 
     @property
     def counted(self) -> bool:
-        """Whether means are over it."""
+        """Whether means include it."""
         return not self.metric
 
 
@@ -49,8 +51,8 @@ class Cell:
     best: bool = False
     departures: tuple[str, ...] = ()
     name: str = ""
-    reference: Reference | None = None
-    said: str = ""  # of a published value: where and how
+    published: PublishedMatch | None = None
+    provenance: str = ""  # of a published value: source, image size, runs
 
     @property
     def complete(self) -> bool:
@@ -69,30 +71,13 @@ class Item:
 
     @property
     def holds(self) -> bool:
-        """Whether it does for every record."""
+        """Whether it holds for every record."""
         return self.ok == self.records
 
 
 @dataclass(frozen=True)
-class Compute:
-    """Three quantities that are never mixed: A published pre-training, B counted FLOPs, C measured here.
-
-    `core_days` are as printed in `core_days_source`, or converted from printed exaFLOPs, with the range in `estimated`.
-    """
-
-    core_days: float | None = None
-    core_days_source: str = ""
-    estimated: tuple[float, float] | None = None
-    flops_per_image: int | None = None
-    size_px: int | None = None
-    seconds: float | None = None
-    joules: float | None = None
-    device: str = ""
-
-
-@dataclass(frozen=True)
 class Row:
-    """A backbone in one setting, measured here or quoted from a source."""
+    """A backbone in one setting, measured here or published."""
 
     backbone: str
     family: str
@@ -109,12 +94,12 @@ class Row:
 
     @property
     def published(self) -> bool:
-        """Whether it is quoted, not measured."""
+        """Whether it comes from a publication and was not measured here."""
         return bool(self.source)
 
     @property
     def tasks(self) -> tuple[int, ...]:
-        """Places of the cells that means are over."""
+        """Positions of the cells that means include."""
         return tuple(i for i, counts in enumerate(self.counted) if counts)
 
     @property
@@ -124,12 +109,12 @@ class Row:
 
     @property
     def mean(self) -> float | None:
-        """The mean over tasks, only if all are there."""
+        """The mean over all tasks; None if one is incomplete."""
         return self.mean_of(self.tasks)
 
-    def mean_of(self, places: Sequence[int]) -> float | None:
-        """The mean over these cells, only if all are complete."""
-        cells = [self.cells[i] for i in places]
+    def mean_of(self, positions: Sequence[int]) -> float | None:
+        """The mean over these cells; None if one is incomplete."""
+        cells = [self.cells[i] for i in positions]
         if not cells or not all(cell.complete for cell in cells):
             return None
         return statistics.fmean(cell.value for cell in cells if cell.value is not None)
@@ -140,7 +125,7 @@ class Row:
         return bool(self.conformance) and all(item.holds for item in self.conformance)
 
 
-VTAB_GROUPS = ("natural", "specialized", "structured")
+GROUP_MEAN = "group mean"
 
 
 @dataclass(frozen=True)
@@ -157,29 +142,29 @@ class Board:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The columns' labels."""
+        """The labels of the columns."""
         return tuple(column.label for column in self.columns)
 
     @property
     def groups(self) -> dict[str, tuple[int, ...]]:
-        """VTAB's groups with the places of their tasks; empty unless all three are there."""
-        places = {
+        """The VTAB groups with the positions of their tasks; empty unless all three groups have tasks."""
+        positions = {
             group: tuple(i for i, c in enumerate(self.columns) if c.group == group and c.counted)
             for group in VTAB_GROUPS
         }
-        return places if all(places.values()) else {}
+        return positions if all(positions.values()) else {}
 
     def group_means(self, row: Row) -> list[tuple[str, float | None]]:
-        """The mean of each of VTAB's groups, and the mean of these means: not the same as the mean over tasks."""
-        means = [(group, row.mean_of(places)) for group, places in self.groups.items()]
+        """The mean of each VTAB group and the mean of the three, which differs from the mean over tasks."""
+        means = [(group, row.mean_of(positions)) for group, positions in self.groups.items()]
         if not means:
             return []
         known = [mean for _, mean in means if mean is not None]
-        return [*means, ("group means", statistics.fmean(known) if len(known) == len(means) else None)]
+        return [*means, (GROUP_MEAN, statistics.fmean(known) if len(known) == len(means) else None)]
 
     @property
     def heads(self) -> list[tuple[str, int]]:
-        """Neighbouring columns of one group, as (group, how many); a board without groups has none."""
+        """Headings over neighbouring columns of one group, as (group, number of columns); none without groups."""
         if not self.groups:
             return []
         found: list[tuple[str, int]] = []
@@ -190,5 +175,5 @@ class Board:
 
 
 def any_published(boards: Iterable[Board]) -> bool:
-    """Whether a row of theirs is quoted."""
+    """Whether any of their rows is published."""
     return any(row.published for board in boards for row in board.rows)

@@ -1,10 +1,9 @@
-"""Images of what was got wrong most surely, for a page that is asked to carry them: they are read from the data again."""
+"""Images of the most confident errors, read from the data sets again, for pages that embed them."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,32 +17,27 @@ from vitbench.core.record import Record
 from vitbench.core.registry import TASKS
 from vitbench.data.budgets import thinned
 from vitbench.report.cell_details import Worst, cell_name
-from vitbench.report.keys import component_key, setting_key, task_key
+from vitbench.report.keys import cells, component_key
 from vitbench.store.run_dir import RunDir
 
-SIDE_PX = 96  # of a thumbnail: some 3 kB
+THUMBNAIL_PX = 96  # about 3 kB
 
 
-def surest_mistakes(runs: Sequence[Path], records: Sequence[Record], tell: Callable[[str], None]) -> Worst:
-    """By cell: thumbnails of the test images that its first record got wrong, each with its class and what it was taken for.
+def surest_mistakes(runs: Sequence[Path], records: Sequence[Record], warn: Callable[[str], None]) -> Worst:
+    """By cell: thumbnails of the test images that its first record got wrong, with true and predicted class.
 
-    Cells whose data are not here, or not what was scored, are left out, and `tell` says why.
+    Cells whose data are missing, or differ from the data that were scored, are left out; `warn` gets the reason.
     """
     load_all(())
-    cells: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
-    for record in records:
-        job = record.job
-        cells[setting_key(job), component_key(job.backbone), task_key(record)].append(record)
     tests: dict[str, tuple[Task, Split] | str] = {}
     found = {}
-    for own in cells.values():
-        scored = [record for record in own if record.status == "ok"]
-        if not scored:
+    for own in cells(records).values():
+        first = next((record for record in own if record.status == "ok"), None)
+        if first is None:
             continue
-        first = min(scored, key=lambda record: record.job.seed)
         images = _images(runs, first, tests)
         if isinstance(images, str):
-            tell(f"{first.job.title}: no images: {images}")
+            warn(f"{first.job.title}: no images: {images}")
         elif images:
             found[cell_name(own)] = images
     return found
@@ -52,27 +46,27 @@ def surest_mistakes(runs: Sequence[Path], records: Sequence[Record], tell: Calla
 def _images(
     runs: Sequence[Path], record: Record, tests: dict[str, tuple[Task, Split] | str]
 ) -> list[tuple[str, str, str]] | str:
-    """Its images, or why there are none."""
-    place = f"{component_key(record.job.task)} {record.job.limit}"
-    if place not in tests:
-        tests[place] = _test(record.job)
-    opened = tests[place]
+    """A record's images, or the reason why there are none."""
+    key = f"{component_key(record.job.task)} {record.job.limit}"
+    if key not in tests:
+        tests[key] = _test(record.job)
+    opened = tests[key]
     if isinstance(opened, str):
         return opened
     task, test = opened
     if not record.data or test.source.fingerprint != record.data.fingerprints.get("test"):
-        return "the test images here are not those that were scored"
+        return "the test images on this machine are not the ones that were scored"
     run = next((run for run in map(RunDir, runs) if run.predictions_path(record.key).is_file()), None)
     if run is None:
-        return "its predictions are not there"
+        return "its predictions file is missing"
     try:
-        said = run.predictions(record)["prediction"].to_numpy()
+        predicted = run.predictions(record)["prediction"].to_numpy()
         pixels = test.source.read([int(test.indices[position]) for position in record.worst])
     except VitbenchError as error:
         return str(error).partition("\n")[0]
     names = task.class_names
     return [
-        (_thumbnail(one), names[int(test.labels[position])], names[int(said[position])])
+        (_thumbnail(one), names[int(test.labels[position])], names[int(predicted[position])])
         for one, position in zip(pixels, record.worst, strict=True)
     ]
 
@@ -86,13 +80,13 @@ def _test(job: Job) -> tuple[Task, Split] | str:
 
 
 def _thumbnail(pixels: Pixels) -> str:
-    """A JPEG no larger than need be, as a data address; small images as they are, losslessly."""
+    """A small JPEG as a data URL; small images stay lossless at their size."""
     image, buffer = Image.fromarray(pixels), io.BytesIO()
-    if max(image.size) <= SIDE_PX // 2:
+    if max(image.size) <= THUMBNAIL_PX // 2:
         image.save(buffer, "PNG", optimize=True)
         kind = "png"
     else:
-        image.thumbnail((SIDE_PX, SIDE_PX))
+        image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
         image.save(buffer, "JPEG", quality=80)
         kind = "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

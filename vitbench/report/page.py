@@ -1,38 +1,36 @@
-"""The leaderboard: one HTML file, made from records alone, that opens from disk and loads nothing."""
+"""The page of a leaderboard: one self-contained HTML file, generated from records alone."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
 
-from vitbench.core.format import duration, energy, quantity
+from vitbench.core.format import duration, quantity
 from vitbench.core.gc_pause import gc_paused
 from vitbench.core.record import Record
 from vitbench.report.build import boards, departures_of, failures
 from vitbench.report.cell_details import Worst, details
-from vitbench.report.charts.cost import COSTS, cost_charts
-from vitbench.report.charts.intervals import groups_chart, seeds_chart
-from vitbench.report.charts.shots import shots_chart, shots_points
+from vitbench.report.charts import CHARTS
+from vitbench.report.charts.chart import Chart, Drawing
 from vitbench.report.charts.style import svg
+from vitbench.report.compute import COMPUTE_COLUMNS
 from vitbench.report.export import percent
+from vitbench.report.keys import by_setting
 from vitbench.report.leaderboard import Board, Cell, Column, Row, any_published
 
 _FOLDER = Path(__file__).parent / "templates"
 SCRIPTS = ("page.js", "means.js", "tables.js", "record.js")
-MOST_DRAWN = (
-    100  # cells of one board whose seeds and intervals are drawn on the page; a cell's own are in its dialog
-)
-MOST_BOARDS = 12  # that get charts of their own: each takes a tenth of a second
+MOST_BOARDS = 12  # with charts: drawing those of one board takes a tenth of a second
 
 
 @dataclass(frozen=True)
 class Extras:
-    """What a page shows beside its records: seconds that a dry run expected, starts of published rows, images by cell."""
+    """What a page shows besides records: seconds estimated by a dry run, prefixes of published rows, images by cell."""
 
     estimated: Mapping[str, float] = field(default_factory=dict)
     published: tuple[str, ...] = ()
@@ -41,24 +39,23 @@ class Extras:
 
 @dataclass(frozen=True)
 class OverviewRow:
-    """A backbone's mean in every setting; None where a row is incomplete, with how far it is."""
+    """A backbone's mean in every setting; None where its row is incomplete, with the number of finished tasks."""
 
     row: Row
     means: tuple[tuple[float | None, str], ...]
 
 
 @dataclass(frozen=True)
-class Charts:
-    """A board's charts as SVG: by compute quantity, VTAB's groups, seeds with intervals."""
+class DrawnChart:
+    """A chart with its drawings as SVG."""
 
-    costs: dict[str, Markup]
-    groups: Markup
-    seeds: Markup
+    chart: Chart
+    drawings: list[tuple[Drawing, Markup]]
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A measured cell that a published value is known for."""
+    """A measured cell with the published value of the same setting."""
 
     board: Board
     row: Row
@@ -83,27 +80,27 @@ def _rendered(records: Sequence[Record], extras: Extras) -> str:
             title=", ".join(suites),
             boards=found,
             overview=_overview(found),
-            charts=[_charts(board, drawn=len(found) <= MOST_BOARDS) for board in found],
-            costs=COSTS,
+            charts=_board_charts(found, records),
+            run_charts=_drawn([chart for chart in CHARTS if chart.scope == "run"], found, records),
+            compute_columns=COMPUTE_COLUMNS,
             compared=list(_compared(found)),
             items=list(dict.fromkeys(item.item for row in rows for item in row.conformance)),
             families=sorted({row.family for row in rows}),
             data=sorted({row.pretrain_data for row in rows}),
             any_published=any_published(found),
             weak=any(row.weak for row in rows),
-            curves=Markup(svg(shots_chart(shots_points(records)))),
             failures=failures(records),
             details=details(records, extras.worst),
             expected=_expected(records, extras.estimated),
             js=Markup("\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)),
-            **_remarks(records, found),
+            **_notices(records, found),
             **page_styles(),
         )
     )
 
 
-def _remarks(records: Sequence[Record], found: Sequence[Board]) -> dict[str, object]:
-    """What the page says around its tables."""
+def _notices(records: Sequence[Record], found: Sequence[Board]) -> dict[str, object]:
+    """The values of notices and notes around the tables."""
     return {
         "statuses": Counter(record.status for record in records),
         "untrained": any(row.weights == "untrained" for board in found for row in board.rows),
@@ -114,12 +111,12 @@ def _remarks(records: Sequence[Record], found: Sequence[Board]) -> dict[str, obj
         "preprocessing": sorted({(r.job.preprocess, r.preprocess) for r in records if r.preprocess}),
         "devices": Counter(record.env.device for record in records).most_common(),
         "versions": sorted({r.env.packages.get("vitbench", "") for r in records}),
-        "newest": max(record.created for record in records)[:10],
+        "updated": max(record.created for record in records)[:10],
     }  # fmt: skip
 
 
 def page_environment() -> jinja2.Environment:
-    """Templates of pages: everything is escaped, and nothing may be left undefined."""
+    """The environment of all page templates: values are escaped, and undefined names are errors."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
         autoescape=True,
@@ -127,31 +124,44 @@ def page_environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(
-        percent=percent, quantity=_known(quantity), duration=_known(duration), energy=energy
-    )
+    environment.filters.update(percent=percent, quantity=_quantity, duration=duration)
     return environment
 
 
 def page_styles() -> dict[str, Markup]:
-    """The style sheet that pages carry within them."""
+    """The style sheet embedded in all pages."""
     return {"css": Markup((_FOLDER / "page.css").read_text(encoding="utf-8"))}
 
 
-def _charts(board: Board, *, drawn: bool) -> Charts:
-    if not drawn:
-        return Charts({}, Markup(), Markup())
-    cells = sum(cell.value is not None for row in board.rows for cell in row.cells)
-    seeds = seeds_chart(board) if cells <= MOST_DRAWN else None
-    costs = {quantity: Markup(svg(chart)) for quantity, chart in cost_charts(board).items()}
-    return Charts(costs, Markup(svg(groups_chart(board))), Markup(svg(seeds)))
+def _board_charts(found: Sequence[Board], records: Sequence[Record]) -> list[list[DrawnChart]]:
+    if len(found) > MOST_BOARDS:
+        return [[] for _ in found]
+    settings = by_setting(records)
+    return [_drawn(_charts_for(board), [board], settings[board.key]) for board in found]
+
+
+def _charts_for(board: Board) -> list[Chart]:
+    n_cells = sum(cell.value is not None for row in board.rows for cell in row.cells)
+    return [
+        chart
+        for chart in CHARTS
+        if chart.scope == "board" and (chart.most_cells is None or n_cells <= chart.most_cells)
+    ]
+
+
+def _drawn(charts: Iterable[Chart], found: Sequence[Board], records: Sequence[Record]) -> list[DrawnChart]:
+    drawn = [
+        DrawnChart(chart, [(drawing, Markup(svg(drawing.spec))) for drawing in chart.draw(found, records)])
+        for chart in charts
+    ]
+    return [one for one in drawn if one.drawings]
 
 
 def _compared(found: Iterable[Board]) -> Iterable[Compared]:
     for board in found:
         for row in board.rows:
             for column, cell in zip(board.columns, row.cells, strict=True):
-                if cell.reference is not None:
+                if cell.published is not None:
                     yield Compared(board, row, column, cell)
 
 
@@ -167,13 +177,13 @@ def _overview(found: Sequence[Board]) -> list[OverviewRow]:
 
 
 def _expected(records: Sequence[Record], estimated: Mapping[str, float]) -> tuple[int, float, float] | None:
-    """Of the jobs that a dry run has estimated: how many, the seconds it expected, and the seconds of work they took."""
+    """For jobs estimated by a dry run: their number, the estimated seconds, and the seconds they took."""
     pairs = [(estimated[r.key], r.cost.work_s) for r in records if r.cost and r.key in estimated]
     if not pairs:
         return None
     return len(pairs), sum(expected for expected, _ in pairs), sum(taken for _, taken in pairs)
 
 
-def _known(write: Callable[[float], str]) -> Callable[[float | None], str]:
-    """A filter of templates that shows an unknown number as a dash."""
-    return lambda number: "–" if number is None else write(number)
+def _quantity(number: float | None) -> str:
+    """A number to three digits; a dash for None."""
+    return "–" if number is None else quantity(number)

@@ -1,4 +1,4 @@
-"""Published rows as rows of a board, to stand beside measured ones."""
+"""Published rows as rows of a leaderboard, shown beside measured ones."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from vitbench.report.leaderboard import Cell, Column, Row
 from vitbench.report.published_match import is_about, is_top1
 
 
-def quoted_row(row: PublishedRow, columns: Sequence[Column]) -> Row:
-    """A published row under a board's columns; what it does not print stays empty."""
+def published_row(row: PublishedRow, columns: Sequence[Column]) -> Row:
+    """A published row under a board's columns; cells without a printed value stay empty."""
     return Row(
-        f"{row.model} ({', '.join(_told_apart(row))})",
-        family_of(row.model),
+        f"{row.model} ({', '.join(_distinguishing(row))})",
+        row.family,
         "pretrained",
         row.pretrain_data,
         None if row.params_m is None else round(row.params_m * 1e6),
@@ -27,14 +27,14 @@ def quoted_row(row: PublishedRow, columns: Sequence[Column]) -> Row:
     )
 
 
-def _told_apart(row: PublishedRow) -> list[str]:
-    """What tells rows on one model apart: its data, how long it was trained, how it was adapted."""
+def _distinguishing(row: PublishedRow) -> list[str]:
+    """The pre-training data, pre-training epochs and method, by which rows of one model differ."""
     epochs = f"{row.pretrain_epochs:g} epochs" if row.pretrain_epochs else ""
     return [part for part in (row.pretrain_data, epochs, row.method) if part]
 
 
-def distinct_models(rows: Sequence[Row]) -> list[Row]:
-    """Rows under the model's name alone, where that says which it is."""
+def shorten_names(rows: Sequence[Row]) -> list[Row]:
+    """The same rows, named by the model alone where no other row is about that model."""
     names = [row.backbone.partition(" (")[0] for row in rows]
     return [
         replace(row, backbone=name) if names.count(name) == 1 else row
@@ -47,13 +47,13 @@ def _cell(row: PublishedRow, column: Column) -> Cell:
     value = row.results.get(column.dataset) if fits else None
     if value is None:
         return Cell(None)
-    side = row.resolution_of(column.dataset)
+    size_px = row.resolution_of(column.dataset)
     runs = row.runs or 1
-    known = [
+    provenance = [
         row.source.citation,
-        f"{side} px" if isinstance(side, int) else f"side {side or 'not stated'}",
+        f"{size_px} px" if isinstance(size_px, int) else f"image size {size_px or 'not stated'}",
         f"{runs} runs" if runs > 1 else "",
-        "one third party's quotation" if row.is_weak else "",
+        "from a single secondary source" if row.is_weak else "",
         row.note,
     ]
     return Cell(
@@ -61,20 +61,5 @@ def _cell(row: PublishedRow, column: Column) -> Cell:
         spread=None if value.std is None else value.std / 100,
         seeds=runs,
         seeds_expected=runs,
-        said=" — ".join(part for part in known if part),
+        provenance=" — ".join(part for part in provenance if part),
     )
-
-
-def family_of(model: str) -> str:
-    """The kind of network that a paper's name for it says."""
-    kinds = {
-        "ViT": "ViT",
-        "BiT": "BiT",
-        "Mixer": "Mixer",
-        "EfficientNet": "EfficientNet",
-        "Res": "CNN",
-        "R": "CNN",
-    }
-    if "+" in model:
-        return "Hybrid"
-    return next((kind for start, kind in kinds.items() if start in model), "other")

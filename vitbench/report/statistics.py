@@ -1,6 +1,6 @@
-"""Statistics of comparisons: what another sample of test images, or of tasks, would have changed.
+"""Statistics for comparisons: bootstrap intervals over test images and tasks, McNemar's test, Holm's correction.
 
-Bootstraps are exact in distribution and cheap: images that all compared networks answer alike are drawn together, as counts.
+Bootstraps are exact in distribution and fast: images with the same outcome for all compared networks are drawn as counts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ DRAWS = 10_000
 LEVEL = 0.95
 BLOCK = 250
 
-Correct = NDArray[np.float64]  # (N,) per image: right 1, wrong 0, or the share of seeds that are right
+Correct = NDArray[np.float64]  # (N,) per image: correct 1, wrong 0, or the fraction of seeds that are correct
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ def bootstrap_means(columns: Correct, generator: np.random.Generator, draws: int
     """Means (draws, K) of columns (N, K) over images drawn with replacement, the same images for every column."""
     rows, counts = np.unique(columns, axis=0, return_counts=True)
     total = int(counts.sum())
-    shares = counts / total
+    fractions = counts / total
     parts = [  # in blocks: 10,000 draws of 20,000 different rows would take gigabytes
-        generator.multinomial(total, shares, size=min(BLOCK, draws - first)) @ rows / total
+        generator.multinomial(total, fractions, size=min(BLOCK, draws - first)) @ rows / total
         for first in range(0, draws, BLOCK)
     ]
     means: Correct = np.concatenate(parts)
@@ -53,7 +53,7 @@ def _percentiles(values: Correct) -> tuple[float, float]:
 
 
 def mcnemar(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    """The exact two-sided p-value that two classifiers err alike often: a binomial test of the images where they differ."""
+    """The exact two-sided p-value for equal error rates: a binomial test on the images where two classifiers disagree."""
     from scipy.special import bdtr
 
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
@@ -63,7 +63,7 @@ def mcnemar(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values corrected for their number by Holm's step-down procedure, in the order given."""
+    """P-values adjusted for multiple tests by Holm's step-down procedure, in the order given."""
     order = np.argsort(p_values, kind="stable")
     adjusted = [0.0] * len(p_values)
     highest = 0.0
@@ -76,7 +76,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def rank_intervals(
     correct: Mapping[str, Mapping[str, Correct]], seed: int = 0, draws: int = DRAWS
 ) -> dict[str, Interval]:
-    """Ranks by the mean over tasks, 1 the best, with intervals over tasks and images drawn with replacement.
+    """Ranks by the mean over tasks (1 is best), with bootstrap intervals over tasks and images.
 
     `correct[backbone][task]` is (N,), the same images for every backbone. Ties share the mean of their ranks.
 
@@ -86,7 +86,7 @@ def rank_intervals(
     names = list(correct)
     tasks = list(correct[names[0]]) if names else []
     if any(set(correct[name]) != set(tasks) for name in names):
-        raise ValueError("ranks need every backbone on every task: a mean over missing cells is none")
+        raise ValueError("ranks need every backbone on every task: results are missing")
     generator = np.random.default_rng(seed)
     tables = [np.column_stack([correct[name][task] for name in names]) for task in tasks]
     means = np.stack([bootstrap_means(table, generator, draws) for table in tables])  # (T, draws, K)
@@ -99,7 +99,7 @@ def rank_intervals(
 
 
 def _ranks(scores: Correct) -> Correct:
-    """Ranks (M, K) of scores (M, K), highest first, ties at their mean."""
+    """Ranks (M, K) of scores (M, K), highest first; ties share their mean rank."""
     above = (scores[:, None, :] > scores[:, :, None]).sum(2)
     equal = (scores[:, None, :] == scores[:, :, None]).sum(2)
     ranks: Correct = above + (equal + 1) / 2

@@ -1,4 +1,4 @@
-"""Records to one tidy table: a row per (job, metric); a failed job keeps one row without a value."""
+"""The tidy table of records: one row per job and metric, and one row without a value per failed job."""
 
 from __future__ import annotations
 

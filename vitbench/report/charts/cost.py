@@ -1,42 +1,81 @@
-"""Accuracy against compute, one chart for each of the three costs."""
+"""Mean accuracy against compute, a drawing for each of the three compute quantities."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import altair as alt
+import pandas as pd
 
-from vitbench.report.charts.style import INK, Chart, chart_data, colour_by
+from vitbench.core.record import Record
+from vitbench.report.charts.chart import Chart, Drawing, Spec
+from vitbench.report.charts.style import INK, chart_data, colour_by
 from vitbench.report.leaderboard import Board, Row
 
-
-@dataclass(frozen=True)
-class CostPoint:
-    """A model by its cost and its score, measured here or quoted; a converted cost with its range, others with zeros."""
-
-    model: str
-    family: str
-    cost: float
-    score: float
-    kind: str = "published"
-    low: float = 0.0
-    high: float = 0.0
+# The three quantities, never on one axis.
+QUANTITIES = {
+    "A": "pre-training, TPUv3-core-days (published; bars: range estimated from exaFLOPs)",
+    "B": "forward pass, GFLOPs per image (counted)",
+    "C": "seconds, all tasks and seeds (measured here)",
+}
 
 
-def front(points: Sequence[CostPoint]) -> list[CostPoint]:
-    """The points that no other beats at the same cost or less, cheapest first."""
-    found: list[CostPoint] = []
-    for point in sorted(points, key=lambda point: (point.cost, -point.score)):
-        if not found or point.score > found[-1].score:
-            found.append(point)
-    return found
+def _draw(boards: Sequence[Board], _records: Sequence[Record]) -> list[Drawing]:
+    (board,) = boards
+    drawings = []
+    for quantity, title in QUANTITIES.items():
+        device = _main_device(board) if quantity == "C" else None
+        spec = cost_chart(cost_points(board, quantity, device), f"{title} on {device}" if device else title)
+        label = f"Mean accuracy of {board.label} against {title}; dashed line: Pareto front. The table has the numbers."
+        if spec is not None:
+            drawings.append(Drawing(spec, label, quantity, f"{quantity} · {title}"))
+    return drawings
 
 
-def cost_chart(points: Sequence[CostPoint], title: str = "pre-training, exaFLOP (published)") -> Chart | None:
-    """Score in percent against cost, with the front of what is not beaten (ViT paper, Fig. 5); None without two points."""
+COST = Chart("cost", "Mean accuracy over all tasks against compute", "board", _draw)
+
+
+def _main_device(board: Board) -> str:
+    devices = Counter(row.compute.device for row in board.rows if row.compute.device)
+    return devices.most_common(1)[0][0] if devices else ""
+
+
+def cost_points(board: Board, quantity: str, device: str | None = None) -> pd.DataFrame:
+    """Complete rows with a known cost: measured filled, published hollow, converted costs with their range.
+
+    Only rows of one device, if it is given: seconds of several devices are not comparable.
+    """
+    return chart_data([
+        {
+            "model": row.backbone, "family": row.family, "cost": cost, "score": 100 * row.mean,
+            "kind": "published" if row.published else "measured", "low": low, "high": high,
+        }
+        for row in board.rows
+        if row.mean is not None and (cost := _cost(row, quantity)) and device in (None, row.compute.device)
+        for low, high in [row.compute.estimated if quantity == "A" and row.compute.estimated else (0.0, 0.0)]
+    ])  # fmt: skip
+
+
+def _cost(row: Row, quantity: str) -> float | None:
+    compute = row.compute
+    if quantity == "A":
+        return compute.core_days
+    if quantity == "B":
+        return None if compute.flops_per_image is None else compute.flops_per_image / 1e9
+    return compute.seconds
+
+
+def pareto_front(points: pd.DataFrame) -> pd.DataFrame:
+    """The points without another that scores as much at the same cost or less, cheapest first."""
+    ordered = points.sort_values(["cost", "score"], ascending=[True, False], kind="stable")
+    best_before = ordered["score"].astype(float).cummax().shift(fill_value=float("-inf"))
+    return ordered[ordered["score"] > best_before]
+
+
+def cost_chart(points: pd.DataFrame, title: str) -> Spec | None:
+    """Score in percent against cost, with the Pareto front (ViT paper, Fig. 5); None for fewer than two points."""
     if len(points) < 2:
         return None
     axis = alt.Axis(grid=False, tickCount=6, format="~g")
@@ -44,16 +83,14 @@ def cost_chart(points: Sequence[CostPoint], title: str = "pre-training, exaFLOP 
     y = alt.Y(
         "score:Q", title="mean top-1, %", scale=alt.Scale(zero=False, padding=12), axis=alt.Axis(tickCount=6)
     )
-    line = alt.Chart(chart_data([asdict(point) for point in front(points)])).mark_line(
-        color=INK, strokeDash=[4, 3], opacity=0.8
-    )
-    dots = alt.Chart(chart_data([asdict(point) for point in points]))
+    line = alt.Chart(pareto_front(points)).mark_line(color=INK, strokeDash=[4, 3], opacity=0.8)
+    dots = alt.Chart(points)
     layers: list[Any] = [line.encode(x, y)]
-    if any(point.low for point in points):  # converted, not printed: with the range of the conversion
+    if (points["low"] > 0).any():
         ranges = dots.transform_filter("datum.low > 0").mark_rule(color=INK, opacity=0.6)
         layers.append(ranges.encode(alt.X("low:Q"), alt.X2("high"), y))
-    for kind, filled in (("measured", True), ("published", False)):  # what is quoted is hollow
-        if any(point.kind == kind for point in points):
+    for kind, filled in (("measured", True), ("published", False)):
+        if (points["kind"] == kind).any():
             marks = dots.transform_filter(alt.datum.kind == kind)
             colour = colour_by("family", "circle")
             layers.append(
@@ -61,41 +98,3 @@ def cost_chart(points: Sequence[CostPoint], title: str = "pre-training, exaFLOP 
             )
     names = dots.mark_text(align="left", dx=7, dy=-6, fontSize=10, color=INK).encode(x, y, text="model:N")
     return alt.layer(*layers, names).properties(width=720, height=320)
-
-
-# The three quantities, never on one axis.
-COSTS = {
-    "A": "pre-training, TPUv3-core-days (published; with a bar: converted from exaFLOP)",
-    "B": "forward pass, GFLOP an image (counted)",
-    "C": "seconds, all tasks and seeds (measured here)",
-}
-
-
-def cost_charts(board: Board) -> dict[str, Chart]:
-    """Mean accuracy against each of the three costs, where at least two complete rows know it."""
-    charts = {}
-    devices = Counter(row.compute.device for row in board.rows if row.compute.device)
-    device = devices.most_common(1)[0][0] if devices else ""  # seconds of several are not compared
-    for quantity, title in COSTS.items():
-        title = f"{title} on {device}" if quantity == "C" else title
-        points = [
-            CostPoint(
-                row.backbone, row.family, cost, 100 * row.mean, "published" if row.published else "measured",
-                *(row.compute.estimated or (0.0, 0.0) if quantity == "A" else (0.0, 0.0)),
-            )
-            for row in board.rows
-            if row.mean is not None and (cost := _cost(row, quantity)) and (quantity != "C" or row.compute.device == device)
-        ]  # fmt: skip
-        chart = cost_chart(points, title)
-        if chart is not None:
-            charts[quantity] = chart
-    return charts
-
-
-def _cost(row: Row, quantity: str) -> float | None:
-    cost = row.compute
-    if quantity == "A":
-        return cost.core_days
-    if quantity == "B":
-        return None if cost.flops_per_image is None else cost.flops_per_image / 1e9
-    return cost.seconds

@@ -1,60 +1,88 @@
-"""Means with intervals: one panel per task, or per group of VTAB."""
+"""Means with intervals: a panel for each VTAB group, and a panel for each task with its seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import altair as alt
+import pandas as pd
 
-from vitbench.report.charts.style import INK, PALETTE, Chart, chart_data, panels_by
-from vitbench.report.leaderboard import Board
+from vitbench.core.record import Record
+from vitbench.report.charts.chart import Chart, Drawing, Spec
+from vitbench.report.charts.style import INK, PALETTE, chart_data, panels_by
+from vitbench.report.leaderboard import GROUP_MEAN, Board
+
+COLUMNS = 4
 
 
-def interval_chart(rows: Sequence[dict[str, Any]], columns: int) -> Chart | None:
-    """Rows of (panel, backbone, value, low, high, seeds): backbones below each other, a panel beside the other."""
-    if not rows:
+def _draw_groups(boards: Sequence[Board], _records: Sequence[Record]) -> list[Drawing]:
+    spec = interval_chart(group_points(boards[0]))
+    label = "Means over VTAB and its groups, one panel each; the table has the numbers."
+    return [] if spec is None else [Drawing(spec, label)]
+
+
+def _draw_seeds(boards: Sequence[Board], _records: Sequence[Record]) -> list[Drawing]:
+    spec = interval_chart(seed_points(boards[0]))
+    label = (
+        "Scores of every backbone, one panel per task: mean, seeds and 95 % interval over test images; "
+        "the numbers are listed under All results."
+    )
+    return [] if spec is None else [Drawing(spec, label)]
+
+
+GROUPS = Chart("groups", "VTAB groups", "board", _draw_groups)
+SEEDS = Chart(
+    "seeds",
+    "Seeds, and intervals over test images",
+    "board",
+    _draw_seeds,
+    hint="Points are means, ticks are seeds, and grey bars are 95 % intervals over test images.",
+    folded=True,
+    most_cells=100,
+)
+
+
+def group_points(board: Board) -> pd.DataFrame:
+    """Means over all of VTAB and over its groups (ViT paper, Fig. 2), complete rows only."""
+    return chart_data([
+        {
+            "panel": name.capitalize() if name in board.groups else name, "backbone": row.backbone, "value": mean,
+            "low": None, "high": None, "seeds": [],
+        }
+        for row in (board.rows if board.groups else ())
+        for name, mean in [
+            ("VTAB, 19 tasks" if len(row.tasks) == 19 else "all tasks", row.mean), *board.group_means(row),
+        ]
+        if mean is not None and name != GROUP_MEAN
+    ])  # fmt: skip
+
+
+def seed_points(board: Board) -> pd.DataFrame:
+    """Each measured cell: its mean, its seeds, and the 95 % interval over test images, which is not a spread over seeds."""
+    return chart_data([
+        {
+            "panel": column.label, "backbone": row.backbone, "value": cell.value, "low": cell.ci_low,
+            "high": cell.ci_high, "seeds": list(cell.by_seed),
+        }
+        for i, column in enumerate(board.columns)
+        for row in board.rows
+        if not row.published and (cell := row.cells[i]).value is not None
+    ])  # fmt: skip
+
+
+def interval_chart(points: pd.DataFrame) -> Spec | None:
+    """Points of (panel, backbone, value, low, high, seeds): panels side by side, backbones as rows; None without points."""
+    if points.empty:
         return None
-    frame = chart_data(rows)
-    order = frame["backbone"].drop_duplicates().tolist()
+    order = points["backbone"].drop_duplicates().tolist()
     y = alt.Y("backbone:N", title=None, sort=order, axis=alt.Axis(labelLimit=180, grid=True))
     axis = alt.Axis(format=".0%", tickCount=4, grid=False)
     x = alt.X("value:Q", title="top-1", axis=axis, scale=alt.Scale(zero=False))
-    base = alt.Chart(frame)
+    base = alt.Chart(points)
     bars = base.mark_rule(color=INK, strokeWidth=5, opacity=0.35).encode(alt.X("low:Q"), alt.X2("high"), y)
     seeds = base.transform_flatten(["seeds"]).mark_tick(thickness=1.5, size=12, color=PALETTE[4])
     dots = base.mark_point(filled=True, size=45, opacity=1, color=PALETTE[0]).encode(x, y)
     panels = alt.layer(bars, seeds.encode(alt.X("seeds:Q"), y), dots)
     return panels_by(
-        panels.properties(width=190, height=17 * len(order) + 6), "panel", columns, x="independent"
+        panels.properties(width=190, height=17 * len(order) + 6), "panel", COLUMNS, x="independent"
     )
-
-
-def groups_chart(board: Board) -> Chart | None:
-    """Means over all of VTAB and over its groups (ViT paper, Fig. 2), complete rows only."""
-    if not board.groups:
-        return None
-    rows: list[dict[str, Any]] = []
-    for row in board.rows:
-        means = [
-            ("VTAB, 19 tasks" if len(row.tasks) == 19 else "all tasks", row.mean),
-            *board.group_means(row),
-        ]
-        rows += [
-            {"panel": name.capitalize() if name in board.groups else name, "backbone": row.backbone, "value": mean,
-             "low": None, "high": None, "seeds": []}
-            for name, mean in means if mean is not None and name != "group means"
-        ]  # fmt: skip
-    return interval_chart(rows, 4)
-
-
-def seeds_chart(board: Board) -> Chart | None:
-    """Every cell: its mean, its seeds, and the 95 % interval over test images, which is another thing."""
-    rows: list[dict[str, Any]] = [
-        {"panel": column.label, "backbone": row.backbone, "value": cell.value, "low": cell.ci_low, "high": cell.ci_high,
-         "seeds": list(cell.by_seed)}
-        for i, column in enumerate(board.columns)
-        for row in board.rows if not row.published
-        if (cell := row.cells[i]).value is not None
-    ]  # fmt: skip
-    return interval_chart(rows, 4)

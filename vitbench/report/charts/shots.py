@@ -1,52 +1,61 @@
-"""Accuracy against examples per class: one panel per task and protocol."""
+"""Accuracy against examples per class, a panel for each task and protocol."""
 
 from __future__ import annotations
 
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 
 import altair as alt
+import pandas as pd
 
 from vitbench.core.job import shots_of
 from vitbench.core.record import Record
 from vitbench.report.build import main_metric, setting_label
-from vitbench.report.charts.style import PERCENT, Chart, chart_data, colour_by, panels_by
+from vitbench.report.charts.chart import Chart, Drawing, Spec
+from vitbench.report.charts.style import PERCENT, chart_data, colour_by, panels_by
 from vitbench.report.keys import curve_key
+from vitbench.report.leaderboard import Board
 
 
-@dataclass(frozen=True)
-class ShotsPoint:
-    """One point of a shots curve, with the lowest and highest seed."""
-
-    task: str
-    protocol: str
-    backbone: str
-    shots: int
-    value: float
-    low: float
-    high: float
+def _draw(_boards: Sequence[Board], records: Sequence[Record]) -> list[Drawing]:
+    spec = shots_chart(shots_points(records))
+    label = (
+        "Line charts of top-1 accuracy against examples per class, one panel per task; "
+        "the tables above and below have the numbers."
+    )
+    return [] if spec is None else [Drawing(spec, label)]
 
 
-def shots_points(records: Sequence[Record]) -> list[ShotsPoint]:
-    """Scores at every N-shot budget; what was measured differently is a curve of its own."""
-    shot = [record for record in records if shots_of(record.job.budget) and main_metric(record)]
-    pairs = [(curve_key(record.job), _curve(record)) for record in shot]
-    labels = dict(pairs)
+SHOTS = Chart(
+    "shots",
+    "Accuracy against examples per class",
+    "run",
+    _draw,
+    hint="Bands: lowest to highest seed.",
+)
+
+
+def shots_points(records: Sequence[Record]) -> pd.DataFrame:
+    """Mean, lowest and highest seed at each N-shot budget; results measured differently are on separate curves."""
+    values: dict[tuple[str, int], list[float]] = defaultdict(list)
+    labels = {}
+    for record in records:
+        shots, metric = shots_of(record.job.budget), main_metric(record)
+        if shots and metric:
+            key = curve_key(record.job)
+            values[key, shots].append(metric.value)
+            labels[key] = _curve(record)
     names = list(labels.values())
-    found: dict[tuple[str, int], list[float]] = defaultdict(list)
-    for (key, _), record in zip(pairs, shot, strict=True):
-        metric = main_metric(record)
-        if metric is not None:
-            found[key, shots_of(record.job.budget) or 0].append(metric.value)
-    points = []
-    for (key, shots), values in found.items():
-        task, protocol, backbone = labels[key]
-        apart = f" #{key[:4]}" if names.count(labels[key]) > 1 else ""
-        mean = statistics.fmean(values)
-        points.append(ShotsPoint(task, protocol, backbone + apart, shots, mean, min(values), max(values)))
-    return points
+    return chart_data([
+        {
+            "task": task, "protocol": protocol,
+            "backbone": f"{backbone} #{key[:4]}" if names.count(labels[key]) > 1 else backbone,
+            "shots": shots, "value": statistics.fmean(seeds), "low": min(seeds), "high": max(seeds),
+        }
+        for (key, shots), seeds in values.items()
+        for task, protocol, backbone in [labels[key]]
+    ])  # fmt: skip
 
 
 def _curve(record: Record) -> tuple[str, str, str]:
@@ -55,20 +64,18 @@ def _curve(record: Record) -> tuple[str, str, str]:
     return job.task.label, protocol, job.backbone.label
 
 
-def shots_chart(points: Sequence[ShotsPoint]) -> Chart | None:
-    """Accuracy against shots, a panel per task and protocol, a band from the lowest to the highest seed (ViT paper, Fig. 4)."""
-    if len({point.shots for point in points}) < 2:
+def shots_chart(points: pd.DataFrame) -> Spec | None:
+    """Accuracy against shots, with a band from the lowest to the highest seed (ViT paper, Fig. 4); None for one budget."""
+    if points.empty or points["shots"].nunique() < 2:
         return None
-    frame = chart_data([asdict(point) for point in points])
-    frame["panel"] = frame["task"] + " · " + frame["protocol"]
-    shots = sorted(frame["shots"].unique().tolist())
+    shots = sorted(points["shots"].unique().tolist())
     x = alt.X(
         "shots:Q",
         title="examples per class",
         scale=alt.Scale(type="log"),
         axis=alt.Axis(values=shots, grid=False),
     )
-    base = alt.Chart(frame)
+    base = alt.Chart(points.assign(panel=points["task"] + " · " + points["protocol"]))
     band = base.mark_area(opacity=0.15).encode(
         x, alt.Y("low:Q", title="top-1", axis=PERCENT), alt.Y2("high"), colour_by("backbone")
     )

@@ -1,4 +1,4 @@
-"""What all charts share: colours, panels, and a chart as inline SVG in the page's own ink."""
+"""Shared by all charts: colours, panels, and rendering as inline SVG in the text colour of the page."""
 
 from __future__ import annotations
 
@@ -10,28 +10,30 @@ import altair as alt
 import pandas as pd
 import vl_convert
 
-Chart = alt.FacetChart | alt.LayerChart | alt.Chart
+from vitbench.report.charts.chart import Spec
 
-INK = "#7f7f81"  # stands for the page's own ink until the SVG is made
-# Okabe and Ito's palette: told apart by colour-blind readers, on white and on black.
+INK = "#7f7f81"  # replaced by the text colour of the page in the SVG
+# Okabe and Ito's palette: distinguishable for colour-blind readers, on white and on black.
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#999999", "#b8a800")
 MOST_LETTERS = 60  # of a name in a chart
 PERCENT = alt.Axis(format=".0%", tickCount=5)
 
 
 def colour_by(field: str, symbol: str = "stroke") -> alt.Color:
-    """Colour and legend of the series that a column names."""
+    """Colour and legend by the values of a column."""
     legend = alt.Legend(orient="bottom", columns=4, symbolType=symbol, symbolOpacity=1, symbolStrokeWidth=3)
     return alt.Color(f"{field}:N", title=None, sort=None, scale=alt.Scale(range=list(PALETTE)), legend=legend)
 
 
 def chart_data(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Rows as a table whose texts can be drawn."""
-    return pd.DataFrame([{k: _drawn(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows])
+    """Rows as a table whose texts are safe to draw."""
+    return pd.DataFrame(
+        [{k: _drawable(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
+    )
 
 
-def _drawn(text: str) -> str:
-    """A name as a chart can have it: vl-convert ends the process at what XML forbids, and at half of a surrogate pair."""
+def _drawable(text: str) -> str:
+    """A name that is safe to draw: vl-convert ends the process on characters that XML forbids and on half surrogate pairs."""
     kept = "".join(c if c.isprintable() and ord(c) < 0x10000 else "□" for c in text)
     return kept if len(kept) <= MOST_LETTERS else kept[: MOST_LETTERS - 1] + "…"
 
@@ -43,24 +45,24 @@ def panels_by(chart: Any, field: str, columns: int, **scales: Any) -> alt.FacetC
     return resolved
 
 
-_PLACES = re.compile(r'\b(?:d|transform|[xy][12]?)="[^"]*"')
+_POSITIONS = re.compile(r'\b(?:d|transform|[xy][12]?)="[^"]*"')
 _DIGITS = re.compile(r"(\d+\.\d)\d+")  # a tenth of a pixel is enough
 _MARK = re.compile(
     r'<path aria-label="([^"]*)" role="graphics-symbol" aria-roledescription="(?:point|circle|tick)"([^>]*)/>'
 )
 _ROLES = re.compile(r' (?:role|aria-label|aria-roledescription|aria-hidden)="[^"]*"')
-# Half of what Vega writes draws nothing: empty frames, and attributes at their defaults.
-_IDLE = re.compile(
+# Half of Vega's output draws nothing: empty frames, and attributes at their defaults.
+_NO_EFFECT = re.compile(
     r'<path class="foreground"[^>]* d=""[^>]*/>|<path class="background"[^>]* d="M0,0h0v0h0Z"[^>]*/>'
     r'| (?:pointer-events="none"|opacity="1"|stroke-width="1"|transform="translate\(0,0\)"|font-style="normal")'
 )
 
 
-def styled(chart: Chart, ink: str = INK, background: str = "transparent") -> str:
-    """A chart with the page's fonts and one ink, as Vega-Lite's JSON."""
+def styled(spec: Spec, ink: str = INK, background: str = "transparent") -> str:
+    """A chart with the fonts of the page in one ink, as Vega-Lite JSON."""
     colours = {"labelColor": ink, "titleColor": ink, "domainColor": ink, "tickColor": ink}
     return str(
-        chart.configure(
+        spec.configure(
             background=background,
             font="system-ui, sans-serif",
             axis={**colours, "gridColor": ink, "gridOpacity": 0.2},
@@ -71,11 +73,9 @@ def styled(chart: Chart, ink: str = INK, background: str = "transparent") -> str
     )
 
 
-def svg(chart: Chart | None) -> str:
-    """SVG without addresses, its ink the page's own, with tooltips; '' for no chart. What it stands in has to name it."""
-    if chart is None:
-        return ""
-    drawn = vl_convert.vegalite_to_svg(styled(chart))
+def svg(spec: Spec) -> str:
+    """SVG with tooltips and without URLs, in the text colour of the page; the element around it must have a label."""
+    drawn = vl_convert.vegalite_to_svg(styled(spec))
     drawn = re.sub(r' xmlns(:\w+)?="[^"]*"', "", drawn)
     drawn = re.sub(
         r'(<svg[^>]*?) width="([\d.]+)" height="([\d.]+)"',
@@ -84,5 +84,5 @@ def svg(chart: Chart | None) -> str:
         count=1,
     )
     drawn = _ROLES.sub("", _MARK.sub(r"<path\2><title>\1</title></path>", drawn))
-    drawn = _PLACES.sub(lambda found: _DIGITS.sub(r"\1", found[0]), _IDLE.sub("", drawn))
+    drawn = _POSITIONS.sub(lambda found: _DIGITS.sub(r"\1", found[0]), _NO_EFFECT.sub("", drawn))
     return drawn.replace(INK, "currentColor").replace("rgb(127,127,129)", "currentColor")

@@ -1,8 +1,8 @@
-// Ticking tasks: columns go, means and ranks are recomputed over what is left. No mean is taken over missing cells.
+// Unticked tasks are hidden, and means and ranks are recomputed over the others. Rows with missing cells have no mean.
 (() => {
   const { all, state } = page;
   const percent = (share) => (100 * share).toFixed(1);
-  const written = new WeakMap(); // what the page said before anything was ticked off
+  const written = new WeakMap(); // cells as generated, with all tasks ticked
 
   function restore(cell) {
     if (!written.has(cell)) written.set(cell, [cell.innerHTML, cell.dataset.value, cell.className]);
@@ -32,7 +32,7 @@
     const groups = [];
     for (const place of all("td[data-mean]", row)) {
       const kind = place.dataset.mean;
-      if (kind === "group means") {
+      if (kind === "group mean") {
         say(place, groups.length === 3 && !groups.includes(null) ? groups.reduce((a, b) => a + b, 0) / 3 : null, "–");
         continue;
       }

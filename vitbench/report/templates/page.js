@@ -1,5 +1,5 @@
 "use strict";
-// What is shown: the setting, filters, order. All of it stands in the address's fragment, so that a view can be sent on.
+// The view: setting, filters and sort order. The URL fragment holds all of it, so views can be shared as links.
 const page = (() => {
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const tabs = all("[role=tab]");
@@ -46,7 +46,7 @@ const page = (() => {
     count();
   }
 
-  // After means and ranks have changed: the order that the headers say.
+  // Sorts again after means and ranks have changed.
   function reorder() {
     for (const header of all(".board thead [aria-sort=ascending], .board thead [aria-sort=descending]")) order(header, header.getAttribute("aria-sort"));
   }
@@ -69,7 +69,7 @@ const page = (() => {
     body.append(...sorted);
   }
 
-  // Of a long table the first rows are laid out, the rest on demand: a browser takes half a second for 500 rows of 30 columns.
+  // Long tables show their first rows, the rest on demand: a browser takes half a second for 500 rows of 30 columns.
   function cut(rows) {
     let left = rows[0] && rows[0].closest(".board") && !state.whole ? FIRST_ROWS : Infinity;
     for (const row of rows) {
@@ -133,11 +133,11 @@ const page = (() => {
     choose(next);
     changed();
   });
-  for (const button of all("[data-cost]")) {
+  for (const button of all("[data-show]")) {
     button.addEventListener("click", () => {
       const figure = button.closest("figure");
-      for (const other of all("[data-cost]", figure)) other.setAttribute("aria-pressed", String(other === button));
-      for (const drawn of all("[data-quantity]", figure)) drawn.hidden = drawn.dataset.quantity !== button.dataset.cost;
+      for (const other of all("[data-show]", figure)) other.setAttribute("aria-pressed", String(other === button));
+      for (const drawn of all("[data-variant]", figure)) drawn.hidden = drawn.dataset.variant !== button.dataset.show;
     });
   }
 
@@ -156,6 +156,6 @@ const page = (() => {
     state.sort = sorted;
     order(header, sorted.endsWith("a") ? "ascending" : "descending");
   }
-  addEventListener("hashchange", () => location.reload()); // somebody has pasted another view
+  addEventListener("hashchange", () => location.reload()); // the user has pasted a link to another view
   return { all, active, changed, reorder, state, onChange: (listener) => listeners.push(listener) };
 })();

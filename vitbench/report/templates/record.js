@@ -1,14 +1,14 @@
-// A cell's records: scores by seed, what selection looked at, and all that a reader needs to judge or repeat them.
+// The dialog of a cell: scores by seed, trials of hyper-parameter selection, errors, and how to reproduce them.
 (() => {
   const dialog = document.getElementById("record");
   const data = JSON.parse(document.getElementById("details").textContent);
-  const said = (i) => data.texts[i];
+  const textOf = (i) => data.texts[i];
   const percent = (share) => (100 * share).toFixed(1);
-  const DRAWN_FROM = 3; // settings; fewer are a table alone
+  const DRAWN_FROM = 3; // settings; fewer are shown as a table only
 
   const holder = document.createElement("div");
   holder.innerHTML = "<svg></svg>";
-  const svg = holder.firstChild.namespaceURI; // not spelled out: the page is held to having no address in it
+  const svg = holder.firstChild.namespaceURI; // not written as text: the page must not contain URLs
 
   function make(tag, attributes = {}, ...children) {
     const element = tag.startsWith("svg:") ? document.createElementNS(svg, tag.slice(4)) : document.createElement(tag);
@@ -25,7 +25,7 @@
   }
 
   const number = (value) => (typeof value === "number" && value !== 0 ? Number(value.toPrecision(4)).toString() : String(value));
-  // Options that differ among the settings, in the order of the first.
+  // Options that differ between settings, in the order of the first setting.
   const varying = (grid) => Object.keys(grid[0]).filter((name) => new Set(grid.map((options) => JSON.stringify(options[name]))).size > 1);
   const setting = (options, names) => (names.length ? names : Object.keys(options)).map((name) => `${name} ${number(options[name])}`).join(", ");
 
@@ -35,7 +35,7 @@
     const [width, height, left, base] = [640, 170, 46, 140];
     const x = (i) => left + ((width - left - 14) * i) / (values.length - 1);
     const y = (v) => base - (high > low ? ((v - low) / (high - low)) * 118 : 59);
-    const figure = make("svg:svg", { viewBox: `0 0 ${width} ${height}`, class: "sweep", role: "img", "aria-label": "Score of every setting; the same numbers are in the table below" });
+    const figure = make("svg:svg", { viewBox: `0 0 ${width} ${height}`, class: "sweep", role: "img", "aria-label": "Score of every setting; the table below has the numbers" });
     for (const v of high > low ? [low, high] : [low]) {
       figure.append(make("svg:line", { x1: left, x2: width, y1: y(v), y2: y(v) }), make("svg:text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, percent(v)));
     }
@@ -53,10 +53,10 @@
     const all = curves.flat();
     if (!all.length) return [];
     const begun = Math.max(...curves.map((curve) => (curve.length ? curve[0][1] : 0)).filter(Number.isFinite).sort((a, b) => a - b).slice(0, Math.ceil(curves.length / 2)));
-    // A run that was lost must not flatten the others: what exceeds four times where most began is drawn at the top.
+    // A diverged run must not flatten the others: losses are clipped at four times the median initial loss.
     const [most, top] = [Math.max(...all.map(([step]) => step)), Math.min(Math.max(...all.map(([, v]) => v)), 4 * begun)];
     const [width, height, left, base] = [640, 190, 46, 150];
-    const figure = make("svg:svg", { viewBox: `0 0 ${width} ${height}`, class: "sweep losses", role: "img", "aria-label": "Training loss of every run against its steps" });
+    const figure = make("svg:svg", { viewBox: `0 0 ${width} ${height}`, class: "sweep losses", role: "img", "aria-label": "Training loss of every run by step" });
     const point = ([step, v]) => `${(left + ((width - left - 14) * step) / most).toFixed(1)} ${(base - Math.min(v / (top || 1), 1) * 138).toFixed(1)}`;
     for (const v of [0, top]) {
       const y = base - (v / (top || 1)) * 138;
@@ -65,11 +65,11 @@
     curves.forEach((curve, i) => {
       if (!curve.length) return;
       const last = i === curves.length - 1;
-      const label = (last ? "last run: " : "") + setting(data.grids[trials.named[i]][0], names.length ? names : ["base_lr"]);
+      const label = (last ? "final run: " : "") + setting(data.grids[trials.named[i]][0], names.length ? names : ["base_lr"]);
       figure.append(make("svg:path", { d: "M" + curve.map(point).join("L"), class: last ? "chosen" : "" }, make("svg:title", {}, label)));
     });
     figure.append(make("svg:text", { x: left, y: height - 12 }, "step 0"), make("svg:text", { x: width - 14, y: height - 12, "text-anchor": "end" }, `step ${most}`));
-    return [make("p", { class: "hint" }, "Training loss; the last run is drawn heavier."), figure];
+    return [make("p", { class: "hint" }, "Training loss; the bold line is the final run."), figure];
   }
 
   function sweep(seed) {
@@ -79,18 +79,18 @@
     const names = varying(grid);
     const whole = trials.values.every((value) => value !== null);
     const chosen = trials.chosen < 0 ? "" : ` Chosen: ${setting(grid[trials.chosen], names)}.`;
-    const gap = trials.gap ? ` Every solution is within ${trials.gap} of its optimal objective, relatively.` : "";
+    const gap = trials.gap ? ` Relative optimality gap ≤ ${trials.gap}.` : "";
     const rows = grid.map((options, i) => [
       setting(options, names) + (i === trials.chosen ? " ← chosen" : ""),
-      trials.values[i] === null ? "–" : said(trials.judged).startsWith("loss") ? number(trials.values[i]) : percent(trials.values[i]),
-      trials.notes && i in trials.notes ? said(trials.notes[i]) : "",
+      trials.values[i] === null ? "–" : textOf(trials.judged).endsWith("loss") ? number(trials.values[i]) : percent(trials.values[i]),
+      trials.notes && i in trials.notes ? textOf(trials.notes[i]) : "",
     ]);
     return [
       make("h3", {}, `Trials of seed ${seed.seed}`),
-      make("p", { class: "hint" }, (rows.length > 1 ? `${rows.length} settings judged by ${said(trials.judged)}.${chosen}` : "Nothing to choose among.") + gap),
+      make("p", { class: "hint" }, (rows.length > 1 ? `${rows.length} settings, chosen by ${textOf(trials.judged)}.${chosen}` : "No hyper-parameters were tuned.") + gap),
       ...(whole && rows.length >= DRAWN_FROM && names.length === 1 ? [curve(trials, grid, names)] : []),
       ...(trials.curves ? losses(trials, names) : []),
-      make("details", {}, make("summary", {}, "All trials"), table(["Setting", said(trials.judged), "Remark"], rows, "Trials")),
+      make("details", {}, make("summary", {}, "All trials"), table(["Setting", textOf(trials.judged), "Note"], rows, "Trials")),
     ];
   }
 
@@ -101,7 +101,7 @@
     const [width, left] = [640, 70];
     const height = 22 * points.length + 26;
     const x = (v) => (left + ((width - left - 20) * (v - low)) / (high - low || 1)).toFixed(1);
-    const figure = make("svg:svg", { viewBox: `0 0 ${width} ${height}`, class: "sweep", role: "img", "aria-label": "Score of every seed with its interval over test images; the same numbers are in the table above" });
+    const figure = make("svg:svg", { viewBox: `0 0 ${width} ${height}`, class: "sweep", role: "img", "aria-label": "Score of every seed with its interval over test images; the table above has the numbers" });
     points.forEach(([seed, value, from, to], i) => {
       const y = 14 + 22 * i;
       figure.append(
@@ -114,19 +114,19 @@
     return [make("h3", {}, "Seeds"), figure];
   }
 
-  // All counts of a few classes, or the most frequent mistakes among many.
+  // The confusion matrix of a few classes, or the most frequent errors among many.
   function mistakes(cell) {
     const { confusion } = cell;
     if (!confusion) return [];
-    const title = make("h3", {}, `What it takes for what, seed ${cell.seeds[0].seed}`);
+    const title = make("h3", {}, `Confusion matrix, seed ${cell.seeds[0].seed}`);
     if (confusion.mistakes) {
       if (!confusion.mistakes.length) return [];
-      const rows = confusion.mistakes.map(([is, as, n]) => [said(is), said(as), String(n)]);
-      return [title, make("details", {}, make("summary", {}, "The most frequent mistakes"), table(["Is", "Taken for", "Times"], rows, "Mistakes"))];
+      const rows = confusion.mistakes.map(([label, predicted, n]) => [textOf(label), textOf(predicted), String(n)]);
+      return [title, make("details", {}, make("summary", {}, "Most frequent errors"), table(["True class", "Predicted", "Count"], rows, "Errors"))];
     }
     const names = data.grids[confusion.classes];
     const most = Math.max(1, ...confusion.matrix.flatMap((row, i) => row.filter((_, j) => i !== j)));
-    const head = make("tr", {}, make("th", { scope: "col" }, "is ↓ taken for →"), ...names.map((name) => make("th", { scope: "col", class: "num" }, name)));
+    const head = make("tr", {}, make("th", { scope: "col" }, "true ↓ predicted →"), ...names.map((name) => make("th", { scope: "col", class: "num" }, name)));
     const body = confusion.matrix.map((row, i) => make("tr", {}, make("th", { scope: "row" }, names[i]), ...row.map((n, j) => {
       const place = make("td", { class: i === j ? "num right" : "num" }, n ? String(n) : "·");
       if (i !== j && n) place.style.setProperty("--wrong", `${Math.round((60 * n) / most)}%`);
@@ -137,12 +137,12 @@
 
   function worst(cell) {
     if (!cell.worst) return [];
-    const images = cell.worst.map(([image, is, as]) => make("figure", { class: "image" }, make("img", { src: image, alt: `a ${is}` }), make("figcaption", {}, make("b", {}, is), ` taken for ${as}`)));
-    return [make("h3", {}, "The surest mistakes"), make("div", { class: "images" }, ...images)];
+    const images = cell.worst.map(([image, label, predicted]) => make("figure", { class: "image" }, make("img", { src: image, alt: label }), make("figcaption", {}, make("b", {}, label), ` predicted ${predicted}`)));
+    return [make("h3", {}, "Most confident errors"), make("div", { class: "images" }, ...images)];
   }
 
   function recipe(cell) {
-    const [head, ...axes] = cell.recipe.map(said);
+    const [head, ...axes] = cell.recipe.map(textOf);
     const names = ["backbones", "tasks", "protocols"];
     return `${head}\n${axes.map((axis, i) => `${names[i]}:\n  - ${axis}\n`).join("")}`;
   }
@@ -155,27 +155,27 @@
 
   function show(name) {
     const cell = data.cells[name];
-    const title = cell.title.map(said).join(" on ");
+    const title = cell.title.map(textOf).join(" on ");
     const scores = cell.seeds.flatMap((seed) =>
       seed.scores.map(([metric, value, low, high, n]) => [
-        `seed ${seed.seed}`, said(metric), percent(value), `${percent(low)} – ${percent(high)}`, String(n),
-        `${Object.values(seed.seconds).reduce((sum, s) => sum + s, 0).toFixed(1)} s`, said(seed.created), seed.key,
+        `seed ${seed.seed}`, textOf(metric), percent(value), `${percent(low)} – ${percent(high)}`, String(n),
+        `${Object.values(seed.seconds).reduce((sum, s) => sum + s, 0).toFixed(1)} s`, textOf(seed.created), seed.key,
       ]));
-    const remarks = new Set(cell.seeds.flatMap((seed) => [...(seed.notes || []), ...("failure" in seed ? [seed.failure] : [])]).map(said));
-    const facts = cell.facts.flatMap(([key, value]) => [make("dt", {}, said(key)), make("dd", {}, said(value))]);
+    const notes = new Set(cell.seeds.flatMap((seed) => [...(seed.notes || []), ...("failure" in seed ? [seed.failure] : [])]).map(textOf));
+    const facts = cell.facts.flatMap(([key, value]) => [make("dt", {}, textOf(key)), make("dd", {}, textOf(value))]);
     const close = make("button", { class: "button" }, "Close");
     close.addEventListener("click", () => dialog.close());
-    const plain = { facts: cell.facts.map(([key, value]) => [said(key), said(value)]), keys: cell.seeds.map((seed) => seed.key) };
-    const copies = [copier("Copy the recipe", recipe(cell)), " ", copier("Copy as JSON", JSON.stringify(plain, null, 1))];
+    const plain = { facts: cell.facts.map(([key, value]) => [textOf(key), textOf(value)]), keys: cell.seeds.map((seed) => seed.key) };
+    const copies = [copier("Copy recipe", recipe(cell)), " ", copier("Copy as JSON", JSON.stringify(plain, null, 1))];
     dialog.replaceChildren(
       make("header", {}, make("h2", { id: "record-title" }, title), make("div", {}, ...copies, " ", close)),
-      ...(scores.length ? [table(["", "Metric", "Score", "95 % interval", "Test images", "Time", "Made", "Record"], scores, "Scores")] : []),
-      ...(remarks.size ? [make("h3", {}, "Remarks"), make("ul", {}, ...[...remarks].map((text) => make("li", {}, text)))] : []),
+      ...(scores.length ? [table(["", "Metric", "Score", "95 % interval", "Test images", "Time", "Date", "Record"], scores, "Scores")] : []),
+      ...(notes.size ? [make("h3", {}, "Notes"), make("ul", {}, ...[...notes].map((text) => make("li", {}, text)))] : []),
       ...seeds(cell),
       ...cell.seeds.flatMap(sweep),
       ...mistakes(cell),
       ...worst(cell),
-      make("h3", {}, "How it came about"),
+      make("h3", {}, "Details"),
       make("dl", { class: "facts-list" }, ...facts),
     );
     dialog.showModal();

@@ -1,4 +1,4 @@
-// The table that is looked at, the other way round, and as text for other places: of what is shown, with what is ticked and filtered.
+// Transposes the visible table, and copies it as text, with the current ticks and filters.
 (() => {
   const { all, active, state } = page;
   const toggle = document.getElementById("across");
@@ -19,7 +19,7 @@
     const names = made.createTHead().insertRow();
     const corner = document.createElement("th");
     corner.scope = "col";
-    corner.textContent = "Data set";
+    corner.textContent = "Task";
     names.append(corner, ...rows.map((row) => cellOf("th", row.querySelector("th"), "col")));
     const body = made.createTBody();
     for (const header of columns) {
@@ -62,7 +62,7 @@
     return rows;
   }
 
-  // A number as it is, where the cell has one: a fraction, seconds, FLOPs.
+  // The unformatted number of a cell, if it has one: a fraction, seconds, FLOPs.
   function plain(cell) {
     const { value } = cell.dataset;
     if (cell.tagName !== "TD" || value === undefined || cell.classList.contains("rank")) return text(cell).replace(/^–$/, "");

@@ -1,0 +1,30 @@
+"""Accuracy against examples per class: the points of the curves."""
+
+import pytest
+
+from tests.making.boards import changed
+from vitbench.report.charts.shots import shots_chart, shots_points
+
+
+@pytest.fixture
+def base(tiny_records):
+    return tiny_records[0]
+
+
+def test_different_settings_have_separate_curves(base):
+    records = [
+        changed(base, backbone="x", task="a", value=0.5, budget="1-shot"),
+        changed(base, backbone="x", task="a", value=0.1, budget="1-shot", limit=30),
+    ]
+    assert sorted(shots_points(records)["value"]) == [0.1, 0.5]
+
+
+def test_shots_are_averaged_over_seeds_with_their_range(base):
+    records = [
+        changed(base, backbone="x", task="a", value=v, seed=i, budget="5-shot")
+        for i, v in enumerate((0.2, 0.4))
+    ]
+    points = shots_points([*records, changed(base, value=0.9, budget="full")])
+    (point,) = points.itertuples()
+    assert shots_chart(points) is None  # one budget is not a curve
+    assert (point.shots, point.value, point.low, point.high) == (5, pytest.approx(0.3), 0.2, 0.4)

@@ -1,0 +1,37 @@
+"""Types of charts: what the page and `--figures` need to know of each, and a drawing with its accessible name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import altair as alt
+
+from vitbench.core.record import Record
+from vitbench.report.leaderboard import Board
+
+Spec = alt.FacetChart | alt.LayerChart | alt.Chart
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One drawing of a chart; if there are several variants, the page shows one at a time, with a button for each."""
+
+    spec: Spec
+    label: str  # for readers who cannot see it
+    variant: str = ""  # ends the name of its file
+    button: str = ""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart; `draw` gets one board and its records or, if the scope is the whole run, all boards and all records."""
+
+    name: str
+    title: str
+    scope: Literal["board", "run"]
+    draw: Callable[[Sequence[Board], Sequence[Record]], list[Drawing]]
+    hint: str = ""
+    folded: bool = False  # the page shows it on demand
+    most_cells: int | None = None  # the page leaves it out on larger boards: cells have dialogs
