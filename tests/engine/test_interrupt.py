@@ -2,11 +2,10 @@
 
 import os
 import signal
-import time
 
 import vitbench
 from tests.making.command import started
-from tests.making.runs import ran, start_run, wait_for_records
+from tests.making.runs import ran, start_run, wait_for_records, wait_until
 
 
 def test_an_interrupt_keeps_what_is_done(slow, tmp_path):
@@ -30,10 +29,7 @@ def test_an_interrupt_keeps_what_is_done(slow, tmp_path):
 def test_an_interrupt_while_workers_start_is_quiet(slow, tmp_path):
     suite, plugin = slow
     process = start_run(suite, plugin, tmp_path / "run", workers=2)
-    until = time.monotonic() + 60
-    while not (tmp_path / "run" / "suite.lock.yaml").exists():
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    wait_until((tmp_path / "run" / "suite.lock.yaml").exists)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -45,9 +41,7 @@ def test_sigterm_while_it_plans_is_an_interrupt(tiny, tmp_path):
         f"import pathlib, time\npathlib.Path({str(tmp_path / 'planning')!r}).touch()\ntime.sleep(60)\n"
     )
     run = started("run", tiny, "--plugin", tmp_path / "slow.py", "--out", tmp_path / "run")
-    until = time.monotonic() + 30
-    while not (tmp_path / "planning").exists() and time.monotonic() < until:
-        time.sleep(0.05)
+    wait_until((tmp_path / "planning").exists)
     run.send_signal(signal.SIGTERM)
     _, said = run.communicate(timeout=30)
     assert (run.returncode, "Traceback" in said) == (130, False)

@@ -9,9 +9,8 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 
 import vitbench
-from tests.making.jobs import component, make_job
+from tests.making.jobs import RESNET, component, make_job
 from vitbench.api import Adapted, Protocol, Task
-from vitbench.core.job import Component
 from vitbench.core.record import Trial
 from vitbench.core.registry import PROTOCOLS, TASKS
 from vitbench.data.arrays import array_split
@@ -172,9 +171,7 @@ def test_nothing_to_train_is_said(worker):
 def test_weights_that_cannot_be_had_say_so(worker, tmp_path):
     bad = tmp_path / "bad.pth"
     bad.write_bytes(b"\x80\x04\x95not a state dict")
-    spec = Component(
-        name="timm", version="1", label="x", argument="resnet10t", options={"checkpoint": str(bad)}
-    )
+    spec = component("timm", argument="resnet10t", checkpoint=str(bad))
     record = run_job(make_job(backbone="raw_pixels").model_copy(update={"backbone": spec}), worker).record
     assert record.failure.kind == "UsageError"
     assert "never pickled objects" in record.failure.message
@@ -185,15 +182,8 @@ def test_weights_that_cannot_be_had_say_so(worker, tmp_path):
 def test_the_same_job_gives_the_same_record(tmp_path, protocol, budget):
     """Twice, with a cold and with a warm cache: everything but cost and time."""
     options = {"finetune": FINETUNE}.get(protocol, {})
-    backbone = Component(
-        name="timm",
-        version="1",
-        label="r",
-        argument="resnet10t",
-        options={"pretrained": False, "size_px": 32},
-    )
     job = make_job(budget=budget, protocol=protocol).model_copy(
-        update={"backbone": backbone, "protocol": component(protocol, **options)}
+        update={"backbone": RESNET, "protocol": component(protocol, **options)}
     )
     job = job.model_copy(update={"limit": 120})
     outcomes = [run_job(job, Worker("cpu", tmp_path / cache)) for cache in ("a", "a", "b")]

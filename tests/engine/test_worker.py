@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from tests.making.jobs import component, make_job
+from tests.making.jobs import RESNET, component, make_job
 from vitbench.api import Adapted, InputSpec, Protocol
-from vitbench.core.job import Component
 from vitbench.core.registry import BACKBONES, PROTOCOLS
 from vitbench.engine.job import run_job
 from vitbench.engine.worker import Worker
@@ -28,14 +27,9 @@ class Vandal(Protocol):
         return Adapted(data.backbone, lambda x: torch.zeros(len(x), data.num_classes), False)
 
 
-SMALL = Component(
-    name="timm", version="1", label="r", argument="resnet10t", options={"pretrained": False, "size_px": 32}
-)
-
-
 def test_a_protocol_that_writes_into_the_shared_backbone_fails_alone(worker, registered):
     PROTOCOLS.register("vandal")(Vandal)
-    job = make_job(limit=60).model_copy(update={"backbone": SMALL})
+    job = make_job(limit=60).model_copy(update={"backbone": RESNET})
     before = run_job(job, worker).record.metrics
     spoiled = run_job(job.model_copy(update={"protocol": component("vandal")}), worker).record
     assert "changed the backbone it was given" in spoiled.failure.message
@@ -88,14 +82,7 @@ def test_dropout_in_fine_tuning_follows_the_jobs_seed(tmp_path, registered):
 
 def test_fine_tuning_leaves_the_shared_backbone_alone(tmp_path):
     worker = Worker("cpu", tmp_path)
-    backbone = Component(
-        name="timm",
-        version="1",
-        label="r",
-        argument="resnet10t",
-        options={"pretrained": False, "size_px": 32},
-    )
-    job = make_job(limit=40).model_copy(update={"backbone": backbone})
+    job = make_job(limit=40).model_copy(update={"backbone": RESNET})
     before = worker.backbone(job).weights_digest()
     tuned = run_job(job.model_copy(update={"protocol": component("finetune", **FINETUNE)}), worker).record
     assert tuned.cost.images_backward == 6 * 16
@@ -103,9 +90,7 @@ def test_fine_tuning_leaves_the_shared_backbone_alone(tmp_path):
 
 
 def test_flops_are_counted_at_the_jobs_size(worker):
-    backbone = Component(
-        name="timm", version="1", label="v", argument="vit_tiny_patch16_224", options={"pretrained": False}
-    )
+    backbone = component("timm", argument="vit_tiny_patch16_224", pretrained=False)
     job = make_job(limit=10).model_copy(update={"backbone": backbone})
     small = run_job(job.model_copy(update={"resolution_px": 32}), worker).record
     assert small.backbone.size_px == 32

@@ -31,10 +31,19 @@ def start_run(suite, plugin, out, workers=1):
     return started(*arguments, PYTHONUNBUFFERED="1")
 
 
+def wait_until(holds, seconds=60):
+    """Return when `holds()` is true; fail after so many seconds."""
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
 def wait_for_records(out, count, process):
     """Return when the running process has written so many."""
-    until = time.monotonic() + 60
-    while len(list(out.glob("records/*.json"))) < count:
-        assert time.monotonic() < until
+
+    def there():
         assert process.poll() is None
-        time.sleep(0.02)
+        return len(list(out.glob("records/*.json"))) >= count
+
+    wait_until(there)

@@ -4,7 +4,6 @@ import fcntl
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from tests.making.command import process
 from tests.making.jobs import make_job
 from tests.making.plugins import FLAKY
 from tests.making.records import essence
-from tests.making.runs import ran, start_run, wait_for_records
+from tests.making.runs import ran, start_run, wait_for_records, wait_until
 from vitbench.engine.executors.local import Others, wants_several
 from vitbench.engine.queue import JobQueue
 from vitbench.store.record_file import load
@@ -37,7 +36,7 @@ def alive(held):
         return False
 
 
-@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("ending", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL])
 def test_no_worker_outlives_its_driver(slow, tmp_path, ending):
     suite, plugin = slow
     out, log = tmp_path / "run", tmp_path / "marker"
@@ -50,10 +49,7 @@ def test_no_worker_outlives_its_driver(slow, tmp_path, ending):
     process.send_signal(ending)
     process.communicate(timeout=60)
     assert process.returncode == (130 if ending == signal.SIGTERM else -signal.SIGKILL)
-    until = time.monotonic() + 20
-    while any(alive(Path(f"{log}.{pid}")) for pid in workers):
-        assert time.monotonic() < until
-        time.sleep(0.1)
+    wait_until(lambda: not any(alive(Path(f"{log}.{pid}")) for pid in workers), 20)
     kept = vitbench.load_records(out)  # and nothing is lost of what was done
     result, titles = ran(suite, out, plugins=[str(plugin)])
     assert len(result.records) == 8

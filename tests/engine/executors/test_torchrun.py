@@ -1,7 +1,6 @@
 """Several processes that run a suite as one: the scores of one process, and how they end together."""
 
 import signal
-import time
 from pathlib import Path
 
 import psutil
@@ -10,12 +9,14 @@ import pytest
 import vitbench
 from tests.making.command import TORCHRUN, process, started
 from tests.making.plugins import REPLICATED, SMALL, SMALL_CNN
+from tests.making.runs import wait_until
 from tests.making.suites import TUNED, tuned
 from vitbench.store.record_file import load
 
 VITBENCH_TWICE = (*TORCHRUN, "-m", "vitbench")
 
 
+@pytest.mark.slow
 def test_torchrun_runs_a_suite_once_and_its_scores_are_those_of_one_process(suite_file, plugin, tmp_path):
     # Each process draws dropout's masks for its own share.
     Path(plugin).write_text(SMALL.replace("torch.nn.Dropout(0.05), ", ""))
@@ -43,9 +44,7 @@ def test_processes_that_are_stopped_one_after_the_other_keep_their_state(
     out = tmp_path / "two"
     arguments = ("run", path, "--out", out, "--plugin", plugin, "--device", "cpu", "--limit", 60)
     run = started(*arguments, before=VITBENCH_TWICE, VITBENCH_CHECKPOINT_S="0")
-    until = time.monotonic() + 120
-    while not list((out / "checkpoints").rglob("*.pt")) and time.monotonic() < until:
-        time.sleep(0.05)
+    wait_until(lambda: list((out / "checkpoints").rglob("*.pt")), 120)
     mine = psutil.Process(run.pid).children(recursive=True)
     second = next(p for p in mine if p.environ().get("RANK") == "1")
     second.send_signal(number)
@@ -80,9 +79,7 @@ def test_nobody_trains_on_for_a_driver_that_was_killed(suite_file, tmp_path):
     out = tmp_path / "run"
     arguments = ("run", path, "--out", out, "--device", "cpu", "--plugin", plugin)
     driver = started(*arguments, VITBENCH_CHECKPOINT_S="0")
-    until = time.monotonic() + 120
-    while not list((tmp_path / "run" / "checkpoints").rglob("*.pt")) and time.monotonic() < until:
-        time.sleep(0.1)
+    wait_until(lambda: list((tmp_path / "run" / "checkpoints").rglob("*.pt")), 120)
     below = psutil.Process(driver.pid).children(recursive=True)
     assert len(below) >= 3  # torchrun and two that train
     driver.kill()
