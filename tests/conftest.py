@@ -7,6 +7,7 @@ import socket
 import psutil
 import pytest
 
+from tests.making.plugins import SMALL
 from tests.making.suites import TINY
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -100,6 +101,13 @@ def suite_file(tmp_path):
 def tiny(suite_file):
     """A suite that runs in a second: 4 jobs."""
     return suite_file(TINY, "tiny.yaml")
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    """The path of a plugin with the backbone that the suite TUNED fine-tunes."""
+    (tmp_path / "small.py").write_text(SMALL)
+    return str(tmp_path / "small.py")
 
 
 @pytest.fixture(scope="session")

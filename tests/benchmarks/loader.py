@@ -159,7 +159,7 @@ def main() -> None:
     how = preset("squash", 224)
     with tempfile.TemporaryDirectory() as folder:
         remaining = iter(encoded * 2)
-        miniatures.image = lambda *_: next(remaining)
+        miniatures.encoded_image = lambda *_: next(remaining)
         miniatures.SPLITS["imagenet2012"] = ("train",)
         path = miniatures.prepare("imagenet2012", folder, n=options.n, shards=2)
         rows = {"array_record": Prepared(path, (5, 1, 0), _read_info(path / "dataset_info.json"))}

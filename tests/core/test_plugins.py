@@ -6,7 +6,9 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
+from tests.making.bad_input import SMALLEST, handled
 from tests.making.command import vitbench as in_process
 from tests.making.paths import ROOT
 from vitbench.core.registry import BACKBONES
@@ -149,3 +151,38 @@ def test_the_written_skeleton_works_and_its_test_passes(tmp_path, monkeypatch):
 def test_a_skeleton_needs_a_plain_name(tmp_path, name):
     assert vitbench("new", "backbone", name, cwd=tmp_path).returncode == 2
     assert list(tmp_path.iterdir()) == []
+
+
+WORDLESS = "class E(Exception):\n    def __str__(self):\n        raise RuntimeError\nraise E"
+
+
+@pytest.mark.parametrize("body", ["raise GeneratorExit", WORDLESS, "raise SystemExit(3)"])
+def test_whatever_a_plugin_raises_is_a_warning(tiny, tmp_path, body):
+    (tmp_path / "bad.py").write_text(body)
+    done = in_process("run", tiny, "--out", tmp_path / "run", "--plugin", tmp_path / "bad.py")
+    assert done.returncode == 0
+    assert "warning: plugin bad" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_plugin_that_hangs_is_reported_and_given_up(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("vitbench.core.plugins.MESSAGE_AFTER_S", 0.2)
+    monkeypatch.setattr("vitbench.core.plugins.STOP_AFTER_S", 1.0)
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(60)\n")
+    done = in_process("run", tiny, "--out", tmp_path / "run", "--plugin", tmp_path / "slow.py")
+    assert "has not ended in 1 s" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "source",
+    [b"def", b"\x00", b"\xff\xfe", b"raise ValueError('no')", b"import sys; sys.exit(0)",
+     b"import nothing_of_that_name", b"from vitbench import register_backbone\nregister_backbone(1)(2)",
+     b"from vitbench import register_backbone\n@register_backbone('raw_pixels')\ndef f(): ...", b"x" * 100_000, b"("  * 300],
+)  # fmt: skip
+def test_a_plugin_of_any_bytes(tmp_path, source):
+    (tmp_path / "p.py").write_bytes(source)
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump({**SMALLEST, "backbones": ["mine"]}))
+    code, _, err = handled("run", tmp_path / "s.yaml", "--plugin", tmp_path / "p.py", "--dry-run")
+    assert code == 2
+    assert "p.py" in err
+    assert "unknown backbone 'mine'" in err

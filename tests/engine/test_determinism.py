@@ -4,14 +4,9 @@ import os
 
 import pytest
 
+from tests.making.records import essence
 from vitbench.engine.run import Overrides, RunOptions, run_suite
 from vitbench.store.record_file import load
-
-
-def essence(out):
-    """All that must be the same, predictions included."""
-    changing = {"cost": None, "created": "", "env": None}
-    return {record.key: record.model_copy(update=changing) for record in load(out)}
 
 
 @pytest.mark.slow
@@ -23,7 +18,7 @@ def test_the_quickstart_is_the_same_however_it_is_run(tmp_path, monkeypatch):
         monkeypatch.setitem(os.environ, "VITBENCH_CACHE", str(tmp_path / cache))
         for launch in launches:
             assert run_suite("quickstart", tmp_path / name, overrides, launch).failed == 0
-        return essence(tmp_path / name)
+        return {record.key: record for record in essence(load(tmp_path / name))}
 
     first = ran("first", "cache", RunOptions())
     assert len(first) > 30

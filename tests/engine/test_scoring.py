@@ -6,12 +6,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix
 
 from tests.making.jobs import make_job
+from vitbench.api import ScoreRule
 from vitbench.compute import energy
+from vitbench.data.arrays import array_split
 from vitbench.engine.job import run_job
-from vitbench.engine.scoring import confusion, worst
+from vitbench.engine.scoring import confusion, score, worst
 from vitbench.engine.worker import Worker
 
 RNG = np.random.default_rng(0)
@@ -76,3 +79,20 @@ def test_without_a_counter_there_is_no_energy(monkeypatch):
     energy._handle.cache_clear()
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert energy.joules_so_far("cuda:0") is None
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 5), (5, 5), (417, 1000), (1, 3)])
+def test_the_interval_is_scipys_wilson(hits, n):
+    labels = np.zeros(n, int)
+    split = array_split(np.zeros((n, 1, 1, 3), np.uint8), labels, "x")
+    predictions = np.where(np.arange(n) < hits, 0, 1)
+    rule = ScoreRule("top1", lambda p, s: (p == s.labels).astype(float))
+    found = score(rule, predictions, split)
+    wanted = binomtest(hits, n).proportion_ci(0.95, "wilson")
+    assert (found.value, found.ci_low, found.ci_high) == pytest.approx((hits / n, wanted.low, wanted.high))
+
+
+def test_examples_that_do_not_count_leave_the_denominator():
+    split = array_split(np.zeros((4, 1, 1, 3), np.uint8), np.zeros(4, int), "x")
+    rule = ScoreRule("real", lambda p, s: np.array([1.0, np.nan, 0.0, np.nan]))
+    assert score(rule, np.zeros(4, int), split).n == 2

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from vitbench.core.job import Component, SuiteContext
+from tests.making.jobs import component
+from vitbench.core.job import SuiteContext
 from vitbench.core.record import Check, Confusion, Cost, Failure, Metric, Trial
 from vitbench.published import VTAB_GROUPS
 
@@ -13,11 +14,6 @@ NAMES = (
     "vit_huge_patch14_224.orig_in21k", "resnetv2_152x4_bit.goog_in21k", "resnetv2_50x1_bit.goog_in21k",
 )  # fmt: skip
 RECIPE = {"recipe": "vit", "steps": None, "base_lr": None, "replicas": 1}
-
-
-def component(name, label, **options):
-    argument = options.pop("argument", "")
-    return Component(name=name, version="1", label=label, argument=argument, options=options)
 
 
 def metric(value, n=1000):

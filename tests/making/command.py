@@ -11,6 +11,9 @@ import pytest
 
 from vitbench.cli import main
 
+MODULE = (sys.executable, "-m", "vitbench")
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -39,10 +42,23 @@ def _written(stream):
     return stream.buffer.getvalue().decode()
 
 
-def process(*arguments, **environment):
-    """The command as a process of its own."""
-    command = [sys.executable, "-m", "vitbench", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+def environment(**changes):
+    """The variables of a process with one thread, `changes` among them."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", **changes}
+
+
+def process(*arguments, before=MODULE, **variables):
+    """The command as a process of its own, when it has ended."""
+    command = [*before, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment(**variables), timeout=300)
+
+
+def started(*arguments, before=MODULE, **variables):
+    """The command as a process of its own while it runs, for tests that stop it."""
+    return subprocess.Popen(
+        [*before, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=environment(**variables), start_new_session=True,
+    )  # fmt: skip
 
 
 def imported(*arguments):

@@ -3,11 +3,18 @@
 from vitbench.core.job import Component, Job, SuiteContext
 
 
-def component(name, **options):
-    return Component(name=name, version="1", label=name, options=options)
+def component(name, label="", argument="", **options):
+    """A part of a job: a backbone, a task or a protocol with its options."""
+    return Component(name=name, version="1", label=label or name, argument=argument, options=options)
+
+
+RESNET = component(
+    "timm", argument="resnet10t", pretrained=False, size_px=32
+)  # the smallest with weights to train
 
 
 def make_job(backbone="raw_pixels", task="digits", protocol="knn", **changes):
+    """A job of the built-in parts of these names, its other fields as given."""
     options = {"raw_pixels": {"size_px": 8}, "knn": {"k": 1}}
     fields = {
         "suite": SuiteContext(name="s", tasks=(task,), seeds=1), "budget": "full", "seed": 0,

@@ -1,4 +1,4 @@
-"""Suites that run in a second."""
+"""Suites that run in a second or a few."""
 
 TINY = """\
 name: tiny
@@ -9,3 +9,20 @@ backbones: [{name: raw_pixels, size_px: 8}]
 tasks: [digits]
 protocols: [ridge_probe, {name: knn, budgets: [full]}]
 """
+
+
+# Fine-tunes the backbone of plugins.SMALL.
+TUNED = """
+name: tuned
+preprocess: squash
+budgets: [full]
+backbones: [small]
+tasks: [digits]
+protocols:
+  - {{name: finetune, recipe: own, steps: {steps}, warmup_steps: 2, base_lr: {rates}, batch_size: 32, clip_norm: {clip}}}
+"""
+
+
+def tuned(suite_file, **how):
+    """The path of TUNED with these steps, rates and norm."""
+    return suite_file(TUNED.format(**{"steps": 12, "rates": [0.1], "clip": "none", **how}))

@@ -1,13 +1,24 @@
-"""Rules of the house that no linter knows."""
+"""Rules of the house that no linter knows: where files go, which way imports go, what code may not do."""
 
+import ast
 import re
 import subprocess
+from graphlib import TopologicalSorter
+from importlib.util import find_spec
+from itertools import permutations
 
+import grimp
 import pytest
 
-from tests.making.paths import ROOT
+from tests.making.paths import ROOT, TESTS
 
 FILES = sorted((ROOT / "vitbench").rglob("*.py"))
+TEST_FILES = [file for file in sorted(TESTS.rglob("*.py")) if "example_plugin" not in file.parts]
+ROOMS = {
+    "backbones", "cli", "compute", "core", "data", "engine", "protocols", "published", "report", "store", "suite", "tasks",
+}  # fmt: skip
+NOT_MIRRORED = {"benchmarks", "example_plugin", "golden", "making", "repository"}
+MOST_ARROWS = 52  # README's drawing shows each
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
@@ -48,3 +59,73 @@ def test_no_registry_and_no_machine_path_is_named():
         file = ROOT / name
         if file.suffix in (".py", ".md", ".toml", ".yaml", ".json", ".html", "") and file.is_file():
             assert not re.search(FOREIGN, file.read_text(errors="replace")), name
+
+
+@pytest.fixture(scope="module")
+def arrows():
+    """Pairs (importer, imported) of rooms, without what is imported for type checkers only."""
+    graph = grimp.build_graph("vitbench", exclude_type_checking_imports=True, cache_dir=None)
+    rooms = graph.find_children("vitbench")
+    for room in rooms:
+        if graph.find_children(room):
+            graph.squash_module(room)
+    return [
+        (above, below)
+        for above, below in permutations(["vitbench", *sorted(rooms)], 2)
+        if graph.direct_import_exists(importer=above, imported=below)
+    ]
+
+
+def test_the_package_holds_its_rooms_and_nothing_else():
+    found = {path.name for path in (ROOT / "vitbench").iterdir()} - {"__pycache__"}
+    assert found == ROOMS | {"__init__.py", "__main__.py", "api.py", "py.typed"}
+
+
+def test_few_rooms_import_each_other_and_none_in_a_cycle(arrows):
+    assert len(arrows) <= MOST_ARROWS
+    below = {}
+    for importer, imported in arrows:
+        below.setdefault(importer, set()).add(imported)
+    assert tuple(TopologicalSorter(below).static_order())  # raises CycleError, which names the cycle
+
+
+def calls(file, name):
+    """The literal first arguments of all calls of a function in a file."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == name and node.args:
+            argument = node.args[0]
+            if isinstance(argument, ast.Constant):
+                yield argument.value
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_no_import_is_hidden_from_type_checkers(file):
+    """A module of vitbench is imported by a statement; one that is imported lazily exists."""
+    assert not [name for name in calls(file, "import_module") if name.startswith("vitbench")]
+    for name in calls(file, "lazy_module"):
+        assert find_spec(name), f"lazy_module({name!r})"
+
+
+def imports(file):
+    """The names of all modules that a file imports, and `module.name` for `from module import name`."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("file", TEST_FILES, ids=lambda f: str(f.relative_to(TESTS)))
+def test_no_test_imports_from_another(file):
+    """What two tests share is in tests/making; the scripts of tests/benchmarks share some of theirs."""
+    shared = ("tests.making", "tests.benchmarks") if file.parent.name == "benchmarks" else ("tests.making",)
+    for name in imports(file):
+        assert not any(part.startswith("test_") or part == "conftest" for part in name.split(".")), name
+        assert not name.startswith("tests.") or name.startswith(shared), name
+
+
+def test_tests_mirror_the_package():
+    assert [path.name for path in TESTS.glob("*.py")] == ["conftest.py"]
+    for file in TESTS.rglob("test_*.py"):
+        folder = file.parent.relative_to(TESTS)
+        assert folder.parts[0] in NOT_MIRRORED or (ROOT / "vitbench" / folder).is_dir(), file

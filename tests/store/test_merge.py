@@ -1,22 +1,17 @@
-"""Run directories as a whole: shards into one, merged, pruned, looked at, estimated."""
+"""Shards and copies of a run, merged into one directory."""
 
-import json
 import shutil
-from types import SimpleNamespace
 
 import pytest
-from click.testing import CliRunner
 
-import vitbench
-from vitbench.cli import cli
+from tests.making.command import vitbench as command
+from tests.making.records import as_failed
 from vitbench.core.errors import UsageError
-from vitbench.core.record import Failure, Metric
-from vitbench.engine.run import Overrides, RunOptions, plan_suite, run_planned, run_suite
-from vitbench.store.heartbeat import HeartbeatWriter
+from vitbench.core.record import Metric
+from vitbench.engine.run import RunOptions, run_suite
 from vitbench.store.merge import merge
 from vitbench.store.record_file import load
 from vitbench.store.run_dir import RunDir
-from vitbench.store.status import run_status
 
 
 def cut(tiny, tmp_path, *, failing=()):
@@ -30,16 +25,10 @@ def cut(tiny, tmp_path, *, failing=()):
 
 def test_shards_of_one_directory_end_in_the_whole_board(tiny, tmp_path):
     for i in (1, 2):
-        assert invoke("run", str(tiny), "--out", str(tmp_path / "run"), "--shard", f"{i}/2").exit_code == 0
+        assert command("run", str(tiny), "--out", str(tmp_path / "run"), "--shard", f"{i}/2").returncode == 0
     assert len(load(tmp_path / "run")) == 4
     again = run_suite(str(tiny), tmp_path / "run")
     assert (again.ran, len(again.records)) == (0, 4)
-
-
-def invoke(*arguments):
-    """What a command says, and its exit code."""
-    result = CliRunner().invoke(cli, arguments, standalone_mode=False, catch_exceptions=False)
-    return SimpleNamespace(stdout=result.stdout, stderr=result.stderr, exit_code=result.return_value or 0)
 
 
 def test_merged_directories_hold_everything_and_are_done(tiny, tmp_path):
@@ -65,14 +54,7 @@ def test_two_results_of_one_job_are_refused_and_nothing_is_written(tiny, tmp_pat
 def test_a_success_replaces_a_failure_and_damage_is_named(tiny, tmp_path):
     one, two = cut(tiny, tmp_path)
     record = load(one)[0]
-    failed = record.model_copy(
-        update={
-            "status": "failed",
-            "metrics": {},
-            "failure": Failure(kind="X", message="once"),
-            "predictions_sha256": "",
-        }
-    )
+    failed = as_failed(record)
     RunDir(two).write(failed)
     merge([two, one], tmp_path / "both")
     assert all(record.status == "ok" for record in load(tmp_path / "both"))
@@ -82,97 +64,43 @@ def test_a_success_replaces_a_failure_and_damage_is_named(tiny, tmp_path):
         merge([two, one], tmp_path / "third")
 
 
-def test_prune_lists_first_and_deletes_when_told(tiny, tmp_path):
-    out = tmp_path / "run"
-    vitbench.run(tiny, out)
-    tiny.write_text(tiny.read_text().replace("seeds: [0, 1]", "seeds: [0]"))
-    before = sorted(out.rglob("*"))
-    listed = invoke("prune", str(tiny), "--out", str(out))
-    assert sorted(out.rglob("*")) == before
-    assert "1 records, 3 files in all would be deleted" in listed.stderr
-    invoke("prune", str(tiny), "--out", str(out), "--yes")
-    left = {record.key for record in load(out)}
-    assert left == {job.key for job in plan_suite(str(tiny), out, Overrides()).suite.jobs}
-    assert run_suite(str(tiny), out).ran == 0
+def test_a_merged_directory_is_a_run_directory(tiny, tmp_path):
+    run_suite(str(tiny), tmp_path / "a", options=RunOptions(shard=(1, 2)))
+    assert command("merge", tmp_path / "a", "-o", tmp_path / "m").returncode == 0
+    said = command("status", tmp_path / "m")
+    assert said.returncode == 0
+    assert "4 jobs" in said.stdout
 
 
-def test_status_says_what_is_done_at_work_silent_failed_and_damaged(tiny, tmp_path):
-    out = tmp_path / "run"
-    planned = plan_suite(str(tiny), out, Overrides())
-    run_planned(planned, RunOptions(shard=(1, 2)))
-    mine = {job.key for job in planned.jobs(RunOptions(shard=(1, 2)))}
-    working, silent = (job for job in planned.suite.jobs if job.key not in mine)
-    lock = planned.run.claim(working.key)
-    for job in (working, silent):
-        HeartbeatWriter(out / ".running", job.key, job.title, "cpu").update("features", 3, 9)
-    path = out / ".running" / f"{silent.key}.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "seen_s": 1.0}))
-    state = run_status(out)
-    assert (state.asked, state.done, state.waiting) == (4, 2, 1)
-    assert [heartbeat.key for heartbeat in state.working] == [working.key]
-    assert [heartbeat.key for heartbeat in state.silent] == [silent.key]
-    assert state.left_s > 0
-    shown = invoke("status", str(out))
-    assert shown.exit_code == 0
-    assert f"{working.title}: features 3/9" in shown.stdout
-    lock.release()
-    damaged = planned.run.record_path(min(mine))
-    damaged.write_bytes(damaged.read_bytes()[:-20])
-    shown = invoke("status", str(out), "--json")
-    assert shown.exit_code == 1
-    assert damaged.name in json.loads(shown.stdout)["damaged"][0]
+def test_predictions_that_differ_are_two_results(tiny, tmp_path):
+    for name in "ab":
+        run_suite(str(tiny), tmp_path / name)
+    run = RunDir(tmp_path / "b")
+    record = load(tmp_path / "b")[0]
+    table = run.predictions(record)
+    table["prediction"] = table["prediction"].to_numpy()[::-1]
+    run.write(record, table)
+    done = command("merge", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "m")
+    assert done.returncode == 2
+    assert "two results of" in done.stderr
 
 
-def test_a_directory_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="no run directory"):
-        run_status(tmp_path)
+@pytest.mark.parametrize("order", [("bare", "whole"), ("whole", "bare")])
+def test_of_the_same_results_those_with_predictions_are_kept(tiny, tmp_path, order):
+    run_suite(str(tiny), tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "bare")
+    shutil.rmtree(tmp_path / "bare" / "predictions")
+    merge([tmp_path / name for name in order], tmp_path / "out")
+    run = RunDir(tmp_path / "out")
+    assert len([run.predictions(record) for record in load(tmp_path / "out")]) == 4
 
 
-def test_retry_runs_what_failed(tiny, tmp_path):
-    out = tmp_path / "run"
-    records = vitbench.run(tiny, out)
-    failed = records[0].model_copy(
-        update={
-            "status": "failed",
-            "metrics": {},
-            "failure": Failure(kind="X", message="once"),
-            "predictions_sha256": "",
-        }
-    )
-    RunDir(out).write(failed)
-    assert invoke("status", str(out)).exit_code == 1
-    assert invoke("retry", str(out)).exit_code == 0
-    assert invoke("status", str(out)).exit_code == 0
-    assert [r.metrics for r in vitbench.run(tiny, out)] == [r.metrics for r in records]
-
-
-def test_an_estimate_counts_each_feature_once_and_the_report_compares(suite_file, tmp_path, monkeypatch):
-    monkeypatch.setattr("vitbench.engine.estimate.CALIBRATION_S", 0.1)
-    suite = suite_file(
-        "name: e\nbudgets: [2-shot, full]\nbackbones: [{name: 'timm:resnet10t', pretrained: false, size_px: 32}]\n"
-        "tasks: [digits]\nprotocols: [ridge_probe, knn, {name: finetune, recipe: own, steps: 3, batch_size: 8,"
-        " base_lr: [0.1, 0.2], warmup_steps: 0, budgets: [full]}]\nlimit: 50\n"
-    )
-    out = tmp_path / "run"
-    found = json.loads(invoke("run", str(suite), "--out", str(out), "--dry-run", "--json").stdout)
-    records = vitbench.run(suite, out)
-    measured = {
-        name: sum(getattr(record.cost, name) for record in records)
-        for name in ("images_forward", "images_backward")
-    }
-    assert found["estimate"]["images_forward"] == measured["images_forward"]
-    assert found["estimate"]["images_backward"] == measured["images_backward"]
-    each = records[0].cost.flops_per_image
-    assert found["estimate"]["flops_forward"] == each * measured["images_forward"]
-    assert found["estimate"]["flops_backward"] == 3 * each * measured["images_backward"]
-    assert found["estimate"]["seconds"] > 0
-    assert not found["estimate"]["unknown"]
-    assert invoke("report", str(out)).exit_code == 0
-    assert f"for {len(records)} of these jobs" in (out / "report.html").read_text()
-
-
-def test_a_run_directory_moves_to_another_machine(tiny, tmp_path):
-    first = vitbench.run(tiny, tmp_path / "run")
-    shutil.move(tmp_path / "run", tmp_path / "elsewhere")
-    shutil.rmtree(tmp_path / "elsewhere" / ".locks")
-    assert vitbench.run(tiny, tmp_path / "elsewhere") == first
+@pytest.mark.parametrize(
+    ("name", "data"), [("plan.json", b'[{"a": 1}]'), ("plan.json", b"["), ("suite.lock.yaml", b"\xff\xfe")]
+)
+def test_a_damaged_plan_is_an_error_before_anything_is_merged(tiny, tmp_path, name, data):
+    run_suite(str(tiny), tmp_path / "run")
+    (tmp_path / "run" / name).write_bytes(data)
+    with pytest.raises(UsageError, match=name):
+        merge([tmp_path / "run"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()

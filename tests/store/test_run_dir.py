@@ -1,9 +1,15 @@
+"""Run directories: written, read, claimed, moved, and refused where they cannot be written."""
+
+import shutil
 import threading
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
+import vitbench
 from vitbench.core.errors import UsageError
+from vitbench.engine.run import run_suite
 from vitbench.store.record_file import load
 from vitbench.store.run_dir import RunDir
 
@@ -78,3 +84,17 @@ def test_a_job_is_claimed_once(tmp_path):
     again = run.claim("key")
     assert again is not None
     again.release()
+
+
+def test_an_unwritable_directory_is_an_error_before_anything_runs(tiny, tmp_path):
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file" / "run", Path("/proc/vitbench")):
+        with pytest.raises(UsageError, match=r"cannot be written.*[\s\S]*--out DIR"):
+            run_suite(str(tiny), place)
+
+
+def test_a_run_directory_moves_to_another_machine(tiny, tmp_path):
+    first = vitbench.run(tiny, tmp_path / "run")
+    shutil.move(tmp_path / "run", tmp_path / "elsewhere")
+    shutil.rmtree(tmp_path / "elsewhere" / ".locks")
+    assert vitbench.run(tiny, tmp_path / "elsewhere") == first

@@ -2,11 +2,13 @@
 
 import zipfile
 
+import numpy as np
 import pytest
 
 import vitbench
 from vitbench.core.errors import UsageError
 from vitbench.core.record import Metric
+from vitbench.engine.run import run_suite
 from vitbench.store.record_file import encode, load
 from vitbench.store.run_dir import RunDir
 from vitbench.store.submission import check, pack, unpack
@@ -102,3 +104,23 @@ def test_damaged_runs_are_not_packed(packed, tmp_path):
     with pytest.raises(UsageError, match=path.name):
         pack(tmp_path / "run", tmp_path / "new.zip")
     assert not (tmp_path / "new.zip").exists()
+
+
+def test_a_damaged_submission_is_an_error_or_checked(tiny, tmp_path):
+    run_suite(str(tiny), tmp_path / "run")
+    pack(tmp_path / "run", tmp_path / "s.zip")
+    data = (tmp_path / "s.zip").read_bytes()
+    generator = np.random.default_rng(0)
+    for _ in range(150):
+        harmed = bytearray(data)
+        harmed[generator.integers(len(data))] ^= 1 << int(generator.integers(8))
+        (tmp_path / "harmed.zip").write_bytes(bytes(harmed))
+        try:
+            found = check(tmp_path / "harmed.zip")
+        except UsageError:
+            continue
+        assert len(found.records) <= 4
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as bomb:
+        bomb.writestr("env.json", b"0" * 200_000_000)
+    with pytest.raises(UsageError, match="would unpack to 200,000,000"):
+        check(tmp_path / "bomb.zip")

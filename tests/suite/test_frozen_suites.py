@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 import vitbench
+from tests.making.boards import VTAB
 from vitbench.core.registry import TASKS
 from vitbench.suite import Overrides, expand, packaged_suites, read_suite
 
@@ -27,11 +28,18 @@ def small(tmp_path):
     return make
 
 
-def test_every_vtab_task_by_three_probes_on_one_extraction(data_dir, small, tmp_path, monkeypatch):
+# A pair of tasks on one data set, and another.
+FEW = ("vtab/smallnorb_azimuth", "vtab/smallnorb_elevation", "vtab/dtd")
+
+
+@pytest.mark.parametrize(
+    "tasks", [FEW, pytest.param(VTAB, marks=pytest.mark.slow)], ids=["few tasks", "all tasks"]
+)
+def test_vtab_tasks_by_three_probes_on_one_extraction(data_dir, small, tmp_path, monkeypatch, tasks):
     monkeypatch.setenv("VITBENCH_CACHE", str(tmp_path / "cache"))
-    records = vitbench.run(small("vtab-frozen"), tmp_path / "run", budgets=("full",))
+    records = vitbench.run(small("vtab-frozen"), tmp_path / "run", budgets=("full",), tasks=tuple(tasks))
     assert {record.failure for record in records} == {None}
-    assert len(records) == 19 * 3
+    assert len(records) == len(tasks) * 3
     by_task = {}
     for record in records:
         by_task.setdefault(record.job.task.name, []).append(record)

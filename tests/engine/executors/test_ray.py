@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,6 +12,8 @@ from ray.cluster_utils import Cluster
 
 from tests.making.jobs import make_job
 from tests.making.plugins import REPLICATED, SMALL_CNN
+from tests.making.records import essence
+from tests.making.runs import wait_until
 from vitbench.core.errors import UsageError
 from vitbench.engine.executors.ray import RayPool
 from vitbench.engine.executors.ray_memory import WORKER_BYTES, MemoryNeeds
@@ -72,19 +73,8 @@ def cluster():
     made.shutdown()
 
 
-def essence(result):
-    return [record.model_copy(update={"cost": None, "created": "", "env": None}) for record in result.records]
-
-
 def pids(log):
     return [int(line.split()[1]) for line in log.read_text().splitlines()] if log.exists() else []
-
-
-def wait_until(holds):
-    until = time.monotonic() + 90
-    while not holds():
-        assert time.monotonic() < until
-        time.sleep(0.05)
 
 
 @pytest.mark.slow
@@ -101,19 +91,19 @@ def test_the_same_records_although_a_worker_and_a_node_die(cluster, suite_file, 
         target=lambda: found.append(run_suite(str(suite), tmp_path / "ray", overrides, launch, progress))
     )
     run.start()
-    wait_until(lambda: progress.ended >= 3 and len(set(pids(log))) == 2)  # a worker a node
+    wait_until(lambda: progress.ended >= 3 and len(set(pids(log))) == 2, 90)  # a worker a node
     os.kill(pids(log)[-1], signal.SIGKILL)
-    wait_until(lambda: len(set(pids(log))) == 3)
+    wait_until(lambda: len(set(pids(log))) == 3, 90)
     # Not the one that the driver is joined to, which Ray chooses.
     others = [node for node in cluster.workers if node.node_id != ray.get_runtime_context().get_node_id()]
     cluster.remove_node(others[-1], allow_graceful=False)
     cluster.add_node(**NODE, memory=8 * 10**9)  # less than that had
-    wait_until(lambda: len(set(pids(log))) == 4)
+    wait_until(lambda: len(set(pids(log))) == 4, 90)
     run.join(180)
     (on_ray,) = found
     assert on_ray.failed == 0
     here = run_suite(str(suite), tmp_path / "here", overrides)
-    assert essence(on_ray) == essence(here)
+    assert essence(on_ray.records) == essence(here.records)
     for record in on_ray.records:
         assert on_ray.run.predictions(record).equals(here.run.predictions(record))
 
@@ -166,7 +156,7 @@ def test_a_job_of_two_processes_runs_beside_others(cluster, suite_file, tmp_path
     here = run_suite(suite, tmp_path / "here", overrides, RunOptions(device="cpu"))
     assert len(on_ray.records) == 2
     assert [record.failure for record in on_ray.records] == [None, None]
-    assert essence(on_ray) == essence(here)
+    assert essence(on_ray.records) == essence(here.records)
 
 
 class FakeRay:

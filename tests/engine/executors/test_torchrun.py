@@ -1,0 +1,89 @@
+"""Several processes that run a suite as one: the scores of one process, and how they end together."""
+
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+import vitbench
+from tests.making.command import TORCHRUN, process, started
+from tests.making.plugins import REPLICATED, SMALL, SMALL_CNN
+from tests.making.runs import wait_until
+from tests.making.suites import TUNED, tuned
+from vitbench.store.record_file import load
+
+VITBENCH_TWICE = (*TORCHRUN, "-m", "vitbench")
+
+
+@pytest.mark.slow
+def test_torchrun_runs_a_suite_once_and_its_scores_are_those_of_one_process(suite_file, plugin, tmp_path):
+    # Each process draws dropout's masks for its own share.
+    Path(plugin).write_text(SMALL.replace("torch.nn.Dropout(0.05), ", ""))
+    path = tuned(suite_file, steps=30, rates=[0.03, 0.1])
+    out = tmp_path / "two"
+    arguments = ("run", path, "--out", out, "--plugin", plugin, "--device", "cpu", "--limit", 300)
+    done = process(*arguments, before=VITBENCH_TWICE)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("1 jobs, 1 new") == 1
+    (one,) = vitbench.run(path, tmp_path / "one", plugins=[plugin], limit=300)
+    (two,) = load(tmp_path / "two")
+    for a, b in zip(one.trials, two.trials, strict=True):
+        assert a.curve["loss"] == pytest.approx(b.curve["loss"], abs=1e-4)
+        assert a.chosen == b.chosen
+    assert two.metrics["top1"].value == pytest.approx(one.metrics["top1"].value, abs=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_processes_that_are_stopped_one_after_the_other_keep_their_state(
+    suite_file, plugin, tmp_path, number
+):
+    """The first to be asked takes the others along, at the same step; no job becomes a failure."""
+    path = tuned(suite_file, steps=20_000, rates=[0.03])
+    out = tmp_path / "two"
+    arguments = ("run", path, "--out", out, "--plugin", plugin, "--device", "cpu", "--limit", 60)
+    run = started(*arguments, before=VITBENCH_TWICE, VITBENCH_CHECKPOINT_S="0")
+    wait_until(lambda: list((out / "checkpoints").rglob("*.pt")), 120)
+    mine = psutil.Process(run.pid).children(recursive=True)
+    second = next(p for p in mine if p.environ().get("RANK") == "1")
+    second.send_signal(number)
+    run.communicate(timeout=120)
+    assert run.returncode != 0
+    assert list((out / "checkpoints").rglob("*.pt"))
+    assert not list((out / "records").glob("*.json"))
+
+
+def test_a_job_that_asks_for_several_processes_gets_them(suite_file, plugin, tmp_path):
+    text = TUNED.format(steps=12, rates=[0.1], clip="none").replace(
+        "recipe: own", "recipe: own, replicas: {}"
+    )
+    one, two = (
+        vitbench.run(suite_file(text.replace("{}", str(n))), tmp_path / str(n), limit=120, plugins=[plugin])[
+            0
+        ]
+        for n in (1, 2)
+    )
+    assert two.failure is None
+    assert two.metrics["top1"].value == pytest.approx(one.metrics["top1"].value, abs=0.1)
+    assert one.trials[-1].curve["loss"][0] == pytest.approx(two.trials[-1].curve["loss"][0], abs=1e-5)
+    log = (tmp_path / "2" / "logs" / f"{two.key}.log").read_text()
+    assert log.count(" on cpu (key ") == 1  # the first of the two tells
+
+
+@pytest.mark.slow
+def test_nobody_trains_on_for_a_driver_that_was_killed(suite_file, tmp_path):
+    plugin = tmp_path / "small_cnn.py"
+    plugin.write_text(SMALL_CNN)
+    path = suite_file(REPLICATED.replace("steps: 6", "steps: 100000"))
+    out = tmp_path / "run"
+    arguments = ("run", path, "--out", out, "--device", "cpu", "--plugin", plugin)
+    driver = started(*arguments, VITBENCH_CHECKPOINT_S="0")
+    wait_until(lambda: list((tmp_path / "run" / "checkpoints").rglob("*.pt")), 120)
+    below = psutil.Process(driver.pid).children(recursive=True)
+    assert len(below) >= 3  # torchrun and two that train
+    driver.kill()
+    driver.wait()
+    _, alive = psutil.wait_procs(below, timeout=60)
+    assert alive == []
+    driver.communicate()

@@ -1,0 +1,122 @@
+"""Backbones that jobs share in a worker: built alike every time, and left as they were."""
+
+from dataclasses import dataclass
+
+import torch
+
+from tests.making.jobs import RESNET, component, make_job
+from vitbench.api import Adapted, InputSpec, Protocol
+from vitbench.core.registry import BACKBONES, PROTOCOLS
+from vitbench.engine.job import run_job
+from vitbench.engine.worker import Worker
+
+FINETUNE = {"recipe": "own", "steps": 6, "warmup_steps": 1, "base_lr": 0.05, "batch_size": 16}
+
+
+@dataclass(frozen=True)
+class Vandal(Protocol):
+    """Writes into the backbone that all share."""
+
+    def depends_on_seed(self, budget):
+        return False
+
+    def adapt(self, data):
+        with torch.no_grad():
+            for weight in data.backbone.parameters():
+                weight.zero_()
+        return Adapted(data.backbone, lambda x: torch.zeros(len(x), data.num_classes), False)
+
+
+def test_a_protocol_that_writes_into_the_shared_backbone_fails_alone(worker, registered):
+    PROTOCOLS.register("vandal")(Vandal)
+    job = make_job(limit=60).model_copy(update={"backbone": RESNET})
+    before = run_job(job, worker).record.metrics
+    spoiled = run_job(job.model_copy(update={"protocol": component("vandal")}), worker).record
+    assert "changed the backbone it was given" in spoiled.failure.message
+    worker.store.held.clear()
+    for file in worker.cache.rglob("*.npy"):
+        file.unlink()
+    assert run_job(job, worker).record.metrics == before
+
+
+def test_weights_left_to_chance_are_the_same_every_time(tmp_path, registered):
+    class Careless(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.input, self.feature_dim = InputSpec(8, (0.5,) * 3, (0.5,) * 3), 6
+            self.conv = torch.nn.Conv2d(3, 6, 3)
+
+        def features(self, images):
+            return self.conv(images).square().mean((2, 3))
+
+    BACKBONES.register("careless")(Careless)
+    torch.rand(3)
+    first = run_job(make_job(backbone="careless"), Worker("cpu", tmp_path / "a")).record
+    torch.rand(5)
+    again = run_job(make_job(backbone="careless"), Worker("cpu", tmp_path / "b")).record
+    assert first.metrics == again.metrics
+    assert first.backbone.weights_digest == again.backbone.weights_digest
+
+
+def test_dropout_in_fine_tuning_follows_the_jobs_seed(tmp_path, registered):
+    class Dropping(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.input, self.feature_dim = InputSpec(8, (0.5,) * 3, (0.5,) * 3), 16
+            self.conv, self.drop = torch.nn.Conv2d(3, 16, 3), torch.nn.Dropout(0.5)
+
+        def features(self, images):
+            return self.drop(self.conv(images).square().mean((2, 3)))
+
+    BACKBONES.register("dropping")(Dropping)
+    job = make_job(backbone="dropping", limit=60).model_copy(
+        update={"protocol": component("finetune", **FINETUNE)}
+    )
+    losses = []
+    for seed in (0, 0, 1):
+        torch.rand(7)
+        record = run_job(job.model_copy(update={"seed": seed}), Worker("cpu", tmp_path)).record
+        losses.append(record.trials[0].value)
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_fine_tuning_leaves_the_shared_backbone_alone(tmp_path):
+    worker = Worker("cpu", tmp_path)
+    job = make_job(limit=40).model_copy(update={"backbone": RESNET})
+    before = worker.backbone(job).weights_digest()
+    tuned = run_job(job.model_copy(update={"protocol": component("finetune", **FINETUNE)}), worker).record
+    assert tuned.cost.images_backward == 6 * 16
+    assert worker.backbone(job).weights_digest() == before
+
+
+def test_flops_are_counted_at_the_jobs_size(worker):
+    backbone = component("timm", argument="vit_tiny_patch16_224", pretrained=False)
+    job = make_job(limit=10).model_copy(update={"backbone": backbone})
+    small = run_job(job.model_copy(update={"resolution_px": 32}), worker).record
+    assert small.backbone.size_px == 32
+    native = worker.backbone(job)
+    from vitbench.compute.flops import forward_flops
+
+    # 12 blocks of 12 N D^2 + 2 N^2 D multiply-adds, N = 197 tokens, D = 192, and the patch embedding: 2 FLOPs each.
+    n, d = 197, 192
+    wanted = 2 * (12 * (12 * n * d * d + 2 * n * n * d) + 196 * 768 * d)
+    assert forward_flops(native, 224) == wanted
+    assert small.cost.flops_per_image < wanted / 40
+
+
+def test_resolution_is_refused_where_the_architecture_is_tied_to_its_size(worker, registered):
+    class Tied(torch.nn.Module):
+        input = InputSpec(8, (0.5,) * 3, (0.5,) * 3)
+        feature_dim = 3
+
+        def features(self, images):
+            return images.mean((2, 3))
+
+    BACKBONES.register("tied")(Tied)
+    record = run_job(replace_resolution(make_job(backbone="tied"), 16), worker).record
+    assert "takes images of 8 px only" in record.failure.message
+    assert run_job(make_job(backbone="tied"), worker).record.status == "ok"
+
+
+def replace_resolution(job, size_px):
+    return job.model_copy(update={"resolution_px": size_px})
