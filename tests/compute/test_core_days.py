@@ -66,14 +66,14 @@ def test_the_conversion_meets_the_papers_core_days_within_a_fifth(name, images, 
     assert "estimated" in str(found)
 
 
-def test_peaks_are_known_and_the_core_days_is_one_of_them():
+def test_device_peaks_are_known_and_define_the_core_day():
     peaks = {device.id: device.peak_tflops for device in devices()}
     assert len(peaks) == 35
     assert peaks["tpu-v3-core"] == 61.5
     assert core_days(61.5e12 * 86_400 * 0.38).value == pytest.approx(1)
 
 
-def test_a_backbones_three_quantities_stand_apart():
+def test_published_counted_and_measured_costs_are_kept_apart():
     found = backbone_cost("timm:vit_tiny_patch16_224", {}, "cpu", seconds=0.2)
     assert [each.size_px for each in found.counted] == [224, 384]
     assert found.measured.images_per_s > 0

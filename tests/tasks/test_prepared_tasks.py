@@ -123,7 +123,7 @@ def test_parts_do_not_overlap(entry, data_dir):
 
 
 @pytest.mark.parametrize("entry", ON_DATA_SETS, ids=lambda entry: entry.name)
-def test_flips_and_crops_are_ruled_out_where_they_change_labels(entry, data_dir):
+def test_flips_and_crops_are_off_where_they_change_labels(entry, data_dir):
     """facts/protocols.md 4.3"""
     task = entry.build()
     flip, crop = {
@@ -199,8 +199,8 @@ def test_real_counts_what_the_release_counts():
     assert (np.nansum(correct), np.count_nonzero(~np.isnan(correct))) == (42_164, 46_837)
 
 
-def test_real_needs_the_images_numbers():
-    with pytest.raises(ValueError, match="ReaL knows images by that number"):
+def test_real_needs_the_numbers_in_image_names():
+    with pytest.raises(ValueError, match="ReaL labels are looked up by that number"):
         imagenet.validation_number("cat.jpg")
 
 
@@ -219,7 +219,7 @@ def test_shots_come_from_the_whole_training_split(data_dir):
     assert fewshot_extras.uc_merced().shots().source.spec == f"train[0:{N * 1000 // 2100}]"
 
 
-def test_names_are_the_examples_own_where_they_have_one(data_dir):
+def test_example_names_are_those_of_the_data_set_if_any(data_dir):
     assert cifar.cifar10().test().source.name(0).startswith("test_")
     assert svhn.svhn().test().source.name(3) == f"svhn_cropped/test[0:{N}][3]"
 
@@ -287,7 +287,7 @@ def test_task_pairs_read_their_images_once(data_dir, suite_file, tmp_path, monke
     assert len(parsed) <= 3 * 2 * 2 * N
 
 
-def test_a_run_needs_no_tensorflow_and_fetches_nothing(data_dir, suite_file, tmp_path):
+def test_a_run_needs_no_tensorflow_and_no_download(data_dir, suite_file, tmp_path):
     suite = suite_file(
         "name: t\nbudgets: [full]\nbackbones: [{name: raw_pixels, size_px: 8}]\nprotocols: [ridge_probe]\n"
         "tasks: [vtab/kitti_distance]\n"
