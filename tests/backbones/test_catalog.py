@@ -1,4 +1,4 @@
-"""The catalog: every alias is a real name, its figures are the models', and what the weights have seen is marked."""
+"""The catalog: every alias is a timm name with correct figures, and training data is marked."""
 
 import pytest
 import timm
@@ -51,7 +51,7 @@ def test_an_alias_in_a_suite_is_its_full_spec_under_the_short_label(suite_file, 
     assert record.job.backbone.spec == "timm:tf_efficientnet_b0.ns_jft_in1k"
     assert record.job.backbone.label == "effnet-b0-ns"
     assert record.backbone.weights == "untrained"
-    assert record.backbone.trained_on == ()  # initial weights have seen nothing
+    assert record.backbone.trained_on == ()  # randomly initialised
 
 
 @pytest.mark.parametrize(

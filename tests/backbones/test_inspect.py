@@ -1,4 +1,4 @@
-"""`vitbench inspect`: what a ViT sees, against plain recomputation, and the page."""
+"""`vitbench inspect`: attention, distances and embeddings against a plain recomputation, and the page."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Google's .npz checkpoints against the reference's own numbers, in every layout that they come in."""
+"""Google's .npz checkpoints against the reference's numbers, in every array layout."""
 
 import json
 
@@ -42,7 +42,7 @@ def test_position_embeddings_are_resized_as_in_the_paper(tag, tmp_path):
     assert near(high.logits(images(8, 96)), wanted["logits_hi"], HIGH_TOLERANCE)
     assert near(
         backbone.features(images(7, 64)), wanted["features"], VIT_TOLERANCE
-    )  # and the first is as it was
+    )  # the original is unchanged
     other = load(saved(weights(wanted["spec"], tag), tmp_path), "timm").at_resolution(96)
     assert not near(other.features(images(8, 96)), wanted["features_hi"], 1e-2)
 
@@ -68,7 +68,7 @@ def big_vision(arrays):
 
 
 def scanned(arrays):
-    """Blocks along a leading axis."""
+    """Stack all blocks along a leading axis."""
     kept = {name: value for name, value in arrays.items() if "encoderblock_" not in name}
     names = {name.split("encoderblock_0/")[1] for name in arrays if "encoderblock_0/" in name}
     for name in names:
@@ -78,7 +78,7 @@ def scanned(arrays):
 
 
 def without_class_slot(arrays):
-    """Newer big_vision: positions without one for the class token, which has its own added to it already."""
+    """Newer big_vision: no position embedding for the class token; it is already added to that token."""
     positions = arrays["Transformer/posembed_input/pos_embedding"]
     return {
         **arrays,

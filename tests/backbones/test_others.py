@@ -1,4 +1,4 @@
-"""Other people's models: torchvision, transformers, open_clip; and what of a ViT's tokens are its features."""
+"""Models of torchvision, transformers and open_clip, and the choice of a ViT's tokens as features."""
 
 import numpy as np
 import pytest
@@ -61,7 +61,7 @@ def test_torchvision_mistakes_are_reported():
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A tiny ViT and a tiny ResNet, saved as transformers saves them."""
+    """A tiny ViT and a tiny ResNet, saved by transformers."""
     from transformers import ResNetConfig, ResNetModel, ViTConfig, ViTImageProcessor, ViTModel
 
     folder = tmp_path_factory.mktemp("hf")

@@ -104,7 +104,7 @@ def test_the_input_spec_is_the_checkpoints(name, family, mean):
 
 
 def test_a_vit_at_another_image_size_is_resized_as_in_the_paper():
-    """Bilinear with corners aligned, which is scipy's zoom of order 1; the class token stays."""
+    """Bilinear with aligned corners equals scipy's zoom of order 1; the class token is unchanged."""
     from scipy.ndimage import zoom
 
     vit = timm_backbone("vit_tiny_patch16_224", pretrained=False, size_px=64)
@@ -119,7 +119,7 @@ def test_a_vit_at_another_image_size_is_resized_as_in_the_paper():
 
 
 def test_image_sizes_must_be_multiples_of_the_patch_size():
-    """timm itself would leave the last six rows and columns out."""
+    """timm itself would ignore the last six rows and columns."""
     with pytest.raises(
         UsageError, match="patches of 14 px, and 90 px is not a multiple of 14; use 84 px or 98 px"
     ):
@@ -142,7 +142,7 @@ def test_another_normalisation_is_recorded_as_a_warning():
     _, plain = BACKBONES.make("timm:resnet10t", {"pretrained": False})
     _, other = BACKBONES.make("timm:resnet10t", {"pretrained": False, "mean": half, "std": half})
     assert plain.input.mean != other.input.mean == other.at_resolution(96).input.mean == half
-    assert other.provenance.pixel_warning == ""  # nothing was trained with anything else
+    assert other.provenance.pixel_warning == ""  # no weights were trained with another normalisation
     trained = TimmBackbone.untrained("resnet10t", None, {}, 0)
     trained.provenance = Provenance("ResNet", "pretrained", "ImageNet-1k", "timm:resnet10t [c3_in1k]")
     assert "the weights were trained with" in trained.normalising(half, half).provenance.pixel_warning

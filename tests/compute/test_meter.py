@@ -1,4 +1,4 @@
-"""Seconds by phase: a phase within another is charged once."""
+"""Seconds per phase: nested phases are counted once."""
 
 import time
 

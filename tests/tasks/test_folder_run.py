@@ -1,4 +1,4 @@
-"""A folder of all sorts of images, from the files to the board."""
+"""A folder of images in all encodings, from files to the report."""
 
 import numpy as np
 import pytest

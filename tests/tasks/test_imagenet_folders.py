@@ -1,4 +1,4 @@
-"""ImageNet as people have it: class folders, and the validation images in class folders or in one flat folder."""
+"""ImageNet in class folders, with the validation images in class folders or in one flat folder."""
 
 import numpy as np
 import pytest

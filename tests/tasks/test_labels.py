@@ -1,4 +1,4 @@
-"""VTAB's derived labels against the golden ones, and against the awkward cases."""
+"""VTAB's derived labels against golden labels, and edge cases."""
 
 import json
 

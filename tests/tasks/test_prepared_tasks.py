@@ -71,7 +71,7 @@ TABLE = {f"vtab/{name}": (group, *map(int, sizes)) for group, name, *sizes in RO
 
 @pytest.fixture
 def lengths(monkeypatch, data_dir):
-    """Build a task, and learn how long its parts would be on the reference's data."""
+    """Build a task, and compute the sizes of its splits on the reference's data."""
 
     def measure(entry):
         specs = {}
@@ -149,7 +149,7 @@ def test_every_task_runs_end_to_end(suite_file, data_dir, tmp_path):
     for record in records:
         assert record.failure is None, record.failure
         assert record.data.version.count(".") == 2
-        # They are 40 examples each, too few for two shots of every class, and the record says so.
+        # 40 examples are too few for two shots of every class, and the record says so.
         failed = {check.item for check in record.conformance if not check.ok}
         assert "data as the reference has them" in failed
         assert failed <= {"data as the reference has them", "split"}
@@ -225,7 +225,7 @@ def test_example_names_are_those_of_the_data_set_if_any(data_dir):
 
 
 def test_a_protocol_cannot_reach_test_labels(data_dir, tmp_path, suite_file):
-    """A protocol that turns over all it is given finds no example of test, not even where val and test share a split."""
+    """A protocol finds no test example in anything it is given, even where val and test share a split."""
     plugin = tmp_path / "prying.py"
     plugin.write_text(
         "import json, pathlib\nfrom dataclasses import dataclass\nimport torch\n"
@@ -283,7 +283,7 @@ def test_task_pairs_read_their_images_once(data_dir, suite_file, tmp_path, monke
     records = vitbench.run(suite, tmp_path / "run")
     assert [record.failure for record in records] == [None] * 4
     assert len(decoded) == len(set(decoded)) == 2 * 2 * N  # each pair: train and val, and test
-    # labels, fingerprints and images: three looks at each of the 160 records, not three a task
+    # labels, fingerprints and images: three reads of each of the 160 records, not three per task
     assert len(parsed) <= 3 * 2 * 2 * N
 
 

@@ -10,10 +10,8 @@ from pydantic import BaseModel, ConfigDict
 from vitbench.core.registry import BACKBONES
 
 FILE = Path(__file__).with_name("catalog.yaml")
-FINE_TUNED_ON_IMAGENET = (
-    "in1k",
-    "ft_in1k",
-)  # endings of timm's tags for weights trained on ImageNet-1k labels
+# Endings of timm's tags for weights trained on ImageNet-1k labels
+FINE_TUNED_ON_IMAGENET = ("in1k", "ft_in1k")
 
 
 class CatalogEntry(BaseModel):

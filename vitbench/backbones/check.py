@@ -105,7 +105,8 @@ def _shape(backbone: BuiltBackbone, features: object) -> Finding:
     wanted = (BATCH, backbone.feature_dim)
     if not isinstance(features, Tensor):
         return Finding("shape", False, f"features() returned {type(features).__name__}, not a Tensor")
-    return Finding("shape", tuple(features.shape) == wanted, f"{tuple(features.shape)}, expected {wanted}")
+    shape = tuple(features.shape)
+    return Finding("shape", shape == wanted, f"{shape}" if shape == wanted else f"{shape}, expected {wanted}")
 
 
 def _finite(_backbone: BuiltBackbone, _images: Tensor, features: Tensor) -> Finding:
@@ -142,7 +143,7 @@ def _modes(backbone: BuiltBackbone, _images: Tensor, _features: Tensor) -> Findi
     stuck = [name for name, module in backbone.named_modules() if module.training]
     norms = sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in backbone.modules())
     text = (
-        f"eval() reaches all layers, including {norms} BatchNorm"
+        f"eval() reaches all layers ({norms} BatchNorm)"
         if not stuck
         else f"still in training mode after eval(): {', '.join(map(repr, stuck[:3]))}"
     )

@@ -51,7 +51,7 @@ def timm_backbone(  # noqa: PLR0913  its parameters are the options of a suite
     from vitbench.backbones.models.timm import TimmBackbone
 
     if patch_px is not None and (checkpoint is not None or pretrained):
-        raise UsageError("patch_px changes the architecture: it needs `pretrained: false`")
+        raise UsageError("patch_px changes the architecture: set `pretrained: false` and no checkpoint")
     extra = {"patch_size": patch_px} if patch_px is not None else {}
     if checkpoint is not None:
         backbone = TimmBackbone.from_file(model, checkpoint, extra)

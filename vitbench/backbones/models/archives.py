@@ -38,5 +38,5 @@ def _refuse_size(path: Path, unpacked: int) -> None:
     size = path.stat().st_size
     if unpacked > HARMLESS_BYTES and unpacked > MOST_INFLATED * size:
         raise UsageError(
-            f"{path} is refused as a zip bomb: {size:,} bytes would unpack to {unpacked:,}; checkpoints do not compress so far"
+            f"{path} is refused as a zip bomb: {size:,} bytes would unpack to {unpacked:,}; weights do not compress that much"
         )

@@ -26,7 +26,8 @@ def vit_of(backbone: nn.Module) -> Any:
             and hasattr(module, "patch_embed")
         ):
             return module
-    raise UsageError("inspect works for ViTs only: this backbone has no attention blocks over patches")
+    name = getattr(backbone, "name", type(backbone).__name__)
+    raise UsageError(f"inspect works for ViTs only: {name} has no attention blocks over patches")
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ def resize_position_embedding(
     """Resize position embeddings (1, P + h x w, D) to another grid; those of the P prefix tokens are unchanged.
 
     `aligned` is bilinear with aligned corners, as in the ViT paper's code (facts/protocols.md 3.3); `timm` differs from it by
-    up to the standard deviation of the embeddings (7.1).
+    up to one standard deviation of the grid (7.1).
     """
     prefix = embedding.shape[1] - grid[0] * grid[1]
     width = embedding.shape[2]

@@ -201,7 +201,9 @@ def _create(name: str, **options: Any) -> nn.Module:
             warnings.simplefilter("ignore")
             model = timm.create_model(name, num_classes=0, **options)
     except TypeError as error:
-        raise UsageError(f"timm:{name} does not take {sorted(options)}: {_one_line(error)}") from error
+        raise UsageError(
+            f"timm:{name} does not accept {', '.join(sorted(options))}: {_one_line(error)}"
+        ) from error
     return model
 
 

@@ -48,15 +48,15 @@ class TorchvisionBackbone(nn.Module):
         enum = torchvision.models.get_model_weights(name)
         facts: Any = enum.DEFAULT
         if weights is not None:
-            if weights not in enum.__members__ and weights != "DEFAULT":
+            if weights not in enum.__members__:
                 raise UsageError(
                     Problem(
                         f"unknown weights {weights!r} of torchvision:{name}",
                         nearest=nearest(weights, list(enum.__members__)),
-                        next_step=f"choose one of {', '.join(('DEFAULT', *enum.__members__))}",
+                        next_step=f"choose one of {', '.join(enum.__members__)}",
                     )
                 )
-            facts = enum.DEFAULT if weights == "DEFAULT" else enum[weights]
+            facts = enum[weights]
         preprocessing = facts.transforms()
         spec = InputSpec(
             size_px or int(preprocessing.crop_size[0]), tuple(preprocessing.mean), tuple(preprocessing.std)
