@@ -1,4 +1,4 @@
-"""The catalog: every alias is a real name, its figures are the models', and what the weights have seen is marked."""
+"""The catalog: every alias is a timm name with correct figures, and training data is marked."""
 
 import pytest
 import timm
@@ -34,7 +34,7 @@ def test_an_alias_is_a_model_of_timm_with_these_figures(entry):
     assert (config.mean[0] == 0.5) == half  # facts/protocols.md 7.2
 
 
-def test_misleading_names_are_told(capsys):
+def test_misleading_names_have_a_note(capsys):
     for spec in traps():
         assert not_timm(spec.removeprefix("timm:")) is None
     default = timm.get_pretrained_cfg("vit_base_patch16_224").tag
@@ -51,7 +51,7 @@ def test_an_alias_in_a_suite_is_its_full_spec_under_the_short_label(suite_file, 
     assert record.job.backbone.spec == "timm:tf_efficientnet_b0.ns_jft_in1k"
     assert record.job.backbone.label == "effnet-b0-ns"
     assert record.backbone.weights == "untrained"
-    assert record.backbone.trained_on == ()  # initial weights have seen nothing
+    assert record.backbone.trained_on == ()  # randomly initialised
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_an_alias_in_a_suite_is_its_full_spec_under_the_short_label(suite_file, 
         ("fb_in22k", ()),
     ],
 )
-def test_tags_tell_what_was_learned_from(tag, seen):
+def test_timm_tags_give_the_data_sets_trained_on(tag, seen):
     assert trained_on(tag) == seen
 
 

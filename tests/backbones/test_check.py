@@ -24,7 +24,7 @@ def test_timm_backbones_conform(model):
 
 
 @pytest.mark.parametrize("registry", [BACKBONES, TASKS, PROTOCOLS], ids=lambda r: r.kind)
-def test_everything_registered_says_what_it_is(registry):
+def test_every_registered_object_has_a_description(registry):
     for entry in registry.entries():
         assert entry.summary, entry.name
         entry.options.model_json_schema()
@@ -33,7 +33,7 @@ def test_everything_registered_says_what_it_is(registry):
 
 
 @pytest.mark.parametrize("entry", [e for e in TASKS.entries() if e.name != "folder"], ids=lambda e: e.name)
-def test_registered_tasks_hold_together(entry, data_dir):
+def test_registered_tasks_are_consistent(entry, data_dir):
     task = entry.build()
     splits = [task.train(), task.val(), task.test()]
     for split in splits:

@@ -1,4 +1,4 @@
-"""`vitbench inspect`: what a ViT sees, against plain recomputation, and the page."""
+"""`vitbench inspect`: attention, distances and embeddings against a plain recomputation, and the page."""
 
 import re
 
@@ -31,7 +31,7 @@ def images():
     return torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-def test_the_weights_are_those_that_make_the_models_own_output(vit, images):
+def test_attention_weights_reproduce_the_models_output(vit, images):
     weights = attention_weights(vit, images)
     assert len(weights) == 12
     assert weights[0].shape == (2, 3, 17, 17)
@@ -65,7 +65,7 @@ def test_distances_are_weighted_means_over_patches():
     assert float(found[1, 0]) == pytest.approx(apart, rel=1e-5)
 
 
-def test_embeddings_are_looked_at_by_component_and_by_place(vit):
+def test_filters_and_position_similarity(vit):
     filters = embedding_filters(vit.model, 5)
     assert filters.shape == (5, 3, 8, 8)
     assert float(filters.min()) == 0
@@ -76,7 +76,7 @@ def test_embeddings_are_looked_at_by_component_and_by_place(vit):
     assert torch.allclose(similarity.reshape(16, 16), similarity.reshape(16, 16).T, atol=1e-6)
 
 
-def test_the_page_shows_own_images_and_loads_nothing(tmp_path):
+def test_the_page_shows_given_images_and_is_self_contained(tmp_path):
     Image.new("RGB", (40, 30), (200, 30, 90)).save(tmp_path / "<b>.png")
     sets = [f"{name}={value}" for name, value in OPTIONS.items()]
     arguments = [part for one in sets for part in ("--set", one)]
@@ -94,7 +94,7 @@ def test_the_page_shows_own_images_and_loads_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["timm:resnet10t", "--set", "pretrained=false"], 2, "only a ViT can be looked into"),
+        (["timm:resnet10t", "--set", "pretrained=false"], 2, "inspect works for ViTs only"),
         (
             ["timm:vit_tiny_patch16_224", "nowhere.jpg", "--set", "pretrained=false"],
             3,
@@ -104,7 +104,7 @@ def test_the_page_shows_own_images_and_loads_nothing(tmp_path):
         (["vit-b16-i2k"], 2, "vit-b16-i21k"),
     ],
 )
-def test_mistakes_are_told(arguments, code, message):
+def test_mistakes_are_reported(arguments, code, message):
     done = vitbench("inspect", *arguments)
     assert done.returncode == code
     assert message in done.stderr

@@ -1,4 +1,4 @@
-"""Google's .npz checkpoints against the reference's own numbers, in every layout that they come in."""
+"""Google's .npz checkpoints against the reference's numbers, in every array layout."""
 
 import json
 
@@ -32,7 +32,7 @@ def test_a_vit_gives_the_references_features_and_logits(tag, tmp_path):
 
 
 @CASES
-def test_at_another_resolution_positions_are_resized_as_in_the_paper(tag, tmp_path):
+def test_position_embeddings_are_resized_as_in_the_paper(tag, tmp_path):
     wanted = golden(f"vit_{tag}")
     backbone = load(saved(weights(wanted["spec"], tag), tmp_path))
     high = backbone.at_resolution(96)
@@ -42,7 +42,7 @@ def test_at_another_resolution_positions_are_resized_as_in_the_paper(tag, tmp_pa
     assert near(high.logits(images(8, 96)), wanted["logits_hi"], HIGH_TOLERANCE)
     assert near(
         backbone.features(images(7, 64)), wanted["features"], VIT_TOLERANCE
-    )  # and the first is as it was
+    )  # the original is unchanged
     other = load(saved(weights(wanted["spec"], tag), tmp_path), "timm").at_resolution(96)
     assert not near(other.features(images(8, 96)), wanted["features_hi"], 1e-2)
 
@@ -68,7 +68,7 @@ def big_vision(arrays):
 
 
 def scanned(arrays):
-    """Blocks along a leading axis."""
+    """Stack all blocks along a leading axis."""
     kept = {name: value for name, value in arrays.items() if "encoderblock_" not in name}
     names = {name.split("encoderblock_0/")[1] for name in arrays if "encoderblock_0/" in name}
     for name in names:
@@ -78,7 +78,7 @@ def scanned(arrays):
 
 
 def without_class_slot(arrays):
-    """Newer big_vision: positions without one for the class token, which has its own added to it already."""
+    """Newer big_vision: no position embedding for the class token; it is already added to that token."""
     positions = arrays["Transformer/posembed_input/pos_embedding"]
     return {
         **arrays,
@@ -98,7 +98,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout_is_the_same_model(layout, tmp_path):
+def test_every_array_layout_gives_the_same_model(layout, tmp_path):
     wanted = golden("vit_b")
     path = saved(LAYOUTS[layout](weights(wanted["spec"], "b")), tmp_path)
     assert near(load(path).features(images(7, 64)), wanted["features"], VIT_TOLERANCE)
@@ -185,7 +185,7 @@ def reference_root(arrays, x):
     return x
 
 
-def test_a_hybrids_resnet_is_the_flax_one(tmp_path):
+def test_the_resnet_of_a_hybrid_equals_flax(tmp_path):
     arrays = hybrid_weights(np.random.default_rng(0))
     backbone = load(saved(arrays, tmp_path))
     assert (backbone.provenance.family, backbone.input.size_px) == ("Hybrid", 64)
@@ -196,16 +196,16 @@ def test_a_hybrids_resnet_is_the_flax_one(tmp_path):
     assert backbone.at_resolution(96).features(images(8, 96)).shape == (4, 96)
 
 
-def test_what_is_wrong_with_a_file_is_said(tmp_path):
-    with pytest.raises(DataMissingError, match="there is no file"):
+def test_unusable_files_are_refused_with_the_reason(tmp_path):
+    with pytest.raises(DataMissingError, match="does not exist"):
         load(tmp_path / "none.npz")
     (tmp_path / "text.npz").write_text("hello")
-    with pytest.raises(UsageError, match=r"is no \.npz of plain arrays"):
+    with pytest.raises(UsageError, match=r"is not a \.npz file of plain arrays"):
         load(tmp_path / "text.npz")
     np.savez(tmp_path / "pickled.npz", a=np.asarray([{}], dtype=object))
-    with pytest.raises(UsageError, match=r"is no \.npz of plain arrays"):
+    with pytest.raises(UsageError, match=r"is not a \.npz file of plain arrays"):
         load(tmp_path / "pickled.npz")
-    with pytest.raises(UsageError, match="it is no ViT that vitbench knows"):
+    with pytest.raises(UsageError, match="is not a ViT checkpoint that vitbench can read"):
         load(saved({"a": np.ones(3)}, tmp_path))
     arrays = weights(golden("vit_a")["spec"], "a")
     del arrays["Transformer/encoderblock_1/MlpBlock_3/Dense_1/bias"]
@@ -218,7 +218,7 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path):
         load(saved(headless, tmp_path)).logits(images(7, 64))
 
 
-def test_a_suite_names_it_and_keys_it_by_its_content(tmp_path, suite_file):
+def test_a_suite_names_a_file_and_its_key_depends_on_the_content(tmp_path, suite_file):
     path = saved(weights(golden("vit_a")["spec"], "a"), tmp_path, "first.npz")
     text = """\
 name: n

@@ -1,4 +1,4 @@
-"""Other people's models: torchvision, transformers, open_clip; and what of a ViT's tokens are its features."""
+"""Models of torchvision, transformers and open_clip, and the choice of a ViT's tokens as features."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def images(size):
 @pytest.mark.parametrize(
     ("name", "size"), [("resnet18", 64), ("mobilenet_v3_small", 64), ("swin_t", 64), ("vit_b_32", 64)]
 )
-def test_torchvision_models_conform_and_give_what_their_head_takes(name, size):
+def test_torchvision_features_are_the_input_of_the_head(name, size):
     findings = check_backbone(f"torchvision:{name}", {"pretrained": False, "size_px": size})
     assert [finding for finding in findings if not finding.ok] == []
     backbone = made(f"torchvision:{name}", pretrained=False, size_px=size, init_seed=3)
@@ -34,7 +34,7 @@ def test_torchvision_models_conform_and_give_what_their_head_takes(name, size):
     assert backbone.provenance.weights == "untrained"
 
 
-def test_torchvision_states_its_weights_preprocessing():
+def test_torchvision_uses_the_preprocessing_of_its_weights():
     backbone = made("torchvision:resnet50", pretrained=False, weights="IMAGENET1K_V2")
     how = torchvision.models.ResNet50_Weights.IMAGENET1K_V2.transforms()
     assert backbone.input.size_px == how.crop_size[0]
@@ -50,18 +50,18 @@ def test_a_local_checkpoint_of_torchvision_is_loaded(tmp_path):
     assert torch.allclose(backbone.features(batch), model.eval()(batch))
 
 
-def test_torchvision_mistakes_are_told():
+def test_torchvision_mistakes_are_reported():
     with pytest.raises(UsageError, match="torchvision:resnet50"):
         made("torchvision:resnet5o", pretrained=False)
     with pytest.raises(UsageError, match="IMAGENET1K_V1"):
         made("torchvision:resnet18", weights="IMAGENET1K_V7")
-    with pytest.raises(DataMissingError, match="go online once"):
+    with pytest.raises(DataMissingError, match="connect to the internet once"):
         made("torchvision:resnet18")
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A tiny ViT and a tiny ResNet, saved as transformers saves them."""
+    """A tiny ViT and a tiny ResNet, saved by transformers."""
     from transformers import ResNetConfig, ResNetModel, ViTConfig, ViTImageProcessor, ViTModel
 
     folder = tmp_path_factory.mktemp("hf")
@@ -83,7 +83,7 @@ def saved(tmp_path_factory):
     return folder
 
 
-def test_a_transformers_model_uses_its_own_processors_facts(saved):
+def test_a_transformers_model_uses_its_image_processor(saved):
     from transformers import ViTModel
 
     backbone = made(f"hf:{saved / 'vit'}", pretrain_data="nothing")
@@ -106,12 +106,12 @@ def test_a_convolutional_transformers_model_conforms(saved):
     assert made(f"hf:{saved / 'resnet'}").feature_dim == 16
 
 
-def test_a_transformers_model_that_is_not_there_is_missing(tmp_path):
+def test_an_unknown_transformers_model_is_missing_data(tmp_path):
     with pytest.raises(DataMissingError, match="cannot be loaded"):
         made(f"hf:{tmp_path / 'none'}")
 
 
-def test_an_image_tower_of_open_clip():
+def test_an_image_encoder_of_open_clip():
     import open_clip
 
     backbone = made("open_clip:ViT-B-32", init_seed=1)
@@ -153,7 +153,7 @@ def test_tokens_of_a_vit_are_chosen_as_dinov2_does():
     assert last_two.at_resolution(48).feature_dim == last_two.feature_dim
 
 
-def test_what_has_no_tokens_has_no_choice_of_them():
+def test_models_without_class_token_have_no_choice_of_pooling():
     with pytest.raises(UsageError, match="has no class token"):
         made("timm:resnet10t", pretrained=False, pooling="patch_mean")
     with pytest.raises(UsageError, match="has 12 blocks"):

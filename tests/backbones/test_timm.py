@@ -27,7 +27,7 @@ def state():
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 @pytest.mark.parametrize("prefix", ["", "module.", "module.backbone."])
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_local_checkpoints_load_whatever_their_wrapping(state, tmp_path, suffix, prefix, wrapped):
+def test_local_checkpoints_load_in_any_wrapping(state, tmp_path, suffix, prefix, wrapped):
     path = tmp_path / f"w{suffix}"
     named = {prefix + name: value for name, value in state.items()}
     if suffix == ".safetensors":
@@ -72,13 +72,13 @@ def test_a_pickle_is_never_executed(tmp_path, capsys):
     assert "executed" not in capsys.readouterr().out
 
 
-def test_a_tensor_is_no_state_dict(tmp_path):
+def test_a_tensor_is_not_a_state_dict(tmp_path):
     torch.save(torch.ones(3), tmp_path / "t.pth")
     with pytest.raises(UsageError, match="holds a Tensor"):
         timm_backbone(NAME, checkpoint=tmp_path / "t.pth")
 
 
-def test_initial_weights_follow_their_seed_and_leave_the_global_stream_alone():
+def test_random_initialisation_is_seeded_and_leaves_the_global_generator_unchanged():
     before = torch.random.get_rng_state()
     digests = [
         BuiltBackbone(timm_backbone(NAME, pretrained=False, init_seed=s), "x", {}).weights_digest()
@@ -96,15 +96,15 @@ def test_initial_weights_follow_their_seed_and_leave_the_global_stream_alone():
         ("tf_efficientnet_b0", "EfficientNet", 0.485),
     ],
 )
-def test_the_input_is_the_checkpoints(name, family, mean):
+def test_the_input_spec_is_the_checkpoints(name, family, mean):
     built = timm_backbone(name, pretrained=False)
     assert built.provenance.family == family
     assert built.input.size_px == 224
     assert built.input.mean[0] == mean
 
 
-def test_a_vit_at_another_side_is_resized_as_the_paper_did():
-    """Bilinear with corners aligned, which is scipy's zoom of order 1; the class token stays."""
+def test_a_vit_at_another_image_size_is_resized_as_in_the_paper():
+    """Bilinear with aligned corners equals scipy's zoom of order 1; the class token is unchanged."""
     from scipy.ndimage import zoom
 
     vit = timm_backbone("vit_tiny_patch16_224", pretrained=False, size_px=64)
@@ -118,9 +118,11 @@ def test_a_vit_at_another_side_is_resized_as_the_paper_did():
         assert wide.eval().features(torch.zeros(1, 3, 96, 96)).shape == (1, 192)
 
 
-def test_patches_that_do_not_fill_an_image_are_refused():
-    """timm itself would leave the last six rows and columns out."""
-    with pytest.raises(UsageError, match="patches of 14 px, which do not fill 90 px: 84 px or 98 px will do"):
+def test_image_sizes_must_be_multiples_of_the_patch_size():
+    """timm itself would ignore the last six rows and columns."""
+    with pytest.raises(
+        UsageError, match="patches of 14 px, and 90 px is not a multiple of 14; use 84 px or 98 px"
+    ):
         timm_backbone("vit_small_patch14_dinov2", pretrained=False, size_px=90)
 
 
@@ -130,17 +132,17 @@ def test_a_grid_need_not_be_square():
     assert found[0, :, 0].tolist() == [0, 1, 2, 3, 2.5, 3.5, 4.5, 4, 5, 6]
 
 
-def test_patch_side_belongs_to_untrained_models():
+def test_patch_size_can_be_set_for_untrained_models_only():
     with pytest.raises(UsageError, match="pretrained: false"):
         timm_backbone("vit_tiny_patch16_224", patch_px=8)
 
 
-def test_pixels_may_be_normalised_otherwise_and_the_row_says_so():
+def test_another_normalisation_is_recorded_as_a_warning():
     half = (0.5, 0.5, 0.5)
     _, plain = BACKBONES.make("timm:resnet10t", {"pretrained": False})
     _, other = BACKBONES.make("timm:resnet10t", {"pretrained": False, "mean": half, "std": half})
     assert plain.input.mean != other.input.mean == other.at_resolution(96).input.mean == half
-    assert other.provenance.pixel_warning == ""  # nothing was trained with anything else
+    assert other.provenance.pixel_warning == ""  # no weights were trained with another normalisation
     trained = TimmBackbone.untrained("resnet10t", None, {}, 0)
     trained.provenance = Provenance("ResNet", "pretrained", "ImageNet-1k", "timm:resnet10t [c3_in1k]")
     assert "the weights were trained with" in trained.normalising(half, half).provenance.pixel_warning

@@ -24,7 +24,7 @@ def smallest(limit):
 @pytest.mark.parametrize(
     ("limit", "sizes"), [(100, [50]), (32, [32, 18]), (20, [16, 16, 16, 2]), (1, [1] * 50)]
 )
-def test_what_does_not_fit_is_halved_and_goes_on(tmp_path, limit, sizes):
+def test_a_batch_that_does_not_fit_is_halved(tmp_path, limit, sizes):
     forward, seen = smallest(limit)
     images = torch.rand(50, 3, 2, 2)
     found = BatchSize("cpu", 2, {}, tmp_path, size=64).run(forward, images)

@@ -1,4 +1,4 @@
-"""Counted FLOPs against analysis and print, and the one conversion against the paper's own figures."""
+"""Counted FLOPs against formulas and published figures, and the conversion against the paper's core-days."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ I21K_IMAGES = 14.2e6
 
 
 def analytic(size_px, patch, width, layers, mlp):
-    """FLOPs of a ViT's matrix products by hand: patches, and per layer four projections, two token products, two of the MLP."""
+    """FLOPs of a ViT's matrix products by formula: patches; per layer four projections, two token products, two MLP layers."""
     patches = (size_px // patch) ** 2
     tokens = patches + 1
     layer = tokens * 4 * width**2 + 2 * tokens**2 * width + tokens * 2 * width * mlp
@@ -31,7 +31,7 @@ def analytic(size_px, patch, width, layers, mlp):
     ],
 )
 def test_a_vits_flops_are_those_of_analysis_and_print(name, size_px, shape, gmacs):
-    """Printed GMACs are timm's (facts/published.md); the counter has no weights to look at."""
+    """Printed GMACs are timm's (facts/published.md); the counter runs without weights."""
     with torch.device("meta"):
         backbone = build(f"timm:{name}", {}, meta=True).at_resolution(size_px)
     counted = forward_flops(backbone, size_px)
@@ -42,7 +42,7 @@ def test_a_vits_flops_are_those_of_analysis_and_print(name, size_px, shape, gmac
 
 @pytest.mark.parametrize(
     ("name", "gmacs"),
-    # The networks' sizes in BiT's and EfficientNet's papers and in timm's table of results, classifier left out.
+    # The networks' sizes in BiT's and EfficientNet's papers and in timm's table of results, without classifier.
     [("resnetv2_50x1_bit", 4.09), ("efficientnet_b0", 0.39), ("efficientnet_b5", 2.41)],
 )
 def test_convolutions_are_counted(name, gmacs):
@@ -66,14 +66,14 @@ def test_the_conversion_meets_the_papers_core_days_within_a_fifth(name, images, 
     assert "estimated" in str(found)
 
 
-def test_peaks_are_known_and_the_core_days_is_one_of_them():
+def test_device_peaks_are_known_and_define_the_core_day():
     peaks = {device.id: device.peak_tflops for device in devices()}
     assert len(peaks) == 35
     assert peaks["tpu-v3-core"] == 61.5
     assert core_days(61.5e12 * 86_400 * 0.38).value == pytest.approx(1)
 
 
-def test_a_backbones_three_quantities_stand_apart():
+def test_published_counted_and_measured_costs_are_kept_apart():
     found = backbone_cost("timm:vit_tiny_patch16_224", {}, "cpu", seconds=0.2)
     assert [each.size_px for each in found.counted] == [224, 384]
     assert found.measured.images_per_s > 0
@@ -82,4 +82,4 @@ def test_a_backbones_three_quantities_stand_apart():
     assert published.measured is None
     assert any(each.tpu_v3_core_days == 230 for each in published.published)
     with_fixed_patches = backbone_cost("timm:vit_small_patch14_dinov2", {}, seconds=0)
-    assert [each.size_px for each in with_fixed_patches.counted] == [518, 224]  # 384 is no multiple of 14
+    assert [each.size_px for each in with_fixed_patches.counted] == [518, 224]  # 384 is not a multiple of 14

@@ -1,4 +1,4 @@
-"""Seconds by phase: a phase within another is charged once."""
+"""Seconds per phase: nested phases are counted once."""
 
 import time
 
@@ -7,7 +7,7 @@ import pytest
 from vitbench.compute.meter import Meter
 
 
-def test_an_inner_phase_is_not_charged_to_the_outer_one():
+def test_nested_phases_are_excluded_from_the_outer_one():
     meter = Meter("cpu")
     start = time.perf_counter()
     with meter.phase("adapt"):
@@ -21,7 +21,7 @@ def test_an_inner_phase_is_not_charged_to_the_outer_one():
     assert sum(meter.seconds.values()) == pytest.approx(elapsed, abs=0.01)
 
 
-def test_a_phase_that_fails_is_charged_all_the_same():
+def test_a_failing_phase_is_still_timed():
     meter = Meter("cpu")
     with pytest.raises(ZeroDivisionError), meter.phase("adapt"), meter.phase("features"):
         _ = 1 / 0

@@ -1,4 +1,4 @@
-"""VTAB's 800 + 200: read alone, decoded once, whatever the size of the data set."""
+"""VTAB's 800 + 200: only these images are read, each is decoded once, whatever the size of the data set."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A folder of all sorts of images, from the files to the board."""
+"""A folder of images in all encodings, from files to the report."""
 
 import numpy as np
 import pytest
@@ -81,7 +81,7 @@ def test_skipping_them_is_recorded_and_shown(zoo, tmp_path):
     assert "<dark>" not in page
 
 
-def test_a_class_without_a_readable_image_is_no_class(zoo, tmp_path):
+def test_a_class_without_a_readable_image_is_an_error(zoo, tmp_path):
     folder, suite = zoo
     for file in (folder / "train" / "<dark>").iterdir():
         file.write_bytes(b"")
@@ -91,7 +91,7 @@ def test_a_class_without_a_readable_image_is_no_class(zoo, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_shares_must_leave_something(zoo, tmp_path):
+def test_shares_must_leave_training_images(zoo, tmp_path):
     _, suite = zoo
     suite.write_text(suite.read_text().replace("path: zoo", "path: zoo, val_share: 0.5, test_share: 0.6"))
     with pytest.raises(UsageError, match="leave no training images"):

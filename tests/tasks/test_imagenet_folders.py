@@ -1,4 +1,4 @@
-"""ImageNet as people have it: class folders, and the validation images in class folders or in one flat folder."""
+"""ImageNet in class folders, with the validation images in class folders or in one flat folder."""
 
 import numpy as np
 import pytest
@@ -77,13 +77,13 @@ def test_other_folders_are_refused(tmp_path):
         imagenet(tmp_path)
 
 
-def test_a_draw_looks_at_its_own_files_only(tree):
+def test_a_few_shot_draw_reads_only_its_own_files(tree):
     task = imagenet(tree)
     assert len(task.first("train", 800).source) == 800
     assert len(task.val().source) == 20
 
 
-def test_no_validation_images_are_missing_data(tree, tmp_path):
+def test_a_missing_validation_folder_is_missing_data(tree, tmp_path):
     (tmp_path / "train").symlink_to(tree / "train")
     with pytest.raises(DataMissingError, match="does not exist: ImageNet is scored"):
         imagenet(tmp_path)

@@ -1,4 +1,4 @@
-"""VTAB's derived labels against the golden ones, and against the awkward cases."""
+"""VTAB's derived labels against golden labels, and edge cases."""
 
 import json
 
@@ -32,7 +32,7 @@ def test_orientation_groups_are_three_and_two():
     assert [groups.count(label) for label in range(16)] == [3, 2] * 8
 
 
-def test_a_street_without_vehicles_has_a_class_of_its_own():
+def test_a_street_without_vehicles_has_its_own_class():
     assert kitti_distance([], []) == 3
     assert kitti_distance([3, 7], [[0, 0, 2.0], [0, 0, 3.0]]) == 3  # pedestrians do not count
 
@@ -41,7 +41,7 @@ def test_a_depth_on_the_boundary_belongs_to_the_lower_class():
     assert [clevr_distance([[0, 0, depth]]) for depth in (8.0, 8.5, 8.501, 10.0, 10.1)] == [0, 1, 2, 4, 5]
 
 
-def test_a_scene_without_objects_is_no_scene():
+def test_a_scene_without_objects_is_an_error():
     for rule in (clevr_count, clevr_distance):
         with pytest.raises(ValueError, match="CLEVR scene"):
             rule([])

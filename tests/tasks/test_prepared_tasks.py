@@ -71,7 +71,7 @@ TABLE = {f"vtab/{name}": (group, *map(int, sizes)) for group, name, *sizes in RO
 
 @pytest.fixture
 def lengths(monkeypatch, data_dir):
-    """Build a task, and learn how long its parts would be on the reference's data."""
+    """Build a task, and compute the sizes of its splits on the reference's data."""
 
     def measure(entry):
         specs = {}
@@ -123,7 +123,7 @@ def test_parts_do_not_overlap(entry, data_dir):
 
 
 @pytest.mark.parametrize("entry", ON_DATA_SETS, ids=lambda entry: entry.name)
-def test_flips_and_crops_are_ruled_out_where_they_change_labels(entry, data_dir):
+def test_flips_and_crops_are_off_where_they_change_labels(entry, data_dir):
     """facts/protocols.md 4.3"""
     task = entry.build()
     flip, crop = {
@@ -149,7 +149,7 @@ def test_every_task_runs_end_to_end(suite_file, data_dir, tmp_path):
     for record in records:
         assert record.failure is None, record.failure
         assert record.data.version.count(".") == 2
-        # They are 40 examples each, too few for two shots of every class, and the record says so.
+        # 40 examples are too few for two shots of every class, and the record says so.
         failed = {check.item for check in record.conformance if not check.ok}
         assert "data as the reference has them" in failed
         assert failed <= {"data as the reference has them", "split"}
@@ -199,8 +199,8 @@ def test_real_counts_what_the_release_counts():
     assert (np.nansum(correct), np.count_nonzero(~np.isnan(correct))) == (42_164, 46_837)
 
 
-def test_real_needs_the_images_numbers():
-    with pytest.raises(ValueError, match="ReaL knows images by that number"):
+def test_real_needs_the_numbers_in_image_names():
+    with pytest.raises(ValueError, match="ReaL labels are looked up by that number"):
         imagenet.validation_number("cat.jpg")
 
 
@@ -219,13 +219,13 @@ def test_shots_come_from_the_whole_training_split(data_dir):
     assert fewshot_extras.uc_merced().shots().source.spec == f"train[0:{N * 1000 // 2100}]"
 
 
-def test_names_are_the_examples_own_where_they_have_one(data_dir):
+def test_example_names_are_those_of_the_data_set_if_any(data_dir):
     assert cifar.cifar10().test().source.name(0).startswith("test_")
     assert svhn.svhn().test().source.name(3) == f"svhn_cropped/test[0:{N}][3]"
 
 
 def test_a_protocol_cannot_reach_test_labels(data_dir, tmp_path, suite_file):
-    """A protocol that turns over all it is given finds no example of test, not even where val and test share a split."""
+    """A protocol finds no test example in anything it is given, even where val and test share a split."""
     plugin = tmp_path / "prying.py"
     plugin.write_text(
         "import json, pathlib\nfrom dataclasses import dataclass\nimport torch\n"
@@ -283,11 +283,11 @@ def test_task_pairs_read_their_images_once(data_dir, suite_file, tmp_path, monke
     records = vitbench.run(suite, tmp_path / "run")
     assert [record.failure for record in records] == [None] * 4
     assert len(decoded) == len(set(decoded)) == 2 * 2 * N  # each pair: train and val, and test
-    # labels, fingerprints and images: three looks at each of the 160 records, not three a task
+    # labels, fingerprints and images: three reads of each of the 160 records, not three per task
     assert len(parsed) <= 3 * 2 * 2 * N
 
 
-def test_a_run_needs_no_tensorflow_and_fetches_nothing(data_dir, suite_file, tmp_path):
+def test_a_run_needs_no_tensorflow_and_no_download(data_dir, suite_file, tmp_path):
     suite = suite_file(
         "name: t\nbudgets: [full]\nbackbones: [{name: raw_pixels, size_px: 8}]\nprotocols: [ridge_probe]\n"
         "tasks: [vtab/kitti_distance]\n"

@@ -32,7 +32,7 @@ def test_digits_are_scikit_learns():
 
 
 @pytest.mark.parametrize(("name", "low", "high"), [("digits", 0.9, 0.99), ("photo_regions", 0.15, 0.6)])
-def test_the_tasks_are_neither_chance_nor_solved(name, low, high):
+def test_the_tasks_are_neither_impossible_nor_solved(name, low, high):
     _, (train, _, test) = opened(name)
     x, z = (np.stack(s.source.read(s.indices)).reshape(len(s), -1) / 255 for s in (train, test))
     score = LogisticRegression(max_iter=200, tol=1e-2).fit(x, train.labels).score(z, test.labels)

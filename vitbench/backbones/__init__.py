@@ -1,7 +1,7 @@
-"""Built-in backbones, one file a source, and what is done with one of them.
+"""Built-in backbones, one file per source, and the functions that build, check, cost and inspect a backbone.
 
-Importing this registers the sources: to add one, add a file. Every command reads these files, so they import torch and the like
-only when they are used.
+Importing this package registers every source: to add one, add a file. Every command imports these files, so they import torch
+and other heavy libraries only inside functions.
 """
 
 import importlib

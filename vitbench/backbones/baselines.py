@@ -1,4 +1,4 @@
-"""Backbones with nothing to learn from, for comparison."""
+"""Baselines without learned weights, for comparison."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @register_backbone("raw_pixels", family="baseline", pretrain_data="none")
 def raw_pixels(size_px: Annotated[int, Field(ge=1, le=256)] = 16) -> nn.Module:
-    """The pixels themselves, at a small size; the floor of every board."""
+    """Raw pixels at a small image size: the baseline of every leaderboard."""
     from vitbench.backbones.models.pixels import RawPixels
 
     return RawPixels(size_px)

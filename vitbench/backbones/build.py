@@ -1,4 +1,4 @@
-"""A backbone's name and options become a built backbone: with its weights, or on the meta device for shapes alone."""
+"""Build a backbone from its name and options: with weights, or on the meta device for shapes only."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def build(
     *,
     meta: bool = False,
 ) -> BuiltBackbone:
-    """Build a registered backbone, at another image size if one is given.
+    """Build a registered backbone, at image size `size_px` if given.
 
-    Weights that a plugin draws from torch's global generator are the same in every process. With `meta` it has shapes and no
-    weights: nothing is loaded or downloaded where that can be avoided.
+    torch's global generator is seeded, so a plugin's random weights are the same in every process. With `meta`, the backbone
+    has shapes but no weights; nothing is loaded or downloaded where the backbone's options allow it.
 
     Raises:
-        UsageError: nothing has that name, it does not take these options, or it is tied to its own image size.
+        UsageError: no backbone has that name, an option is invalid, or the backbone works at another image size only.
     """
-    taken = BACKBONES.get(spec)[0].options.model_fields
-    if meta and "pretrained" in taken:
+    accepted = BACKBONES.get(spec)[0].options.model_fields
+    if meta and "pretrained" in accepted:
         options = {**options, "pretrained": False, "checkpoint": None}
     with torch.device("meta") if meta else contextlib.nullcontext(), seeded(0, "construction"):
         entry, module = BACKBONES.make(spec, options)

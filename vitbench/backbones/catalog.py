@@ -1,4 +1,4 @@
-"""The catalog: short names for citable backbones, with sources, licences and pre-training compute."""
+"""The catalog: short names for citable backbones, with source, licence and pre-training compute."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from pydantic import BaseModel, ConfigDict
 from vitbench.core.registry import BACKBONES
 
 FILE = Path(__file__).with_name("catalog.yaml")
-FINE_TUNED_ON_IMAGENET = (
-    "in1k",
-    "ft_in1k",
-)  # ends of timm's tags whose weights have seen ImageNet-1k's labels
+# Endings of timm's tags for weights trained on ImageNet-1k labels
+FINE_TUNED_ON_IMAGENET = ("in1k", "ft_in1k")
 
 
 class CatalogEntry(BaseModel):
-    """One backbone that has a name of its own."""
+    """A backbone with a short name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,7 +33,7 @@ class CatalogEntry(BaseModel):
 
     @property
     def summary(self) -> str:
-        """The entry in a line."""
+        """The entry as one line of text."""
         compute = f"{self.tpu_v3_core_days:,.0f} TPU v3 core-days" if self.tpu_v3_core_days else ""
         size = f"{self.params_m:g} M" if self.params_m else ""
         facts = (self.family, size, self.data, compute, self.source, self.licence, self.note)
@@ -59,25 +57,25 @@ def _read() -> _File:
 
 @cache
 def catalog() -> tuple[CatalogEntry, ...]:
-    """All entries, in the file's order."""
+    """Return all entries, in file order."""
     file = _read()
     return tuple(CatalogEntry.model_validate({**file.defaults, **row}) for row in file.backbones)
 
 
 def traps() -> dict[str, str]:
-    """Names that load something else than people think, with what they load."""
+    """Return backbone names that are easily misread, each with a note on the weights that it loads."""
     return dict(_read().traps)
 
 
 def facts_of(spec: str) -> CatalogEntry | None:
-    """What the catalog knows of a full spec such as `timm:NAME.TAG`."""
+    """Return the catalog entry of a full spec such as `timm:NAME.TAG`, or None."""
     return next((entry for entry in catalog() if entry.spec == spec), None)
 
 
 def trained_on(tag: str) -> tuple[str, ...]:
-    """The data sets whose labels weights with this tag of timm's have seen, as far as the tag says."""
-    end = tag.removesuffix("_384").removesuffix("_475").removesuffix("_e3")
-    return ("imagenet2012",) if end.endswith(FINE_TUNED_ON_IMAGENET) else ()
+    """Return the data sets whose labels were used to train weights with this timm tag, as far as the tag shows."""
+    stem = tag.removesuffix("_384").removesuffix("_475").removesuffix("_e3")
+    return ("imagenet2012",) if stem.endswith(FINE_TUNED_ON_IMAGENET) else ()
 
 
 for _entry in catalog():

@@ -1,4 +1,4 @@
-"""What every backbone must keep, checked on the real object: `vitbench check NAME`, and pytest over a plugin."""
+"""Check a built backbone against the contract of vitbench.api: `vitbench check NAME`, and tests of plugins."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from vitbench.core.registry import BACKBONES
 from vitbench.core.seeding import torch_generator
 
 BATCH = 4
-# A different batch may take a different kernel: float32 rounding, with room for deep networks.
+# Another batch size may run another kernel, so results differ by float32 rounding; deep networks accumulate it.
 BATCH_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One item: whether it holds, and what was seen."""
+    """The result of one check: its name, whether it passed, and what was observed."""
 
     item: str
     ok: bool
@@ -34,20 +34,20 @@ Check = Callable[[BuiltBackbone, Tensor, Tensor], Finding]
 
 
 def check_backbone(spec: str, options: dict[str, Any] | None = None) -> list[Finding]:
-    """Build a registered backbone and check it; stops at what makes further checks meaningless.
+    """Build a registered backbone and return one finding per check; stops where further checks are meaningless.
 
     Raises:
-        UsageError: nothing has that name, or it does not take these options.
+        UsageError: no backbone has that name, or an option is invalid.
     """
     BACKBONES.check(spec, options or {})
-    again = partial(build, spec, options or {})
+    rebuild = partial(build, spec, options or {})
     try:
-        backbone = again()
+        backbone = rebuild()
     except VitbenchError as error:
         return [Finding("builds", False, str(error))]
-    except (Exception, SystemExit) as error:  # noqa: BLE001  an author's code may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001  plugin code may raise anything
         return [Finding("builds", False, f"{type(error).__name__}: {error}")]
-    return list(_findings(backbone, again))
+    return list(_findings(backbone, rebuild))
 
 
 def _guarded(
@@ -57,14 +57,14 @@ def _guarded(
     images: Tensor,
     features: Tensor,
 ) -> Finding:
-    """A check whose failure is a finding too."""
+    """Run a check; an exception is a failed finding."""
     try:
         return check(backbone, images, features)
-    except (Exception, SystemExit) as error:  # noqa: BLE001  an author's code may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001  plugin code may raise anything
         return Finding(item, False, f"raised {type(error).__name__}: {error}")
 
 
-def _findings(backbone: BuiltBackbone, again: Callable[[], BuiltBackbone]) -> Iterator[Finding]:
+def _findings(backbone: BuiltBackbone, rebuild: Callable[[], BuiltBackbone]) -> Iterator[Finding]:
     yield Finding("builds", True, f"{backbone.params:,} parameters, {backbone.feature_dim} features")
     yield _normalisation(backbone)
     yield _weights(backbone)
@@ -74,7 +74,7 @@ def _findings(backbone: BuiltBackbone, again: Callable[[], BuiltBackbone]) -> It
     try:
         with torch.no_grad():
             features = backbone.features(images * 2 - 1)
-    except (Exception, SystemExit) as error:  # noqa: BLE001  an author's code may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001  plugin code may raise anything
         yield Finding("shape", False, f"features() raised {type(error).__name__}: {error}")
         return
     shape = _shape(backbone, features)
@@ -82,7 +82,7 @@ def _findings(backbone: BuiltBackbone, again: Callable[[], BuiltBackbone]) -> It
     if shape.ok:
         for item, check in _CHECKS.items():
             yield _guarded(item, check, backbone, images * 2 - 1, features)
-        yield _repeatable(backbone, again)
+        yield _repeatable(backbone, rebuild)
 
 
 def _normalisation(backbone: BuiltBackbone) -> Finding:
@@ -104,82 +104,87 @@ def _weights(backbone: BuiltBackbone) -> Finding:
 def _shape(backbone: BuiltBackbone, features: object) -> Finding:
     wanted = (BATCH, backbone.feature_dim)
     if not isinstance(features, Tensor):
-        return Finding("shape", False, f"features() gives {type(features).__name__}, not a Tensor")
-    return Finding("shape", tuple(features.shape) == wanted, f"{tuple(features.shape)}, declared {wanted}")
+        return Finding("shape", False, f"features() returned {type(features).__name__}, not a Tensor")
+    shape = tuple(features.shape)
+    return Finding("shape", shape == wanted, f"{shape}" if shape == wanted else f"{shape}, expected {wanted}")
 
 
 def _finite(_backbone: BuiltBackbone, _images: Tensor, features: Tensor) -> Finding:
-    """No feature overflows."""
+    """No feature may be NaN or infinite."""
     bad = int((~torch.isfinite(features)).sum())
     return Finding(
         "finite",
         bad == 0,
-        "all features are numbers" if not bad else f"{bad} features are not numbers",
+        "all features are finite" if not bad else f"{bad} features are NaN or infinite",
     )
 
 
 def _deterministic(backbone: BuiltBackbone, images: Tensor, features: Tensor) -> Finding:
-    """Two passes give the same."""
+    """Two forward passes on the same images must give the same features."""
     with torch.no_grad():
         again = backbone.features(images)
     same = torch.equal(again, features)
-    advice = "two passes differ: is dropout on, or a random draw in features()?"
-    return Finding("determinism", same, "two passes are equal" if same else advice)
+    advice = "two forward passes differ: is dropout active, or does features() draw random numbers?"
+    return Finding("determinism", same, "two forward passes are equal" if same else advice)
 
 
 def _batch_independent(backbone: BuiltBackbone, images: Tensor, features: Tensor) -> Finding:
-    """An example's features must not depend on its neighbours."""
+    """An image's features must not depend on the rest of its batch."""
     with torch.no_grad():
         alone = torch.cat([backbone.features(image[None]) for image in images])
     scale = features.abs().max().clamp(min=1e-12)
     error = float((alone - features).abs().max() / scale)
-    advice = "" if error <= BATCH_TOLERANCE else ": does a layer use statistics of the batch?"
+    advice = "" if error <= BATCH_TOLERANCE else ": does a layer use batch statistics?"
     return Finding("batch independence", error <= BATCH_TOLERANCE, f"relative difference {error:.1e}{advice}")
 
 
 def _modes(backbone: BuiltBackbone, _images: Tensor, _features: Tensor) -> Finding:
-    """`eval()` must reach every layer, or BatchNorm goes on averaging test images."""
+    """`eval()` must reach every layer; otherwise BatchNorm keeps updating its statistics on test images."""
     stuck = [name for name, module in backbone.named_modules() if module.training]
     norms = sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in backbone.modules())
     text = (
-        f"eval() reaches all layers, {norms} BatchNorm among them"
+        f"eval() reaches all layers ({norms} BatchNorm)"
         if not stuck
-        else f"still in train mode: {stuck[:3]}"
+        else f"still in training mode after eval(): {', '.join(map(repr, stuck[:3]))}"
     )
     return Finding("eval mode", not stuck, text)
 
 
-def _repeatable(backbone: BuiltBackbone, again: Callable[[], BuiltBackbone]) -> Finding:
+def _repeatable(backbone: BuiltBackbone, rebuild: Callable[[], BuiltBackbone]) -> Finding:
     """Every process must build the same weights."""
-    same = again().weights_digest() == backbone.weights_digest()
-    advice = "two builds have different weights: draw them from a generator with a fixed seed"
+    same = rebuild().weights_digest() == backbone.weights_digest()
+    advice = "two builds have different weights: initialise them from a generator with a fixed seed"
     return Finding("same weights twice", same, "two builds have equal weights" if same else advice)
 
 
 def _sees(_backbone: BuiltBackbone, _images: Tensor, features: Tensor) -> Finding:
-    """Different images must give different features."""
+    """Features must depend on the image."""
     spread = float(features.std(dim=0).max() / features.abs().max().clamp(min=1e-12))
     return Finding(
         "sees its input",
         spread > 1e-6,
-        f"features of different images differ by {spread:.1e} of their size",
+        f"features of different images have a relative spread of {spread:.1e}",
     )
 
 
 def _gradient(backbone: BuiltBackbone, images: Tensor, _features: Tensor) -> Finding:
-    """Fine-tuning needs gradients in every weight; a backbone without weights has none to give."""
+    """Gradients must reach every trainable weight; a backbone without any works with probes only."""
     weights = [(name, p) for name, p in backbone.named_parameters() if p.requires_grad]
     if not weights:
         frozen = backbone.params > 0
-        return Finding("gradient flow", True, "frozen: probes only" if frozen else "no weights: probes only")
+        return Finding(
+            "gradient flow", True, "frozen: for probes only" if frozen else "no weights: for probes only"
+        )
     backbone.zero_grad()
     backbone.features(images).square().sum().backward()
-    dry = [name for name, p in weights if p.grad is None]
+    unreached = [name for name, p in weights if p.grad is None]
     backbone.zero_grad()
     text = (
-        f"reaches all {len(weights)} weights" if not dry else f"does not reach {len(dry)}, such as {dry[0]}"
+        f"reaches all {len(weights)} weights"
+        if not unreached
+        else f"does not reach {len(unreached)} of {len(weights)} weights, such as {unreached[0]}"
     )
-    return Finding("gradient flow", not dry, text)
+    return Finding("gradient flow", not unreached, text)
 
 
 _CHECKS: dict[str, Check] = {

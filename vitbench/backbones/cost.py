@@ -1,4 +1,4 @@
-"""What a backbone costs: published, counted and measured, each under its own name."""
+"""The compute cost of a backbone: published (quantity A), counted (B) and measured (C), kept apart."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ from vitbench.published import rows_of
 
 MEASURED_S = 5.0
 SIZES_PX = (224, 384)
-VTAB_IMAGES = (
-    19 * 2500 * 512
-)  # one run of the ViT paper's VTAB protocol: tasks, steps, batch (facts/protocols.md 3.3)
+# Images in one run of the ViT paper's VTAB protocol: tasks x steps x batch size (facts/protocols.md 3.3)
+VTAB_IMAGES = 19 * 2500 * 512
 
 
 @dataclass(frozen=True)
 class Published:
-    """Quantity A, as its source prints it."""
+    """Quantity A: pre-training compute as printed in its source."""
 
     tpu_v3_core_days: float | None
     exaflops: float | None
@@ -36,7 +35,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Counted:
-    """Quantity B at one input size; a multiply-add counts as 2."""
+    """Quantity B: FLOPs at one image size; one multiply-add counts as two."""
 
     size_px: int
     forward_flops: int
@@ -44,7 +43,7 @@ class Counted:
 
     @property
     def gmacs(self) -> float:
-        """Multiply-adds of a forward pass, as most papers print them."""
+        """Multiply-adds of a forward pass on one image, in 1e9; most papers print this."""
         return self.forward_flops / 2e9
 
     @property
@@ -55,7 +54,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Measured:
-    """Quantity C: forward passes here."""
+    """Quantity C: throughput of forward passes on this machine."""
 
     device: str
     dtype: str
@@ -65,7 +64,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class BackboneCost:
-    """All three."""
+    """All three quantities of one backbone."""
 
     name: str
     params: int
@@ -74,7 +73,7 @@ class BackboneCost:
     measured: Measured | None
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return plain data for JSON."""
         counted = [
             {**asdict(each), "gmacs": each.gmacs, "training_flops": each.training_flops}
             for each in self.counted
@@ -89,10 +88,10 @@ def backbone_cost(
     dtype: str = "float32",
     seconds: float = MEASURED_S,
 ) -> BackboneCost:
-    """Look up, count, and run for some seconds; 0 seconds measure nothing.
+    """Look up published costs, count FLOPs, and time forward passes for `seconds` (0: no timing).
 
     Raises:
-        UsageError: there is no such backbone.
+        UsageError: there is no such backbone or device.
     """
     BACKBONES.get(spec)
     shape = build(spec, options, meta=True)
@@ -112,7 +111,7 @@ def _counted(shape: BuiltBackbone, size_px: int) -> Counted | None:
     try:
         with torch.device("meta"):
             flops = forward_flops(shape.at_resolution(size_px), size_px)
-    except UsageError:  # tied to its size, or patches do not fill it
+    except UsageError:  # fixed image size, or not a multiple of the patch size
         return None
     return None if flops is None else Counted(size_px, flops, core_days(training_flops(flops, VTAB_IMAGES)))
 

@@ -1,4 +1,4 @@
-"""Vision models of Hugging Face transformers, `hf:NAME`, and open_clip's image towers, `open_clip:NAME`: optional extras."""
+"""Registers `hf:NAME`, vision models of Hugging Face transformers, and `open_clip:NAME`, image encoders of open_clip."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vitbench.core.registry import register_backbone
 if TYPE_CHECKING:
     from torch import nn
 
-Side = Annotated[int, Field(ge=1, le=4096)]
+SizePx = Annotated[int, Field(ge=1, le=4096)]
 
 
 @register_backbone("hf", argument="model", family="transformers")
@@ -20,17 +20,18 @@ def transformers_backbone(
     *,
     revision: str = "main",
     pooling: Literal["own", "class_token", "patch_mean"] = "own",
-    size_px: Side | None = None,
+    size_px: SizePx | None = None,
     pretrain_data: str = "unknown",
 ) -> nn.Module:
-    """A vision model of Hugging Face transformers, with its own processor's size, mean and std; an extra: `hub`.
+    """A vision model of Hugging Face transformers, with its processor's image size, mean and std; needs the extra `hub`.
 
     Args:
-        model: a name on the hub, or a folder that it was saved to. Code from the hub is never executed.
-        revision: branch, tag or commit on the hub.
-        pooling: the model's own pooled output if it has one, its class token, or the mean of its patches.
-        size_px: side of the images, if not the processor's.
-        pretrain_data: what it was trained on, for the board.
+        model: a model id on the Hugging Face Hub, or a folder saved by `save_pretrained`. Code from the hub is never executed.
+        revision: branch, tag or commit of the hub repository.
+        pooling: `own` is the model's pooled output if it has one, else its class token; or take the class token or the mean
+            patch token.
+        size_px: image size in pixels; default: the processor's.
+        pretrain_data: name of the pre-training data, shown on the leaderboard.
     """
     from vitbench.backbones.models.hub import TransformersBackbone
 
@@ -41,13 +42,13 @@ def transformers_backbone(
 def open_clip_backbone(
     model: str, *, weights: str = "", pretrain_data: str = "unknown", init_seed: int = 0
 ) -> nn.Module:
-    """An image tower of open_clip, with its own size, mean and std; an extra: `hub`.
+    """An image encoder of open_clip, with its own image size, mean and std; needs the extra `hub`.
 
     Args:
         model: open_clip's name, such as ViT-B-32.
-        weights: the tag of its weights, such as laion2b_s34b_b79k, or a file; none gives seeded initial weights.
-        pretrain_data: what it was trained on, for the board.
-        init_seed: seed of the initial weights when nothing is loaded.
+        weights: open_clip's tag of the weights, such as laion2b_s34b_b79k, or a checkpoint; empty: randomly initialised.
+        pretrain_data: name of the pre-training data, shown on the leaderboard.
+        init_seed: seed of the random initialisation, if no weights are loaded.
     """
     from vitbench.backbones.models.hub import OpenClipBackbone
 

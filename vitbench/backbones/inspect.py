@@ -1,4 +1,4 @@
-"""What a ViT attends to, read off its weights and sample images (ViT paper, Figures 6 and 7)."""
+"""Data for `vitbench inspect`: attention rollout, attention distances and embeddings of a ViT (ViT paper, Figures 6 and 7)."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class AttendedImage:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What `vitbench inspect` shows of a ViT of L blocks with H heads on an (h, w) grid of patches.
+    """The results of inspecting a ViT with L blocks of H heads on an (h, w) grid of patches.
 
     `distances` (L, H) are mean attention distances in pixels; `filters` are the principal components of the patch embedding,
-    each (P, P, 3) in [0, 1]; `similarity` (h, w, h, w) are cosines between position embeddings.
+    each (P, P, 3) in [0, 1]; `similarity` (h, w, h, w) is the cosine similarity of position embeddings.
     """
 
     spec: str
@@ -61,7 +61,7 @@ def inspect_backbone(spec: str, options: dict[str, Any], images: Sequence[Path])
     """Inspect a ViT on image files, or on scikit-learn's two sample photographs.
 
     Raises:
-        UsageError: it is not a ViT, or a file is not an image.
+        UsageError: the backbone is not a ViT with a class token, or a file is not an image.
         DataMissingError: a file does not exist.
     """
     backbone = build(spec, options).eval()
@@ -69,7 +69,7 @@ def inspect_backbone(spec: str, options: dict[str, Any], images: Sequence[Path])
     grid = (int(vit.patch_embed.grid_size[0]), int(vit.patch_embed.grid_size[1]))
     prefix = int(getattr(vit, "num_prefix_tokens", 1))
     if not prefix:
-        raise UsageError(f"{spec} has no class token, so there is no attention rollout to show")
+        raise UsageError(f"{spec} has no class token, which attention rollout needs")
     names, raw = _read(images)
     size_px = backbone.input.size_px
     pixels = torch.cat([apply([one], preset("squash", size_px)) for one in raw])

@@ -1,4 +1,4 @@
-"""Google's released ViT, hybrid and BiT checkpoints, `npz:PATH`: the architecture is read off the file."""
+"""Registers `npz:PATH`, Google's released ViT, hybrid and BiT checkpoints; the file determines the architecture."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from vitbench.core.registry import register_backbone
 if TYPE_CHECKING:
     from vitbench.backbones.models.npz import NpzBackbone
 
-Side = Annotated[int, Field(ge=1, le=4096)]
+SizePx = Annotated[int, Field(ge=1, le=4096)]
 
 
 def load(path: str | Path, position_resize: Literal["aligned", "timm"] = "aligned") -> NpzBackbone:
-    """The backbone in a .npz file; `.features(images)`, `.logits(images)`, `.at_resolution(size_px)`.
+    """Return the backbone of a .npz checkpoint, with `.features(images)`, `.logits(images)` and `.at_resolution(size_px)`.
 
     Raises:
-        DataMissingError: there is no such file.
-        UsageError: it holds no ViT, hybrid or BiT.
+        DataMissingError: the file does not exist.
+        UsageError: it is not a ViT, hybrid or BiT checkpoint.
     """
     from vitbench.backbones.models.npz import load as load_file
 
@@ -31,17 +31,17 @@ def load(path: str | Path, position_resize: Literal["aligned", "timm"] = "aligne
 def npz(
     path: Path,
     *,
-    size_px: Side | None = None,
+    size_px: SizePx | None = None,
     position_resize: Literal["aligned", "timm"] = "aligned",
     pretrain_data: str = "unknown",
 ) -> NpzBackbone:
-    """A .npz checkpoint of Google's, exact to the reference: ViT, AugReg, R50+ViT, BiT-S/M; features are the pre-logits.
+    """A .npz checkpoint of Google's, exactly as in the reference: ViT, AugReg, R50+ViT, BiT-S/M; features are the pre-logits.
 
     Args:
-        path: the file.
-        size_px: the side of the images it is to take; its own if not given.
-        position_resize: `aligned` as the ViT paper resizes position embeddings, or `timm` for timm's way.
-        pretrain_data: what it was trained on, for the board.
+        path: the .npz file.
+        size_px: image size in pixels; default: the checkpoint's.
+        position_resize: how position embeddings are resized: `aligned` as in the ViT paper, or `timm` as in timm.
+        pretrain_data: name of the pre-training data, shown on the leaderboard.
     """
     from dataclasses import replace
 

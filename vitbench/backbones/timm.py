@@ -1,4 +1,4 @@
-"""Any timm model by name: ViT, hybrids, BiT, EfficientNet, DINOv2 and everything else timm has."""
+"""Registers `timm:NAME`, any timm model: ViT, hybrids, BiT, EfficientNet, DINOv2 and all others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Triple = tuple[float, float, float]
-Side = Annotated[int, Field(ge=1, le=4096)]
+SizePx = Annotated[int, Field(ge=1, le=4096)]
 
 
 @register_backbone("timm", argument="model", unknown_argument=not_timm, family="timm")
@@ -24,8 +24,8 @@ def timm_backbone(  # noqa: PLR0913  its parameters are the options of a suite
     *,
     pretrained: bool = True,
     checkpoint: Path | None = None,
-    size_px: Side | None = None,
-    patch_px: Side | None = None,
+    size_px: SizePx | None = None,
+    patch_px: SizePx | None = None,
     init_seed: int = 0,
     position_resize: Literal["aligned", "timm"] = "aligned",
     pooling: Literal["own", "class_token", "patch_mean", "class_token+patch_mean"] = "own",
@@ -33,25 +33,25 @@ def timm_backbone(  # noqa: PLR0913  its parameters are the options of a suite
     mean: Triple | None = None,
     std: Triple | None = None,
 ) -> nn.Module:
-    """Any model of timm; features are its pre-logits, input size and mean/std its checkpoint's.
+    """Any timm model; features are its pre-logits, with the image size, mean and std of its weights.
 
     Args:
-        model: timm's name, with or without the tag of its weights.
-        pretrained: load the named weights; false gives seeded initial weights, and says so on every page.
-        checkpoint: a .safetensors or .pth file to load instead (weights only, never pickled code).
-        size_px: build it for images of this side.
-        patch_px: patch side of a ViT that is built with seeded weights.
-        init_seed: seed of the initial weights when nothing is loaded.
-        position_resize: how position embeddings get to another side: `aligned` as the ViT paper's, or `timm` for timm's own.
-        pooling: `own` is the model's; of a transformer also its class token, the mean of its patches, or both side by side.
-        last_layers: take the class tokens of this many last blocks, side by side (DINOv2's linear probe uses 1 and 4).
-        mean: what is taken from pixels x / 255, red, green and blue, in place of what timm's configuration of the model says.
-        std: what they are divided by then.
+        model: timm's model name, with or without the tag of its weights.
+        pretrained: load the named weights; false: randomly initialised, and marked as untrained in reports.
+        checkpoint: a .safetensors or .pth file to load instead (tensors only, never pickled code).
+        size_px: image size in pixels; default: that of the weights.
+        patch_px: patch size in pixels of a randomly initialised ViT.
+        init_seed: seed of the random initialisation, if no weights are loaded.
+        position_resize: how position embeddings are resized: `aligned` as in the ViT paper, or `timm` as in timm.
+        pooling: `own` is the model's; for a transformer also its class token, the mean patch token, or both concatenated.
+        last_layers: concatenate the class tokens of this many last blocks (DINOv2's linear probe uses 1 and 4).
+        mean: mean of red, green and blue, subtracted from pixels / 255; default: that of timm's configuration.
+        std: standard deviation of red, green and blue, by which the difference is divided; default: timm's.
     """
     from vitbench.backbones.models.timm import TimmBackbone
 
     if patch_px is not None and (checkpoint is not None or pretrained):
-        raise UsageError("patch_px changes the architecture: it needs `pretrained: false`")
+        raise UsageError("patch_px changes the architecture: set `pretrained: false` and no checkpoint")
     extra = {"patch_size": patch_px} if patch_px is not None else {}
     if checkpoint is not None:
         backbone = TimmBackbone.from_file(model, checkpoint, extra)

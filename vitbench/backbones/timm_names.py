@@ -1,4 +1,4 @@
-"""timm's model names without importing timm, which takes four seconds: read off its source files."""
+"""timm's model names, read from its source files: importing timm takes four seconds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RENAMED = re.compile(r"""^\s*["']([a-z]\w*)["']\s*:\s*["'][a-z]\w*(?:\.[\w.]+)?
 
 
 class TimmNames(NamedTuple):
-    """Architectures, weight tags as `architecture.tag`, every tag that occurs, and old names that still work."""
+    """Architectures, weights as `architecture.tag`, all tags, and old names that still work."""
 
     architectures: frozenset[str]
     tagged: frozenset[str]
@@ -40,17 +40,17 @@ def _read() -> TimmNames:
 
 
 def timm_names() -> list[str]:
-    """Architectures, and architectures with the tags of their weights."""
+    """Return all architectures, and all weights as `architecture.tag`."""
     names = _read()
     return sorted(names.architectures | names.tagged)
 
 
 def not_timm(name: str) -> list[str] | None:
-    """None if timm has a model of that name (a hub's `hf-hub:…` is not looked up), else what it has."""
+    """Return None if timm has a model of that name (names on a hub, `hf-hub:…`, are not looked up), else all valid names."""
     names = _read()
     architecture, _, tag = name.partition(".")
     if name.startswith(("hf-hub:", "hf_hub:")) or name in names.renamed or not names.architectures:
         return None
-    # Some configurations are copies under another architecture, so a tag counts wherever it is written.
+    # Some configurations are copied from another architecture, so a tag of any architecture is accepted.
     known = architecture in names.architectures and (not tag or tag in names.tags)
     return None if known else timm_names()

@@ -1,4 +1,4 @@
-"""torchvision's classification models, `torchvision:NAME`, with torchvision's own preprocessing facts."""
+"""Registers `torchvision:NAME`, torchvision's classification models, with the image size, mean and std of their weights."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def torchvision_backbone(
     size_px: Annotated[int, Field(ge=1, le=4096)] | None = None,
     init_seed: int = 0,
 ) -> nn.Module:
-    """A classification model of torchvision; features are what its last linear layer is put on.
+    """A torchvision classification model; features are the input of its last linear layer.
 
     Args:
-        model: torchvision's name, such as resnet50 or swin_t.
-        weights: which of its weights, such as IMAGENET1K_V2.
-        pretrained: load them; false gives seeded initial weights, and says so on every page.
-        checkpoint: a .safetensors or .pth file to load instead (weights only, never pickled code).
-        size_px: side of the images; that of the weights if not given.
-        init_seed: seed of the initial weights when nothing is loaded.
+        model: torchvision's model name, such as resnet50 or swin_t.
+        weights: name of the pre-trained weights, such as IMAGENET1K_V2.
+        pretrained: load these weights; false: randomly initialised, and marked as untrained in reports.
+        checkpoint: a .safetensors or .pth file to load instead (tensors only, never pickled code).
+        size_px: image size in pixels; default: that of the weights.
+        init_seed: seed of the random initialisation, if no weights are loaded.
     """
     from vitbench.backbones.models.torchvision import TorchvisionBackbone
 

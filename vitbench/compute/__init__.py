@@ -1,1 +1,1 @@
-"""What things cost: analytic FLOPs, measured seconds and memory, and where they were measured."""
+"""Compute cost (FLOPs, time, memory, energy, core-days), and the device, batch size and environment of a job."""

@@ -1,7 +1,8 @@
-"""Three compute quantities that are never mixed, and the one conversion between two of them. No torch here.
+"""Convert FLOPs to TPUv3-core-days. Three compute quantities are kept apart; this is the only conversion. Without torch.
 
-A: pre-training cost as its authors published it. B: analytic FLOPs, 1 multiply-add = 2. C: what was measured here.
-B becomes TPUv3-core-days by F / (5.314 exaFLOP x U), always marked as estimated and with its range (facts/performance.md F).
+A: pre-training compute as published by its authors. B: analytic FLOPs, one multiply-add = 2. C: measured by vitbench.
+B is converted by F / (5.314 exaFLOP x U), with utilisation U; the result is marked as estimated and has a range
+(facts/performance.md F).
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-CORE_DAY_FLOPS = 61.5e12 * 86_400  # a TPUv3 core's peak for a day (compute/hardware.yaml), 5.314 exaFLOP
-UTILISATION = 0.38  # with which the ViT paper's three published pairs are met within 20 %
-UTILISATION_BAND = (0.32, 0.43)  # what two of these pairs imply each for itself
-TRAINING_PASSES = 3  # forward, and a backward pass of twice its FLOPs
+CORE_DAY_FLOPS = 61.5e12 * 86_400  # a TPUv3 core at its peak for a day (compute/hardware.yaml): 5.314 exaFLOP
+UTILISATION = 0.38  # reproduces the three published pairs of the ViT paper within 20 %
+UTILISATION_BAND = (0.32, 0.43)  # implied by two of these pairs separately
+TRAINING_PASSES = 3  # one forward pass, and a backward pass of twice its FLOPs
 
 
 @dataclass(frozen=True)
 class CoreDays:
-    """TPUv3-core-days estimated from FLOPs, with the range of utilisations that published pairs imply."""
+    """TPUv3-core-days estimated from FLOPs, with a range for the utilisations that published pairs imply."""
 
     value: float
     low: float
@@ -31,19 +32,19 @@ class CoreDays:
 
 
 def core_days(flops: float) -> CoreDays:
-    """TPUv3-core-days of so many FLOPs; estimated, never measured."""
+    """Estimate the TPUv3-core-days of a number of FLOPs."""
     at_peak = flops / CORE_DAY_FLOPS
-    least, most = UTILISATION_BAND
-    return CoreDays(at_peak / UTILISATION, at_peak / most, at_peak / least)
+    low, high = UTILISATION_BAND
+    return CoreDays(at_peak / UTILISATION, at_peak / high, at_peak / low)
 
 
 def training_flops(flops_per_image: float, images: float) -> float:
-    """FLOPs of training on so many images."""
+    """Return the FLOPs of training on `images` images, forward and backward."""
     return TRAINING_PASSES * flops_per_image * images
 
 
 class Device(BaseModel):
-    """A device's published peak, dense 16-bit matrix products with float32 sums."""
+    """Published peak throughput of a device: dense 16-bit matrix products, float32 accumulation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,7 +58,7 @@ class Device(BaseModel):
 
 @cache
 def devices() -> tuple[Device, ...]:
-    """All devices that are known, in the file's order."""
+    """Return all devices of hardware.yaml, in file order."""
     import yaml
 
     text = Path(__file__).with_name("hardware.yaml").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Where a job runs: device, versions, and the settings that make arithmetic repeatable and fast."""
+"""The environment of a job: device choice, worker settings for reproducible and fast arithmetic, and recorded versions."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ PACKAGES = ("vitbench", "torch", "torchvision", "timm", "numpy", "scikit-learn",
 
 
 def choose_device(wanted: str) -> str:
-    """`cpu`, `cuda` or `cuda:N`; `auto` takes a GPU if there is one.
+    """Return the device to run on: `cpu`, `cuda` or `cuda:N` as requested; `auto` chooses a GPU if there is one.
 
     Raises:
-        UsageError: it is none of these, or torch sees no such GPU.
+        UsageError: the name is invalid, or torch sees no such GPU.
     """
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -35,20 +35,20 @@ def choose_device(wanted: str) -> str:
         if count == 0:
             raise UsageError(f"--device {wanted}: torch sees no GPU here; use --device cpu or auto")
         if int(wanted.partition(":")[2] or 0) >= count:
-            raise UsageError(f"--device {wanted}: torch sees {count} GPU(s), counted from cuda:0")
+            raise UsageError(f"--device {wanted}: torch sees {count} GPU(s), numbered from cuda:0")
     return wanted
 
 
 def cores() -> int:
-    """How many this process may use: a batch system gives out fewer than there are."""
+    """Return the number of CPU cores that this process may use: a batch system may allot fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def settle(threads: int | None) -> None:
-    """Settings of a worker process: threads, exact float32 products, and memory that is not given back.
+    """Apply the settings of a worker process: thread count, no TF32, and on glibc no memory returned to the system.
 
-    glibc returns torch's large activations to the system after each operation and faults them in anew; keeping them makes
-    EfficientNet-B0 2.7 times faster on a CPU (facts/performance.md 0).
+    By default glibc returns torch's large activations to the system after each operation, and the next one faults the pages in
+    again; keeping the memory makes EfficientNet-B0 2.7 times faster on a CPU (facts/performance.md 0).
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -63,7 +63,7 @@ def settle(threads: int | None) -> None:
 
 @functools.cache
 def describe(device: str) -> Env:
-    """The environment that a record states."""
+    """Return the environment to store in a record."""
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else _cpu_name()
     return Env(
         python=platform.python_version(),
@@ -91,13 +91,13 @@ def _cpu_name() -> str:
 
 
 def _git_commit() -> str:
-    """The commit of the checkout that vitbench is imported from; empty when it is installed."""
+    """Return the git commit of the checkout that vitbench is imported from; empty if there is none."""
     folder = Path(__file__).parents[2]
     if not (folder / ".git").exists():
         return ""
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        asked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=5)
+        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=5)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return asked.stdout.strip()
+    return result.stdout.strip()

@@ -1,4 +1,4 @@
-"""Analytic FLOPs of a forward pass: 2 per multiply-add of matrix products and convolutions, nothing else counted."""
+"""Analytic FLOPs of a forward pass: matrix products and convolutions only, one multiply-add = 2 FLOPs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def forward_flops(backbone: nn.Module, size_px: int) -> int | None:
-    """FLOPs of one image through `backbone.features`, on the meta device: no arithmetic, no copy of the weights.
+    """Count the FLOPs of `backbone.features` on one image, on the meta device: no arithmetic, no copy of the weights.
 
-    None where the model computes in a way that meta tensors cannot follow.
+    Returns None if the model does something that meta tensors do not support.
     """
     tensors = itertools.chain(backbone.named_parameters(), backbone.named_buffers())
     weights = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
@@ -21,6 +21,6 @@ def forward_flops(backbone: nn.Module, size_px: int) -> int | None:
     try:
         with torch.no_grad(), counter:
             torch.func.functional_call(backbone, weights, (image,))
-    except Exception:  # noqa: BLE001  a plugin's own code may do anything; a cost is not worth a job
+    except Exception:  # noqa: BLE001  plugin code may raise anything: must not fail the job
         return None
     return int(counter.get_total_flops())

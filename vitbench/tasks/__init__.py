@@ -1,6 +1,6 @@
-"""Built-in tasks, one file a data set. Importing this registers every file of the folder: to add one, add a file.
+"""Built-in tasks, one file per data set. Importing this package registers all of them: to add a task, add a file.
 
-Files here are read by every command, so they import torch and the like only when they are used.
+Every command imports these files, so they import torch and other heavy libraries only inside functions.
 """
 
 import importlib

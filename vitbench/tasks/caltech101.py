@@ -1,4 +1,4 @@
-"""Caltech101: 101 objects and background (protocols.md 1.1 row 1, 1.2)."""
+"""Caltech101: 101 object categories and a background class (protocols.md 1.1 row 1, 1.2)."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task
@@ -9,9 +9,9 @@ CALTECH101 = declare(
     DataSet(
         "caltech101",
         majors=(3,),
-        sizes={"train": 3060, "test": 6084},  # train: 30 images of each of 102 classes; test is not balanced
+        sizes={"train": 3060, "test": 6084},  # train: 30 images per class of 102; test: unbalanced
         title=lambda example: example.text("image/file_name"),
-        prepared_at_fault="its train and test depend on how a file system lists folders (TFDS:datasets/caltech101:87-105)",
+        prepared_at_fault="its splits depend on how the file system orders folders (TFDS:datasets/caltech101:87-105)",
     )
 )
 
@@ -20,5 +20,5 @@ CALTECH101 = declare(
     "vtab/caltech101", group="natural", dataset="caltech101", source="VTAB; TA:data/caltech.py:69-77"
 )
 def caltech101() -> Task:
-    """101 kinds of objects and background, images of about 300 x 200 px, some of them grey."""
+    """101 object categories and a background class, about 300 x 200 px, some greyscale."""
     return prepared_task(CALTECH101, held_out(10), classes=102)

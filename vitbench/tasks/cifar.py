@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100: with the ViT paper's dev split of 2 % (protocols.md 3.1), and as VTAB's task (1.2)."""
+"""CIFAR-10 and CIFAR-100: as in the ViT paper, with 2 % of train for validation (protocols.md 3.1), and as in VTAB (1.2)."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task
@@ -11,7 +11,7 @@ SIZES = {"train": 50_000, "test": 10_000}
 
 
 def _key(example: Example, split: str) -> Key:
-    """The position in the binary release, which the id ends in (TFDS:image_classification/cifar.py:124-135)."""
+    """Return the position in the binary release, which ends the example's id (TFDS:image_classification/cifar.py:124-135)."""
     return int(example.text("id").removeprefix(f"{split}_"))
 
 
@@ -25,7 +25,7 @@ CIFAR10, CIFAR100 = (
     "cifar10", group="vit", dataset="cifar10", source="ViT paper App. B.1.1; BV:configs/transfer.py:66-77"
 )
 def cifar10() -> Task:
-    """10 kinds of objects, 32 x 32 px; the last 2 % of train choose."""
+    """10 object classes, 32 x 32 px; last 2 % of train used for validation."""
     return prepared_task(CIFAR10, held_out(2), classes=10)
 
 
@@ -33,11 +33,11 @@ def cifar10() -> Task:
     "cifar100", group="vit", dataset="cifar100", source="ViT paper App. B.1.1; BV:configs/transfer.py:66-77"
 )
 def cifar100() -> Task:
-    """100 kinds of objects, 32 x 32 px; the last 2 % of train choose."""
+    """100 object classes, 32 x 32 px; last 2 % of train used for validation."""
     return prepared_task(CIFAR100, held_out(2), classes=100)
 
 
 @register_task("vtab/cifar100", group="natural", dataset="cifar100", source="VTAB; TA:data/cifar.py:57-67")
 def vtab_cifar100() -> Task:
-    """100 kinds of objects, 32 x 32 px; the last 10 % of train choose."""
+    """100 object classes, 32 x 32 px; last 10 % of train used for validation."""
     return prepared_task(CIFAR100, held_out(10), classes=100)

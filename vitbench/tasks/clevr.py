@@ -1,4 +1,4 @@
-"""CLEVR: how many objects, and how near is the nearest (protocols.md 1.4.12 and 13). Stored as PNG, with alpha."""
+"""CLEVR: number of objects and distance of the nearest one (protocols.md 1.4.12 and 13). PNG with alpha channel."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task
@@ -17,7 +17,7 @@ CLEVR = declare(
     DataSet(
         "clevr",
         majors=(3,),
-        sizes={"train": 70_000, "validation": 15_000},  # the real test set has no annotations
+        sizes={"train": 70_000, "validation": 15_000},  # the official test set has no annotations
         labels={"count": lambda e: count(_objects(e)), "distance": lambda e: distance(_objects(e))},  # type: ignore[arg-type]
         key=lambda example, _split: example.text("file_name"),
         title=lambda example: example.text("file_name"),
@@ -30,7 +30,7 @@ DISTANCES = ("to 8", "8 to 8.5", "8.5 to 9", "9 to 9.5", "9.5 to 10", "over 10")
 
 @register_task("vtab/clevr_count", group="structured", dataset="clevr", source="VTAB; TA:data/clevr.py:32-34")
 def clevr_count() -> Task:
-    """How many objects are in the scene: 3 to 10. A cropped image may have lost one."""
+    """Number of objects in the scene, 3 to 10; no random crop, which could remove an object."""
     return prepared_task(CLEVR, SLICES, COUNTS, label="count", crop=False)  # protocols.md 4.3
 
 
@@ -38,5 +38,5 @@ def clevr_count() -> Task:
     "vtab/clevr_distance", group="structured", dataset="clevr", source="VTAB; TA:data/clevr.py:45-53"
 )
 def clevr_distance() -> Task:
-    """How far from the camera is the nearest object, in six classes."""
+    """Distance from the camera to the nearest object, in 6 classes."""
     return prepared_task(CLEVR, SLICES, DISTANCES, label="distance", crop=False)  # protocols.md 4.3

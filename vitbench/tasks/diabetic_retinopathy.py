@@ -1,4 +1,4 @@
-"""Diabetic retinopathy, prepared as `btgraham-300`: Kaggle's raw images are a different task (protocols.md 1.4.11)."""
+"""Diabetic retinopathy in TFDS config `btgraham-300`; Kaggle's raw images would be a different task (protocols.md 1.4.11)."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task
@@ -10,11 +10,8 @@ RETINOPATHY = declare(
     DataSet(
         "diabetic_retinopathy_detection/btgraham-300",
         majors=(3,),
-        sizes={
-            "train": 35_126,
-            "validation": 10_906,
-            "test": 42_670,
-        },  # validation: usage Public, test: Private
+        # Kaggle's usage column: validation is Public, test is Private
+        sizes={"train": 35_126, "validation": 10_906, "test": 42_670},
         key=lambda example, _split: example.text("name"),
         title=lambda example: example.text("name"),
         manual=(
@@ -34,5 +31,5 @@ RETINOPATHY = declare(
     source="VTAB; TA:data/diabetic_retinopathy.py",
 )
 def diabetic_retinopathy() -> Task:
-    """5 grades of retinopathy, up to 540 x 540 px on grey; about 74 % are grade 0."""
+    """5 grades of retinopathy, up to 540 x 540 px on a grey background; about 74 % are grade 0."""
     return prepared_task(RETINOPATHY, official(), classes=5)

@@ -1,4 +1,4 @@
-"""dSprites: where is the shape, and how is it turned (protocols.md 1.4.16 and 17). Stored as 0 and 1, shown as 0 and 255."""
+"""dSprites: position and orientation of a shape (protocols.md 1.4.16 and 17). Pixels 0 and 1 are scaled to 0 and 255."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task
@@ -13,7 +13,7 @@ LATENTS = (("scale", 6), ("orientation", ORIENTATIONS), ("x_position", POSITIONS
 
 
 def _key(example: Example, _split: str) -> Key:
-    """The row of the hdf5 file: the shape counts most, y least (protocols.md 1.4.17)."""
+    """Return the row of the HDF5 file: shape varies slowest, y fastest (protocols.md 1.4.17)."""
     row = example.ints("label_shape")[0]
     for name, count in LATENTS:
         row = row * count + example.ints(f"label_{name}")[0]
@@ -40,7 +40,7 @@ BINS = tuple(map(str, range(16)))
     "vtab/dsprites_location", group="structured", dataset="dsprites", source="VTAB; TA:data/dsprites.py:67-99"
 )
 def dsprites_location() -> Task:
-    """The shape's horizontal position in 16 classes, 64 x 64 px; 80/10/10."""
+    """Horizontal position of the shape in 16 classes, 64 x 64 px; split 80/10/10."""
     return prepared_task(
         DSPRITES, carved(80, 10), BINS, label="location", flip=False, crop=False
     )  # protocols.md 4.3
@@ -53,5 +53,5 @@ def dsprites_location() -> Task:
     source="VTAB; TA:data/dsprites.py:67-99",
 )
 def dsprites_orientation() -> Task:
-    """The shape's angle in 16 classes, 64 x 64 px; 80/10/10."""
+    """Orientation of the shape in 16 classes, 64 x 64 px; split 80/10/10."""
     return prepared_task(DSPRITES, carved(80, 10), BINS, label="orientation", flip=False)  # protocols.md 4.3

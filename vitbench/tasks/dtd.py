@@ -10,9 +10,8 @@ DTD = declare(
         "dtd",
         majors=(3,),
         sizes={"train": 1880, "validation": 1880, "test": 1880},
-        key=lambda example, _split: example.text(
-            "file_name"
-        ),  # class/file.jpg (TFDS:image_classification/dtd.py:88-100)
+        # class/file.jpg (TFDS:image_classification/dtd.py:88-100)
+        key=lambda example, _split: example.text("file_name"),
         title=lambda example: example.text("file_name"),
     )
 )
@@ -20,5 +19,5 @@ DTD = declare(
 
 @register_task("vtab/dtd", group="natural", dataset="dtd", source="VTAB; TA:data/dtd.py:29-37")
 def dtd() -> Task:
-    """47 textures by their key attribute, 40 images of each in every split."""
+    """47 texture attributes, 40 images per class in each split."""
     return prepared_task(DTD, official(), classes=47)

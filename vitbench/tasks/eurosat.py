@@ -1,4 +1,4 @@
-"""EuroSAT, RGB: land use from Sentinel-2; the splits exist through TFDS's order only (protocols.md 1.2, 1.4.9)."""
+"""EuroSAT, RGB: land use from Sentinel-2 images; only TFDS's order defines the splits (protocols.md 1.2, 1.4.9)."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task
@@ -10,7 +10,7 @@ EUROSAT = declare(
         "eurosat/rgb",
         majors=(2,),
         sizes={"train": 27_000},
-        # label_label_N.jpg: the class comes twice (TFDS:image_classification/eurosat.py:152-166)
+        # label_label_N.jpg: the class appears twice (TFDS:image_classification/eurosat.py:152-166)
         key=lambda example, _split: (lambda name: f"{name.partition('_')[0]}_{name}")(
             example.text("filename")
         ),
@@ -23,5 +23,5 @@ EUROSAT = declare(
     "vtab/eurosat", group="specialized", dataset="eurosat/rgb", source="VTAB; TA:data/eurosat.py:47-67"
 )
 def eurosat() -> Task:
-    """10 kinds of land use, 64 x 64 px satellite images; 60/20/20."""
+    """10 land-use classes, 64 x 64 px satellite images; split 60/20/20."""
     return prepared_task(EUROSAT, carved(60, 20), classes=10)

@@ -1,4 +1,4 @@
-"""Data sets that only the few-shot evaluations use (protocols.md 3.4, point 10 and the older implementation)."""
+"""Data sets used only by the few-shot evaluations (protocols.md 3.4, point 10 and the older implementation)."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task
@@ -9,7 +9,7 @@ CARS196 = declare(
     DataSet(
         "cars196",
         majors=(2,),
-        at_least=(2, 1, 0),  # the version that the reference pins, and the first with names
+        at_least=(2, 1, 0),  # pinned by the reference, and the first version with example ids
         sizes={"train": 8144, "test": 8041},
         title=lambda example: example.text("id"),
     )
@@ -37,7 +37,7 @@ COLORECTAL = declare(
 
 @register_task("cars196", group="fewshot", dataset="cars196", source="BV:configs/common_fewshot.py:35-45")
 def cars196() -> Task:
-    """196 makes and models of cars; shots from all of train, the last 10 % choose under `full`."""
+    """196 car models; shots from all of train; budget `full`: last 10 % of train used for validation."""
     return prepared_task(CARS196, held_out(10), classes=196)
 
 
@@ -45,13 +45,13 @@ def cars196() -> Task:
     "caltech_birds2011", group="fewshot", dataset="caltech_birds2011", source="SC:fewshot_utils.py"
 )
 def caltech_birds2011() -> Task:
-    """200 birds; shots from all of train, the last 10 % choose under `full`."""
+    """200 bird species; shots from all of train; budget `full`: last 10 % of train used for validation."""
     return prepared_task(BIRDS, held_out(10), classes=200)
 
 
 @register_task("uc_merced", group="fewshot", dataset="uc_merced", source="BV:configs/common_fewshot.py:35-45")
 def uc_merced() -> Task:
-    """21 kinds of land use; the first 1,000 of 2,100 train (100 of them choose under `full`), the rest test."""
+    """21 land-use classes; first 1,000 of 2,100 images are train (budget `full`: 100 of them for validation), the rest test."""
     return prepared_task(UC_MERCED, carved(900, 100, of=2100), classes=21)
 
 
@@ -59,5 +59,5 @@ def uc_merced() -> Task:
     "colorectal_histology", group="fewshot", dataset="colorectal_histology", source="SC:fewshot_utils.py"
 )
 def colorectal_histology() -> Task:
-    """8 tissues; the first 2,000 of 5,000 train (200 of them choose under `full`), the rest test."""
+    """8 tissue types; first 2,000 of 5,000 images are train (budget `full`: 200 of them for validation), the rest test."""
     return prepared_task(COLORECTAL, carved(36, 4), classes=8)

@@ -1,4 +1,4 @@
-"""Oxford Flowers 102: with the ViT paper's dev split of 10 % (protocols.md 3.1), and as VTAB's task (1.2)."""
+"""Oxford Flowers 102: as in the ViT paper, with 10 % of train for validation (protocols.md 3.1), and as in VTAB (1.2)."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task
@@ -24,7 +24,7 @@ FLOWERS = declare(
     source="ViT paper App. B.1.1; BV:configs/transfer.py:66-77",
 )
 def oxford_flowers102() -> Task:
-    """102 flowers; the last 10 % of the 1,020 official training images choose."""
+    """102 flower species; last 10 % of the 1,020 official training images used for validation."""
     return prepared_task(FLOWERS, held_out(10), classes=102)
 
 
@@ -35,5 +35,5 @@ def oxford_flowers102() -> Task:
     source="VTAB; TA:data/oxford_flowers102.py",
 )
 def vtab_flowers102() -> Task:
-    """102 flowers; the 1,020 official validation images choose."""
+    """102 flower species; official validation split of 1,020 images."""
     return prepared_task(FLOWERS, official(), classes=102)

@@ -1,4 +1,4 @@
-"""A folder of images is a task: `{name: my_pets, source: folder, path: /data/pets}` in a suite, and no code."""
+"""A folder of images as a task, without code: `{name: my_pets, source: folder, path: /data/pets}` in a suite."""
 
 from __future__ import annotations
 
@@ -27,7 +27,20 @@ def folder(
     val_share: Fraction = 0.1,
     test_share: Fraction = 0.2,
 ) -> Task:
-    """Images at PATH/train/<class>/*, with val/ and test/ or seeded, stratified shares of train."""
+    """Images in PATH/train/<class>/*; val/ and test/ likewise, or stratified random fractions of train.
+
+    Args:
+        path: the folder that holds train/.
+        on_bad_image: stop at, or skip, images that cannot be decoded.
+        exif_rotate: rotate images by their EXIF orientation.
+        split_seed: seed of the split, where val/ or test/ is missing.
+        val_share: fraction of train for validation if there is no val/.
+        test_share: fraction of train for test if there is no test/.
+
+    Raises:
+        UsageError: the fractions leave no training images.
+        DataMissingError: a folder or the images of a class are missing.
+    """
     if val_share + test_share >= 1:
         raise UsageError(f"val_share {val_share} and test_share {test_share} leave no training images")
     shares = {"val": val_share, "test": test_share}
@@ -37,7 +50,7 @@ def folder(
 
 
 class FolderTask(Task):
-    """The task of one folder. Its files are listed when it is made, so that missing ones are reported before anything runs."""
+    """The task of one folder. Files are listed on construction, so missing ones are reported before anything runs."""
 
     def __init__(
         self, path: Path, *, skip: bool, exif_rotate: bool, seed: int, shares: Mapping[str, float]
@@ -48,23 +61,23 @@ class FolderTask(Task):
         self._splits = self._cut(seed, shares)
 
     def train(self) -> Split:
-        """`train/`, less what val and test are cut from it."""
+        """The images of `train/`, without those split off for val and test."""
         return self._splits["train"]
 
     def val(self) -> Split:
-        """`val/`, or a share of train."""
+        """The images of `val/`, or a fraction of train."""
         return self._splits["val"]
 
     def test(self) -> Split:
-        """`test/`, or a share of train."""
+        """The images of `test/`, or a fraction of train."""
         return self._splits["test"]
 
     def skipped(self) -> tuple[str, ...]:
-        """Images that cannot be decoded."""
+        """Names of the images that were skipped because they cannot be decoded."""
         return tuple(self._skipped)
 
     def _cut(self, seed: int, shares: Mapping[str, float]) -> dict[str, Split]:
-        """The splits; those without a folder are cut from train. Each has a source of its own files only."""
+        """Return the splits by name; those without a folder are taken from train. Each source holds only its split's files."""
         found = {name: self._read(name) for name in ("train", "val", "test") if (self.path / name).is_dir()}
         missing = [name for name in ("val", "test") if name not in found]
         files, labels = found["train"]
@@ -87,6 +100,6 @@ class FolderTask(Task):
         kept = [i for i in range(len(files)) if i not in bad]
         emptied = sorted(set(labels) - {labels[i] for i in kept})
         if emptied and name == "train":
-            classes = [self.class_names[i] for i in emptied]
-            raise DataMissingError(f"none of the images of {classes} in {self.path / name} can be decoded")
+            classes = ", ".join(self.class_names[i] for i in emptied)
+            raise DataMissingError(f"{self.path / name}: no image can be decoded of: {classes}")
         return [files[i] for i in kept], [labels[i] for i in kept]

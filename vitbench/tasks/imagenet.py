@@ -1,4 +1,4 @@
-"""ImageNet-1k with ReaL as a second metric on the same predictions (protocols.md 3.1 and 6): from TFDS, or your own folders."""
+"""ImageNet-1k from TFDS or class folders, with ReaL accuracy as a second metric (protocols.md 3.1 and 6)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ from vitbench.data.tfds.order import order_hash
 from vitbench.data.tfds.splits import held_out, prepared_task
 
 CLASSES = 1000
-DEV_PERCENT = 1  # the last 1 % of train chooses: 1,268,355 / 12,812 (BV:configs/transfer.py:66-77)
-SHOTS_FROM = (
-    65_000  # few-shot draws from train[:65000], at least 30 of each class (protocols.md 3.4, point 10)
-)
+DEV_PERCENT = 1  # last 1 % of train used for validation: 1,268,355 / 12,812 (BV:configs/transfer.py:66-77)
+# Few-shot budgets draw from train[:65000], which has at least 30 images per class (protocols.md 3.4, point 10).
+SHOTS_FROM = 65_000
 SOURCE = "image-net.org, ILSVRC 2012"
 
 IMAGENET = declare(
@@ -46,7 +45,7 @@ VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
     "imagenet", group="vit", dataset="imagenet2012", source="ViT paper App. B.1.1; ReaL: arXiv 2006.07159"
 )
 def imagenet(path: Path | None = None) -> Task:
-    """1,000 classes, scored on the 50,000 validation images; also ReaL. With `path`, class folders in place of TFDS."""
+    """1,000 classes, tested on the 50,000 validation images, also with ReaL labels; `path`: class folders instead of TFDS."""
     rules = (TOP1, ScoreRule("real", real_correct))
     if path is not None:
         return ImageNetFolders(path, rules)
@@ -59,19 +58,22 @@ def imagenet(path: Path | None = None) -> Task:
 
 @cache
 def real_labels() -> tuple[frozenset[int], ...]:
-    """The classes that fit each of the 50,000 validation images; an empty set is not scored (protocols.md 6).
+    """Return the ReaL labels of each of the 50,000 validation images; images with an empty set are not scored (protocols.md 6).
 
-    Read from timm, which carries the release's real.json byte for byte.
+    Read from timm, which ships an exact copy of the release's real.json.
+
+    Raises:
+        DataMissingError: timm is not installed.
     """
     spec = find_spec("timm")
     if spec is None or spec.origin is None:
-        raise DataMissingError("timm is not installed; it carries the ReaL labels")
+        raise DataMissingError("timm, which ships the ReaL labels, is not installed: pip install timm")
     text = (Path(spec.origin).parent / "data" / "_info" / "imagenet_real_labels.json").read_text()
     return tuple(frozenset(labels) for labels in json.loads(text))
 
 
 def real_correct(predictions: Labels, split: Split) -> NDArray[np.float64]:
-    """1 where the prediction is one of the image's labels, 0 where not, NaN where it has none; (N,)."""
+    """Return (N,): 1 if the prediction is among the image's ReaL labels, 0 if not, NaN if it has none."""
     correct = np.empty(len(split))
     for row, (prediction, index) in enumerate(zip(predictions, split.indices, strict=True)):
         labels = real_labels()[validation_number(split.source.name(int(index))) - 1]
@@ -80,14 +82,16 @@ def real_correct(predictions: Labels, split: Split) -> NDArray[np.float64]:
 
 
 def validation_number(name: str) -> int:
-    """The number in a validation image's name: 1 to 50,000.
+    """Return the number in a validation image's file name, 1 to 50,000.
 
     Raises:
-        ValueError: it is no such name, so ReaL's labels cannot be found.
+        ValueError: the name has another form, so the ReaL labels cannot be looked up.
     """
     found = VALIDATION_NAME.fullmatch(Path(name).name)
     if found is None or not 1 <= int(found[1]) <= len(real_labels()):
-        raise ValueError(f"{name} is no ILSVRC2012_val_00000001.JPEG: ReaL knows images by that number")
+        raise ValueError(
+            f"{name} is not named like ILSVRC2012_val_00000001.JPEG: ReaL labels are looked up by that number"
+        )
     return int(found[1])
 
 
@@ -96,34 +100,34 @@ def validation_number(name: str) -> int:
 
 @cache
 def _packaged(name: str) -> tuple[str, ...]:
-    """A list that TFDS ships: the 1,000 WordNet ids in class order, or each validation image's in the devkit's order."""
+    """Return a list shipped with TFDS: WordNet ids in class order, or of each validation image in the devkit's order."""
     spec = find_spec("tensorflow_datasets")
     root = Path(spec.origin).parent if spec and spec.origin else Path()
     return tuple((root / "datasets" / "imagenet2012" / name).read_text().split())
 
 
 def wordnet_ids() -> tuple[str, ...]:
-    """The 1,000 class folders' names, sorted: position is class."""
+    """Return the WordNet ids of the 1,000 classes, which name the class folders; the position is the label."""
     return _packaged("labels.txt")
 
 
 def validation_labels() -> NDArray[np.int64]:
-    """The class of each of the 50,000 validation images, in the order of their numbers."""
+    """Return the labels (50000,) of the validation images, in the order of their numbers."""
     classes = {name: label for label, name in enumerate(wordnet_ids())}
     return np.asarray([classes[name] for name in _packaged("validation_labels.txt")], dtype=np.int64)
 
 
 class ImageNetFolders(Task):
-    """ImageNet as `train/<wnid>/*.JPEG`, and `val` in class folders or flat. Train is in TFDS's order, by the files' names."""
+    """ImageNet as `train/<wnid>/*.JPEG`, and `val` flat or in class folders. Train is in TFDS's order, by file name."""
 
     random_order = True
 
     def __init__(self, root: Path, rules: tuple[ScoreRule, ...]) -> None:
         self.root, self.rules, self.class_names = root, rules, wordnet_ids()
-        if strangers := sorted(set(class_folders(root / "train")) ^ set(self.class_names)):
+        if differing := sorted(set(class_folders(root / "train")) ^ set(self.class_names)):
             raise DataMissingError(
-                f"{root / 'train'} does not hold ImageNet's {CLASSES} class folders: {len(strangers)} differ, such as "
-                f"{strangers[:3]}"
+                f"{root / 'train'} does not hold ImageNet's {CLASSES} class folders: {len(differing)} differ, such as "
+                f"{differing[:3]}"
             )
         if not (root / "val").is_dir():
             raise DataMissingError(
@@ -131,11 +135,11 @@ class ImageNetFolders(Task):
             )
 
     def train(self) -> Split:
-        """All of train but the dev split."""
+        """All of train except the last 1 %."""
         return self._part(0, self._cut)
 
     def val(self) -> Split:
-        """The dev split: the end of train."""
+        """The last 1 % of train."""
         return self._part(self._cut, len(self._listed[0]))
 
     def test(self) -> Split:
@@ -145,16 +149,16 @@ class ImageNetFolders(Task):
         return Split(source, np.arange(len(files)), labels)
 
     def shots(self) -> Split:
-        """The first images of train."""
+        """The first 65,000 images of train, from which few-shot budgets draw."""
         return self._part(0, SHOTS_FROM)
 
     def first(self, part: Part, n: int) -> Split:
-        """The first n images of train or of the dev split."""
+        """The first n images of train or val."""
         start = 0 if part == "train" else self._cut
         return self._part(start, min(n, self._cut) if part == "train" else start + n)
 
     def departures(self) -> tuple[str, ...]:
-        """Splits that do not have the reference's number of images."""
+        """Describe the splits whose size differs from the reference."""
         counts = {"train": len(self._listed[0]), "validation": len(_validation_files(self.root)[0])}
         return tuple(
             f"imagenet {split} has {n:,} examples, the reference {IMAGENET.sizes[split]:,}"
@@ -164,7 +168,7 @@ class ImageNetFolders(Task):
 
     @cached_property
     def _listed(self) -> tuple[list[str], NDArray[np.int64]]:
-        """All of train in TFDS's order, whose keys are the files' names."""
+        """All of train, files and labels, in TFDS's order, which is keyed by file name."""
         files, labels = image_files(self.root, "train", self.class_names)
         order = sorted(range(len(files)), key=lambda i: order_hash("train", Path(files[i]).name))
         return [files[i] for i in order], np.asarray(labels, dtype=np.int64)[order]
@@ -174,7 +178,7 @@ class ImageNetFolders(Task):
         return len(self._listed[0]) * (100 - DEV_PERCENT) // 100
 
     def _part(self, start: int, stop: int) -> Split:
-        """A part with a source of its own files only: files that are not asked for are neither hashed nor read."""
+        """Return a range of train. Its source holds only these files, so no others are hashed or read."""
         if (start, stop) not in self._parts:
             files, labels = self._listed
             source = FolderSource(self.root, tuple(files[start:stop]), exif_rotate=False)
@@ -183,12 +187,12 @@ class ImageNetFolders(Task):
 
     @cached_property
     def _parts(self) -> dict[tuple[int, int], Split]:
-        """Splits asked for so far: a source computes its fingerprint once."""
+        """Splits by range, kept so that each source computes its fingerprint once."""
         return {}
 
 
 def _validation_files(root: Path) -> tuple[list[str], NDArray[np.int64]]:
-    """The validation images by their numbers, with their classes, from class folders or one flat folder."""
+    """Return the validation files in the order of their numbers, with labels, from class folders or one flat folder."""
     flat = sorted(file.name for file in (root / "val").glob("*.JPEG"))
     if flat:
         return [f"val/{name}" for name in flat], validation_labels()[[validation_number(n) - 1 for n in flat]]

@@ -1,4 +1,4 @@
-"""KITTI: the distance of the nearest vehicle (protocols.md 1.4.15). The classes' order is that of distance, not of names."""
+"""KITTI: distance of the nearest vehicle (protocols.md 1.4.15). Classes are ordered by distance, not by TFDS's class names."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task
@@ -9,7 +9,7 @@ from vitbench.tasks.labels import kitti_distance as distance
 KITTI = declare(
     DataSet(
         "kitti",
-        majors=(3,),  # 3.1.0, 3.2.0 and 3.3.0 split in the same way
+        majors=(3,),  # 3.1.0, 3.2.0 and 3.3.0 have the same splits
         sizes={"train": 6347, "validation": 423, "test": 711},
         labels={"distance": lambda e: distance(e.ints("objects/type"), e.floats("objects/location", 3))},
         key=lambda example, _split: example.text("image/file_name"),
@@ -23,5 +23,5 @@ DISTANCES = ("vehicle within 8 m", "vehicle at 8 to 20 m", "vehicle beyond 20 m"
     "vtab/kitti_distance", group="structured", dataset="kitti", source="VTAB; TA:data/kitti.py:90-103"
 )
 def kitti_distance() -> Task:
-    """How far is the nearest car, van or truck; about 375 x 1242 px, squashed to a square."""
+    """Distance of the nearest car, van or truck, in 4 classes; about 375 x 1242 px, squashed to a square."""
     return prepared_task(KITTI, official(), DISTANCES, label="distance", crop=False)  # protocols.md 4.3

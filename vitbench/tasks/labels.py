@@ -1,4 +1,4 @@
-"""VTAB's derived labels, as plain functions on annotations (facts/protocols.md 1.4, paragraphs 12 to 17)."""
+"""VTAB's derived labels, as functions of the stored annotations (facts/protocols.md 1.4, paragraphs 12 to 17)."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ CLEVR_FEWEST = 3  # objects in a scene: 3 to 10 (TA:data/clevr.py:32-34)
 CLEVR_DISTANCES = (0.0, 8.0, 8.5, 9.0, 9.5, 10.0, 100.0)  # TA:data/clevr.py:45-53
 KITTI_DISTANCES = (-100.0, 8.0, 20.0, 999.0)  # metres, TA:data/kitti.py:90-103
 KITTI_NOTHING = 1000.0
-KITTI_VEHICLES = 3  # types below: car, van, truck (TFDS:datasets/kitti:30-39)
+KITTI_VEHICLES = 3  # smaller types are car, van and truck (TFDS:datasets/kitti:30-39)
 
 
 def clevr_count(pixel_coords: ArrayLike) -> int:
-    """Class of a scene by its number of objects, whose coordinates are (n, 3): n - 3.
+    """Return the class of a scene, its number of objects minus 3; `pixel_coords` (n, 3) has one row per object.
 
     Raises:
-        ValueError: a scene without objects has no class.
+        ValueError: the scene has fewer than 3 objects.
     """
     count = len(np.asarray(pixel_coords).reshape(-1, 3))
     if count < CLEVR_FEWEST:
-        raise ValueError(f"a CLEVR scene has {CLEVR_FEWEST} to 10 objects, this one {count}")
+        raise ValueError(f"a CLEVR scene has {CLEVR_FEWEST} to 10 objects, this one has {count}")
     return count - CLEVR_FEWEST
 
 
 def clevr_distance(pixel_coords: ArrayLike) -> int:
-    """Class of a scene by the depth of the object nearest to the camera, the third of its coordinates (n, 3).
+    """Return the class of a scene by the depth of its nearest object, the third column of `pixel_coords` (n, 3).
 
     A depth on a boundary belongs to the lower class.
 
     Raises:
-        ValueError: a scene without objects has no class.
+        ValueError: the scene has no objects.
     """
     depths = np.asarray(pixel_coords, dtype=np.float32).reshape(-1, 3)[:, 2]
     if len(depths) == 0:
-        raise ValueError("a CLEVR scene without objects has no nearest one")
+        raise ValueError("a CLEVR scene without objects has no nearest object")
     return _bin(float(depths.min()), CLEVR_DISTANCES)
 
 
 def kitti_distance(types: Sequence[int], locations: ArrayLike) -> int:
-    """Class of a street by its nearest vehicle; `types` (n,), `locations` (n, 3) in metres, depth last.
+    """Return the class of a street scene by its nearest vehicle; `types` (n,), `locations` (n, 3) in metres, depth last.
 
-    0 up to 8 m, 1 up to 20 m, 2 farther, 3 no vehicle. The order is that of distance, not of class names.
+    0: up to 8 m, 1: up to 20 m, 2: farther, 3: no vehicle. Classes are ordered by distance, not by TFDS's class names.
     """
     depths = np.asarray(locations, dtype=np.float32).reshape(-1, 3)[:, 2]
     vehicles = depths[np.asarray(types, dtype=np.int64) < KITTI_VEHICLES]
@@ -51,10 +51,10 @@ def kitti_distance(types: Sequence[int], locations: ArrayLike) -> int:
 
 
 def dsprites_bins(value: int, values: int, bins: int = 16) -> int:
-    """One of `bins` classes for a stored class out of `values`: floor(value / (values / bins)) (TA:data/dsprites.py)."""
+    """Return the bin, 0 to bins - 1, of a value out of `values`: floor(value / (values / bins)) (TA:data/dsprites.py)."""
     return value * bins // values
 
 
 def _bin(value: float, thresholds: Sequence[float]) -> int:
-    """The last threshold that lies below the value."""
+    """Return the index of the last threshold below the value."""
     return max((i for i, threshold in enumerate(thresholds) if threshold < value), default=0)

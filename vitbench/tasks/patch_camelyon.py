@@ -1,4 +1,4 @@
-"""PatchCamelyon: tumour in the centre of a tissue patch, or none (protocols.md 1.4.8)."""
+"""PatchCamelyon: whether the centre of a tissue patch contains tumour (protocols.md 1.4.8)."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task
@@ -23,5 +23,5 @@ PATCH_CAMELYON = declare(
     source="VTAB; TA:data/patch_camelyon.py",
 )
 def patch_camelyon() -> Task:
-    """Tumour or none, 96 x 96 px of lymph nodes."""
+    """Tumour or no tumour, 96 x 96 px patches of lymph nodes."""
     return prepared_task(PATCH_CAMELYON, official(), classes=2)

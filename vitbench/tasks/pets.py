@@ -1,4 +1,4 @@
-"""Oxford-IIIT Pet: with the ViT paper's dev split of 10 % (protocols.md 3.1), and as VTAB's task (20 %: 1.2)."""
+"""Oxford-IIIT Pet: as in the ViT paper, with 10 % of train for validation (protocols.md 3.1), and as in VTAB (20 %: 1.2)."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task
@@ -8,10 +8,7 @@ from vitbench.data.tfds.splits import held_out, prepared_task
 PETS = declare(
     DataSet(
         "oxford_iiit_pet",
-        majors=(
-            4,
-            3,
-        ),  # 4.0.0 holds the same images in the same order, 12 of them re-encoded (protocols.md 1.4.5)
+        majors=(4, 3),  # 4.0.0: same images in the same order, 12 of them re-encoded (protocols.md 1.4.5)
         sizes={"train": 3680, "test": 3669},
         key=lambda example, _split: example.text("file_name"),
         title=lambda example: example.text("file_name"),
@@ -26,7 +23,7 @@ PETS = declare(
     source="ViT paper App. B.1.1; BV:configs/transfer.py:66-77",
 )
 def oxford_iiit_pet() -> Task:
-    """37 breeds of cats and dogs; the last 10 % of train choose."""
+    """37 breeds of cats and dogs; last 10 % of train used for validation."""
     return prepared_task(PETS, held_out(10), classes=37)
 
 
@@ -37,5 +34,5 @@ def oxford_iiit_pet() -> Task:
     source="VTAB; TA:data/oxford_iiit_pet.py:28, 52-74",
 )
 def vtab_pets() -> Task:
-    """37 breeds of cats and dogs; the last 20 % of train choose."""
+    """37 breeds of cats and dogs; last 20 % of train used for validation."""
     return prepared_task(PETS, held_out(20), classes=37)

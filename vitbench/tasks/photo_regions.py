@@ -1,4 +1,4 @@
-"""Where in which of scikit-learn's two sample photographs was this patch cut? Texture and colour, no download."""
+"""Patches of scikit-learn's two sample photographs, classified by photograph and region; no download."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ SPLIT_SEED = 0
 
 
 def _patches(photo: Pixels) -> tuple[Pixels, Labels]:
-    """Patches (N, P, P, 3) that do not overlap, and the cell (N,) of the 2 x 3 grid that each lies in."""
+    """Return non-overlapping patches (N, P, P, 3) of a photograph, and the region (N,) of each on a 2 x 3 grid."""
     height, width = photo.shape[0] // PATCH_PX, photo.shape[1] // PATCH_PX
     cropped = photo[: height * PATCH_PX, : width * PATCH_PX]
     grid = cropped.reshape(height, PATCH_PX, width, PATCH_PX, 3).swapaxes(1, 2)
     row = np.arange(height) * ROWS // height
     column = np.arange(width) * COLUMNS // width
-    cells = row[:, None] * COLUMNS + column[None, :]
-    return grid.reshape(-1, PATCH_PX, PATCH_PX, 3), cells.reshape(-1).astype(np.int64)
+    regions = row[:, None] * COLUMNS + column[None, :]
+    return grid.reshape(-1, PATCH_PX, PATCH_PX, 3), regions.reshape(-1).astype(np.int64)
 
 
 @cache
@@ -39,7 +39,7 @@ def _splits() -> tuple[Split, Split, Split]:
 
     cut = [_patches(load_sample_image(photo)) for photo in PHOTOS]
     images = np.concatenate([patches for patches, _ in cut])
-    labels = np.concatenate([cells + i * ROWS * COLUMNS for i, (_, cells) in enumerate(cut)])
+    labels = np.concatenate([regions + i * ROWS * COLUMNS for i, (_, regions) in enumerate(cut)])
     parts = stratified_parts(labels, (0.2, 0.2), SPLIT_SEED)
     train, val, test = (array_split(images[part], labels[part], "photo_regions") for part in parts)
     return train, val, test
@@ -47,5 +47,5 @@ def _splits() -> tuple[Split, Split, Split]:
 
 @register_task("photo_regions", group="quickstart", source="scikit-learn, load_sample_images")
 def photo_regions() -> Task:
-    """Patches of two photographs, 16 x 16 px: which photograph, which sixth of it; 12 classes, 60/20/20."""
+    """Which photograph and which sixth of it a 16 x 16 px patch is from; 12 classes, stratified split 60/20/20."""
     return Task.of(CLASSES, _splits)

@@ -1,4 +1,4 @@
-"""NWPU-RESISC45: land use from above; the splits exist through TFDS's order only (protocols.md 1.2, 1.4.10)."""
+"""NWPU-RESISC45: land use in aerial images; only TFDS's order defines the splits (protocols.md 1.2, 1.4.10)."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task
@@ -10,7 +10,7 @@ RESISC45 = declare(
         "resisc45",
         majors=(3,),
         sizes={"train": 31_500},
-        # label_label_NNN.jpg: the class comes twice (TFDS:datasets/resisc45:111-120)
+        # label_label_NNN.jpg: the class appears twice (TFDS:datasets/resisc45:111-120)
         key=lambda example, _split: (lambda name: f"{name.rpartition('_')[0]}_{name}")(
             example.text("filename")
         ),
@@ -30,5 +30,5 @@ RESISC45 = declare(
     "vtab/resisc45", group="specialized", dataset="resisc45", source="VTAB; TA:data/resisc45.py:47-67"
 )
 def resisc45() -> Task:
-    """45 kinds of land use, 256 x 256 px aerial images; 60/20/20."""
+    """45 land-use classes, 256 x 256 px aerial images; split 60/20/20."""
     return prepared_task(RESISC45, carved(60, 20), classes=45)

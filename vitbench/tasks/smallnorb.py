@@ -1,4 +1,4 @@
-"""SmallNORB: from where is the toy seen (protocols.md 1.4.18 and 19). First camera only; azimuth is already halved in TFDS."""
+"""SmallNORB: viewpoint of a toy (protocols.md 1.4.18 and 19). First camera only; TFDS has already halved the azimuth."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task
@@ -14,7 +14,7 @@ SMALLNORB = declare(
         labels={"azimuth": stored("label_azimuth"), "elevation": stored("label_elevation")},
     )
 )
-# Val and test are the halves of the official test set: their toys are not those of train (TA:data/smallnorb.py:55-63).
+# Val and test are the two halves of the official test set, whose toys differ from those of train (TA:data/smallnorb.py:55-63).
 SLICES = Slices(Slice("train"), Slice("test", 0, 50), Slice("test", 50), Slice("train"))
 AZIMUTHS = tuple(f"{degrees}°" for degrees in range(0, 360, 20))
 ELEVATIONS = tuple(f"{degrees}°" for degrees in range(30, 75, 5))
@@ -27,7 +27,7 @@ ELEVATIONS = tuple(f"{degrees}°" for degrees in range(30, 75, 5))
     source="VTAB; TA:data/smallnorb.py:55-82",
 )
 def smallnorb_azimuth() -> Task:
-    """From which of 18 sides the toy is seen, 96 x 96 px grey. A mirrored toy is seen from another side."""
+    """Azimuth of the camera in 18 classes, 96 x 96 px greyscale; no random flip, which would change the azimuth."""
     return prepared_task(SMALLNORB, SLICES, AZIMUTHS, label="azimuth", flip=False)  # protocols.md 4.3
 
 
@@ -38,5 +38,5 @@ def smallnorb_azimuth() -> Task:
     source="VTAB; TA:data/smallnorb.py:55-82",
 )
 def smallnorb_elevation() -> Task:
-    """From which of 9 heights the toy is seen, 96 x 96 px grey."""
+    """Elevation of the camera in 9 classes, 96 x 96 px greyscale."""
     return prepared_task(SMALLNORB, SLICES, ELEVATIONS, label="elevation")

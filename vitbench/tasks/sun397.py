@@ -1,4 +1,4 @@
-"""SUN397 in the split that VTAB drew, TFDS config `tfds` (protocols.md 1.4.7)."""
+"""SUN397 in the split drawn for VTAB, TFDS config `tfds` (protocols.md 1.4.7)."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task
@@ -10,7 +10,7 @@ SUN397 = declare(
         "sun397/tfds",
         majors=(4,),
         sizes={"train": 76_128, "validation": 10_875, "test": 21_750},
-        also={"train": (76_127, "TFDS 4.9.10 leaves out one image, behind the first 800")},
+        also={"train": (76_127, "TFDS 4.9.10 omits one image, after the first 800")},
         key=lambda example, _split: example.text("file_name"),
         title=lambda example: example.text("file_name"),
     )
@@ -19,5 +19,5 @@ SUN397 = declare(
 
 @register_task("vtab/sun397", group="natural", dataset="sun397/tfds", source="VTAB; TA:data/sun397.py")
 def sun397() -> Task:
-    """397 kinds of places, images of up to 120,000 px."""
+    """397 scene categories, images of up to 120,000 pixels."""
     return prepared_task(SUN397, official(), classes=397)

@@ -1,4 +1,4 @@
-"""Street View House Numbers, cropped digits; the split `extra` is never used (protocols.md 1.4.6)."""
+"""Street View House Numbers, cropped digits; the split `extra` is not used (protocols.md 1.4.6)."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task
@@ -10,5 +10,5 @@ SVHN = declare(DataSet("svhn_cropped", majors=(3,), sizes={"train": 73_257, "tes
 
 @register_task("vtab/svhn", group="natural", dataset="svhn_cropped", source="VTAB; TA:data/svhn.py:71-88")
 def svhn() -> Task:
-    """House numbers' digits, 32 x 32 px; digit 0 is class 0."""
+    """Digits of house numbers, 32 x 32 px; digit 0 is class 0."""
     return prepared_task(SVHN, held_out(10), classes=10)

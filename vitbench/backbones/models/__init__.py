@@ -1,1 +1,1 @@
-"""The torch modules behind the registered backbones; imported only when one is built."""
+"""The torch modules of the registered backbones; imported only when a backbone is built."""

@@ -1,4 +1,4 @@
-"""Checkpoints that are zip archives: looked at whole before anything of them is used."""
+"""Refuse damaged zip archives and zip bombs before a checkpoint (.npz, .pth) is read."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 
 from vitbench.core.errors import UsageError
 
-# Weights hardly shrink: NumPy and PyTorch store them as they are, and compressed float32 comes to half or more of its size.
+# NumPy and PyTorch store weights uncompressed, and compressed float32 weights keep half of their size or more.
 MOST_INFLATED = 20
-HARMLESS_BYTES = 64 * 2**20  # zeros of small layers may shrink as they like
+HARMLESS_BYTES = 64 * 2**20  # small files of zeros may compress further
 
 
 def refuse_bomb(path: Path) -> None:
-    """See that an archive holds about what its size says, and that no member is damaged: PyTorch does not look.
+    """Refuse a zip archive that unpacks to many times its size or is damaged; PyTorch checks neither. Other files pass.
 
     Raises:
-        UsageError: it would unpack to many times its size, or is not as it was written.
+        UsageError: the archive is a zip bomb or damaged.
     """
     if not zipfile.is_zipfile(path):
         return
@@ -27,10 +27,10 @@ def refuse_bomb(path: Path) -> None:
             _refuse_size(path, unpacked)
             damaged = archive.testzip()
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as error:
-        raise UsageError(f"{path} is damaged: {error}; fetch it again") from error
+        raise UsageError(f"{path} is damaged: {error}; download or copy it again") from error
     if damaged is not None:
         raise UsageError(
-            f"{path} is damaged: {damaged} has another checksum than it was written with; fetch it again"
+            f"{path} is damaged: {damaged} has another checksum than recorded; download or copy it again"
         )
 
 
@@ -38,5 +38,5 @@ def _refuse_size(path: Path, unpacked: int) -> None:
     size = path.stat().st_size
     if unpacked > HARMLESS_BYTES and unpacked > MOST_INFLATED * size:
         raise UsageError(
-            f"{path} of {size:,} bytes would unpack to {unpacked:,}: no checkpoint does, it is taken for a zip bomb"
+            f"{path} is refused as a zip bomb: {size:,} bytes would unpack to {unpacked:,}; weights do not compress that much"
         )

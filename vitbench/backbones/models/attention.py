@@ -1,4 +1,4 @@
-"""What a ViT looks at: attention weights by block, their rollout, and how far they reach (ViT paper, Fig. 6, 7 and D.7)."""
+"""Attention weights of a ViT, their rollout and mean distances, and its embeddings (ViT paper, Fig. 6, 7 and D.7)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from vitbench.core.errors import UsageError
 
 
 def vit_of(backbone: nn.Module) -> Any:
-    """The transformer inside a backbone.
+    """Return the transformer inside a backbone.
 
     Raises:
-        UsageError: there is none with blocks of attention, position embeddings and a class token.
+        UsageError: no module has blocks, position embeddings and a patch embedding.
     """
     for module in backbone.modules():
         if (
@@ -26,15 +26,16 @@ def vit_of(backbone: nn.Module) -> Any:
             and hasattr(module, "patch_embed")
         ):
             return module
-    raise UsageError("only a ViT can be looked into: this backbone has no blocks of attention over patches")
+    name = getattr(backbone, "name", type(backbone).__name__)
+    raise UsageError(f"inspect works for ViTs only: {name} has no attention blocks over patches")
 
 
 @contextlib.contextmanager
-def _watched(vit: Any) -> Iterator[list[Tensor]]:
-    """Within the block, the attention weights (B, H, T, T) of each of the ViT's blocks are gathered as it runs."""
+def _recorded(vit: Any) -> Iterator[list[Tensor]]:
+    """Within the context, collect the attention weights (B, H, T, T) of each block whenever the ViT runs."""
     gathered: list[Tensor] = []
 
-    def watch(attention: Any, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
+    def record(attention: Any, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
         x = inputs[0]
         batch, tokens, width = x.shape
         heads = attention.num_heads
@@ -44,7 +45,7 @@ def _watched(vit: Any) -> Iterator[list[Tensor]]:
         query, key = attention.q_norm(query), attention.k_norm(key)
         gathered.append(((query * attention.scale) @ key.transpose(-2, -1)).softmax(-1))
 
-    hooks = [block.attn.register_forward_hook(watch) for block in vit.blocks]
+    hooks = [block.attn.register_forward_hook(record) for block in vit.blocks]
     try:
         yield gathered
     finally:
@@ -53,17 +54,22 @@ def _watched(vit: Any) -> Iterator[list[Tensor]]:
 
 
 def attention_weights(backbone: Any, images: Tensor) -> list[Tensor]:
-    """Attention weights of every block for normalised images (B, 3, S, S): (B, H, T, T) each, rows summing to one."""
+    """Return each block's attention weights (B, H, T, T) for normalised images (B, 3, S, S); rows sum to one.
+
+    Raises:
+        UsageError: the backbone is not a ViT.
+    """
     vit = vit_of(backbone)
-    with torch.no_grad(), _watched(vit) as gathered:
+    with torch.no_grad(), _recorded(vit) as gathered:
         backbone.features(images)
     return list(gathered)
 
 
 def rollout(weights: list[Tensor], prefix: int, grid: tuple[int, int]) -> Tensor:
-    """Attention rollout from the class token to the patches, (B, h, w) with maximum 1 (Abnar and Zuidema 2020; paper D.7).
+    """Return the attention rollout from class token to patches, (B, h, w) with maximum 1 (Abnar and Zuidema 2020; paper D.7).
 
-    Heads are averaged, the residual connection counts as an identity of the same weight, blocks are multiplied.
+    Heads are averaged, the residual connection is added as an identity matrix of equal weight, and blocks are multiplied.
+    `prefix` is the number of tokens before the patches.
     """
     tokens = weights[0].shape[-1]
     identity = torch.eye(tokens, device=weights[0].device, dtype=weights[0].dtype)
@@ -76,20 +82,20 @@ def rollout(weights: list[Tensor], prefix: int, grid: tuple[int, int]) -> Tensor
 
 
 def mean_distances(weights: list[Tensor], prefix: int, grid: tuple[int, int], patch_px: int) -> Tensor:
-    """Mean attention distance in pixels by block and head, (L, H): patch to patch, weighted by attention (paper Fig. 7)."""
+    """Return mean attention distances in pixels, (L, H): between patches, weighted by attention (paper Fig. 7)."""
     rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
-    places = torch.stack([rows.flatten(), columns.flatten()], 1).float() * patch_px
-    apart = torch.cdist(places, places).to(weights[0].device)
+    positions = torch.stack([rows.flatten(), columns.flatten()], 1).float() * patch_px
+    distances = torch.cdist(positions, positions).to(weights[0].device)
     found = []
     for weight in weights:
         between = weight[:, :, prefix:, prefix:]
         between = between / between.sum(-1, keepdim=True)
-        found.append((between * apart).sum(-1).mean((0, 2)))
+        found.append((between * distances).sum(-1).mean((0, 2)))
     return torch.stack(found).cpu()
 
 
 def embedding_filters(vit: Any, count: int = 28) -> Tensor:
-    """The first principal components of the patch embedding's filters, (count, 3, P, P) in [0, 1] (paper Fig. 7, left)."""
+    """Return the first principal components of the patch embedding, (count, 3, P, P) in [0, 1] (paper Fig. 7, left)."""
     kernel = vit.patch_embed.proj.weight.detach().float().cpu()
     flat = kernel.flatten(1)
     components: Tensor = torch.linalg.svd(flat - flat.mean(0), full_matrices=False).Vh[:count]
@@ -99,7 +105,7 @@ def embedding_filters(vit: Any, count: int = 28) -> Tensor:
 
 
 def position_similarity(vit: Any, grid: tuple[int, int]) -> Tensor:
-    """Cosine similarity of each patch's position embedding to all others', (h, w, h, w) (paper Fig. 7, centre)."""
+    """Return the cosine similarity of all pairs of position embeddings, (h, w, h, w) (paper Fig. 7, centre)."""
     embedding = vit.pos_embed.detach().float().cpu()[0]
     patches = F.normalize(embedding[len(embedding) - grid[0] * grid[1] :], dim=1)
     return (patches @ patches.T).reshape(*grid, *grid)

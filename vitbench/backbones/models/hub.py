@@ -1,4 +1,4 @@
-"""transformers' and open_clip's models behind vitbench's contract. Both libraries are extras."""
+"""Wrappers of Hugging Face transformers and open_clip models. Both libraries are optional."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vitbench.api import InputSpec, Provenance, Triple
-from vitbench.core.errors import DataMissingError, Problem, UsageError, unknown
+from vitbench.core.errors import DataMissingError, Problem, UsageError, nearest
 from vitbench.core.seeding import seeded
 
 Pooling = Literal["own", "class_token", "patch_mean"]
@@ -30,7 +30,7 @@ def _triple(values: Any) -> Triple:
 
 
 class TransformersBackbone(nn.Module):
-    """A vision model of transformers."""
+    """A vision model of Hugging Face transformers; features are chosen by `pooling`."""
 
     def __init__(self, model: nn.Module, spec: InputSpec, pooling: Pooling, provenance: Provenance) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class TransformersBackbone(nn.Module):
             self.feature_dim = int(self.features(torch.zeros(1, 3, spec.size_px, spec.size_px)).shape[1])
 
     def features(self, images: Tensor) -> Tensor:
-        """The pooled output (B, D)."""
+        """Pooled output, class token or mean patch token (B, D) of images (B, 3, S, S)."""
         output = self.model(pixel_values=images)
         pooled = getattr(output, "pooler_output", None)
         if self.pooling == "own" and pooled is not None:
@@ -56,11 +56,11 @@ class TransformersBackbone(nn.Module):
     def build(
         cls, name: str, revision: str, pooling: Pooling, size_px: int | None, pretrain_data: str
     ) -> TransformersBackbone:
-        """Load a model and its processor; nothing from the hub is executed.
+        """Load a model and its image processor; code from the hub is never executed.
 
         Raises:
             UsageError: transformers is not installed.
-            DataMissingError: there is no such model, or it cannot be fetched.
+            DataMissingError: there is no such model, or it cannot be downloaded.
         """
         library = _library("transformers", "transformers")
         try:
@@ -75,13 +75,13 @@ class TransformersBackbone(nn.Module):
             raise DataMissingError(
                 Problem(
                     f"hf:{name} cannot be loaded: {first}",
-                    next_step="go online once, or name the folder it was saved to",
+                    next_step="connect to the internet once to download it, or give the path of a saved model folder",
                 )
             ) from error
-        model = getattr(model, "vision_model", model)  # of CLIP and its kin the image tower
+        model = getattr(model, "vision_model", model)  # CLIP and similar models: the image encoder only
         size = processor.crop_size if getattr(processor, "do_center_crop", False) else processor.size
-        own = int(size.get("height") or size.get("shortest_edge"))
-        spec = InputSpec(size_px or own, _triple(processor.image_mean), _triple(processor.image_std))
+        native_px = int(size.get("height") or size.get("shortest_edge"))
+        spec = InputSpec(size_px or native_px, _triple(processor.image_mean), _triple(processor.image_std))
         family = str(model.config.model_type)
         return cls(
             model.eval(),
@@ -92,7 +92,7 @@ class TransformersBackbone(nn.Module):
 
 
 class OpenClipBackbone(nn.Module):
-    """An image tower of open_clip; features are the projected embedding."""
+    """An image encoder of open_clip; features are its projected embedding."""
 
     def __init__(self, model: nn.Module, spec: InputSpec, provenance: Provenance) -> None:
         super().__init__()
@@ -103,20 +103,22 @@ class OpenClipBackbone(nn.Module):
             self.feature_dim = int(self.features(torch.zeros(1, 3, spec.size_px, spec.size_px)).shape[1])
 
     def features(self, images: Tensor) -> Tensor:
-        """The image embedding (B, D), before it is brought to unit length."""
+        """Image embeddings (B, D) of images (B, 3, S, S), not normalised to unit length."""
         return cast("Tensor", self.model(images))
 
     @classmethod
     def build(cls, name: str, weights: str, pretrain_data: str, init_seed: int) -> OpenClipBackbone:
-        """Load an image tower.
+        """Load an image encoder, with pre-trained or seeded random weights.
 
         Raises:
-            UsageError: open_clip is not installed, or knows no such model.
-            DataMissingError: the weights cannot be fetched.
+            UsageError: open_clip is not installed, or has no such model.
+            DataMissingError: the weights cannot be downloaded.
         """
         library = _library("open_clip", "open_clip_torch")
         if name not in library.list_models():
-            raise UsageError(unknown("open_clip model", name, library.list_models()))
+            command = 'python -c "import open_clip; print(open_clip.list_models())"'
+            close = nearest(name, library.list_models())
+            raise UsageError(Problem(f"unknown open_clip model {name!r}", nearest=close, next_step=command))
         try:
             with seeded(init_seed, "initial weights"):
                 whole = library.create_model(name, pretrained=weights or None)
@@ -124,16 +126,16 @@ class OpenClipBackbone(nn.Module):
             raise DataMissingError(
                 Problem(
                     f"open_clip:{name} [{weights}] cannot be loaded: {error}",
-                    next_step="go online once, or give a file",
+                    next_step="connect to the internet once to download it, or give `weights: FILE`",
                 )
             ) from error
-        tower = whole.visual
-        size = tower.image_size
-        side = int(size[0] if isinstance(size, tuple | list) else size)
-        spec = InputSpec(side, _triple(tower.image_mean), _triple(tower.image_std))
+        encoder = whole.visual
+        size = encoder.image_size
+        size_px = int(size[0] if isinstance(size, tuple | list) else size)
+        spec = InputSpec(size_px, _triple(encoder.image_mean), _triple(encoder.image_std))
         state: Literal["pretrained", "untrained"] = "pretrained" if weights else "untrained"
         return cls(
-            tower.eval(),
+            encoder.eval(),
             spec,
             Provenance("CLIP", state, pretrain_data if weights else "none", f"open_clip:{name} [{weights}]"),
         )

@@ -1,4 +1,4 @@
-"""A backbone out of one of Google's .npz files: the architecture is read off the file, no name is needed."""
+"""Build a backbone from one of Google's .npz checkpoints; array names and shapes determine the architecture."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HALF = (0.5, 0.5, 0.5)  # ViT and BiT take pixels in [-1, 1] (protocols.md 3.2)
 
 
 class NpzBackbone(nn.Module):
-    """Features are what the released classifier was put on: after the hidden tanh layer where the file has one."""
+    """A ViT, hybrid or BiT of a .npz checkpoint; features are the pre-logits, after the hidden tanh layer if there is one."""
 
     def __init__(self, arrays: Arrays, source: str, position_resize: PositionResize = "aligned") -> None:
         super().__init__()
@@ -35,26 +35,26 @@ class NpzBackbone(nn.Module):
         self.provenance = Provenance(family, "pretrained", "unknown", source, len(arrays), 0, 0)
 
     def features(self, images: Tensor) -> Tensor:
-        """What a classifier is put on, (B, D)."""
+        """The pre-logits (B, D) of images (B, 3, S, S)."""
         tokens = self.model.forward_features(images)  # type: ignore[operator]
         pooled = cast("Tensor", self.model.forward_head(tokens, pre_logits=True))  # type: ignore[operator]
         return pooled if self.pre_logits is None else torch.tanh(self.pre_logits(pooled))
 
     def logits(self, images: Tensor) -> Tensor:
-        """Scores of the file's own classifier, (B, K).
+        """Logits (B, C) of the classifier in the checkpoint, for images (B, 3, S, S).
 
         Raises:
-            ValueError: the file has none.
+            ValueError: the checkpoint has no classifier.
         """
         if self.head is None:
-            raise ValueError("the file has no classifier")
+            raise ValueError(f"{self.provenance.source} has no classifier")
         return cast("Tensor", self.head(self.features(images)))
 
     def at_resolution(self, size_px: int) -> NpzBackbone:
-        """The same weights for another side; a ViT's position embeddings are resized.
+        """The same weights at another image size; a ViT's position embeddings are resized.
 
         Raises:
-            UsageError: patches do not fill the image.
+            UsageError: the image size is not a multiple of the patch size.
         """
         check_patches(self.model, size_px, self.provenance.source)
         resized = copy.deepcopy(self)
@@ -71,11 +71,11 @@ class NpzBackbone(nn.Module):
 
 
 def load(path: Path, position_resize: PositionResize = "aligned") -> NpzBackbone:
-    """The backbone in a file.
+    """Return the backbone of a .npz checkpoint, in eval mode.
 
     Raises:
-        DataMissingError: there is no such file.
-        UsageError: it holds no ViT, hybrid or BiT.
+        DataMissingError: the file does not exist.
+        UsageError: it is not a ViT, hybrid or BiT checkpoint.
     """
     return NpzBackbone(read_npz(path), path.name, position_resize).eval()
 

@@ -1,4 +1,4 @@
-"""BiT ResNet-v2 from Google's .npz, with the originals' epsilon of weight standardisation (facts/protocols.md 7.3)."""
+"""BiT ResNet-v2 from .npz arrays, with the original epsilon of weight standardisation (facts/protocols.md 7.3)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from timm.models.resnetv2 import ResNetV2
 from torch import Tensor
 
 from vitbench.backbones.models.npz_names import Arrays
-from vitbench.backbones.models.npz_vit import _load, conv
+from vitbench.backbones.models.npz_vit import conv, load_state
 from vitbench.core.errors import UsageError
 
-STD_EPS = 1e-10  # of the variance (BT:bit_pytorch/models.py:25-32); timm has 1e-8
+STD_EPS = 1e-10  # added to the variance (BT:bit_pytorch/models.py:25-32); timm uses 1e-8
 NATIVE_PX = 224
 ROOT = "resnet/root_block/standardized_conv2d/kernel"
 
 
-def build_bit(arrays: Arrays, what: str) -> tuple[ResNetV2, int]:
-    """A BiT without head, its weights in place, and its side in pixels: any will do.
+def build_bit(arrays: Arrays, source: str) -> tuple[ResNetV2, int]:
+    """Return a BiT without head, with its weights loaded, and its default image size; it works at any size.
 
     Raises:
         UsageError: the arrays are not those of a BiT.
@@ -30,7 +30,7 @@ def build_bit(arrays: Arrays, what: str) -> tuple[ResNetV2, int]:
         if found := re.match(r"resnet/block(\d+)/unit(\d+)/", name):
             blocks[int(found[1])] = max(blocks.get(int(found[1]), 0), int(found[2]))
     if not blocks or ROOT not in arrays:
-        raise UsageError(f"{what} has no array {ROOT}: it is no BiT that vitbench knows")
+        raise UsageError(f"{source} is not a BiT checkpoint that vitbench can read: it has no array {ROOT}")
     model = ResNetV2(
         layers=[blocks[block] for block in sorted(blocks)],
         width_factor=arrays[ROOT].shape[3] // 64,
@@ -38,7 +38,7 @@ def build_bit(arrays: Arrays, what: str) -> tuple[ResNetV2, int]:
         stem_type="fixed",
         conv_layer=partial(StdConv2d, eps=STD_EPS),
     )
-    _load(model, _state(arrays), what)
+    load_state(model, _state(arrays), source)
     return model, NATIVE_PX
 
 
@@ -48,14 +48,14 @@ def _state(arrays: Arrays) -> dict[str, Tensor]:
         unit = re.fullmatch(r"resnet/block(\d+)/unit(\d+)/([abc])/(proj/)?standardized_conv2d/kernel", name)
         if unit is None:
             continue
-        own = f"stages.{int(unit[1]) - 1}.blocks.{int(unit[2]) - 1}"
+        block = f"stages.{int(unit[1]) - 1}.blocks.{int(unit[2]) - 1}"
         number = "abc".index(unit[3]) + 1
         if unit[4]:
-            state[f"{own}.downsample.conv.weight"] = conv(arrays[name])
+            state[f"{block}.downsample.conv.weight"] = conv(arrays[name])
             continue
-        state[f"{own}.conv{number}.weight"] = conv(arrays[name])
+        state[f"{block}.conv{number}.weight"] = conv(arrays[name])
         state |= _norm(
-            f"{own}.norm{number}", arrays, name.replace("standardized_conv2d/kernel", "group_norm")
+            f"{block}.norm{number}", arrays, name.replace("standardized_conv2d/kernel", "group_norm")
         )
     return state
 

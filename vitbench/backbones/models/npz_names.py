@@ -1,4 +1,4 @@
-"""Names in Google's .npz files, brought into one form: that of the ViT and BiT releases (facts/protocols.md 7.1, 7.3)."""
+"""Read Google's .npz checkpoints under uniform array names: those of the ViT and BiT releases (facts/protocols.md 7.1, 7.3)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Array = NDArray[np.float32]
 Arrays = dict[str, Array]
 
 _PREFIXES = ("opt/target/", "params/img/", "params/", "target/")
-# big_vision's names to the original's, in this order: LayerNorm_1 of a block is its second norm.
+# From big_vision's names to the original ones; big_vision's LayerNorm_1 is the second norm of a block. Applied in this order.
 _RENAMED = (
     (r"^pos_embedding$", "Transformer/posembed_input/pos_embedding"),
     (
@@ -33,34 +33,36 @@ _SCANNED = "Transformer/encoderblock/"
 
 
 def read_npz(path: Path) -> Arrays:
-    """All arrays of a file as float32, under the original names. Nothing in it is executed.
+    """Return all arrays of a .npz file as float32, under the original names; pickled objects are refused.
 
     Raises:
-        DataMissingError: there is no such file.
-        UsageError: it is no .npz of plain arrays.
+        DataMissingError: the file does not exist.
+        UsageError: it is not a .npz file of plain arrays.
     """
     if not path.is_file():
-        where = "Google's are at storage.googleapis.com/vit_models and /bit_models"
-        raise DataMissingError(Problem(f"there is no file {path}", next_step=where))
+        where = "download it: Google's checkpoints are at storage.googleapis.com/vit_models and /bit_models"
+        raise DataMissingError(Problem(f"{path} does not exist", next_step=where))
     refuse_bomb(path)
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             found = {name: _float32(file[name]) for name in file.files}
     except Exception as error:
-        raise UsageError(f"{path} is no .npz of plain arrays: {type(error).__name__}: {error}") from error
+        raise UsageError(
+            f"{path} is not a .npz file of plain arrays: {type(error).__name__}: {error}"
+        ) from error
     return canonical(found)
 
 
 def _float32(array: NDArray[np.generic]) -> Array:
-    """bfloat16 is stored by NumPy as two raw bytes: the upper half of a float32."""
+    """Convert to float32. NumPy stores bfloat16 as two raw bytes: the upper half of a float32."""
     if array.dtype.kind == "V" and array.dtype.itemsize == 2:
-        wide: Array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-        return wide
+        widened: Array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+        return widened
     return np.asarray(array, dtype=np.float32)
 
 
 def canonical(arrays: Mapping[str, Array]) -> Arrays:
-    """The arrays under the names of the original releases, scanned blocks taken apart, optimiser states left out."""
+    """Rename arrays to the original releases' names; scanned blocks are unstacked and optimiser states dropped."""
     names = list(arrays)
     prefix = next((one for one in _PREFIXES if any(name.startswith(one) for name in names)), "")
     chosen = {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
@@ -73,15 +75,15 @@ def canonical(arrays: Mapping[str, Array]) -> Arrays:
             renamed |= {f"Transformer/encoderblock_{i}/{rest}": part for i, part in enumerate(value)}
         else:
             renamed[name] = value
-    return _with_class_slot(renamed)
+    return _with_class_position(renamed)
 
 
-def _with_class_slot(arrays: Arrays) -> Arrays:
-    """Newer big_vision adds positions before it prepends the class token: the same as a class slot of zeros."""
+def _with_class_position(arrays: Arrays) -> Arrays:
+    """Add a zero position embedding for the class token: newer big_vision adds positions before it prepends that token."""
     key = "Transformer/posembed_input/pos_embedding"
     if "cls" in arrays and key in arrays:
         tokens = arrays[key].shape[1]
         if round(tokens**0.5) ** 2 == tokens:
-            slot = np.zeros((1, 1, arrays[key].shape[2]), np.float32)
-            return {**arrays, key: np.concatenate([slot, arrays[key]], axis=1)}
+            zeros = np.zeros((1, 1, arrays[key].shape[2]), np.float32)
+            return {**arrays, key: np.concatenate([zeros, arrays[key]], axis=1)}
     return arrays

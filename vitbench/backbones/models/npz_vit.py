@@ -1,7 +1,7 @@
-"""ViT and its ResNet hybrids from Google's .npz, computing what the released JAX code computes (facts/protocols.md 7.1, 7.4).
+"""ViT and R+ViT hybrids from .npz arrays, numerically equal to the released JAX code (facts/protocols.md 7.1, 7.4).
 
-The blocks are timm's; what differs from timm's own loading is set here: tanh GELU, the hidden tanh layer where the file has
-one, and the standardisation and normalisation of the hybrid's ResNet.
+The blocks are timm's. Unlike timm's own loader, this one uses tanh GELU, and the weight standardisation and group norm of Flax
+in the hybrid's ResNet.
 """
 
 from __future__ import annotations
@@ -32,26 +32,30 @@ HYBRID_STRIDE = 16
 
 
 class FlaxStdConv(StdConv2dSame):
-    """Weight standardisation as the hybrid's Flax code has it: the epsilon is added to the standard deviation."""
+    """Convolution with the weight standardisation of the hybrid's Flax code, which adds epsilon to the standard deviation."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """SAME padding as in Flax, then the convolution by standardised weights."""
+        """Apply Flax's SAME padding, then convolve with the standardised weights."""
         flat = self.weight.flatten(1)
         centred = flat - flat.mean(1, keepdim=True)
         weight = (centred / (centred.square().mean(1, keepdim=True).sqrt() + FLAX_STD_EPS)).reshape_as(
             self.weight
         )
-        height, width = (_same(x.shape[2 + i], self.kernel_size[i], self.stride[i]) for i in range(2))
-        padded = F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
+        pad_height, pad_width = (
+            _same_padding(x.shape[2 + i], self.kernel_size[i], self.stride[i]) for i in range(2)
+        )
+        padded = F.pad(
+            x, (pad_width // 2, pad_width - pad_width // 2, pad_height // 2, pad_height - pad_height // 2)
+        )
         return F.conv2d(padded, weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
-def _same(length: int, kernel: int, stride: int) -> int:
+def _same_padding(length: int, kernel: int, stride: int) -> int:
     return max((-(-length // stride) - 1) * stride + kernel - length, 0)
 
 
-def build_vit(arrays: Arrays, what: str) -> tuple[VisionTransformer, int]:
-    """A ViT without head, its weights in place, and its native side in pixels; the architecture is read off the arrays.
+def build_vit(arrays: Arrays, source: str) -> tuple[VisionTransformer, int]:
+    """Return a ViT without head, with its weights loaded, and its native image size; array shapes give the architecture.
 
     Raises:
         UsageError: the arrays are not those of a ViT with position embeddings on a square grid.
@@ -62,11 +66,13 @@ def build_vit(arrays: Arrays, what: str) -> tuple[VisionTransformer, int]:
         tokens = arrays[POSITIONS].shape[1] - ("cls" in arrays)
         patch = arrays["embedding/kernel"].shape[0]
     except KeyError as error:
-        raise UsageError(f"{what} has no array {error}: it is no ViT that vitbench knows") from error
+        raise UsageError(
+            f"{source} is not a ViT checkpoint that vitbench can read: it has no array {error}"
+        ) from error
     depth = len({name.split("/")[1] for name in arrays if name.startswith("Transformer/encoderblock_")})
     grid = round(tokens**0.5)
     if grid**2 != tokens:
-        raise UsageError(f"{what} has {tokens} position embeddings, which is no square grid")
+        raise UsageError(f"{source} has {tokens} position embeddings, which do not form a square grid")
     size_px = grid * (patch * HYBRID_STRIDE if "conv_root/kernel" in arrays else patch)
     model = VisionTransformer(
         img_size=size_px, patch_size=patch, embed_dim=width, depth=depth, num_heads=heads, mlp_ratio=hidden / width,
@@ -77,33 +83,38 @@ def build_vit(arrays: Arrays, what: str) -> tuple[VisionTransformer, int]:
     try:
         state = _vit_state(arrays, depth)
     except KeyError as error:
-        raise UsageError(f"{what} has no array {error}") from error
-    _load(model, state, what)
+        raise UsageError(f"{source} has no array {error}") from error
+    load_state(model, state, source)
     return model, size_px
 
 
-def _load(model: nn.Module, state: dict[str, Tensor], what: str) -> None:
+def load_state(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    """Load all weights of a model from `state`.
+
+    Raises:
+        UsageError: a weight is missing or has another shape.
+    """
     own = model.state_dict()
     if missing := sorted(set(own) - set(state)):
-        raise UsageError(f"{what} lacks {len(missing)} of the {len(own)} weights, the first is {missing[0]}")
+        raise UsageError(f"{source} is missing {len(missing)} of {len(own)} weights, such as {missing[0]}")
     wrong = [name for name in own if own[name].shape != state[name].shape]
     if wrong:
         raise UsageError(
-            f"{what}: {wrong[0]} is {tuple(state[wrong[0]].shape)}, not {tuple(own[wrong[0]].shape)}"
+            f"{source}: {wrong[0]} has shape {tuple(state[wrong[0]].shape)}, expected {tuple(own[wrong[0]].shape)}"
         )
     model.load_state_dict(state)
 
 
 def _vit_state(arrays: Arrays, depth: int) -> dict[str, Tensor]:
     state = {
-        "pos_embed": _plain(arrays[POSITIONS]),
+        "pos_embed": _tensor(arrays[POSITIONS]),
         "patch_embed.proj.weight": conv(arrays["embedding/kernel"]),
-        "patch_embed.proj.bias": _plain(arrays["embedding/bias"]),
-        "norm.weight": _plain(arrays["Transformer/encoder_norm/scale"]),
-        "norm.bias": _plain(arrays["Transformer/encoder_norm/bias"]),
+        "patch_embed.proj.bias": _tensor(arrays["embedding/bias"]),
+        "norm.weight": _tensor(arrays["Transformer/encoder_norm/scale"]),
+        "norm.bias": _tensor(arrays["Transformer/encoder_norm/bias"]),
     }
     if "cls" in arrays:
-        state["cls_token"] = _plain(arrays["cls"])
+        state["cls_token"] = _tensor(arrays["cls"])
     for i in range(depth):
         block = BLOCK.format(i)
         inside = {name.removeprefix(block): value for name, value in arrays.items() if name.startswith(block)}
@@ -114,7 +125,7 @@ def _vit_state(arrays: Arrays, depth: int) -> dict[str, Tensor]:
 
 
 def _block(arrays: Arrays) -> dict[str, Tensor]:
-    """One encoder block: heads flattened, query, key and value stacked."""
+    """Convert one encoder block: heads flattened; query, key and value stacked."""
     width = arrays["LayerNorm_0/scale"].shape[0]
     kernels = [arrays[f"{ATTENTION}{part}/kernel"].reshape(width, -1).T for part in ("query", "key", "value")]
     biases = [arrays[f"{ATTENTION}{part}/bias"].reshape(-1) for part in ("query", "key", "value")]
@@ -129,11 +140,11 @@ def _block(arrays: Arrays) -> dict[str, Tensor]:
     for own, name in (("mlp.fc1", "Dense_0"), ("mlp.fc2", "Dense_1")):
         dense = f"MlpBlock_3/{name}"
         found |= {f"{own}.weight": arrays[f"{dense}/kernel"].T, f"{own}.bias": arrays[f"{dense}/bias"]}
-    return {name: _plain(value) for name, value in found.items()}
+    return {name: _tensor(value) for name, value in found.items()}
 
 
 def _hybrid_embedding(arrays: Arrays) -> Any:
-    """The ResNet before the transformer: stages and units counted off the file, stride 16."""
+    """Return the embedding layer of a hybrid: a ResNet of stride 16; the arrays give its stages and units."""
     units = [re.match(r"block(\d+)/unit(\d+)/", name) for name in arrays]
     stages: dict[int, int] = {}
     for found in filter(None, units):
@@ -165,15 +176,15 @@ def _resnet_state(arrays: Arrays) -> dict[str, Tensor]:
 
 def _norm(own: str, arrays: Arrays, name: str) -> dict[str, Tensor]:
     return {
-        f"{own}.weight": _plain(arrays[f"{name}/scale"]).reshape(-1),
-        f"{own}.bias": _plain(arrays[f"{name}/bias"]).reshape(-1),
+        f"{own}.weight": _tensor(arrays[f"{name}/scale"]).reshape(-1),
+        f"{own}.bias": _tensor(arrays[f"{name}/bias"]).reshape(-1),
     }
 
 
 def conv(kernel: Array) -> Tensor:
-    """A kernel (H, W, in, out) as torch keeps it, (out, in, H, W)."""
-    return _plain(kernel.transpose(3, 2, 0, 1))
+    """Transpose a kernel from (H, W, in, out) to torch's (out, in, H, W)."""
+    return _tensor(kernel.transpose(3, 2, 0, 1))
 
 
-def _plain(array: Array) -> Tensor:
+def _tensor(array: Array) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array))

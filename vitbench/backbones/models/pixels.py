@@ -1,4 +1,4 @@
-"""Raw pixels as features: the floor that every backbone must beat."""
+"""Raw pixels as features: the baseline that every backbone must beat."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from vitbench.api import InputSpec, Provenance
 
 
 class RawPixels(nn.Module):
-    """Images of a small side, flattened: (B, 3, S, S) -> (B, 3 S^2)."""
+    """Flattens images of a small size: (B, 3, S, S) -> (B, 3 S^2)."""
 
     provenance = Provenance("baseline", "none", "none", "raw pixels")
 
@@ -18,9 +18,9 @@ class RawPixels(nn.Module):
         self.feature_dim = 3 * size_px * size_px
 
     def features(self, images: Tensor) -> Tensor:
-        """The flattened pixels (B, 3 S^2)."""
+        """The flattened pixels (B, 3 S^2) of images (B, 3, S, S)."""
         return images.flatten(1)
 
     def at_resolution(self, size_px: int) -> RawPixels:
-        """Pixels at another side."""
+        """Raw pixels at another image size."""
         return RawPixels(size_px)

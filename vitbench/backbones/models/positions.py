@@ -1,4 +1,4 @@
-"""Position embeddings for another number of patches."""
+"""Resize position embeddings to another patch grid, and check image sizes against patch sizes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 from vitbench.core.errors import UnfilledError
 
-# `aligned` is the ViT paper's; `timm` is what timm does to its own checkpoints: bicubic, antialiased (facts/protocols.md 7.1).
+# `aligned`: bilinear, as in the ViT paper; `timm`: bicubic and antialiased, as timm does (facts/protocols.md 7.1).
 PositionResize = Literal["aligned", "timm"]
 
 
 def resize_position_embedding(
     embedding: Tensor, grid: tuple[int, ...], wanted: tuple[int, ...], how: PositionResize = "aligned"
 ) -> Tensor:
-    """Position embeddings (1, P + h x w, D) for another grid; the P prefix tokens (class token) stay untouched.
+    """Resize position embeddings (1, P + h x w, D) to another grid; those of the P prefix tokens are unchanged.
 
-    Bilinear with aligned corners, as the ViT paper's code does (facts/protocols.md 3.3); timm's own way differs by up to the
-    grid's standard deviation (7.1).
+    `aligned` is bilinear with aligned corners, as in the ViT paper's code (facts/protocols.md 3.3); `timm` differs from it by
+    up to one standard deviation of the grid (7.1).
     """
     prefix = embedding.shape[1] - grid[0] * grid[1]
     width = embedding.shape[2]
@@ -35,19 +35,17 @@ def resize_position_embedding(
 
 
 def check_patches(model: nn.Module, size_px: int, name: str) -> None:
-    """See that a ViT's patches fill an image: timm's would leave the last rows and columns out without a word.
+    """Check that an image size is a multiple of a ViT's patch size; timm would silently ignore the last rows and columns.
 
     Raises:
-        UnfilledError: they do not.
+        UnfilledError: it is not a multiple.
     """
     embed = getattr(model, "patch_embed", None)
     if type(embed) is not PatchEmbed or embed.dynamic_img_pad:
         return
-    side = int(embed.patch_size[0])
-    if rest := size_px % side:
+    patch_px = int(embed.patch_size[0])
+    if rest := size_px % patch_px:
         below = size_px - rest
-        fitting = " or ".join(f"{size} px" for size in (below, below + side) if size)
-        what = (
-            f"{name} cuts images into patches of {side} px, which do not fill {size_px} px: {fitting} will do"
-        )
-        raise UnfilledError(what, below + side)
+        fitting = " or ".join(f"{size} px" for size in (below, below + patch_px) if size)
+        what = f"{name} has patches of {patch_px} px, and {size_px} px is not a multiple of {patch_px}; use {fitting}"
+        raise UnfilledError(what, below + patch_px)

@@ -1,4 +1,4 @@
-"""timm's models behind vitbench's contract: features are the pre-logits, the input is what the checkpoint was trained with."""
+"""Wrapper of timm models: features are the pre-logits; image size, mean and std come from timm's pre-trained configuration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vitbench.backbones.models.weights import load_into, read_checkpoint
 from vitbench.core.errors import DataMissingError, Problem, UsageError
 from vitbench.core.seeding import seeded
 
-# What the tokens of timm's weight tags stand for (facts/protocols.md 7.2).
+# Pre-training data by token of timm's weight tags (facts/protocols.md 7.2).
 _DATA_TOKENS = {
     "in21k": "ImageNet-21k", "in22k": "ImageNet-22k", "in12k": "ImageNet-12k", "in1k": "ImageNet-1k",
     "jft": "JFT-300M", "lvd142m": "LVD-142M", "lvd1689m": "LVD-1689M", "laion2b": "LAION-2B",
@@ -61,10 +61,10 @@ class TimmBackbone(nn.Module):
         self.last_layers = 1
 
     def pool(self, pooling: Pooling, last_layers: int) -> None:
-        """Choose what of a transformer's tokens are the features.
+        """Choose the tokens of a transformer that form its features.
 
         Raises:
-            UsageError: the model has no class token, or not as many blocks.
+            UsageError: the model has no class token, or fewer blocks than `last_layers`.
         """
         if (pooling, last_layers) == ("own", 1):
             return
@@ -72,22 +72,24 @@ class TimmBackbone(nn.Module):
         if not getattr(self.model, "num_prefix_tokens", 0) or not hasattr(
             self.model, "forward_intermediates"
         ):
-            raise UsageError(f"timm:{self.name} has no class token: its features are its own pooling only")
+            raise UsageError(
+                f"timm:{self.name} has no class token: it supports `pooling: own` and `last_layers: 1` only"
+            )
         if last_layers > blocks:
-            raise UsageError(f"timm:{self.name} has {blocks} blocks, last_layers asks for {last_layers}")
+            raise UsageError(f"timm:{self.name} has {blocks} blocks, fewer than last_layers {last_layers}")
         self.pooling, self.last_layers = pooling, last_layers
         own = int(self.model.num_features)  # type: ignore[arg-type]
         self.feature_dim = own * (last_layers * (pooling != "patch_mean") + ("patch_mean" in pooling))
 
     def features(self, images: Tensor) -> Tensor:
-        """The pre-logits (B, D), or the tokens that were chosen."""
+        """The pre-logits, or the chosen tokens, (B, D) of images (B, 3, S, S)."""
         if (self.pooling, self.last_layers) != ("own", 1):
             return self._tokens(images)
         tokens = self.model.forward_features(images)  # type: ignore[operator]
         return cast("Tensor", self.model.forward_head(tokens, pre_logits=True))  # type: ignore[operator]
 
     def _tokens(self, images: Tensor) -> Tensor:
-        """Normalised class tokens of the last blocks, then the mean of the last block's patches (DN:dinov2/eval/linear.py)."""
+        """Normalised class tokens of the last blocks, then the mean patch token of the last (DN:dinov2/eval/linear.py)."""
         found = self.model.forward_intermediates(  # type: ignore[operator]
             images,
             indices=self.last_layers,
@@ -102,10 +104,10 @@ class TimmBackbone(nn.Module):
         return torch.cat(parts, dim=1)
 
     def at_resolution(self, size_px: int) -> TimmBackbone:
-        """The same weights for another side; a ViT's position embeddings are resized.
+        """The same weights at another image size; a ViT's position embeddings are resized.
 
         Raises:
-            UsageError: patches do not fill the image.
+            UsageError: the image size is not a multiple of the patch size, or the architecture cannot be resized.
         """
         if size_px == self.input.size_px:
             return self
@@ -124,7 +126,7 @@ class TimmBackbone(nn.Module):
         return resized
 
     def normalising(self, mean: Triple | None, std: Triple | None) -> TimmBackbone:
-        """With another mean and std; a warning on the row if timm's own weights were trained with theirs."""
+        """Set mean and std (None: unchanged) and return self; a change from timm's weights is recorded as a pixel warning."""
         chosen = InputSpec(self.input.size_px, mean or self.input.mean, std or self.input.std)
         if chosen != self.input and self.provenance.source.startswith("timm:"):
             own = f"mean {self.input.mean}, std {self.input.std}"
@@ -135,20 +137,21 @@ class TimmBackbone(nn.Module):
 
     @classmethod
     def pretrained(cls, name: str, extra: dict[str, Any]) -> TimmBackbone:
-        """With the weights that timm names.
+        """Build a model with timm's pre-trained weights.
 
         Raises:
-            DataMissingError: they are not in the cache and cannot be fetched.
+            UsageError: the model does not take the options in `extra`.
+            DataMissingError: the weights are not in the cache and cannot be downloaded.
         """
         try:
             model = _create(name, pretrained=True, **extra)
         except UsageError:
             raise
-        except Exception as error:  # each hub's client raises its own kinds when it cannot be reached
+        except Exception as error:  # each download client raises its own exceptions
             raise DataMissingError(
                 Problem(
                     f"the weights of timm:{name} cannot be loaded: {_one_line(error)}",
-                    next_step="go online once, or give `checkpoint: FILE`, or `pretrained: false`",
+                    next_step="connect to the internet once to download them, or set `checkpoint: FILE` or `pretrained: false`",
                 )
             ) from error
         config: dict[str, Any] = getattr(model, "pretrained_cfg", {})
@@ -168,10 +171,10 @@ class TimmBackbone(nn.Module):
 
     @classmethod
     def from_file(cls, name: str, checkpoint: Path, extra: dict[str, Any]) -> TimmBackbone:
-        """With weights from a local file.
+        """Build a model with the weights of a local checkpoint.
 
         Raises:
-            UsageError: a weight of the backbone is missing, or has another shape, or the file needs pickle.
+            UsageError: a weight is missing or has another shape, or the checkpoint cannot be read without unpickling.
         """
         model = _create(name, pretrained=False, **extra)
         count = load_into(model, read_checkpoint(checkpoint), f"{checkpoint} for timm:{name}")
@@ -182,7 +185,7 @@ class TimmBackbone(nn.Module):
 
     @classmethod
     def untrained(cls, name: str, size_px: int | None, extra: dict[str, Any], init_seed: int) -> TimmBackbone:
-        """With seeded initial weights, built for `size_px` at once."""
+        """Build a randomly initialised model, directly for image size `size_px` if given."""
         with seeded(init_seed, "initial weights"):
             model = _create(name, pretrained=False, **extra)
             if size_px is not None and getattr(model, "patch_embed", None) is not None:
@@ -194,12 +197,13 @@ class TimmBackbone(nn.Module):
 def _create(name: str, **options: Any) -> nn.Module:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # timm warns of renamed models; `vitbench list` shows what a name is
+            # timm warns about renamed models; `vitbench list` shows them instead
+            warnings.simplefilter("ignore")
             model = timm.create_model(name, num_classes=0, **options)
     except TypeError as error:
-        raise UsageError(f"timm:{name} does not take {sorted(options)}: {_one_line(error)}") from error
+        raise UsageError(
+            f"timm:{name} does not accept {', '.join(sorted(options))}: {_one_line(error)}"
+        ) from error
     return model
 
 
@@ -212,14 +216,16 @@ def _native_px(model: nn.Module) -> int:
 def _vit_at(
     model: nn.Module, name: str, size_px: int, extra: dict[str, Any], how: PositionResize
 ) -> nn.Module:
-    """A copy of a ViT for another side."""
+    """Return a copy of a ViT for another image size."""
     resized = _create(name, pretrained=False, img_size=size_px, **extra)
     state = model.state_dict()
     wanted = resized.state_dict()
     for key, value in state.items():
         if wanted[key].shape != value.shape:
             if key != "pos_embed" or value.ndim != 3:
-                raise UsageError(f"timm:{name} cannot be resized to {size_px} px: {key} has no grid")
+                raise UsageError(
+                    f"timm:{name} cannot be resized to {size_px} px: {key} depends on the image size"
+                )
             state[key] = resize_position_embedding(value, _grid(model), _grid(resized), how)
     resized.load_state_dict(state)
     return resized.train(model.training)

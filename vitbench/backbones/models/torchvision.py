@@ -1,4 +1,4 @@
-"""torchvision's models behind vitbench's contract."""
+"""Wrapper of torchvision classification models."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from torch import Tensor, nn
 
 from vitbench.api import InputSpec, Provenance
 from vitbench.backbones.models.weights import load_into, read_checkpoint
-from vitbench.core.errors import DataMissingError, Problem, UsageError, unknown
+from vitbench.core.errors import DataMissingError, Problem, UsageError, nearest, unknown
 from vitbench.core.seeding import seeded
 
 NATIVE_PX = 224
 
 
 class TorchvisionBackbone(nn.Module):
-    """A torchvision classifier whose last linear layer is left out."""
+    """A torchvision classification model without its last linear layer."""
 
     def __init__(self, model: nn.Module, spec: InputSpec, provenance: Provenance) -> None:
         super().__init__()
-        self.feature_dim = _take_off_head(model)
+        self.feature_dim = _remove_head(model)
         self.model = model
         self.input = spec
         self.provenance = provenance
 
     def features(self, images: Tensor) -> Tensor:
-        """What the last linear layer was put on, (B, D)."""
+        """The input (B, D) of the removed linear layer, for images (B, 3, S, S)."""
         return cast("Tensor", self.model(images))
 
     @classmethod
     def build(
         cls, name: str, weights: str | None, checkpoint: Path | None, size_px: int | None, init_seed: int
     ) -> TorchvisionBackbone:
-        """Build a model by name.
+        """Build a model by name; `weights` None gives a randomly initialised one.
 
         Raises:
-            UsageError: there is no such model or no such weights, or it is no classifier.
-            DataMissingError: the weights cannot be fetched.
+            UsageError: there is no such model or weights, or the model has no linear layer to remove.
+            DataMissingError: the weights cannot be downloaded.
         """
         known = torchvision.models.list_models(module=torchvision.models)
         if name not in known:
@@ -48,11 +48,19 @@ class TorchvisionBackbone(nn.Module):
         enum = torchvision.models.get_model_weights(name)
         facts: Any = enum.DEFAULT
         if weights is not None:
-            if weights not in enum.__members__ and weights != "DEFAULT":
-                raise UsageError(unknown("weights", weights, list(enum.__members__)))
-            facts = enum.DEFAULT if weights == "DEFAULT" else enum[weights]
-        how = facts.transforms()
-        spec = InputSpec(size_px or int(how.crop_size[0]), tuple(how.mean), tuple(how.std))
+            if weights not in enum.__members__:
+                raise UsageError(
+                    Problem(
+                        f"unknown weights {weights!r} of torchvision:{name}",
+                        nearest=nearest(weights, list(enum.__members__)),
+                        next_step=f"choose one of {', '.join(enum.__members__)}",
+                    )
+                )
+            facts = enum[weights]
+        preprocessing = facts.transforms()
+        spec = InputSpec(
+            size_px or int(preprocessing.crop_size[0]), tuple(preprocessing.mean), tuple(preprocessing.std)
+        )
         with seeded(init_seed, "initial weights"):
             model = _model(name, None if checkpoint is not None or weights is None else facts, size_px)
         if checkpoint is not None:
@@ -81,18 +89,16 @@ def _model(name: str, weights: Any, size_px: int | None) -> nn.Module:
         raise DataMissingError(
             Problem(
                 f"the weights of torchvision:{name} cannot be loaded: {error}",
-                next_step="go online once, or give `checkpoint: FILE`, or `pretrained: false`",
+                next_step="connect to the internet once to download them, or set `checkpoint: FILE` or `pretrained: false`",
             )
         ) from error
 
 
-def _take_off_head(model: nn.Module) -> int:
-    """Replace the last linear layer by nothing, and give its width."""
+def _remove_head(model: nn.Module) -> int:
+    """Replace the last linear layer by the identity, and return its input width."""
     linear = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
-        raise UsageError(
-            f"{type(model).__name__} ends in no linear layer: it is no classifier that can be probed"
-        )
+        raise UsageError(f"{type(model).__name__} has no linear layer: only classification models work")
     name, head = linear[-1]
     parent, _, own = name.rpartition(".")
     setattr(model.get_submodule(parent), own, nn.Identity())

@@ -1,4 +1,4 @@
-"""Local checkpoints: read without executing anything, and loaded only if no weight of the backbone is missing."""
+"""Read local checkpoints without executing code, and load them only if they hold every weight of the backbone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vitbench.backbones.models.archives import refuse_bomb
-from vitbench.core.errors import UsageError
+from vitbench.core.errors import Problem, UsageError
 
 _HEADS = ("head.", "fc.", "classifier.", "head_dist.", "heads.")
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "teacher", "student", "module")
@@ -21,7 +21,7 @@ _PREFIXES = ("module.", "model.", "backbone.", "encoder.", "visual.", "_orig_mod
 
 @dataclass(frozen=True)
 class LoadCount:
-    """How many weights were taken from a file, are missing from it, or are not the backbone's."""
+    """How many of the weights were loaded, are missing from the checkpoint, or are in it but not in the backbone."""
 
     loaded: int
     missing: int
@@ -29,10 +29,10 @@ class LoadCount:
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file, or of a .pth file that holds nothing but tensors.
+    """Return the named tensors of a .safetensors checkpoint, or of a .pth checkpoint that holds only tensors.
 
     Raises:
-        UsageError: the file is torn, or would have to execute code to be read.
+        UsageError: the checkpoint is damaged, needs code to be executed, or is not a state dict.
     """
     refuse_bomb(path)
     try:
@@ -54,7 +54,9 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 
 def load_into(module: nn.Module, weights: dict[str, Tensor], what: str) -> LoadCount:
-    """Copy weights into a module that has no classifier; classifier weights in the file are left aside.
+    """Copy weights into a module without classifier and count them; classifier weights in the checkpoint are ignored.
+
+    `what` names the checkpoint and the backbone in messages.
 
     Raises:
         UsageError: a weight is missing or has another shape.
@@ -67,18 +69,19 @@ def load_into(module: nn.Module, weights: dict[str, Tensor], what: str) -> LoadC
     if missing or shapes:
         given = f"{len(own) - len(missing)} of {len(own)} weights found, {len(unexpected)} unexpected"
         first = f"missing {missing[0]}" if missing else _shape_text(shapes[0], own, weights)
-        raise UsageError(f"{what}: {given}; {first}")
+        step = "check that the checkpoint was saved from this architecture"
+        raise UsageError(Problem(f"{what}: {given}; {first}", next_step=step))
     module.load_state_dict({name: weights[name] for name in own})
-    strange = [name for name in unexpected if not name.startswith(_HEADS)]
-    return LoadCount(len(own), 0, len(strange))
+    foreign = [name for name in unexpected if not name.startswith(_HEADS)]
+    return LoadCount(len(own), 0, len(foreign))
 
 
 def _without_prefix(weights: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights under the prefix, or chain of two, under which most names are the module's own."""
+    """Strip the prefix, or chain of two prefixes, that makes most names match those of the module."""
     chains = ["", *_PREFIXES, *(first + second for first in _PREFIXES for second in _PREFIXES)]
     best = max(chains, key=lambda chain: sum(chain + name in weights for name in own))
     return {name.removeprefix(best): value for name, value in weights.items()}
 
 
 def _shape_text(name: str, own: dict[str, Tensor], weights: dict[str, Tensor]) -> str:
-    return f"{name} is {tuple(weights[name].shape)}, the model has {tuple(own[name].shape)}"
+    return f"{name} has shape {tuple(weights[name].shape)}, expected {tuple(own[name].shape)}"

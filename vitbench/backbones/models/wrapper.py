@@ -1,4 +1,4 @@
-"""The one form that every backbone takes once built, whoever wrote it."""
+"""BuiltBackbone, the uniform wrapper of every built backbone, from vitbench or a plugin."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class BuiltBackbone(nn.Module):
-    """A registered module with its declarations checked. Final: nothing inherits from it."""
+    """A registered module whose declarations have been checked. Final: do not subclass."""
 
     def __init__(self, module: nn.Module, name: str, labels: dict[str, str]) -> None:
         super().__init__()
@@ -40,14 +40,14 @@ class BuiltBackbone(nn.Module):
         return cast("Tensor", self.module.features(images))  # type: ignore[operator]
 
     def forward(self, images: Tensor) -> Tensor:
-        """The features, so that hooks and wrappers of torch work."""
+        """Features (B, D), as `features`: torch's hooks and wrappers need `forward`."""
         return self.features(images)
 
     def at_resolution(self, size_px: int) -> BuiltBackbone:
-        """The same weights for images of another side.
+        """The same weights at another image size.
 
         Raises:
-            UsageError: the architecture is tied to its size.
+            UsageError: the architecture works at one image size only.
         """
         if size_px == self.input.size_px:
             return self
@@ -60,10 +60,10 @@ class BuiltBackbone(nn.Module):
         return BuiltBackbone(resized(size_px), self.name, self._labels)
 
     def at_least(self, size_px: int) -> BuiltBackbone:
-        """At a size, or at the next that its patches fill: 518 px for 512 and patches of 14.
+        """The same weights at `size_px` or the next multiple of the patch size: 518 px for 512 px and patches of 14 px.
 
         Raises:
-            UsageError: the architecture is tied to its size.
+            UsageError: the architecture works at one image size only.
         """
         try:
             return self.at_resolution(size_px)
@@ -76,11 +76,11 @@ class BuiltBackbone(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def writes(self) -> int:
-        """How often weights and buffers have been written to in place, as torch counts it."""
+        """Number of in-place writes to weights and buffers, by torch's version counters."""
         return sum(tensor._version for tensor in (*self.parameters(), *self.buffers()))
 
     def weights_digest(self) -> str:
-        """SHA-256 over names, types and values of all weights and buffers."""
+        """SHA-256 of the names, types, shapes and values of all weights and buffers."""
         total = hashlib.sha256()
         for name, tensor in sorted(self.module.state_dict().items()):
             total.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
