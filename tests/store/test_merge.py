@@ -1,4 +1,4 @@
-"""Run directories as a whole: shards into one, merged, pruned, looked at, estimated."""
+"""Run directories as a whole: sharded, merged, pruned, retried, estimated, and their status."""
 
 import json
 import shutil
@@ -57,7 +57,7 @@ def test_two_results_of_one_job_are_refused_and_nothing_is_written(tiny, tmp_pat
     record = load(one)[0]
     other = record.model_copy(update={"metrics": {"top1": Metric(value=0.5, ci_low=0.4, ci_high=0.6, n=360)}})
     RunDir(two).write(other)
-    with pytest.raises(UsageError, match=r"two results of .* and top1 0\.5000"):
+    with pytest.raises(UsageError, match=r"two different results of .* and top1 0\.5000"):
         merge([one, two], tmp_path / "both")
     assert not (tmp_path / "both").exists()
 
@@ -82,21 +82,21 @@ def test_a_success_replaces_a_failure_and_damage_is_named(tiny, tmp_path):
         merge([two, one], tmp_path / "third")
 
 
-def test_prune_lists_first_and_deletes_when_told(tiny, tmp_path):
+def test_prune_lists_first_and_deletes_with_yes(tiny, tmp_path):
     out = tmp_path / "run"
     vitbench.run(tiny, out)
     tiny.write_text(tiny.read_text().replace("seeds: [0, 1]", "seeds: [0]"))
     before = sorted(out.rglob("*"))
     listed = invoke("prune", str(tiny), "--out", str(out))
     assert sorted(out.rglob("*")) == before
-    assert "1 records, 3 files in all would be deleted" in listed.stderr
+    assert "1 records, 3 files would be deleted" in listed.stderr
     invoke("prune", str(tiny), "--out", str(out), "--yes")
     left = {record.key for record in load(out)}
     assert left == {job.key for job in plan_suite(str(tiny), out, Overrides()).plan.jobs}
     assert run_suite(str(tiny), out).ran == 0
 
 
-def test_status_says_what_is_done_at_work_silent_failed_and_damaged(tiny, tmp_path):
+def test_status_says_what_is_done_running_silent_failed_and_damaged(tiny, tmp_path):
     out = tmp_path / "run"
     planned = plan_suite(str(tiny), out, Overrides())
     run_planned(planned, RunOptions(shard=(1, 2)))
@@ -123,8 +123,8 @@ def test_status_says_what_is_done_at_work_silent_failed_and_damaged(tiny, tmp_pa
     assert damaged.name in json.loads(shown.stdout)["damaged"][0]
 
 
-def test_a_directory_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="no run directory"):
+def test_a_directory_that_is_not_a_run_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"is not a run directory \(no plan.json\)"):
         run_status(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""`vitbench run --dry-run`: the jobs, and what they will take."""
+"""`vitbench run --dry-run`: the jobs, and an estimate of their cost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def print_plan(planned: RunPlan, launch: RunOptions, *, as_json: bool) -> int:
-    """List the jobs with their states, and estimate those to run; the estimate is kept for the report."""
+    """Print the jobs with their states and estimate the pending ones; the estimate is saved for the report."""
     jobs, pending = planned.jobs(launch), planned.pending(launch)
     keys = {job.key for job in pending}
     if not as_json:
@@ -45,8 +45,8 @@ def _estimated(planned: RunPlan, launch: RunOptions, pending: Any) -> Estimate:
     made = estimate(pending, launch.device)
     try:
         keep(planned, made)
-    except OSError as error:  # the figures are worth more than that the report can compare them
-        click.echo(f"the estimate is not kept in {planned.run.path}: {error.strerror}", err=True)
+    except OSError as error:  # the report cannot compare it then; printing it still helps
+        click.echo(f"warning: the estimate was not saved in {planned.run.path}: {error.strerror}", err=True)
     return made
 
 
@@ -65,9 +65,9 @@ def _print(made: Estimate, workers: int) -> None:
         f"backward {quantity(total['images_backward'])} images, {quantity(total['flops_backward'], 'FLOPs')}\n"
         f"disk     {file_size(total['disk_bytes'])}\n"
         f"time     {total['seconds'] / 3600:.3g} hours of {made.device} ({duration(total['seconds'] / workers)} with "
-        f"{workers} worker{'s' * (workers > 1)}), start-up, decoding and solving of probes not counted",
+        f"{workers} worker{'s' * (workers > 1)}), excluding start-up, decoding and fitting of probes",
         err=True,
     )
     if made.unknown:
         first = next(iter(made.unknown.values()))
-        click.echo(printable(f"{len(made.unknown)} jobs are not in these figures: {first}"), err=True)
+        click.echo(printable(f"not included ({first}): {len(made.unknown)} jobs"), err=True)

@@ -1,0 +1,45 @@
+"""What `vitbench retry` runs: what a run directory was last asked for, or a part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from vitbench.core.errors import Problem, UsageError
+from vitbench.core.job import Job
+from vitbench.engine.plan import RunOptions, RunPlan, plan_suite
+from vitbench.engine.schedule import share
+from vitbench.suite import Overrides
+
+
+@dataclass(frozen=True)
+class PartialPlan(RunPlan):
+    """A plan of which only some jobs are run; the run directory keeps the whole of it."""
+
+    part: tuple[Job, ...] = ()
+
+    def jobs(self, launch: RunOptions) -> Sequence[Job]:
+        """The jobs of the part, or of this machine's shard of it."""
+        return share(self.part, launch.shard) if launch.shard else self.part
+
+
+def retry_plan(run: Path, overrides: Overrides) -> RunPlan:
+    """What a run directory was last asked for, narrowed by `overrides` to a part of its jobs.
+
+    Raises:
+        UsageError: it has no suite.lock.yaml, or was not asked for the jobs that it is narrowed to.
+    """
+    lock = run / "suite.lock.yaml"
+    if not lock.is_file():
+        step = "vitbench run SUITE --out DIR --retry-failed"
+        raise UsageError(Problem(f"{str(run)!r} has no suite.lock.yaml", next_step=step))
+    whole = plan_suite(str(lock), run, Overrides(settings=overrides.settings, plugins=overrides.plugins))
+    part = plan_suite(str(lock), run, overrides).plan.jobs
+    asked = {job.key for job in whole.plan.jobs}
+    strangers = [job for job in part if job.key not in asked]
+    if strangers:
+        what = f"{run} was not asked for {len(strangers)} of these jobs, such as {strangers[0].title}"
+        raise UsageError(Problem(what, next_step=f"vitbench run SUITE --out {run} adds jobs to it"))
+    given = {field.name: getattr(whole, field.name) for field in fields(RunPlan)}
+    return PartialPlan(**given, part=part)
