@@ -62,10 +62,19 @@ def main() -> None:
     """Run the command line; a user's mistake gives a message and an exit code, never a traceback."""
     # With torch loaded, the garbage collection at exit takes half a second.
     atexit.register(gc.freeze)
-    color = False if os.environ.get("NO_COLOR") else None
+    code = _exit_code(False if os.environ.get("NO_COLOR") else None)
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # one of several processes started by torchrun
+        from vitbench.engine.executors.fork_server import leave
+
+        leave(code)
+    sys.exit(code)
+
+
+def _exit_code(color: bool | None) -> int:
+    """Run the command, print the error that it raises if any, and return the exit code."""
     try:
         code = cli.main(prog_name="vitbench", standalone_mode=False, color=color)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except click.ClickException as error:
         error.show()
@@ -74,19 +83,12 @@ def main() -> None:
         for problem in error.problems:
             say(f"error: {problem}", "red", color)
         code = error.exit_code
-    except KeyboardInterrupt:
-        code = INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone: `vitbench list … | head`
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  or closing it raises again
         code = 0
     except Exception as error:  # noqa: BLE001  the last line of defence: a message, not a traceback
         code = _unexpected(error, color)
-    code = code if isinstance(code, int) else 0
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # one of several processes started by torchrun
-        from vitbench.engine.executors.fork_server import leave
-
-        leave(code)
-    sys.exit(code)
+    return code if isinstance(code, int) else 0
 
 
 def _unexpected(error: Exception, color: bool | None) -> int:

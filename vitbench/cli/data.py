@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,30 +107,38 @@ def _show_caches() -> None:
 )
 def prepare(names: tuple[str, ...], form: str) -> None:
     """Download and prepare data sets, except those that are ready. Needs `pip install 'vitbench[prepare]'`."""
-    from vitbench.core.errors import DataMissingError, Problem, VitbenchError
-    from vitbench.data.tfds.prepare import check_before
+    from vitbench.core.errors import DataMissingError, Problem
     from vitbench.data.tfds.prepare import prepare as prepare_one
-    from vitbench.data.tfds.status import status_of
 
     chosen = _chosen(names)
+    _check_before(chosen)
+    problems: list[Problem] = []
+    for one in chosen:
+        try:
+            click.echo(prepare_one(one, form).line)
+        except DataMissingError as error:  # one failed download must not stop the others
+            problems += error.problems
+    if problems:
+        raise DataMissingError(problems)
+
+
+def _check_before(chosen: Sequence[DataSet]) -> None:
+    """Raise all problems that can be found before hours are spent on the first data set."""
+    from vitbench.core.errors import Problem, VitbenchError
+    from vitbench.data.tfds.prepare import check_before
+    from vitbench.data.tfds.status import status_of
+
     problems: list[Problem] = []
     kind: type[VitbenchError] = VitbenchError
     for one in chosen:
         try:
             if status_of(one).state != "ready":
                 check_before(one)
-        except VitbenchError as error:  # report all before spending hours on the first
+        except VitbenchError as error:
             problems += error.problems
             kind = type(error)
     if problems:
         raise kind(list(dict.fromkeys(problems)))
-    for one in chosen:
-        try:
-            click.echo(prepare_one(one, form).line)
-        except DataMissingError as error:  # a server that is down must not cost the other data sets
-            problems += error.problems
-    if problems:
-        raise DataMissingError(problems)
 
 
 @data.command(no_args_is_help=True)

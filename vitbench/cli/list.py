@@ -5,11 +5,14 @@ from __future__ import annotations
 import fnmatch
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vitbench.cli.options import JSON, PLUGINS, warn_of_broken
+
+if TYPE_CHECKING:
+    from vitbench.core.plugins import LoadedPlugin
 
 Row = dict[str, Any]
 
@@ -123,16 +126,16 @@ def list_(kind: str, pattern: str, plugins: tuple[str, ...], as_json: bool) -> N
 
         click.echo(json.dumps(suite_schema(), indent=2))
         return
-    rows: list[Row]
-    if kind == "plugins":
-        rows = [
-            {"name": p.name, "origin": p.origin, "summary": p.trouble or "loaded", "options": []}
-            for p in loaded
-        ]
-    else:
-        rows = _KINDS[kind](pattern)
+    rows = _plugins(loaded) if kind == "plugins" else _KINDS[kind](pattern)
     rows = [row for row in rows if _matches(row["name"], pattern)]
     click.echo(json.dumps(rows, indent=1, ensure_ascii=False) if as_json else _table(rows))
+
+
+def _plugins(loaded: list[LoadedPlugin]) -> list[Row]:
+    return [
+        {"name": plugin.name, "origin": plugin.origin, "summary": plugin.trouble or "loaded", "options": []}
+        for plugin in loaded
+    ]
 
 
 def _matches(name: str, pattern: str) -> bool:

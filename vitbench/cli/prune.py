@@ -1,4 +1,4 @@
-"""`vitbench prune`: results that are no longer needed out of a run directory."""
+"""`vitbench prune`: outdated results, listed and then deleted."""
 
 from __future__ import annotations
 
@@ -25,13 +25,17 @@ def prune(target: str | None, out: Path | None, yes: bool, **options: Any) -> No
     """Delete outdated results from a run directory.
 
     \b
-    vitbench prune RUN              results that the run has replaced: the same cell was last run with
-                                    other options or another version. All else is kept, including
-                                    backbones that were added with --backbone.
-    vitbench prune SUITE --out RUN  everything that SUITE does not ask for. Give --backbone, --task,
-                                    --limit and so on as you gave them to `vitbench run`.
+    vitbench prune RUN
+      Results that the run has replaced: their cell was last run with other
+      options or another version. Everything else is kept, including
+      backbones that were added with --backbone.
 
-    Files are listed; add --yes to delete them.
+    \b
+    vitbench prune SUITE --out RUN
+      Everything that SUITE does not ask for. Give --backbone, --task, --limit
+      and so on as you gave them to `vitbench run`.
+
+    Files are only listed; add --yes to delete them.
     """  # noqa: D301
     from vitbench.suite import Overrides
 

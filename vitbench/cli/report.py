@@ -61,16 +61,26 @@ def report(
 ) -> None:  # fmt: skip
     """Write the leaderboard of one or more runs: one self-contained HTML file."""
     from vitbench.core.errors import UsageError
-    from vitbench.core.files import write_atomically
 
     _check_prefixes(published)
-    if not runs:
-        if not published:
-            raise UsageError("name a run directory, or give --published PREFIX -o FILE.html")
-        if figures is not None or with_images:
-            raise UsageError("--figures and --with-images need measured results: name a run directory")
+    if runs:
+        records = _write_page(runs, output, published, with_images=with_images)
+        if figures is not None:
+            _write_figures(figures, records, published)
+    elif not published:
+        raise UsageError("name a run directory, or give --published PREFIX -o FILE.html")
+    elif figures is not None or with_images:
+        raise UsageError("--figures and --with-images need measured results: name a run directory")
+    else:
         _report_published(published, output)
-        return
+
+
+def _write_page(
+    runs: tuple[Path, ...], output: Path | None, published: tuple[str, ...], *, with_images: bool
+) -> list[Record]:
+    """Write the page of several runs, and return their records."""
+    from vitbench.core.errors import UsageError
+    from vitbench.core.files import write_atomically
     from vitbench.report.page import Extras, render
     from vitbench.store.run_dir import estimated
 
@@ -82,12 +92,15 @@ def report(
     worst = _images(runs, records) if with_images else {}
     write_atomically(target, render(records, Extras(expected, published, worst)))
     click.echo(str(target))
-    if figures is not None:
-        from vitbench.report.build import boards
-        from vitbench.report.figures import write_figures
+    return records
 
-        for path in write_figures(figures, boards(records, published), records):
-            click.echo(str(path))
+
+def _write_figures(folder: Path, records: list[Record], published: tuple[str, ...]) -> None:
+    from vitbench.report.build import boards
+    from vitbench.report.figures import write_figures
+
+    for path in write_figures(folder, boards(records, published), records):
+        click.echo(str(path))
 
 
 def _images(runs: tuple[Path, ...], records: list[Record]) -> Worst:

@@ -1,4 +1,4 @@
-"""`vitbench retry`: what failed in a run, and what is missing, without naming its suite again."""
+"""`vitbench retry`: the failed and missing jobs of a run, without naming its suite again."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from vitbench.cli.options import RUN, RUN_OPTIONS, SUITE_OVERRIDES, fields_of
 @SUITE_OVERRIDES
 @RUN_OPTIONS
 def retry(run: Path, **options: Any) -> int:
-    """Run the failed and missing jobs of RUN. What it consists of was saved when it was last run (RUN/suite.lock.yaml).
+    """Run the failed and missing jobs of a run.
 
-    Options are those of `vitbench run`; --backbone, --task, --protocol, --budget and --seeds restrict the retry to some of
-    the run's jobs and cannot add new ones.
+    Its jobs are those that were last requested (RUN/suite.lock.yaml). Options are those of `vitbench run`; --backbone, --task,
+    --protocol, --budget and --seeds restrict the retry to some of the run's jobs and cannot add new ones.
     """
     from vitbench.cli.retry_plan import retry_plan
     from vitbench.cli.run import execute, interrupted_by_sigterm

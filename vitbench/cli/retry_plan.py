@@ -1,4 +1,4 @@
-"""What `vitbench retry` runs: what a run directory was last asked for, or a part of it."""
+"""The plan of `vitbench retry`: the jobs last requested of a run directory, or some of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vitbench.suite import Overrides
 
 @dataclass(frozen=True)
 class PartialPlan(RunPlan):
-    """A plan of which only some jobs are run; the run directory keeps the whole of it."""
+    """A plan of which only some jobs are run; the run directory keeps all of it."""
 
     part: tuple[Job, ...] = ()
 
@@ -25,10 +25,10 @@ class PartialPlan(RunPlan):
 
 
 def retry_plan(run: Path, overrides: Overrides) -> RunPlan:
-    """What a run directory was last asked for, narrowed by `overrides` to a part of its jobs.
+    """Return the plan last requested of a run directory, restricted by `overrides` to some of its jobs.
 
     Raises:
-        UsageError: it has no suite.lock.yaml, or was not asked for the jobs that it is narrowed to.
+        UsageError: it has no suite.lock.yaml, or `overrides` ask for jobs that the run does not have.
     """
     lock = run / "suite.lock.yaml"
     if not lock.is_file():
@@ -39,7 +39,7 @@ def retry_plan(run: Path, overrides: Overrides) -> RunPlan:
     asked = {job.key for job in whole.plan.jobs}
     strangers = [job for job in part if job.key not in asked]
     if strangers:
-        what = f"{run} was not asked for {len(strangers)} of these jobs, such as {strangers[0].title}"
+        what = f"{len(strangers)} of these jobs do not belong to {run}, such as {strangers[0].title}"
         raise UsageError(Problem(what, next_step=f"vitbench run SUITE --out {run} adds jobs to it"))
     given = {field.name: getattr(whole, field.name) for field in fields(RunPlan)}
     return PartialPlan(**given, part=part)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @RUN_OPTIONS
 @click.option("--retry-failed", is_flag=True, help="Run failed jobs again.")
 def run(suite: str, out: Path | None, **options: Any) -> int:
-    """Run a suite: a YAML file, or the name of a suite that ships with vitbench.
+    """Run a suite. SUITE is a YAML file, or the name of a suite that ships with vitbench.
 
     Finished jobs are never repeated: the same command continues an interrupted run.
     """

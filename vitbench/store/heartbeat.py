@@ -76,7 +76,7 @@ class HeartbeatWriter:
             draft = self.folder / f".{self.key}.{os.getpid()}"
             draft.write_text(heartbeat.model_dump_json())
             draft.replace(self.folder / f"{self.key}.json")
-        except OSError:  # a progress line is not worth a job
+        except OSError:  # progress lines must not make a job fail
             self.folder = None
 
     def clear(self) -> None:

@@ -1,4 +1,4 @@
-"""What a run directory was last asked for: suite.lock.yaml, the resolved suite, and plan.json, the list of its jobs."""
+"""The jobs last requested of a run directory: suite.lock.yaml is the resolved suite, plan.json the list of jobs."""
 
 from __future__ import annotations
 

@@ -17,9 +17,9 @@ _KEY = re.compile(rf"[0-9a-f]{{{KEY_LENGTH}}}")
 
 
 def replaced(run: RunDir) -> list[Path]:
-    """Files of results that the run has replaced: the same cell was last requested with other options, and has succeeded.
+    """Return files of results that the run has replaced: their cell was last requested with other options, and succeeded.
 
-    All else is kept, such as backbones that were added on the command line and cells that are not requested any more.
+    Everything else is kept: backbones added on the command line, cells that are no longer requested, unreadable records.
 
     Raises:
         UsageError: it is not a run directory.
@@ -32,12 +32,12 @@ def replaced(run: RunDir) -> list[Path]:
 
 
 def _place(job: Job) -> tuple[Any, ...]:
-    """The place of a job's number on the leaderboard, which only one number can have."""
+    """Return the place of a job's score on the leaderboard (`report.keys.newest` shows one score per place)."""
     return (job.cell, *job.measuring.values())
 
 
 def unasked(run: RunDir, jobs: Iterable[Job]) -> list[Path]:
-    """Files of a run directory that belong to none of these jobs.
+    """Return files of a run directory that belong to none of these jobs.
 
     Raises:
         UsageError: it is not a run directory.
@@ -47,12 +47,12 @@ def unasked(run: RunDir, jobs: Iterable[Job]) -> list[Path]:
     return _files(run, lambda key: key not in keys)
 
 
-def _files(run: RunDir, is_meant: Callable[[str], bool]) -> list[Path]:
-    """Files and folders of the jobs that are meant; whatever is not named after a key is not ours."""
+def _files(run: RunDir, is_chosen: Callable[[str], bool]) -> list[Path]:
+    """Return files and folders of the chosen jobs; those not named after a key are not ours."""
     found = []
     for folder in ("records", "predictions", "logs", "checkpoints"):
         named = [(path, path.name.partition(".")[0]) for path in (run.path / folder).glob("*")]
-        found += [path for path, key in named if _KEY.fullmatch(key) and is_meant(key)]
+        found += [path for path, key in named if _KEY.fullmatch(key) and is_chosen(key)]
     return sorted(found)
 
 
