@@ -69,7 +69,7 @@ def _load_record(file: Path) -> Record:
 
 def _redo(what: str, file: Path) -> Problem:
     return Problem(
-        what, where=str(file), next_step="delete this file, then run the suite again to repeat the job"
+        what, where=str(file), next_step="run the suite again to repeat the job, or move this file away"
     )
 
 
