@@ -239,5 +239,5 @@ protocols: [ridge_probe]
     renamed = suite_file(text.replace("first", "second"))
     (again,) = vitbench.run(renamed, tmp_path / "run", seeds=[0])
     assert again.created == record.created  # the same weights under another name: nothing to do
-    with pytest.raises(DataMissingError, match="there is nothing at"):
+    with pytest.raises(DataMissingError, match="does not exist"):
         vitbench.run(suite_file(text.replace("first", "third")), tmp_path / "run")

@@ -1,4 +1,4 @@
-"""The command as its users and their scripts see it."""
+"""The command as users and scripts see it."""
 
 import json
 import subprocess
@@ -45,13 +45,13 @@ def test_only_computing_imports_torch(command, finished, tmp_path):
     assert imported(*arguments) & heavy == set()
 
 
-def test_a_run_prints_its_board_and_says_where_the_page_is(finished):
+def test_a_run_prints_its_leaderboard_and_the_path_of_the_page(finished):
     _, run, done = finished
     assert "ridge_probe · 2-shot" in done.stdout
     assert "raw_pixels" in done.stdout
     assert f"Leaderboard: {run / 'report.html'}" in done.stderr
     assert (run / "report.html").is_file()
-    assert "\x1b" not in done.stdout + done.stderr  # no colours and no progress bar where nobody watches
+    assert "\x1b" not in done.stdout + done.stderr  # no colours and no progress bar: it is not a terminal
 
 
 def test_running_again_does_nothing_and_says_so(finished):
@@ -62,7 +62,7 @@ def test_running_again_does_nothing_and_says_so(finished):
     assert again.stdout == ""
 
 
-def test_a_new_label_makes_a_new_page_and_json_is_json_when_nothing_is_to_do(finished, tmp_path):
+def test_a_new_label_makes_a_new_page_and_json_is_printed_when_there_is_nothing_to_do(finished, tmp_path):
     suite, run, _ = finished
     mine = tmp_path / "tiny.yaml"
     mine.write_text(suite.read_text().replace("size_px: 4", "size_px: 4, label: Renamed"))
@@ -86,7 +86,7 @@ def test_a_record_of_another_schema_is_left_out_and_named(finished, tmp_path):
     assert vitbench("report", out).returncode == 2
 
 
-def test_output_that_nobody_reads_is_no_fault():
+def test_a_closed_pipe_is_not_an_error():
     done = subprocess.run(
         f"{sys.executable} -m vitbench list backbones 'timm:*' | head -1",
         shell=True,
@@ -128,7 +128,7 @@ def test_results_as_json(finished, tmp_path):
         (["run", "quickstart", "--backbone", "", "--out", "{tmp}/r"], 2, "unknown backbone ''"),
         (["run", "quickstart", "--out", "/dev/null/r"], 2, "cannot be written"),
         (["run", "quickstart", "--limit", "0"], 2, "0 is not in the range"),
-        (["run", "folder", "--set", "tasks.images.path=/nowhere"], 3, "there is nothing at /nowhere"),
+        (["run", "folder", "--set", "tasks.images.path=/nowhere"], 3, "/nowhere does not exist"),
         (["run", "folder"], 2, "path"),
         (["report", "{tmp}"], 2, "no records in"),
         (["list", "backbone"], 2, "backbones"),
@@ -144,7 +144,7 @@ def test_a_mistake_ends_in_a_message_and_an_exit_code(arguments, code, message, 
     assert "Traceback" not in done.stderr
 
 
-def test_failures_give_exit_code_1_and_a_board_all_the_same(finished, tmp_path):
+def test_failures_give_exit_code_1_and_a_leaderboard(finished, tmp_path):
     suite, _, _ = finished
     (tmp_path / "bad.safetensors").write_bytes(b"torn")
     suite2 = tmp_path / "f.yaml"
@@ -161,7 +161,7 @@ def test_failures_give_exit_code_1_and_a_board_all_the_same(finished, tmp_path):
     assert "bad.safetensors cannot be read as weights" in (tmp_path / "r" / "report.html").read_text()
     assert (
         vitbench("run", suite2, "--out", tmp_path / "r").returncode == 1
-    )  # nothing to do, still not all right
+    )  # nothing to do, but there are failures
 
 
 @pytest.mark.parametrize("form", ["csv", "json", "md", "latex", "parquet"])

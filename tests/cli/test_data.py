@@ -47,7 +47,7 @@ def test_status_has_a_line_for_every_data_set(data_dir):
     assert re.search(r"kitti +ready +3\.\d\.0 array_record \d\.\d MB", "\n".join(lines))
 
 
-def test_status_tells_what_is_missing_and_how_to_get_it(some):
+def test_status_says_what_is_missing_and_how_to_get_it(some):
     found, code = states()
     assert code == 0
     assert states("clevr", "dtd")[1] == 3
@@ -70,7 +70,7 @@ def test_status_is_narrowed_by_tasks_data_sets_and_suites(some, suite_file):
     assert "did you mean vtab/clevr_count" in done.stderr
 
 
-def test_what_is_broken_says_why(some):
+def test_status_says_why_a_data_set_is_broken(some):
     (version,) = (some / "dtd").iterdir()
     (shard,) = version.glob("*test*")
     data = shard.read_bytes()
@@ -87,7 +87,7 @@ def test_what_is_broken_says_why(some):
     assert states("dtd")[0]["dtd"]["state"] == "broken"
 
 
-def test_another_major_version_is_not_taken(some):
+def test_another_major_version_is_not_used(some):
     (version,) = (some / "dtd").iterdir()
     version.rename(version.with_name("2.0.0"))
     assert states("dtd")[0]["dtd"]["state"] == "can be downloaded"
@@ -104,7 +104,7 @@ def test_run_stops_before_it_starts_with_one_command_for_all(some, suite_file, t
     assert not (tmp_path / "r").exists()
 
 
-def test_what_is_missing_can_be_skipped_and_the_board_shows_gaps(some, suite_file, tmp_path):
+def test_missing_data_can_be_skipped_and_the_leaderboard_shows_the_gaps(some, suite_file, tmp_path):
     out = tmp_path / "r"
     done = vitbench("run", suite_file(SUITE), "--out", out, "--skip-missing")
     assert done.returncode == 1
@@ -112,7 +112,7 @@ def test_what_is_missing_can_be_skipped_and_the_board_shows_gaps(some, suite_fil
     header, row = [line for line in done.stdout.splitlines() if "raw_pixels" in line or "backbone" in line]
     assert "vtab/clevr_count" in header
     assert row.count("–") >= 2
-    assert "2 jobs have no data and were left out" in done.stderr
+    assert "2 jobs skipped: their data is missing" in done.stderr
 
 
 def test_the_data_dir_is_an_option(some, suite_file, tmp_path, monkeypatch):
@@ -182,7 +182,7 @@ def test_verify_finds_a_changed_order_and_a_lossy_copy(some, tmp_path):
     assert found["cifar10", "train readable"]["ok"] is False or found["cifar10", "train order"]["ok"] is False
 
 
-def test_the_dump_that_circulates_is_told_for_what_it_is(tmp_path):
+def test_verify_recognises_the_copy_of_vtab_1k_that_circulates(tmp_path):
     for task in ("cifar", "dtd"):
         folder = tmp_path / "vtab-1k" / task
         (folder / "images" / "train800").mkdir(parents=True)
@@ -208,7 +208,7 @@ def test_a_missing_shard_stops_the_run_before_it_starts(some, suite_file, tmp_pa
 
 
 @pytest.mark.parametrize("damage", ["features", "list", "junk version"])
-def test_one_bad_copy_costs_no_other_line(some, damage):
+def test_one_bad_copy_does_not_affect_the_others(some, damage):
     (version,) = (some / "dtd").iterdir()
     if damage == "features":
         (version / "features.json").unlink()
@@ -222,7 +222,7 @@ def test_one_bad_copy_costs_no_other_line(some, damage):
     assert found["dtd"]["state"] == ("ready" if damage == "junk version" else "broken")
 
 
-def test_a_broken_copy_is_moved_aside_before_it_is_prepared_anew(some, monkeypatch):
+def test_a_broken_copy_is_moved_aside_before_it_is_prepared_again(some, monkeypatch):
     from vitbench.core.errors import DataMissingError
     from vitbench.data.tfds import prepare as preparing
 
@@ -242,7 +242,7 @@ def test_a_broken_copy_is_moved_aside_before_it_is_prepared_anew(some, monkeypat
     assert preparing.prepare(DATA_SETS["dtd"]).state == "ready"
 
 
-def test_everything_missing_is_missing_even_if_it_may_be_skipped(some, suite_file, tmp_path):
+def test_skip_missing_fails_if_all_data_is_missing(some, suite_file, tmp_path):
     suite = suite_file(SUITE.replace("vtab/dtd, ", "").replace(", digits", ""))
     done = vitbench("run", suite, "--out", tmp_path / "r", "--skip-missing")
     assert done.returncode == 3
@@ -254,7 +254,7 @@ def test_a_second_run_that_skips_shows_what_the_first_did(some, suite_file, tmp_
     for _ in range(2):
         done = vitbench("run", suite, "--out", tmp_path / "r", "--skip-missing")
         assert done.returncode == 1
-        assert "2 jobs have no data" in done.stderr
+        assert "2 jobs skipped" in done.stderr
 
 
 def test_verify_takes_a_data_sets_name_before_a_folders(some, monkeypatch):
@@ -263,7 +263,7 @@ def test_verify_takes_a_data_sets_name_before_a_folders(some, monkeypatch):
     assert ("dtd", "train readable") in found
 
 
-def test_verify_names_an_image_that_is_none(tmp_path, monkeypatch):
+def test_verify_names_a_file_that_is_not_an_image(tmp_path, monkeypatch):
     from tests.making import miniatures
 
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
@@ -277,7 +277,7 @@ def test_verify_names_an_image_that_is_none(tmp_path, monkeypatch):
     assert "class/image_00007.jpg" in found["dtd", "train images"]["text"]
 
 
-def test_a_suite_that_needs_no_data_set_has_none(data_dir):
+def test_a_suite_may_need_no_data_set(data_dir):
     assert states("quickstart") == ({}, 0)
 
 
@@ -290,7 +290,7 @@ def tensorflow_is_there(monkeypatch):
     return preparing
 
 
-def test_room_on_the_disk_is_looked_at_first(some, tensorflow_is_there, monkeypatch):
+def test_free_disk_space_is_checked_first(some, tensorflow_is_there, monkeypatch):
     usage = shutil.disk_usage(some)
     monkeypatch.setattr(tensorflow_is_there.shutil, "disk_usage", lambda path: usage._replace(free=10**9))
     done = vitbench("data", "prepare", "clevr")

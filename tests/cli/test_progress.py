@@ -1,4 +1,4 @@
-"""What somebody at a terminal sees while a suite runs, and that nobody else sees any of it."""
+"""The progress shown on a terminal while a suite runs, and silence elsewhere."""
 
 import io
 import sys
@@ -28,7 +28,7 @@ def half_done(tiny, tiny_records, tmp_path, monkeypatch):
     return planned, [by_key[job.key] for job in planned.suite.jobs]
 
 
-def test_a_line_for_the_suite_and_one_for_each_job_at_work(half_done, monkeypatch):
+def test_a_line_for_the_suite_and_one_for_each_running_job(half_done, monkeypatch):
     planned, records = half_done
     records[3] = records[3].model_copy(update={"failure": Failure(kind="X", message="no \x1b[31m")})
     monkeypatch.setattr(sys, "stderr", Terminal())
@@ -47,13 +47,13 @@ def test_a_line_for_the_suite_and_one_for_each_job_at_work(half_done, monkeypatc
     drawn = sys.stderr.getvalue()
     assert "2/4 jobs" in drawn
     assert f"{jobs[2].title} · features 12/60" in drawn
-    assert "1 at work" in drawn
+    assert "1 running" in drawn
     assert f"failed: {records[3].job.title}: no  [31m" in drawn
     assert "4/4 jobs" in drawn.rpartition("\r")[2]
     assert "1 failed" in drawn.rpartition("\r")[2]
 
 
-def test_where_nobody_watches_nothing_is_drawn(half_done, capsys):
+def test_nothing_is_drawn_unless_stderr_is_a_terminal(half_done, capsys):
     planned, records = half_done
     shown = TerminalProgress()
     shown.begin(planned.run, planned.suite.jobs, records[:2], 1)

@@ -16,7 +16,7 @@ def test_an_interrupt_keeps_what_is_done(slow, tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "of 8 jobs are done and kept" in errors
+    assert "of 8 jobs are done and saved" in errors
     assert "Traceback" not in errors
     kept = {record.key: record for record in vitbench.load_records(out)}
     assert 2 <= len(kept) < 8

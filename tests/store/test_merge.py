@@ -46,7 +46,7 @@ def test_two_results_of_one_job_are_refused_and_nothing_is_written(tiny, tmp_pat
     record = load(one)[0]
     other = record.model_copy(update={"metrics": {"top1": Metric(value=0.5, ci_low=0.4, ci_high=0.6, n=360)}})
     RunDir(two).write(other)
-    with pytest.raises(UsageError, match=r"two results of .* and top1 0\.5000"):
+    with pytest.raises(UsageError, match=r"two different results of .* and top1 0\.5000"):
         merge([one, two], tmp_path / "both")
     assert not (tmp_path / "both").exists()
 
@@ -82,7 +82,7 @@ def test_predictions_that_differ_are_two_results(tiny, tmp_path):
     run.write(record, table)
     done = command("merge", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "m")
     assert done.returncode == 2
-    assert "two results of" in done.stderr
+    assert "two different results of" in done.stderr
 
 
 @pytest.mark.parametrize("order", [("bare", "whole"), ("whole", "bare")])

@@ -26,7 +26,7 @@ def test_prune_touches_nothing_that_is_not_ours(tiny, tmp_path):
     (project / "checkpoints" / "model.pt").write_text("precious")
     done = command("prune", tiny, "--out", project, "--yes")
     assert done.returncode == 2
-    assert "no run directory" in done.stderr
+    assert "is not a run directory (no plan.json)" in done.stderr
     run_suite(str(tiny), project)
     (project / "logs" / "train.log").write_text("mine")
     assert command("prune", tiny, "--out", project, "--yes").returncode == 0
@@ -41,5 +41,5 @@ def test_pruned_jobs_are_not_asked_for_any_more(suite_file, tmp_path):
     suite.write_text(both.format("digits"))
     assert command("prune", suite, "--out", tmp_path / "run", "--yes").returncode == 0
     said = command("status", tmp_path / "run")
-    assert "1 jobs: 1 done, 0 failed, 0 at work, 0 waiting" in said.stdout
+    assert "1 jobs: 1 done, 0 failed, 0 running, 0 waiting" in said.stdout
     assert "photo_regions" not in (tmp_path / "run" / "suite.lock.yaml").read_text()

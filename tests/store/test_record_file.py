@@ -23,7 +23,7 @@ def test_a_damaged_record_is_named_and_recomputed(tiny, tmp_path):
     first = vitbench.run(tiny, tmp_path / "run")
     path = RunDir(tmp_path / "run").record_path(first[0].key)
     flip(path)
-    with pytest.raises(UsageError, match=rf"{path.name}: not a record .* not what was written"):
+    with pytest.raises(UsageError, match=rf"{path.name}: not a record .* SHA-256 mismatch"):
         load(tmp_path / "run")
     result = run_suite(str(tiny), tmp_path / "run")
     assert result.ran == 1

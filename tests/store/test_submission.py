@@ -52,7 +52,9 @@ def test_a_score_that_the_predictions_do_not_give_is_told(packed, tmp_path):
     path = changed(
         packed, lambda name, data: [(name, encode(better) if name == f"records/{record.key}.json" else data)]
     )
-    assert any("stated as 0.9900 of 360, its predictions give" in text for text in check(path).problems)
+    assert any(
+        "stated as 0.9900 (n = 360), but the predictions give" in text for text in check(path).problems
+    )
 
 
 @pytest.mark.parametrize(
@@ -60,20 +62,23 @@ def test_a_score_that_the_predictions_do_not_give_is_told(packed, tmp_path):
     [
         (
             lambda name, data: [(name, data[:-3] if name.startswith("records") else data)],
-            "not what was written",
+            "SHA-256 mismatch",
         ),
         (
             lambda name, data: [] if name.startswith("predictions") else [(name, data)],
             "predictions are missing",
         ),
-        (lambda name, data: [(f"../../{name}", data)], "no file of a submission"),
+        (lambda name, data: [(f"../../{name}", data)], "does not belong in a submission"),
         (
             lambda name, data: [(name, data), (name.replace(".json", ".py"), b"import os")][
                 : 1 + name.startswith("records")
             ],
-            "no file of a submission",
+            "does not belong in a submission",
         ),
-        (lambda name, data: [(name.replace("records/", "records/f"), data)], "no file of a submission"),
+        (
+            lambda name, data: [(name.replace("records/", "records/f"), data)],
+            "does not belong in a submission",
+        ),
     ],
 )
 def test_what_is_wrong_is_named_and_never_written(packed, tmp_path, change, said):
@@ -87,7 +92,7 @@ def test_what_is_wrong_is_named_and_never_written(packed, tmp_path, change, said
 
 def test_bombs_and_other_files_are_refused(tmp_path, monkeypatch):
     (tmp_path / "no.zip").write_bytes(b"PK\x03\x04 nothing")
-    with pytest.raises(UsageError, match=r"no submission[\s\S]*vitbench pack"):
+    with pytest.raises(UsageError, match=r"not a submission[\s\S]*vitbench pack"):
         check(tmp_path / "no.zip")
     monkeypatch.setattr("vitbench.store.submission.MOST_BYTES", 1 << 20)
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:

@@ -29,7 +29,7 @@ def test_every_value_knows_its_line():
     ("text", "message"),
     [
         ("a: [1", "f.yaml:"),
-        ("a: 1\na: 2", "f.yaml:2: the key 'a' stands here for the second time"),
+        ("a: 1\na: 2", "f.yaml:2: duplicate key 'a'"),
         ("a: !!python/object/apply:os.system ['true']", "f.yaml:1: the YAML tag"),
         ("a: !!binary aGk=", "tag"),
         ("\x00", "not valid YAML"),

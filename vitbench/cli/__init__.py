@@ -1,4 +1,4 @@
-"""The command line. Each verb imports what it needs when it is called: `vitbench --help` takes a tenth of a second."""
+"""The command line: one file a verb. Verbs import the rest of vitbench when they are called, so that --help takes 0.1 s."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from pathlib import Path
 
 import click
 
-from vitbench.cli.backbone import check, inspect_, new
+from vitbench.cli.check import check
 from vitbench.cli.compare import compare
 from vitbench.cli.cost import cost
 from vitbench.cli.data import data
+from vitbench.cli.inspect import inspect_
 from vitbench.cli.list import list_
+from vitbench.cli.merge import merge
+from vitbench.cli.new import new
 from vitbench.cli.pack import pack, unpack
+from vitbench.cli.prune import prune
 from vitbench.cli.report import export, report
+from vitbench.cli.retry import retry
 from vitbench.cli.run import run
-from vitbench.cli.runs import merge, prune, retry, status
+from vitbench.cli.status import status
 from vitbench.core.errors import VitbenchError
 from vitbench.core.format import printable
 
 INTERRUPTED = 130
-NO_PLACE = (
-    errno.ENAMETOOLONG,
-    errno.EINVAL,
-    errno.ELOOP,
-    errno.ENOTDIR,
-    errno.EISDIR,
-)  # a path that cannot be meant
-_FREE = "  next:         free some space, then give the same command again: what is kept is whole, and stays"
-_ELSEWHERE = "  next:         write elsewhere: -o FILE, or --out DIR"
+# The path itself is wrong: a mistake in the command.
+BAD_PATH = (errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
+_FREE = "  next:         free some space, then run the same command again: all saved results are intact"
+_ELSEWHERE = "  next:         write to another place with -o FILE or --out DIR"
 NEXT_STEPS = {
     errno.ENOSPC: _FREE, errno.EDQUOT: _FREE, errno.EROFS: _ELSEWHERE, errno.EACCES: _ELSEWHERE, errno.EPERM: _ELSEWHERE,
 }  # fmt: skip
@@ -41,13 +41,13 @@ NEXT_STEPS = {
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="vitbench", message="%(prog)s %(version)s")
 def cli() -> None:  # the \b below is click's mark for "keep these lines"
-    """How well does a vision backbone transfer, and at what compute?
+    """How well does a vision backbone transfer, and at what compute cost?
 
     \b
-      vitbench run quickstart            a real board in a minute: no network, no GPU
-      vitbench report runs/quickstart    the leaderboard, one HTML file
+      vitbench run quickstart            a real leaderboard in a minute: no network, no GPU
+      vitbench report runs/quickstart    the leaderboard as one HTML file
 
-    Exit codes: 0 all done, 1 some job failed, 2 usage or suite error, 3 data or weights missing, 130 interrupted.
+    Exit codes: 0 all done, 1 a job failed, 2 usage or suite error, 3 data or weights missing, 130 interrupted.
     """  # noqa: D301
 
 
@@ -59,13 +59,22 @@ for _verb in _VERBS:
 
 
 def main() -> None:
-    """Run the command line; a user's mistake ends in a message and an exit code, never in a traceback."""
-    # With torch loaded, looking through all there is for cycles at the end takes half a second.
+    """Run the command line; a user's mistake gives a message and an exit code, never a traceback."""
+    # With torch loaded, the garbage collection at exit takes half a second.
     atexit.register(gc.freeze)
-    color = False if os.environ.get("NO_COLOR") else None
+    code = _exit_code(False if os.environ.get("NO_COLOR") else None)
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # one of several processes started by torchrun
+        from vitbench.engine.executors.fork_server import leave
+
+        leave(code)
+    sys.exit(code)
+
+
+def _exit_code(color: bool | None) -> int:
+    """Run the command, print the error that it raises if any, and return the exit code."""
     try:
         code = cli.main(prog_name="vitbench", standalone_mode=False, color=color)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except click.ClickException as error:
         error.show()
@@ -74,39 +83,34 @@ def main() -> None:
         for problem in error.problems:
             say(f"error: {problem}", "red", color)
         code = error.exit_code
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has gone: `vitbench list … | head`
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  so that closing does not complain again
+    except BrokenPipeError:  # the reader of our output has gone: `vitbench list … | head`
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  or closing it raises again
         code = 0
     except Exception as error:  # noqa: BLE001  the last line of defence: a message, not a traceback
-        code = _surprise(error, color)
-    code = code if isinstance(code, int) else 0
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # one of several that torchrun has started
-        from vitbench.engine.executors.fork_server import leave
-
-        leave(code)
-    sys.exit(code)
+        code = _unexpected(error, color)
+    return code if isinstance(code, int) else 0
 
 
-def _surprise(error: Exception, color: bool | None) -> int:
-    """What nobody foresaw: a line that says where, or with VITBENCH_DEBUG=1 the traceback."""
+def _unexpected(error: Exception, color: bool | None) -> int:
+    """Print an unexpected error with its file and line, or with VITBENCH_DEBUG=1 raise it; return the exit code."""
     if os.environ.get("VITBENCH_DEBUG"):
         raise error
     if isinstance(error, OSError) and error.filename:
         step = NEXT_STEPS.get(error.errno or 0, "")
         say(f"error: {str(error.filename)[:200]}: {error.strerror}{step and chr(10)}{step}", "red", color)
-        return 2 if error.errno in NO_PLACE else 1
+        return 2 if error.errno in BAD_PATH else 1
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
     place = f" ({Path(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno})" if frame else ""
     say(f"error: {type(error).__name__}: {error}{place}", "red", color)
-    say("this is a fault of vitbench or of a plugin: VITBENCH_DEBUG=1 shows the traceback", "yellow", color)
+    say(
+        "this is a bug in vitbench or in a plugin; set VITBENCH_DEBUG=1 to see the traceback", "yellow", color
+    )
     return 1
 
 
 def say(text: str, colour: str, color: bool | None) -> None:
-    """A message on stderr, its first word coloured where colour is wanted."""
+    """Print a message to stderr, with the part before the colon in colour."""
     head, colon, rest = printable(text).partition(":")
     click.echo(click.style(head + colon, fg=colour, bold=True) + rest, err=True, color=color)

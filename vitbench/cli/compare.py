@@ -1,4 +1,4 @@
-"""`vitbench compare`: differences that a paper can state, with intervals and corrected p-values."""
+"""`vitbench compare`: differences between backbones with confidence intervals and corrected p-values."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vitbench.cli.options import JSON, RUNS
 from vitbench.core.format import printable
 
 if TYPE_CHECKING:
@@ -15,16 +16,14 @@ if TYPE_CHECKING:
 
 
 @click.command(no_args_is_help=True)
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--backbones", nargs=2, metavar="A B", help="Two backbones by their labels: B minus A, cell by cell."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@RUNS
+@click.option("--backbones", nargs=2, metavar="A B", help="Labels of two backbones: B minus A, cell by cell.")
+@JSON
 def compare(runs: tuple[Path, ...], backbones: tuple[str, str] | None, as_json: bool) -> None:
-    """Compare backbones on the same test images: paired differences of two, or without --backbones the ranks of all.
+    """Compare two backbones, or rank all. Differences are paired: both backbones on the same test images.
 
-    Intervals are 95 % bootstraps over images (ranks: over tasks and images); p-values are McNemar's exact ones, corrected by
-    Holm for the number of cells. Seeds are averaged first; McNemar looks at the first that both have.
+    Intervals are 95 % bootstrap intervals over images (for ranks: over tasks and images). p-values are from the exact McNemar
+    test, Holm-corrected for the number of cells. Seeds are averaged; McNemar's test uses the first seed that both have.
     """
     import json
     from dataclasses import asdict
@@ -44,7 +43,7 @@ def compare(runs: tuple[Path, ...], backbones: tuple[str, str] | None, as_json: 
         click.echo(json.dumps(plain, indent=1))
         return
     if not found:
-        click.echo("no setting has two backbones with all of its tasks: there is nothing to rank", err=True)
+        click.echo("nothing to rank: no setting has two backbones that completed all of its tasks", err=True)
         return
     click.echo("\n\n".join(_ranked(title, rows) for title, rows in found.items()))
 

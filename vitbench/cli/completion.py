@@ -1,4 +1,4 @@
-"""What the shell completes."""
+"""Shell completion."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from click.shell_completion import CompletionItem
 
 
 def complete_suite(_context: click.Context, _parameter: click.Parameter, start: str) -> list[CompletionItem]:
-    """Packaged suites by name, and files."""
+    """Complete the names of packaged suites, and files."""
     from vitbench.suite.read import packaged_suites
 
     names = [CompletionItem(name) for name in packaged_suites() if name.startswith(start)]

@@ -1,44 +1,32 @@
-"""`vitbench data`: what is there, get what is not, and see that it is the reference's. TensorFlow only to prepare."""
+"""`vitbench data`: show, prepare and verify data sets. Only preparing needs TensorFlow."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from vitbench.cli.options import DATA_DIR, JSON
+
 if TYPE_CHECKING:
     from vitbench.data.tfds.dataset import DataSet
 
-DATA_DIR = click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="TFDS_DATA_DIR",
-    help="Where prepared data sets lie  [default: $TFDS_DATA_DIR, else ~/tensorflow_datasets].",
-)
 NAMES = click.argument("names", nargs=-1, metavar="[DATASET|TASK|SUITE]...")
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-def use_data_dir(folder: Path | None) -> None:
-    """Make a folder the one that all data sets are looked for in, here and in workers."""
-    if folder is not None:
-        os.environ["TFDS_DATA_DIR"] = str(folder.expanduser().absolute())
 
 
 @click.group()
 def data() -> None:
-    """Data sets: what is there, how to get the rest, and whether it is the reference's."""
+    """Show, prepare and verify data sets."""
 
 
 def _chosen(names: tuple[str, ...]) -> list[DataSet]:
-    """Data sets by their own names, by tasks, by suites; all if none is named."""
+    """Return the data sets named directly, by a task or by a suite; all if there are no names."""
     from vitbench.core.plugins import load_all
     from vitbench.core.registry import TASKS
     from vitbench.data.tfds.dataset import DATA_SETS
@@ -54,7 +42,7 @@ def _chosen(names: tuple[str, ...]) -> list[DataSet]:
 
 
 def _of_suite(name: str, tasks: set[str]) -> list[str] | None:
-    """The tasks of a suite that need a data set; None if there is no such suite."""
+    """Return the tasks of a suite that need a data set, or None if there is no such suite."""
     from vitbench.suite import find_suite, read_suite
     from vitbench.suite.read import packaged_suites
 
@@ -71,14 +59,15 @@ def _of_suite(name: str, tasks: set[str]) -> list[str] | None:
 @NAMES
 @DATA_DIR
 @JSON
-def status(names: tuple[str, ...], data_dir: Path | None, as_json: bool) -> int:
-    """One line for each data set: ready, can be downloaded, needs manual files, or broken.
+def status(names: tuple[str, ...], as_json: bool) -> int:
+    """Show the state of each data set.
 
-    Exit code 3 if one that is named is not ready.
+    One of: ready, can be downloaded, needs manual files, broken.
+
+    Exits with 3 if a data set given by name is not ready.
     """
     from vitbench.data.tfds.status import status_of
 
-    use_data_dir(data_dir)
     found = [status_of(one) for one in _chosen(names)]
     if as_json:
         click.echo(json.dumps([asdict(one) for one in found], indent=1))
@@ -92,7 +81,7 @@ def status(names: tuple[str, ...], data_dir: Path | None, as_json: bool) -> int:
 
 
 def _show_caches() -> None:
-    """What is kept on disk so that it need not be computed again."""
+    """Print the sizes of the disk caches."""
     from vitbench.core.format import file_size
     from vitbench.core.settings import cache_dir
     from vitbench.data import decoded_cache, disk_cache
@@ -114,69 +103,79 @@ def _show_caches() -> None:
     type=click.Choice(["array_record", "tfrecord"]),
     default="tfrecord",
     show_default=True,
+    help="File format of the prepared data set.",
 )
-def prepare(names: tuple[str, ...], data_dir: Path | None, form: str) -> None:
-    """Download and prepare data sets; needs `pip install 'vitbench[prepare]'`. What is ready is left alone."""
-    from vitbench.core.errors import DataMissingError, Problem, VitbenchError
-    from vitbench.data.tfds.prepare import check_before
+def prepare(names: tuple[str, ...], form: str) -> None:
+    """Download and prepare data sets, except those that are ready. Needs `pip install 'vitbench[prepare]'`."""
+    from vitbench.core.errors import DataMissingError, Problem
     from vitbench.data.tfds.prepare import prepare as prepare_one
+
+    chosen = _chosen(names)
+    _check_before(chosen)
+    problems: list[Problem] = []
+    for one in chosen:
+        try:
+            click.echo(prepare_one(one, form).line)
+        except DataMissingError as error:  # one failed download must not stop the others
+            problems += error.problems
+    if problems:
+        raise DataMissingError(problems)
+
+
+def _check_before(chosen: Sequence[DataSet]) -> None:
+    """Raise all problems that can be found before hours are spent on the first data set."""
+    from vitbench.core.errors import Problem, VitbenchError
+    from vitbench.data.tfds.prepare import check_before
     from vitbench.data.tfds.status import status_of
 
-    use_data_dir(data_dir)
-    chosen = _chosen(names)
     problems: list[Problem] = []
     kind: type[VitbenchError] = VitbenchError
     for one in chosen:
         try:
             if status_of(one).state != "ready":
                 check_before(one)
-        except VitbenchError as error:  # all of them, before hours are spent on the first
+        except VitbenchError as error:
             problems += error.problems
             kind = type(error)
     if problems:
         raise kind(list(dict.fromkeys(problems)))
-    for one in chosen:
-        try:
-            click.echo(prepare_one(one, form).line)
-        except DataMissingError as error:  # a server that is down must not cost the other data sets
-            problems += error.problems
-    if problems:
-        raise DataMissingError(problems)
 
 
 @data.command(no_args_is_help=True)
 @NAMES
 @DATA_DIR
 @JSON
-def verify(names: tuple[str, ...], data_dir: Path | None, as_json: bool) -> int:
-    """Read data sets whole and compare with what is known: sizes, order, draws, labels. A folder is told for what it is."""
+def verify(names: tuple[str, ...], as_json: bool) -> int:
+    """Verify data sets against the reference: sizes, order, draws, labels.
+
+    This reads all images. A folder is checked for being a known copy of VTAB-1k.
+    """
     from vitbench.data.tfds.verify import Item, recognise_dump
     from vitbench.data.tfds.verify import verify as verify_one
 
-    use_data_dir(data_dir)
     rows: list[tuple[str, Item]] = []
     marks = {True: click.style("ok  ", fg="green"), False: click.style("FAIL", fg="red"), None: "    "}
 
-    def tell(name: str, item: Item) -> None:
+    def add(name: str, item: Item) -> None:
         rows.append((name, item))
-        if not as_json:  # each as it is found: a whole data set may take hours
+        if not as_json:  # at once: a whole data set may take hours
             click.echo(f"{marks[item.ok]} {name}  {item.what}: {item.text}")
 
     for name in names:
         if _is_folder(name):
-            tell(name, recognise_dump(Path(name)))
+            add(name, recognise_dump(Path(name)))
     rest = tuple(name for name in names if not _is_folder(name))
     with _bar() as report:
         for one in _chosen(rest) if rest else []:
             for item in verify_one(one, report):
-                tell(one.name, item)
+                add(one.name, item)
     if as_json:
         click.echo(json.dumps([{"name": name, **asdict(item)} for name, item in rows], indent=1))
     return 0 if all(item.ok is not False for _, item in rows) else 1
 
 
 def _is_folder(name: str) -> bool:
-    """Whether a name can only mean a folder of images."""
+    """Whether a name can only be a folder of images."""
     from vitbench.core.plugins import load_all
     from vitbench.core.registry import TASKS
     from vitbench.data.tfds.dataset import DATA_SETS
@@ -187,7 +186,7 @@ def _is_folder(name: str) -> bool:
 
 @contextlib.contextmanager
 def _bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar that follows (what, done, total); silent where nobody watches."""
+    """A progress bar, moved by (what, done, total); silent unless stderr is a terminal."""
     from tqdm import tqdm
 
     with tqdm(disable=not sys.stderr.isatty(), file=sys.stderr, leave=False, unit="example") as bar:

@@ -1,4 +1,4 @@
-"""`vitbench run --dry-run`: the jobs, and what they will take."""
+"""`vitbench run --dry-run`: the jobs, and an estimate of their cost."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from vitbench.engine.plan import RunOptions, RunPlan
 
 
-def print_plan(planned: RunPlan, launch: RunOptions, *, as_json: bool) -> int:
-    """List the jobs with their states, and estimate those to run; the estimate is kept for the report."""
-    jobs, pending = planned.jobs(launch), planned.pending(launch)
+def print_plan(plan: RunPlan, run_options: RunOptions, *, as_json: bool) -> int:
+    """Print the jobs with their states and estimate the pending ones; the estimate is saved for the report."""
+    jobs, pending = plan.jobs(run_options), plan.pending(run_options)
     keys = {job.key for job in pending}
     if not as_json:
         for job in jobs:
-            record = planned.done.get(job.key)
+            record = plan.done.get(job.key)
             was = "failed" if record is not None and record.status == "failed" else "done"
             click.echo(f"{'to run' if job.key in keys else was:7} {job.key[:8]}  {printable(job.title)}")
         click.echo(
-            f"{len(jobs)} jobs, {len(jobs) - len(keys)} done, {len(keys)} to run in {planned.run.path}",
+            f"{len(jobs)} jobs, {len(jobs) - len(keys)} done, {len(keys)} to run in {plan.run.path}",
             err=True,
         )
-    made = _estimated(planned, launch, pending) if pending else None
+    made = _estimated(plan, run_options, pending) if pending else None
     if as_json:
         import json
 
@@ -35,18 +35,18 @@ def print_plan(planned: RunPlan, launch: RunOptions, *, as_json: bool) -> int:
             json.dumps({"jobs": rows, "estimate": made and _as_json(made)}, indent=1, ensure_ascii=False)
         )
     elif made is not None:
-        _print(made, workers=launch.workers or 1)
+        _print(made, workers=run_options.workers or 1)
     return 0
 
 
-def _estimated(planned: RunPlan, launch: RunOptions, pending: Any) -> Estimate:
+def _estimated(plan: RunPlan, run_options: RunOptions, pending: Any) -> Estimate:
     from vitbench.engine.estimate import estimate, keep
 
-    made = estimate(pending, launch.device)
+    made = estimate(pending, run_options.device)
     try:
-        keep(planned, made)
-    except OSError as error:  # the figures are worth more than that the report can compare them
-        click.echo(f"the estimate is not kept in {planned.run.path}: {error.strerror}", err=True)
+        keep(plan, made)
+    except OSError as error:  # the report cannot compare it then; printing it still helps
+        click.echo(f"warning: the estimate was not saved in {plan.run.path}: {error.strerror}", err=True)
     return made
 
 
@@ -65,9 +65,9 @@ def _print(made: Estimate, workers: int) -> None:
         f"backward {quantity(total['images_backward'])} images, {quantity(total['flops_backward'], 'FLOPs')}\n"
         f"disk     {file_size(total['disk_bytes'])}\n"
         f"time     {total['seconds'] / 3600:.3g} hours of {made.device} ({duration(total['seconds'] / workers)} with "
-        f"{workers} worker{'s' * (workers > 1)}), start-up, decoding and solving of probes not counted",
+        f"{workers} worker{'s' * (workers > 1)}), excluding start-up, decoding and fitting of probes",
         err=True,
     )
     if made.unknown:
         first = next(iter(made.unknown.values()))
-        click.echo(printable(f"{len(made.unknown)} jobs are not in these figures: {first}"), err=True)
+        click.echo(printable(f"not included ({first}): {len(made.unknown)} jobs"), err=True)

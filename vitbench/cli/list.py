@@ -1,13 +1,18 @@
-"""`vitbench list`: what there is to run, with what options. No torch here."""
+"""`vitbench list`: backbones, tasks, protocols and suites with their options. No torch here."""
 
 from __future__ import annotations
 
 import fnmatch
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from vitbench.cli.options import JSON, PLUGINS, warn_of_broken
+
+if TYPE_CHECKING:
+    from vitbench.core.plugins import LoadedPlugin
 
 Row = dict[str, Any]
 
@@ -81,7 +86,7 @@ def _published(_pattern: str) -> list[Row]:
         {
             "name": row.id,
             "summary": f"{row.model} · {row.pretrain_data} · {row.protocol} · {row.source.citation}"
-            + (" · quoted by one third party only" if row.is_weak else ""),
+            + (" · from a single secondary source" if row.is_weak else ""),
             "options": [],
             **row.model_dump(mode="json", exclude={"id"}),
         }
@@ -101,34 +106,36 @@ _KINDS: dict[str, Callable[[str], list[Row]]] = {
 @click.command("list", no_args_is_help=True)
 @click.argument("kind", type=click.Choice([*_KINDS, "plugins", "schema"]))
 @click.argument("pattern", default="")
-@click.option("--plugin", "plugins", multiple=True, metavar="FILE|MODULE", help="Python to import first.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@PLUGINS
+@JSON
 def list_(kind: str, pattern: str, plugins: tuple[str, ...], as_json: bool) -> None:
-    """List what there is; PATTERN narrows it (a part of a name, or with stars; `'timm:*vit*'` looks through timm's models).
+    """List backbones, tasks, protocols, suites, published results or plugins.
 
-    `schema` prints the JSON schema of a suite file, for editors.
+    PATTERN is a part of a name, or a glob.
+
+    `vitbench list backbones 'timm:*vit*'` searches timm's models; `vitbench list schema` prints the JSON schema of suite files,
+    for editors.
     """
     from vitbench.core.plugins import load_all
 
     loaded = load_all(plugins)
-    for plugin in loaded:
-        if plugin.trouble and kind != "plugins":
-            click.echo(f"warning: {plugin.warning}", err=True)
+    if kind != "plugins":  # which lists the broken ones itself
+        warn_of_broken(loaded)
     if kind == "schema":
         from vitbench.suite.json_schema import suite_schema
 
         click.echo(json.dumps(suite_schema(), indent=2))
         return
-    rows: list[Row]
-    if kind == "plugins":
-        rows = [
-            {"name": p.name, "origin": p.origin, "summary": p.trouble or "loaded", "options": []}
-            for p in loaded
-        ]
-    else:
-        rows = _KINDS[kind](pattern)
+    rows = _plugins(loaded) if kind == "plugins" else _KINDS[kind](pattern)
     rows = [row for row in rows if _matches(row["name"], pattern)]
     click.echo(json.dumps(rows, indent=1, ensure_ascii=False) if as_json else _table(rows))
+
+
+def _plugins(loaded: list[LoadedPlugin]) -> list[Row]:
+    return [
+        {"name": plugin.name, "origin": plugin.origin, "summary": plugin.trouble or "loaded", "options": []}
+        for plugin in loaded
+    ]
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -137,7 +144,7 @@ def _matches(name: str, pattern: str) -> bool:
 
 def _table(rows: list[Row]) -> str:
     if not rows:
-        return "nothing matches"
+        return "no matches"
     width = min(max(len(row["name"]) for row in rows), 60)
     lines = []
     for row in rows:

@@ -1,4 +1,4 @@
-"""Lines that move while a suite runs: one for the suite, one for each job at work. Silent where nobody watches."""
+"""Progress bars while a suite runs: one for the suite, a line for each running job. Silent unless stderr is a terminal."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from vitbench.store.run_dir import RunDir
 from vitbench.store.time_left import TimeLeft
 
 EVERY_S = 1.0
-MOST_LINES = 8  # jobs shown at once: more would fill a terminal's pane
+MOST_LINES = 8  # jobs shown at once: more would fill a small terminal
 
 
 class TerminalProgress(Progress):
-    """A bar over jobs with the time left by what jobs have cost, and what each job at work is doing."""
+    """A bar over jobs with the estimated time left, and a line with the phase of each running job."""
 
     def __init__(self) -> None:
         self._bar: tqdm[Any] | None = None
@@ -34,7 +34,7 @@ class TerminalProgress(Progress):
         self._drawing = threading.Lock()
 
     def begin(self, run: RunDir, jobs: Sequence[Job], done: Sequence[Record], workers: int) -> None:
-        """Draw the bar, starting from what was done before."""
+        """Draw the bar, starting at the jobs that were done before."""
         if not sys.stderr.isatty():
             return
         self._workers, self._folder = workers, run.path / ".running"
@@ -50,7 +50,7 @@ class TerminalProgress(Progress):
         self._thread.start()
 
     def finished(self, record: Record) -> None:
-        """Count a job, and name it if it failed."""
+        """Count a job, and print its failure if it failed."""
         if self._bar is None:
             return
         with self._drawing:
@@ -63,7 +63,7 @@ class TerminalProgress(Progress):
             self._bar.update(1)
 
     def end(self) -> None:
-        """Leave the bar as it is."""
+        """Close the bar and leave it on the screen."""
         if self._bar is None:
             return
         self._ended.set()
@@ -91,16 +91,16 @@ class TerminalProgress(Progress):
                 )
             )
         for i, line in enumerate(self._lines):
-            line.set_description_str(said(shown[i]) if i < len(shown) else "", refresh=True)
+            line.set_description_str(line_of(shown[i]) if i < len(shown) else "", refresh=True)
         if self._bar is not None:
             left_s = self._forecast.remaining_s(self._left.values(), self._workers)
-            parts = [f"{len(heartbeats)} at work"]
+            parts = [f"{len(heartbeats)} running"]
             parts += [f"{self._failed} failed"] if self._failed else []
             parts += [f"{tqdm.format_interval(left_s)} left"] if left_s is not None else []
             self._bar.set_postfix_str(" · ".join(parts))
 
 
-def said(heartbeat: Heartbeat) -> str:
-    """One running job in a line."""
+def line_of(heartbeat: Heartbeat) -> str:
+    """Return one line about a running job."""
     share = f" {heartbeat.done}/{heartbeat.total}" if heartbeat.total else ""
     return printable(f"{heartbeat.title} · {heartbeat.phase}{share}")

@@ -1,4 +1,4 @@
-"""`vitbench report` and `vitbench export`: records to a page, a table or a file. No torch here, but for images."""
+"""`vitbench report` and `vitbench export`: records to a page or a table. Only --with-images imports torch."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vitbench.cli.options import RUNS, output_file
 from vitbench.core.format import printable
 
 if TYPE_CHECKING:
     from vitbench.core.record import Record
     from vitbench.report.cell_details import Worst
 
-RUNS = click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-
 
 def _records(runs: tuple[Path, ...]) -> list[Record]:
-    """The records of all runs, of each directory the newest of every cell."""
+    """Return the records of all runs: of each directory the newest one of every cell."""
     from vitbench.report.keys import newest
     from vitbench.store.record_file import load
 
@@ -28,13 +27,16 @@ def _records(runs: tuple[Path, ...]) -> list[Record]:
         kept = newest(records)
         if len(kept) < len(records):
             left = len(records) - len(kept)
-            click.echo(f"{run}: {left} records that later ones stand in for are left out", err=True)
+            click.echo(
+                f"{run}: left out {left} records that newer ones replace",
+                err=True,
+            )
         twice = [
             record for record in kept if (other := found.get(record.key)) and other.metrics != record.metrics
         ]
         for record in twice:
             click.echo(
-                printable(f"warning: another result of {record.job.title}: that of {run} is taken"), err=True
+                printable(f"warning: several results of {record.job.title}: using the one in {run}"), err=True
             )
         found.update({record.key: record for record in kept})
     return list(found.values())
@@ -42,86 +44,100 @@ def _records(runs: tuple[Path, ...]) -> list[Record]:
 
 @click.command(no_args_is_help=True)
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@output_file("The page  [default: RUN/report.html].")
 @click.option(
-    "-o", "output", type=click.Path(path_type=Path, dir_okay=False), help="The page  [default: RUN/report.html]."
-)  # fmt: skip
-@click.option(
-    "--published", metavar="START", multiple=True,
-    help="Show the published rows whose names have this start beside the measured ones; without RUN, a page of them alone.",
+    "--published", metavar="PREFIX", multiple=True,
+    help="Add the published rows whose ids begin with PREFIX; without RUN, a page of published rows only.",
 )  # fmt: skip
 @click.option(
     "--figures", metavar="DIR", type=click.Path(path_type=Path, file_okay=False),
     help="Also write every chart as SVG, PNG and PDF.",
 )  # fmt: skip
 @click.option(
-    "--with-images", is_flag=True, help="Carry the 24 surest mistakes of every cell: needs the data."
+    "--with-images", is_flag=True, help="Embed the 24 most confident errors per cell (needs the data sets)."
 )
 def report(
     runs: tuple[Path, ...], output: Path | None, published: tuple[str, ...], figures: Path | None, with_images: bool
 ) -> None:  # fmt: skip
-    """Make the leaderboard of one or more RUN directories: one HTML file that loads nothing."""
+    """Write the leaderboard of one or more runs: one self-contained HTML file."""
+    from vitbench.core.errors import UsageError
+
+    _check_prefixes(published)
+    if runs:
+        records = _write_page(runs, output, published, with_images=with_images)
+        if figures is not None:
+            _write_figures(figures, records, published)
+    elif not published:
+        raise UsageError("name a run directory, or give --published PREFIX -o FILE.html")
+    elif figures is not None or with_images:
+        raise UsageError("--figures and --with-images need measured results: name a run directory")
+    else:
+        _report_published(published, output)
+
+
+def _write_page(
+    runs: tuple[Path, ...], output: Path | None, published: tuple[str, ...], *, with_images: bool
+) -> list[Record]:
+    """Write the page of several runs, and return their records."""
     from vitbench.core.errors import UsageError
     from vitbench.core.files import write_atomically
-
-    _check_starts(published)
-    if not runs:
-        if not published:
-            raise UsageError("give a run directory, or --published START -o FILE.html")
-        if figures is not None or with_images:
-            raise UsageError("--figures and --with-images are of what was measured: give a run directory")
-        _report_published(published, output)
-        return
     from vitbench.report.page import Extras, render
     from vitbench.store.run_dir import estimated
 
     if len(runs) > 1 and output is None:
-        raise UsageError("several runs make a page of their own: add -o FILE.html")
+        raise UsageError("combining several runs needs an output file: add -o FILE.html")
     target = output or runs[0] / "report.html"
     expected = {key: value for run in runs for key, value in estimated(run).items()}
     records = _records(runs)
     worst = _images(runs, records) if with_images else {}
     write_atomically(target, render(records, Extras(expected, published, worst)))
     click.echo(str(target))
-    if figures is not None:
-        from vitbench.report.build import boards
-        from vitbench.report.figures import write_figures
+    return records
 
-        for path in write_figures(figures, boards(records, published), records):
-            click.echo(str(path))
+
+def _write_figures(folder: Path, records: list[Record], published: tuple[str, ...]) -> None:
+    from vitbench.report.build import boards
+    from vitbench.report.figures import write_figures
+
+    for path in write_figures(folder, boards(records, published), records):
+        click.echo(str(path))
 
 
 def _images(runs: tuple[Path, ...], records: list[Record]) -> Worst:
-    """Of every cell, what was got wrong most surely; what cannot be shown is told."""
+    """Return the most confident errors of every cell, and warn of those that cannot be shown."""
     from vitbench.report.mistake_images import surest_mistakes
 
     return surest_mistakes(runs, records, lambda text: click.echo(f"warning: {text}", err=True))
 
 
-def _check_starts(starts: tuple[str, ...]) -> None:
+def _check_prefixes(prefixes: tuple[str, ...]) -> None:
     from vitbench.core.errors import Problem, UsageError, nearest
 
-    if not starts:
+    if not prefixes:
         return
     from vitbench.published import published
 
     names = [row.id for row in published()]
-    unknown = [start for start in starts if not start or not any(name.startswith(start) for name in names)]
+    unknown = [
+        prefix for prefix in prefixes if not prefix or not any(name.startswith(prefix) for name in names)
+    ]
     if unknown:
+        step = "vitbench list published"
         raise UsageError(
-            Problem(f"no published row begins with {start!r}", "", nearest(start, names), "vitbench list published")
-            for start in unknown
-        )  # fmt: skip
+            Problem(f"no published id begins with {prefix!r}", "", nearest(prefix, names), step)
+            for prefix in unknown
+        )
 
 
-def _report_published(starts: tuple[str, ...], output: Path | None) -> None:
+def _report_published(prefixes: tuple[str, ...], output: Path | None) -> None:
     from vitbench.core.errors import UsageError
     from vitbench.core.files import write_atomically
     from vitbench.published import published
     from vitbench.report.published_page import render_published
 
     if output is None:
-        raise UsageError("published rows alone make a page of their own: add -o FILE.html")
-    rows = [row for row in published() if row.id.startswith(starts)]
+        raise UsageError("a page of published rows only needs an output file: add -o FILE.html")
+    rows = [row for row in published() if row.id.startswith(prefixes)]
     write_atomically(output, render_published(rows, rows[0].source.paper))
     click.echo(str(output))
 
@@ -130,16 +146,11 @@ def _report_published(starts: tuple[str, ...], output: Path | None) -> None:
 @RUNS
 @click.option(
     "--format", "form", type=click.Choice(["csv", "md", "latex", "json", "parquet"]), default="csv", show_default=True,
-    help="csv, json, parquet: one row per job and metric; md, latex: the boards.",
+    help="csv, json, parquet: one row per job and metric; md, latex: the leaderboards.",
 )  # fmt: skip
-@click.option(
-    "-o",
-    "output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The file  [default: stdout].",
-)
+@output_file("The file  [default: stdout].")
 def export(runs: tuple[Path, ...], form: str, output: Path | None) -> None:
-    """Write the results of one or more RUN directories as a table."""
+    """Export the results of one or more runs as a table."""
     from vitbench.core.errors import UsageError
     from vitbench.core.files import write_atomically
     from vitbench.report.export import FORMATS
@@ -147,7 +158,7 @@ def export(runs: tuple[Path, ...], form: str, output: Path | None) -> None:
 
     known = next(name for name in FORMATS if name == form)
     if output is None and known == "parquet" and sys.stdout.isatty():
-        raise UsageError("parquet is not for a terminal: add -o FILE.parquet")
+        raise UsageError("parquet is binary and cannot be shown in a terminal: add -o FILE.parquet")
     content = render(_records(runs), known)
     if output is None:
         shown = content.decode() if sys.stdout.isatty() and known != "parquet" else None

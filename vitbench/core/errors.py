@@ -1,4 +1,4 @@
-"""A user's mistakes: what was given, where, what is allowed, and what to do next."""
+"""Errors for users: what was given, where, what is allowed, and what to do next."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake, in the words that the terminal shows."""
+    """One mistake, as the terminal shows it."""
 
     what: str
     where: str = ""
@@ -34,7 +34,7 @@ class Problem:
 
 
 class VitbenchError(Exception):
-    """Base of every error whose message is for the user: the command line prints it, no traceback."""
+    """Base of all errors for users: the command line prints the message without a traceback."""
 
     exit_code = 1
 
@@ -51,13 +51,13 @@ class VitbenchError(Exception):
 
 
 class UsageError(VitbenchError):
-    """The command, the suite or a plugin asks for something that does not exist; nothing started."""
+    """The command, the suite or a plugin is wrong; nothing was run."""
 
     exit_code = 2
 
 
 class UnfilledError(UsageError):
-    """A ViT's patches do not fill an image of the size asked for; `next_px` is the next larger that they do."""
+    """An image size is not a multiple of a ViT's patch size; `next_px` is the next larger multiple."""
 
     def __init__(self, problems: str | Problem | Iterable[Problem], next_px: int) -> None:
         super().__init__(problems)
@@ -68,7 +68,7 @@ class UnfilledError(UsageError):
 
 
 class DataMissingError(VitbenchError):
-    """Data or weights are not there; the message names the command or the folder that helps."""
+    """Data or weights are missing; the message names the command that gets them, or the folder to put them in."""
 
     exit_code = 3
 
@@ -78,11 +78,11 @@ class DataMissingError(VitbenchError):
 
 
 class StorageError(VitbenchError):
-    """What is to be kept cannot be written: the disk is full, or gone. It stops a run; what was written before stays whole."""
+    """Results cannot be written: the disk is full, or gone. The run stops; what was written before is intact."""
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error says that a disk or a quota is full."""
+    """Whether an error means that a disk or a quota is full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -91,12 +91,12 @@ MOST_LETTERS, LIKELY = 200, 40
 
 @functools.cache
 def _pairs(text: str) -> frozenset[str]:
-    """Neighbouring letters."""
+    """Return all pairs of neighbouring letters."""
     return frozenset(a + b for a, b in itertools.pairwise(text.lower()))
 
 
 def _likely(name: str, known: Sequence[str]) -> list[str]:
-    """Of many names those that share most with one: difflib takes a twentieth of a second over a thousand."""
+    """Return the names that share most letter pairs with `name`: difflib takes 50 ms for a thousand names."""
     if len(known) <= LIKELY:
         return list(known)
     wanted = _pairs(name)
@@ -104,7 +104,7 @@ def _likely(name: str, known: Sequence[str]) -> list[str]:
 
 
 def nearest(name: str, names: Iterable[str], most: int = 2) -> tuple[str, ...]:
-    """The names closest to a misspelt one, best first; a unique continuation counts as close."""
+    """Return the names closest to a misspelt one, best first; names that contain it count as close."""
     known = list(dict.fromkeys(names))
     close = (
         difflib.get_close_matches(name, _likely(name, known), n=most, cutoff=0.6)
@@ -119,7 +119,7 @@ def nearest(name: str, names: Iterable[str], most: int = 2) -> tuple[str, ...]:
 
 
 def unknown(kind: str, name: str, names: Sequence[str], where: str = "") -> Problem:
-    """The problem of a name that nothing is registered under."""
+    """Return the problem of a name that is not registered."""
     return Problem(
         f"unknown {kind} {name!r}",
         where=where,
@@ -129,7 +129,7 @@ def unknown(kind: str, name: str, names: Sequence[str], where: str = "") -> Prob
 
 
 def first_reason(error: ValidationError) -> str:
-    """The first of pydantic's complaints, after the field that it is about."""
+    """Return the first of pydantic's errors, with its field."""
     first = error.errors()[0]
     field = ".".join(map(str, first["loc"]))
     return f"{field}: {first['msg']}" if field else str(first["msg"])

@@ -156,6 +156,11 @@ class Job(Frozen):
         return Cell(self.backbone.label, self.task.label, self.protocol.label, self.budget, str(self.seed))
 
     @property
+    def board_position(self) -> tuple[Any, ...]:
+        """The job's position on the leaderboard: its labels and measurement settings. A newer result replaces an older one there."""
+        return (self.cell, *self.measuring.values())
+
+    @property
     def title(self) -> str:
         """The cell in a line, for progress and messages."""
         return self.cell.title

@@ -36,21 +36,26 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """An expanded suite, its run directory, the records that are there already, and what the command line asked for."""
+    """An expanded suite, its run directory, the records that are there already, and what the command line asked for.
+
+    With `part`, only these of the suite's jobs are run.
+    """
 
     suite: ExpandedSuite
     run: RunDir
     done: dict[str, Record]
     plugins: tuple[LoadedPlugin, ...]
     asked: Overrides
+    part: tuple[Job, ...] | None = None
 
     def pending(self, options: RunOptions) -> list[Job]:
         """The jobs still to run, in order."""
         return [job for job in self.jobs(options) if self._is_pending(job, options)]
 
     def jobs(self, options: RunOptions) -> Sequence[Job]:
-        """The jobs of the suite, or those of this shard."""
-        return shard(self.suite.jobs, options.shard) if options.shard else self.suite.jobs
+        """The jobs to run, or those of this shard."""
+        jobs = self.suite.jobs if self.part is None else self.part
+        return shard(jobs, options.shard) if options.shard else jobs
 
     def _is_pending(self, job: Job, options: RunOptions) -> bool:
         record = self.done.get(job.key)

@@ -84,15 +84,10 @@ def newest(records: Iterable[Record], current: Iterable[Record] = ()) -> list[Re
     """
     found: dict[tuple[Any, ...], Record] = {}
     for record in sorted(records, key=lambda record: record.created):
-        found[_labels(record.job)] = record
+        found[record.job.board_position] = record
     for record in current:
-        found[_labels(record.job)] = record
+        found[record.job.board_position] = record
     return list(found.values())
-
-
-def _labels(job: Job) -> tuple[Any, ...]:
-    labels = (job.backbone.label, job.task.label, job.protocol.label)
-    return (*labels, job.budget, job.seed, *job.measuring.values())
 
 
 def setting_of(job: Job) -> dict[str, Any]:

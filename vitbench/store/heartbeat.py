@@ -1,6 +1,6 @@
-"""Signs of life: what each running job of a run directory is doing, one small file per job, for progress lines on any machine.
+"""Heartbeats: what each running job of a run directory is doing, one small file per job, for progress on any machine.
 
-They are written at most once a second, never flushed to disk, and nothing but progress is read off them.
+They are written at most once a second, never flushed to disk, and used for nothing but progress.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Heartbeat(BaseModel):
 
     @property
     def is_dead(self) -> bool:
-        """Whether the process is known to be gone: it was on this machine."""
+        """Whether the process has ended; known only on its own machine."""
         if self.host != socket.gethostname():
             return False
         try:
@@ -51,7 +51,7 @@ class Heartbeat(BaseModel):
 
 @dataclass
 class HeartbeatWriter:
-    """Writes the heartbeat of one job while it runs; without a folder it writes none."""
+    """Writes the heartbeat of one job while it runs; without a folder it does nothing."""
 
     folder: Path | None
     key: str
@@ -62,7 +62,7 @@ class HeartbeatWriter:
     _phase: str = ""
 
     def update(self, phase: str, done: int = 0, total: int = 0) -> None:
-        """Say how far the job is; what comes within a second of the last word in the same phase is left unsaid."""
+        """Write the job's progress, at most once a second within a phase."""
         now_s = time.monotonic()
         if self.folder is None or (phase == self._phase and now_s < self._due_s):
             return
@@ -76,17 +76,17 @@ class HeartbeatWriter:
             draft = self.folder / f".{self.key}.{os.getpid()}"
             draft.write_text(heartbeat.model_dump_json())
             draft.replace(self.folder / f"{self.key}.json")
-        except OSError:  # a progress line is not worth a job
+        except OSError:  # progress lines must not make a job fail
             self.folder = None
 
     def clear(self) -> None:
-        """The job has ended."""
+        """Delete the heartbeat: the job has ended."""
         if self.folder is not None:
             (self.folder / f"{self.key}.json").unlink(missing_ok=True)
 
 
 def read_all(folder: Path) -> Iterator[Heartbeat]:
-    """The heartbeats there are, oldest job first; what cannot be read is none."""
+    """Yield all readable heartbeats, oldest job first."""
     found = []
     for path in folder.glob("*.json"):
         try:
@@ -99,7 +99,7 @@ def read_all(folder: Path) -> Iterator[Heartbeat]:
 
 
 def was_abandoned(folder: Path, key: str) -> bool:
-    """Whether a job's process on this machine has ended without clearing its heartbeat: it was killed."""
+    """Whether a job was killed: its process on this machine has ended without clearing its heartbeat."""
     try:
         return Heartbeat.model_validate_json(read_file(folder / f"{key}.json")).is_dead
     except (OSError, ValidationError):

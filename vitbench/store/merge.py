@@ -1,4 +1,4 @@
-"""What is done to run directories as a whole: put together from several machines, and cleared of what no suite asks for."""
+"""Several run directories, such as those of several machines, merged into one."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _CIRCUMSTANCES = {"cost": None, "created": "", "env": None, "predictions_sha256"
 
 
 def merge(sources: Sequence[Path], out: Path) -> int:
-    """Put the records of several run directories into one, and return how many it holds then.
+    """Merge the records of several run directories into one, and return how many it has then.
 
-    Of a job that failed in one and succeeded in another the success is kept. Nothing is written before all is checked.
+    If a job failed in one and succeeded in another, the success is kept. Everything is checked before anything is written.
 
     Raises:
-        UsageError: two hold different results of one job, or a file is damaged; all of them are named.
+        UsageError: two have different results of one job, or a file is damaged; the message names all of them.
     """
     chosen: dict[str, tuple[RunDir, Record]] = {}
     problems: list[Problem] = []
@@ -45,13 +45,13 @@ def merge(sources: Sequence[Path], out: Path) -> int:
 
 
 def without_predictions(out: Path) -> int:
-    """How many scores of a run directory have come without their predictions: nothing can be compared by these."""
+    """Return how many records of a run directory lack their predictions and so cannot be compared."""
     run = RunDir(out)
     return sum(bool(r.predictions_sha256) and not run.predictions_path(r.key).exists() for r in load(out))
 
 
 def _plan(path: Path, problems: list[Problem]) -> list[list[str]]:
-    """What a directory was asked for, so that the merged one knows what is missing."""
+    """Return the plan of a directory, so that the merged one knows what is missing."""
     try:
         return read_plan(path) or []
     except UsageError as error:
@@ -60,12 +60,13 @@ def _plan(path: Path, problems: list[Problem]) -> list[list[str]]:
 
 
 def _lock(path: Path, problems: list[Problem]) -> str | None:
-    """The resolved suite of a directory, if it has one."""
+    """Return the resolved suite of a directory, if it has one."""
     lock = path / "suite.lock.yaml"
     try:
         return read_file(lock).decode() if lock.exists() else None
     except (OSError, ValueError) as error:
-        problems.append(Problem(f"it cannot be read: {error}", where=str(lock), next_step="delete it"))
+        step = "copy the file again, or delete it: the next run writes it"
+        problems.append(Problem(f"not readable: {error}", where=str(lock), next_step=step))
         return None
 
 
@@ -85,28 +86,28 @@ def _choose(
         scores = " and ".join(_scores(each) for each in (other[1], record))
         problems.append(
             Problem(
-                f"two results of {record.job.title}: {scores}",
+                f"two different results of {record.job.title}: {scores}",
                 where=f"{other[0].record_path(record.key)} and {run.record_path(record.key)}",
-                next_step="delete the one that is wrong; a score that differs between machines is worth a look",
+                next_step="compare their logs (RUN/logs) and env.json, then delete the record that is wrong",
             )
         )
 
 
 def _is_better(new: tuple[RunDir, Record], other: tuple[RunDir, Record]) -> bool:
-    """Whether a record says more of its job than another: a score after a failure, predictions of the same score."""
+    """Whether a record replaces another of its job: a success a failure, one with predictions the same without."""
     if other[1].status == "failed":
         return new[1].status == "ok"
     return _is_bare(other) and not _is_bare(new) and _is_same(other, new)
 
 
 def _is_bare(each: tuple[RunDir, Record]) -> bool:
-    """Whether a score has come without its predictions."""
+    """Whether a record lacks its predictions."""
     run, record = each
     return bool(record.predictions_sha256) and not run.predictions_path(record.key).exists()
 
 
 def _is_same(one: tuple[RunDir, Record], two: tuple[RunDir, Record]) -> bool:
-    """Whether two records of one job say the same, to the single prediction."""
+    """Whether two records of one job agree, down to single predictions."""
     if _result(one[1]) != _result(two[1]):
         return False
     if one[1].predictions_sha256 == two[1].predictions_sha256:
@@ -119,7 +120,7 @@ def _is_same(one: tuple[RunDir, Record], two: tuple[RunDir, Record]) -> bool:
 
 
 def _result(record: Record) -> Record:
-    """What has to be the same wherever a job runs: rounding may move a trial's loss, but no score."""
+    """Return what must agree wherever a job runs: rounding may change the loss of a trial, but not a score."""
     return record.model_copy(update={**_CIRCUMSTANCES, "trials": (), "notes": (), "job": None})
 
 

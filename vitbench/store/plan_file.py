@@ -1,4 +1,4 @@
-"""What a run directory was asked for: the resolved suite and its jobs, written when a run begins, read by whoever looks on."""
+"""The jobs last requested of a run directory: suite.lock.yaml is the resolved suite, plan.json the list of jobs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vitbench.core.job import Cell, Job
 
 
 def write_plan(path: Path, lock_text: str, jobs: Iterable[Job], env: dict[str, object] | None = None) -> None:
-    """Keep what is asked for, resolved, job by job, and where it runs, if it does.
+    """Write suite.lock.yaml and plan.json, and env.json if an environment is given.
 
     Raises:
         StorageError: it cannot be written.
@@ -27,7 +27,7 @@ def write_plan(path: Path, lock_text: str, jobs: Iterable[Job], env: dict[str, o
 
 
 def write_rows(path: Path, rows: Iterable[list[str]]) -> None:
-    """A plan alone: a key and the labels of its cell for each job.
+    """Write plan.json: a key and the labels of its cell for each job.
 
     Raises:
         OSError: it cannot be written.
@@ -37,10 +37,10 @@ def write_rows(path: Path, rows: Iterable[list[str]]) -> None:
 
 
 def read_plan(path: Path) -> list[list[str]] | None:
-    """The rows of a run directory's plan, or None if there is none.
+    """Return the rows of plan.json, or None if there is no such file.
 
     Raises:
-        UsageError: there is one, and it is damaged.
+        UsageError: it is damaged.
     """
     file = path / "plan.json"
     if not file.exists():
@@ -48,8 +48,21 @@ def read_plan(path: Path) -> list[list[str]] | None:
     try:
         rows = [[str(part) for part in row] for row in json.loads(read_file(file))]
         if any(len(row) != 1 + len(Cell._fields) for row in rows):
-            raise ValueError("a row of another length")
+            raise ValueError("a row has the wrong length")
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        step = "give the suite's command again: it writes the plan anew"
+        step = "run the suite's command again: it rewrites the plan"
         raise UsageError(Problem(f"{file} is damaged: {error}", next_step=step)) from error
+    return rows
+
+
+def read_plan_of(run: Path) -> list[list[str]]:
+    """Return the rows of a run directory's plan.
+
+    Raises:
+        UsageError: it is not a run directory, or its plan is damaged.
+    """
+    rows = read_plan(run)
+    if rows is None:
+        what = f"{str(run)!r} is not a run directory (no plan.json)"
+        raise UsageError(Problem(what, next_step="vitbench run SUITE --out DIR"))
     return rows

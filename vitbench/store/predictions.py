@@ -1,4 +1,4 @@
-"""Predictions as they lie on disk, one row per test example: a stranger's file is not believed in what it says of its size."""
+"""Predictions as stored, one row per test example. The sizes that a file declares are checked before it is unpacked."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ MOST_COLUMNS = 64
 
 
 def read_predictions(data: bytes, rows: int | None = None) -> pd.DataFrame:
-    """A Parquet file's table; `rows` is how many it must have.
+    """Return the table of a Parquet file; `rows` is how many it must have.
 
     Raises:
-        ValueError: it is none, has another number of rows, or takes more memory than predictions do.
+        ValueError: it is not one, has another number of rows, or takes more memory than predictions do.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -32,20 +32,22 @@ def read_predictions(data: bytes, rows: int | None = None) -> pd.DataFrame:
             max(unpacked, 8 * facts.num_rows * facts.num_columns) > MOST_BYTES
             or facts.num_columns > MOST_COLUMNS
         ):
-            raise ValueError(f"{facts.num_rows:,} rows of {facts.num_columns} columns are no predictions")
-        # A text that is repeated lies there once, and is looked at before it is repeated in memory.
+            raise ValueError(
+                f"{facts.num_rows:,} rows of {facts.num_columns} columns are too large for predictions"
+            )
+        # A repeated text is stored once: check its length before it is repeated in memory.
         is_text = (pa.types.is_string, pa.types.is_large_string)
         texts = [field.name for field in file.schema_arrow if any(kind(field.type) for kind in is_text)]
         table = pq.read_table(io.BytesIO(data), read_dictionary=texts)
         fields = [_plain(field, table[field.name]) for field in table.schema]
         found: pd.DataFrame = table.cast(pa.schema(fields, table.schema.metadata)).to_pandas()
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise ValueError(f"it cannot be read: {error}") from error
+        raise ValueError(f"not readable: {error}") from error
     return found
 
 
 def _plain(field: pa.Field, values: pa.ChunkedArray) -> pa.Field:
-    """A column's field without what packs it, if it may be unpacked."""
+    """Return the unpacked type of a dictionary-encoded column, if it is small enough to unpack."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -54,7 +56,7 @@ def _plain(field: pa.Field, values: pa.ChunkedArray) -> pa.Field:
         if not pa.types.is_primitive(field.type):
             longest = [pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0 for chunk in values.chunks]
             if max(longest, default=0) * len(values) > MOST_BYTES:
-                raise ValueError(f"its column {field.name[:40]!r} would take more memory than predictions do")
+                raise ValueError(f"column {field.name[:40]!r} takes more memory than predictions do")
     elif not (pa.types.is_primitive(field.type) or pa.types.is_null(field.type)):
-        raise ValueError(f"its column {field.name[:40]!r} is of no type that predictions have: {field.type}")
+        raise ValueError(f"column {field.name[:40]!r} has a type that predictions never have: {field.type}")
     return field

@@ -1,4 +1,4 @@
-"""Record files: a record as JSON behind its own SHA-256, and all records of a folder."""
+"""Record files: a record as JSON after its own SHA-256, and all records of a folder."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _HEAD = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",\n')
 
 
 def load(path: Path, on_unreadable: Callable[[str], None] | None = None) -> list[Record]:
-    """All records of a run directory, or of a folder that holds record files.
+    """Return all records of a run directory, or of a folder of record files.
 
-    `on_unreadable` is told of files that are not records which this version reads; without it they are an error.
+    `on_unreadable` is called for every file that this version cannot read; without it such a file is an error.
 
     Raises:
-        UsageError: there are none, or a file is not a record.
+        UsageError: there are no records, or a file is not a record.
     """
     folder = path / "records" if (path / "records").is_dir() else path
     files = sorted(folder.glob("*.json")) if folder.is_dir() else []
@@ -50,7 +50,7 @@ def load(path: Path, on_unreadable: Callable[[str], None] | None = None) -> list
 def _load_record(file: Path) -> Record:
     try:
         record = decode(read_file(file))
-        trouble = "" if record.key == record.job.key else "its key is not that of its job"
+        trouble = "" if record.key == record.job.key else "its key does not belong to its job"
     except ValidationError as error:
         trouble = first_reason(error)
     except ValueError as error:
@@ -60,32 +60,35 @@ def _load_record(file: Path) -> Record:
     if trouble:
         raise UsageError(
             _redo(
-                f"not a record that this version of vitbench reads (schema {SCHEMA_VERSION}): {trouble}", file
+                f"not a record that this version of vitbench can read (schema {SCHEMA_VERSION}): {trouble}",
+                file,
             )
         )
     return record
 
 
 def _redo(what: str, file: Path) -> Problem:
-    return Problem(what, where=str(file), next_step="delete the file's record and run its suite again")
+    return Problem(
+        what, where=str(file), next_step="run the suite again to repeat the job, or move this file away"
+    )
 
 
 def encode(record: Record) -> bytes:
-    """A record's file."""
+    """Return the contents of a record's file."""
     body = record.model_dump_json(indent=1).removeprefix("{\n").encode() + b"\n"
     return b'{\n "sha256": "%s",\n' % hashlib.sha256(body).hexdigest().encode() + body
 
 
 def decode(data: bytes) -> Record:
-    """The record in a file's bytes.
+    """Return the record in the contents of a file.
 
     Raises:
-        ValueError: the bytes are not what was written (a ValidationError: they are, but by another version).
+        ValueError: the contents are not what was written (ValidationError: they are, but by another version).
     """
     head = _HEAD.match(data)
     if head is None:
         raise ValueError("it does not begin with its SHA-256")
     body = data[head.end() :]
     if hashlib.sha256(body).hexdigest().encode() != head[1]:
-        raise ValueError("its content is not what was written: truncated, edited, or damaged on disk")
+        raise ValueError("SHA-256 mismatch: truncated, edited, or damaged on disk")
     return Record.model_validate_json(b"{" + body)

@@ -1,7 +1,7 @@
-"""A run directory: which jobs are done, and the records of those that are. Reads and writes are safe beside other runs.
+"""A run directory: which jobs are done, and their records. Several processes may read and write it at once.
 
-A record's file begins with the SHA-256 of the rest, and a record holds that of its predictions: what disk, network or an editor
-has changed is never taken for a result.
+A record's file begins with the SHA-256 of the rest, and a record contains that of its predictions: what the disk, the network
+or an editor has changed is never mistaken for a result.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class RunDir:
 
     @property
     def report_path(self) -> Path:
-        """Where the leaderboard goes."""
+        """The path of the leaderboard."""
         return self.path / "report.html"
 
     def record_path(self, key: str) -> Path:
@@ -52,7 +52,7 @@ class RunDir:
         return self.path / "predictions" / f"{key}.parquet"
 
     def done(self, jobs: Iterable[Job]) -> dict[str, Record]:
-        """The records there are for these jobs, by key. A torn or foreign file counts as not done, as do torn predictions."""
+        """Return the records of these jobs by key. A job whose record or predictions are damaged counts as not done."""
         found = {}
         with gc_paused():
             has_predictions = self.has_predictions()
@@ -63,9 +63,9 @@ class RunDir:
         return found
 
     def read(self, key: str, job: Job | None = None) -> Record | None:
-        """The record of a key, or None if there is none that can be trusted; quicker with the job that it should be of."""
+        """Return the valid record of a key, or None; faster if the job is given as well."""
         try:
-            # Names joined as text: for thousands of files a Path each takes longer than reading them.
+            # Names joined as text: for thousands of files, creating Paths takes longer than reading them.
             record = decode(read_file(f"{self.path}/records/{key}.json"))
         except (OSError, ValueError):
             return None
@@ -73,7 +73,7 @@ class RunDir:
         return record if is_its_own else None
 
     def write(self, record: Record, predictions: pd.DataFrame | None = None) -> Record:
-        """Keep a record, and return it as it was kept; its predictions first, so that a record always finds them.
+        """Write a record after its predictions, so that a record never lacks them, and return it as written.
 
         Raises:
             StorageError: it cannot be written.
@@ -81,10 +81,10 @@ class RunDir:
         try:
             return self._write(record, predictions)
         except OSError as error:
-            step = "free some space, then give the same command again: what is kept is whole, and stays"
+            step = "free some space, then run the same command again: all saved results are intact"
             what = f"the record of {record.job.title} cannot be written to {self.path}: {error.strerror}"
             raise StorageError(
-                Problem(what, next_step=step if is_full(error) else "give another --out DIR")
+                Problem(what, next_step=step if is_full(error) else "choose another directory with --out DIR")
             ) from error
 
     def _write(self, record: Record, predictions: pd.DataFrame | None) -> Record:
@@ -98,10 +98,10 @@ class RunDir:
         return record
 
     def predictions(self, record: Record) -> pd.DataFrame:
-        """One row per test example of a record.
+        """Return the predictions of a record, one row per test example.
 
         Raises:
-            UsageError: they are not there, or not what was written.
+            UsageError: they are missing or damaged.
         """
         path = self.predictions_path(record.key)
         try:
@@ -112,7 +112,7 @@ class RunDir:
             ) from None
         if hashlib.sha256(data).hexdigest() != record.predictions_sha256:
             raise UsageError(
-                _redo(f"the predictions of {record.job.title} are not what was written (SHA-256)", path)
+                _redo(f"the predictions of {record.job.title} are damaged (SHA-256 mismatch)", path)
             )
         try:
             return read_predictions(data, record.data.n_test if record.data else None)
@@ -120,11 +120,11 @@ class RunDir:
             raise UsageError(_redo(f"the predictions of {record.job.title}: {error}", path)) from error
 
     def is_whole(self, record: Record) -> bool:
-        """Whether a record's predictions are those that it was made from; a copy of the records alone has none."""
+        """Whether a record's predictions are those that it was made from; true in a copy without any predictions."""
         return not self.has_predictions() or self._matches(record)
 
     def has_predictions(self) -> bool:
-        """Whether predictions are kept here at all: a copy of the records alone has none."""
+        """Whether this directory has predictions at all: some copies have only the records."""
         return (self.path / "predictions").is_dir()
 
     def _matches(self, record: Record) -> bool:
@@ -137,7 +137,7 @@ class RunDir:
         return hashlib.sha256(data).hexdigest() == record.predictions_sha256
 
     def make_writable(self) -> None:
-        """See that records can be kept.
+        """Make sure that records can be written.
 
         Raises:
             UsageError: the directory is read-only, full, or not a directory.
@@ -150,16 +150,16 @@ class RunDir:
             raise UsageError(
                 Problem(
                     f"the run directory {self.path} cannot be written: {error.strerror}",
-                    next_step="give another one with --out DIR",
+                    next_step="choose another one with --out DIR",
                 )
             ) from error
 
     def forget_checkpoints(self, key: str) -> None:
-        """Delete what a job had kept to go on from: it is done."""
+        """Delete the checkpoints of a finished job."""
         shutil.rmtree(self.path / "checkpoints" / key, ignore_errors=True)
 
     def claim(self, key: str) -> FileLock | None:
-        """A lock on one job, or None while another run works on it. Release it when the record is written."""
+        """Return a lock on one job, or None while another run works on it. Release it when the record is written."""
         lock = self._lock(key)
         try:
             lock.acquire(timeout=0)
@@ -168,7 +168,7 @@ class RunDir:
         return lock
 
     def is_claimed(self, key: str) -> bool:
-        """Whether a run works on a job, as far as this machine's locks can tell."""
+        """Whether a run works on a job, according to the locks that this machine can see."""
         if not (self.path / ".locks" / f"{key}.lock").exists():
             return False
         try:
@@ -180,11 +180,11 @@ class RunDir:
         return lock is None
 
     def record_files(self) -> Iterator[Path]:
-        """The files of all records."""
+        """Yield the files of all records."""
         yield from (self.path / "records").glob("*.json")
 
     def state(self) -> str:
-        """A digest that changes with every record that comes, goes or is replaced, whatever clocks say."""
+        """Return a digest that changes whenever a record is added, deleted or replaced."""
         facts: list[tuple[str, int, int]] = []
         with contextlib.suppress(OSError), os.scandir(self.path / "records") as entries:
             for entry in entries:
@@ -201,7 +201,7 @@ class RunDir:
 
 
 def estimated(path: Path) -> dict[str, float]:
-    """Seconds that a dry run has expected of jobs, by key; empty if there was none."""
+    """Return the seconds that a dry run has estimated for jobs, by key; empty if there was no dry run."""
     try:
         jobs = json.loads(read_file(path / "estimate.json"))["jobs"]
         found = {str(job["key"]): float(job["seconds"]) for job in jobs if job["seconds"] is not None}

@@ -1,4 +1,4 @@
-"""How far a run is, from what lies in its directory: read on any machine, by any number of people, while it works."""
+"""The progress of a run, read from its directory alone: on any machine, by any number of readers, while it runs."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitbench.core.errors import Problem, UsageError
 from vitbench.core.job import Cell
 from vitbench.core.record import Record
 from vitbench.store.heartbeat import Heartbeat, read_all
-from vitbench.store.plan_file import read_plan
+from vitbench.store.plan_file import read_plan_of
 from vitbench.store.record_file import load
 from vitbench.store.run_dir import RunDir
 from vitbench.store.time_left import TimeLeft
 
-SILENT_S = 600.0  # after which a job without a heartbeat of life is doubted
+SILENT_S = 600.0  # without a heartbeat for this long, a job counts as silent
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """Jobs by state; `silent` were at work and have not been heard of."""
+    """Jobs by state; `silent` ones were running and have stopped sending heartbeats."""
 
     asked: int
     done: int
@@ -32,18 +31,18 @@ class RunStatus:
 
     @property
     def waiting(self) -> int:
-        """Jobs that nobody has begun."""
+        """Number of jobs that have not begun."""
         return max(self.asked - self.done - len(self.failed) - len(self.working), 0)
 
 
 def run_status(path: Path) -> RunStatus:
-    """The state of a run directory.
+    """Return the state of a run directory.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not a run directory.
     """
     run = RunDir(path)
-    cells = _plan(run)
+    cells = {key: Cell(*cell) for key, *cell in read_plan_of(path)}
     damaged: list[str] = []
     records = load(path, damaged.append) if (path / "records").is_dir() and any(run.record_files()) else []
     ended = {record.key: record for record in records if record.key in cells}
@@ -57,7 +56,7 @@ def run_status(path: Path) -> RunStatus:
             (working if is_heard else silent).append(heartbeat)
     left = [cell for key, cell in cells.items() if key not in ended]
     damaged += [
-        f"{run.predictions_path(record.key)}: not what was written, or gone; the same command does the job again"
+        f"{run.predictions_path(record.key)}: missing or damaged (SHA-256); running the same command again repeats the job"
         for record in ended.values()
         if record.status == "ok" and not run.is_whole(record)
     ]
@@ -66,15 +65,3 @@ def run_status(path: Path) -> RunStatus:
     return RunStatus(
         len(cells), len(ended) - len(failed), failed, tuple(working), tuple(silent), left_s, tuple(damaged)
     )
-
-
-def _plan(run: RunDir) -> dict[str, Cell]:
-    rows = read_plan(run.path)
-    if rows is None:
-        raise UsageError(
-            Problem(
-                f"{run.path} is no run directory: it holds no plan.json",
-                next_step="vitbench run SUITE --out DIR",
-            )
-        )
-    return {key: Cell(*cell) for key, *cell in rows}

@@ -1,4 +1,4 @@
-"""A run as one file to hand in, and the look at such a file before anything of it is believed. Nothing in it is executed."""
+"""Submissions: a run as one zip file, and the verification of such a file. Nothing in it is executed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FIXED_TIME = (1980, 1, 1, 0, 0, 0)  # so that the same run makes the same file
 
 @dataclass(frozen=True)
 class Checked:
-    """What a submission holds, and what speaks against it."""
+    """The valid records of a submission, and its problems."""
 
     records: tuple[Record, ...]
     problems: tuple[str, ...]
@@ -41,7 +41,7 @@ class Checked:
 
     @property
     def lacking(self) -> Iterator[tuple[Record, str, str]]:
-        """Items of the conformance list that do not hold, with their reasons."""
+        """Yield the items of the conformance list that a record does not meet, with the reasons."""
         for record in self.records:
             for check in record.conformance:
                 if not check.ok:
@@ -49,14 +49,14 @@ class Checked:
             stated = {check.item for check in record.conformance}
             for item in ITEMS if record.status == "ok" else ():
                 if item not in stated:
-                    yield record, item, "it is not stated"
+                    yield record, item, "not stated"
 
 
 def pack(path: Path, target: Path) -> int:
-    """Write a run's records, predictions and environment to a zip file; how many records.
+    """Write a run's records, predictions and environment to a zip file, and return the number of records.
 
     Raises:
-        UsageError: a record or its predictions are missing or damaged: nothing is written.
+        UsageError: a record or its predictions are missing or damaged; nothing is written.
     """
     run = RunDir(path)
     records = load(path)
@@ -81,19 +81,21 @@ def _add(archive: zipfile.ZipFile, path: Path, name: str) -> None:
 
 
 def check(path: Path) -> Checked:
-    """Read a submission without trusting it: names, sizes, digests, keys, and that scores are those of the predictions.
+    """Read and verify a submission: names, sizes, digests, keys, and that the predictions give the scores.
 
     Raises:
-        UsageError: it is no zip file, or would unpack to more than 4 GiB.
+        UsageError: it is not a zip file, or would unpack to more than 4 GiB.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             total, size = sum(entry.file_size for entry in archive.infolist()), path.stat().st_size
             if total > MOST_BYTES or (total > HARMLESS_BYTES and total > MOST_INFLATED * size):
-                raise UsageError(f"{path} of {size:,} bytes would unpack to {total:,}: no submission does")
+                raise UsageError(
+                    f"{path} is refused: its {size:,} bytes would unpack to {total:,}, far more than a submission"
+                )
             packed = {entry.compress_type for entry in archive.infolist()}
             if packed - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-                raise UsageError(f"{path} is compressed in a way that `vitbench pack` does not use")
+                raise UsageError(f"{path} uses a compression method that `vitbench pack` does not use")
             strange = [entry.filename for entry in archive.infolist() if not _NAMES.fullmatch(entry.filename)]
             files = {
                 entry.filename: archive.read(entry)
@@ -102,9 +104,9 @@ def check(path: Path) -> Checked:
             }
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise UsageError(
-            Problem(f"{path} is no submission: {error}", next_step="vitbench pack RUN -o submission.zip")
+            Problem(f"{path} is not a submission: {error}", next_step="vitbench pack RUN -o submission.zip")
         ) from error
-    problems = [f"{name[:100]!r} is no file of a submission: left out" for name in strange]
+    problems = [f"{name[:100]!r} does not belong in a submission; left out" for name in strange]
     records = []
     for name, data in sorted(files.items()):
         if name.startswith("records/"):
@@ -120,30 +122,30 @@ def _record(name: str, data: bytes, files: dict[str, bytes], problems: list[str]
         problems.append(f"{name}: {str(error).splitlines()[0]}")
         return None
     if not name == f"records/{record.key}.json" == f"records/{record.job.key}.json":
-        problems.append(f"{name}: its key is not that of its job")
+        problems.append(f"{name}: its key does not belong to its job")
         return None
     if record.status == "ok":
         table = files.get(f"predictions/{record.key}.parquet", b"")
         if hashlib.sha256(table).hexdigest() != record.predictions_sha256:
-            problems.append(f"{name}: its predictions are missing or are not those that it was made from")
+            problems.append(f"{name}: its predictions are missing or do not match its SHA-256")
             return None
         problems += [f"{name}: {text}" for text in _scores_that_differ(record, table)]
     return record
 
 
 def _scores_that_differ(record: Record, table: bytes) -> list[str]:
-    """Metrics that the predictions do not give."""
+    """Return a text for every metric that differs from what the predictions give."""
     if record.data is None:
-        return ["it does not say how many test examples it has"]
+        return ["the number of test examples is missing"]
     try:
         rows = read_predictions(table, record.data.n_test)
         columns = {name: rows[f"{name}_correct"].to_numpy(dtype=float) for name in record.metrics}
         right = rows["prediction"].to_numpy() == rows["label"].to_numpy()
     except Exception as error:  # noqa: BLE001  a stranger's file may raise anything
-        return [f"its predictions cannot be read: {type(error).__name__}: {error}"]
+        return [f"its predictions are not readable: {type(error).__name__}: {error}"]
     wrong = []
     if "top1" in columns and not (columns["top1"] == right).all():
-        wrong.append("what counts as right is not where prediction and label agree")
+        wrong.append("top1_correct differs from prediction == label")
     for name, metric in record.metrics.items():
         counted = columns[name][~np.isnan(columns[name])]
         n, hits = len(counted), int(counted.sum())
@@ -151,15 +153,15 @@ def _scores_that_differ(record: Record, table: bytes) -> list[str]:
         if n != metric.n or not n or abs(hits / n - metric.value) > 1e-6:
             share = f"{hits / n:.4f}" if n else "nothing"
             wrong.append(
-                f"{name} is stated as {metric.value:.4f} of {metric.n}, its predictions give {share} of {n}"
+                f"{name} is stated as {metric.value:.4f} (n = {metric.n}), but the predictions give {share} (n = {n})"
             )
         elif abs(low - metric.ci_low) > 1e-6 or abs(high - metric.ci_high) > 1e-6:
-            wrong.append(f"{name}'s interval is not Wilson's of its predictions")
+            wrong.append(f"the interval of {name} is not the Wilson interval of the predictions")
     return wrong
 
 
 def unpack(checked: Checked, out: Path) -> None:
-    """Write what was found whole into a run directory."""
+    """Write the valid records and their predictions to a run directory."""
     kept = {f"{folder}/{record.key}.{end}" for record in checked.records for folder, end in _PARTS}
     for name, data in checked.files.items():
         if name in kept or "/" not in name:

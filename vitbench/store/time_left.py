@@ -1,4 +1,4 @@
-"""How long the rest of a run takes, from what its jobs have taken so far."""
+"""The estimated time left of a run, from the durations of its finished jobs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vitbench.core.record import Record
 
 
 class TimeLeft:
-    """What jobs to come will take: the mean of finished ones of the same backbone, protocol and budget, or a wider circle."""
+    """Estimates durations: the mean of finished jobs of the same backbone, protocol, budget and task, else of a wider group."""
 
     def __init__(self, finished: Iterable[Record] = ()) -> None:
         self._sums: dict[tuple[str, ...], list[float]] = defaultdict(lambda: [0.0, 0.0])
@@ -18,24 +18,24 @@ class TimeLeft:
             self.add(record)
 
     def add(self, record: Record) -> None:
-        """Learn from a job that has ended."""
+        """Include a finished job."""
         if record.cost is None:
             return
-        for circle in _circles(record.job.cell):
-            total = self._sums[circle]
+        for group in _groups(record.job.cell):
+            total = self._sums[group]
             total[0] += record.cost.total_s
             total[1] += 1
 
     def seconds(self, cell: Cell) -> float | None:
-        """What a job will take; None as long as nothing is known."""
-        for circle in _circles(cell):
-            total, count = self._sums.get(circle, (0.0, 0.0))
+        """Return the expected duration of a job; None while there are no finished jobs."""
+        for group in _groups(cell):
+            total, count = self._sums.get(group, (0.0, 0.0))
             if count:
                 return total / count
         return None
 
     def remaining_s(self, cells: Iterable[Cell], workers: int) -> float | None:
-        """What these jobs will take on so many workers; None if that cannot be known yet."""
+        """Return the expected duration of these jobs on a number of workers; None while it is unknown."""
         each = [self.seconds(cell) for cell in cells]
         known = [seconds for seconds in each if seconds is not None]
         if len(known) < len(each):
@@ -43,7 +43,7 @@ class TimeLeft:
         return max(sum(known) / max(workers, 1), max(known, default=0.0))
 
 
-def _circles(cell: Cell) -> tuple[tuple[str, ...], ...]:
+def _groups(cell: Cell) -> tuple[tuple[str, ...], ...]:
     backbone, task, protocol, budget, _ = cell
     return (
         (backbone, protocol, budget, task),

@@ -1,4 +1,4 @@
-"""A suite to its flat list of Jobs, backbone by backbone so that neighbours share features."""
+"""From a suite to its flat list of Jobs, ordered by backbone so that neighbouring jobs share features."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ T_ = TypeVar("T_", str, int)
 
 @dataclass(frozen=True)
 class Overrides:
-    """What the command line changes: lists replace the suite's, and narrow what single entries ask for."""
+    """Changes from the command line: lists replace those of the suite, and filter those of its protocols."""
 
     backbones: Sequence[str] = ()
     tasks: Sequence[str] = ()
@@ -47,7 +47,7 @@ class Overrides:
 
 @dataclass(frozen=True)
 class ExpandedSuite:
-    """The jobs of a suite, and the suite with every option spelled out, as a suite file."""
+    """The jobs of a suite, and the suite with all options filled in, as the text of a suite file."""
 
     name: str
     jobs: tuple[Job, ...]
@@ -56,7 +56,7 @@ class ExpandedSuite:
 
 @dataclass(frozen=True)
 class _Cell:
-    """A protocol entry with what it was resolved to."""
+    """A protocol entry with its resolved component."""
 
     entry: ProtocolEntry
     component: Component
@@ -64,11 +64,11 @@ class _Cell:
 
 
 def expand(located: Located, overrides: Overrides | None = None) -> ExpandedSuite:
-    """All jobs of a suite.
+    """Return all jobs of a suite.
 
     Raises:
-        UsageError: with every mistake in the suite and on the command line.
-        DataMissingError: with every place on disk that is named and not there.
+        UsageError: with all mistakes in the suite and on the command line.
+        DataMissingError: with all files and folders that are named and do not exist.
     """
     overrides = overrides or Overrides()
     suite = _validated(located, overrides)
@@ -98,7 +98,7 @@ def expand(located: Located, overrides: Overrides | None = None) -> ExpandedSuit
         raise DataMissingError(resolver.missing)
     jobs = _jobs(suite, (backbones, tasks, cells), overrides)
     if not jobs:
-        raise UsageError(f"suite {suite.name}: nothing is left to run once everything is narrowed")
+        raise UsageError(f"suite {suite.name}: no jobs match these filters")
     return ExpandedSuite(suite.name, tuple(jobs), _lock(suite, (backbones, tasks, cells), overrides))
 
 
@@ -120,7 +120,7 @@ def _validated(located: Located, overrides: Overrides) -> SuiteFile:
 
 
 def _component_problems(located: Located) -> list[Problem]:
-    """Mistakes in the entries of a file that has others too, so that all are told at once."""
+    """Return mistakes in the entries of a file that has other mistakes, so that all are reported at once."""
     found: list[Problem] = []
     kinds = {"backbones": BackboneEntry, "tasks": TaskEntry, "protocols": ProtocolEntry}
     for kind, model in kinds.items():
@@ -137,7 +137,7 @@ def _component_problems(located: Located) -> list[Problem]:
 
 
 def _chosen(entries: Sequence[T], wanted: Sequence[str], model: type[T]) -> list[tuple[int | None, T]]:
-    """The entries asked for on the command line (by label or name), new ones made from what matches none."""
+    """Return the entries requested on the command line by label or name; a name that matches none becomes a new entry."""
     if not wanted:
         return list(enumerate(entries))
     chosen: list[tuple[int | None, T]] = []
@@ -165,7 +165,7 @@ def _resolved(resolver: Resolver, kind: str, entries: Iterable[tuple[int | None,
 def _unknown_names(
     suite: SuiteFile, located: Located, backbones: Sequence[str], tasks: Sequence[str]
 ) -> list[Problem]:
-    """Names in a protocol's `backbones` and `tasks` that the suite does not have."""
+    """Return the names in a protocol's `backbones` and `tasks` that the suite does not have."""
     entries = [name for entry in suite.backbones for name in (entry.label, entry.name) if name]
     known = {"backbones": [*backbones, *entries], "tasks": [*tasks, *(entry.name for entry in suite.tasks)]}
     problems = []
@@ -180,14 +180,14 @@ def _unknown_names(
 
 
 def _unused_defaults(suite: SuiteFile, located: Located) -> list[Problem]:
-    """Options in `defaults` that no entry of the suite takes."""
+    """Return the options in `defaults` that no entry of the suite takes."""
     problems = []
     for kind, registry in KINDS.items():
         taken: set[str] = set()
         try:
             for entry in getattr(suite, kind):
                 taken |= set(registry.get(entry.spec)[0].options.model_fields)
-        except UsageError:  # told elsewhere; who knows what that entry would have taken
+        except UsageError:  # reported elsewhere; what that entry takes is unknown
             continue
         for name in getattr(suite.defaults, kind):
             if name not in taken:
@@ -198,7 +198,7 @@ def _unused_defaults(suite: SuiteFile, located: Located) -> list[Problem]:
 
 
 def _same_labels(located: Located, kinds: Iterable[tuple[str, Sequence[Component]]]) -> list[Problem]:
-    """Different components under one label: their numbers would stand in one cell."""
+    """Return labels shared by different components: their scores would be in the same cell."""
     problems = []
     for kind, components in kinds:
         seen: dict[str, Component] = {}
@@ -206,7 +206,9 @@ def _same_labels(located: Located, kinds: Iterable[tuple[str, Sequence[Component
             other = seen.setdefault(component.label, component)
             if other.identity() != component.identity():
                 key = "name" if kind == "tasks" else "label"
-                what = f"two different {kind} are called {component.label!r}: give one a {key} of its own"
+                what = (
+                    f"two different {kind} have the label {component.label!r}: give one of them another {key}"
+                )
                 problems.append(Problem(what, located.where((kind,))))
     return problems
 
@@ -237,7 +239,7 @@ def _cell_jobs(
     for budget in _narrowed(suite.budgets, entry.budgets, overrides.budgets):
         seeds = _narrowed(suite.seeds, entry.seeds, overrides.seeds)
         if not cell.protocol.depends_on_seed(budget):
-            seeds = [0][: len(seeds)]  # always the same one, whatever seeds are asked for
+            seeds = [0][: len(seeds)]  # always the same one, whatever the seeds of the suite
         for seed in seeds:
             yield Job(
                 suite=SuiteContext(
@@ -258,7 +260,7 @@ def _cell_jobs(
 
 
 def _narrowed(given: list[T_], own: list[T_] | None, command_line: Sequence[T_]) -> list[T_]:
-    """An entry's own list before the suite's; the command line narrows the first and has replaced the second."""
+    """Return the entry's list if it has one, else the suite's; the command line filters the former and replaces the latter."""
     if own is None:
         return list(dict.fromkeys(given))
     return [value for value in dict.fromkeys(own) if not command_line or value in command_line]
@@ -267,7 +269,7 @@ def _narrowed(given: list[T_], own: list[T_] | None, command_line: Sequence[T_])
 def _lock(
     suite: SuiteFile, axes: tuple[list[Component], list[Component], list[_Cell]], overrides: Overrides
 ) -> str:
-    """The suite with every option spelled out and everything narrowed: a suite file that asks for the same jobs."""
+    """Return a suite file with all options filled in and all filters applied: it has the same jobs."""
     backbones, tasks, cells = axes
     kept = {
         "name", "description", "budgets", "seeds", "limit", "dtype", "feature_dtype", "preprocess", "resolution_px",

@@ -1,4 +1,4 @@
-"""The JSON schema of a suite file, with the options of everything that is registered."""
+"""The JSON schema of suite files, with the options of all registered backbones, tasks and protocols."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from vitbench.suite.suite_file import KINDS, SuiteFile
 
 
 def suite_schema() -> dict[str, Any]:
-    """What editors check and complete a suite file with."""
+    """Return the schema with which editors check and complete suite files."""
     schema = SuiteFile.model_json_schema()
     schema["title"] = "vitbench suite"
     schema["properties"]["include"] = {
-        "description": "Suite files whose contents come first.",
+        "description": "Suite files to include; this file adds to them or overrides them.",
         "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
     }
     models = {"backbones": "BackboneEntry", "tasks": "TaskEntry", "protocols": "ProtocolEntry"}

@@ -1,4 +1,4 @@
-"""From a suite's name to its merged contents: finding the file, `include`, and `--set path=value`."""
+"""From the name of a suite to its merged contents: finding the file, `include`, and `--set path=value`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ JOINED = ("backbones", "tasks", "protocols")
 
 
 def packaged_suites() -> dict[str, Path]:
-    """The suites that ship with vitbench, by name."""
+    """Return the suites that ship with vitbench, by name."""
     package = Path(__file__).parents[1]
     folders = (package / "suites", package.parent / "suites")
     folder = next((folder for folder in folders if folder.is_dir()), folders[0])
@@ -22,10 +22,10 @@ def packaged_suites() -> dict[str, Path]:
 
 
 def find_suite(suite: str) -> Path:
-    """The file of a suite given as a path or by the name of a packaged one.
+    """Return the file of a suite given as a path or by the name of a packaged suite.
 
     Raises:
-        UsageError: there is neither.
+        UsageError: there is no such suite.
     """
     path = Path(suite)
     if path.is_file():
@@ -40,13 +40,12 @@ def find_suite(suite: str) -> Path:
 
 
 def read_suite(path: Path, settings: Iterable[str] = ()) -> Located:
-    """The suite's merged contents with includes resolved and `--set` applied.
+    """Return the contents of a suite with `include` and `--set` applied.
 
-    Lists of backbones, tasks and protocols are joined with the included ones, in order; any other key given here replaces
-    the included one.
+    Lists of backbones, tasks and protocols are appended to the included ones; any other key replaces the included one.
 
     Raises:
-        UsageError: a file cannot be read, includes itself, or a setting names nothing.
+        UsageError: a file cannot be read, includes itself, or the path of a setting does not exist.
     """
     located = _with_includes(path, ())
     for setting in settings:
@@ -66,7 +65,9 @@ def _with_includes(path: Path, seen: tuple[Path, ...]) -> Located:
     included = own.data.pop("include", None) or []
     merged = Located({}, {(): own.where(())})
     if not isinstance(included, str | list):
-        raise UsageError(Problem("include: write a file or a list of files", where=own.where(("include",))))
+        raise UsageError(
+            Problem("include: expected a file or a list of files", where=own.where(("include",)))
+        )
     for name in [included] if isinstance(included, str) else included:
         target = path.parent / str(name)
         if not target.is_file():
@@ -96,10 +97,10 @@ def _shifted(path: Place, offset: int) -> Place:
 
 
 def _apply(located: Located, setting: str) -> None:
-    """Apply one `path=value`, the path's parts separated by dots: keys, list positions, or the name of a list's entry."""
+    """Apply one `path=value`; the parts of the path are keys, list positions, or names of list entries, separated by dots."""
     path_text, equals, value_text = setting.partition("=")
     if not equals or not re.fullmatch(r"[^\s=]+", path_text):
-        raise UsageError(f"--set {setting}: write path=value, such as protocols.finetune.steps=100")
+        raise UsageError(f"--set {setting}: expected path=value, such as protocols.finetune.steps=100")
     *parents, last = path_text.split(".")
     target: Any = located.data
     path: Place = ()
@@ -122,10 +123,10 @@ def _apply(located: Located, setting: str) -> None:
 
 
 def _step(target: Any, part: str, setting: str) -> Any:
-    """The key or position that one part of a path names.
+    """Return the key or list position that one part of a path names.
 
     Raises:
-        UsageError: it names nothing.
+        UsageError: it does not exist.
     """
     if isinstance(target, dict):
         if part in target:

@@ -1,4 +1,4 @@
-"""From the entries of a suite to registered components with every option checked and spelled out."""
+"""From the entries of a suite to registered components, with all options checked and filled in."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AnyEntry = BackboneEntry | TaskEntry | ProtocolEntry
 
 @dataclass
 class Resolver:
-    """Resolves entries, gathering every mistake and everything that is missing on disk."""
+    """Resolves entries, and collects all mistakes and all missing files."""
 
     defaults: Defaults
     located: Located
@@ -30,9 +30,9 @@ class Resolver:
     missing: list[Problem] = field(default_factory=list)
 
     def resolve(self, kind: str, entry: AnyEntry, position: int | None) -> tuple[Entry, Component] | None:
-        """The registered entry and the component, or None after noting what is wrong.
+        """Return the registered entry and the component, or None if there are mistakes.
 
-        `position` is the entry's place in its list in the file; None if it came from the command line.
+        `position` is the position of the entry in its list in the file; None if it comes from the command line.
         """
         path = (kind, position) if position is not None else ()
         where = self.located.where(path) if path else f"--{kind.removesuffix('s')} {entry.name}"
@@ -60,7 +60,7 @@ class Resolver:
         )
 
     def _defaults(self, kind: str, *, in_file: bool) -> Mapping[str, Any]:
-        """A file's defaults are for its own entries; those that the command line sets, for all."""
+        """Return the defaults for an entry: those of a file apply to its own entries, those set by --set to all."""
         given: Mapping[str, Any] = getattr(self.defaults, kind)
         if in_file:
             return given
@@ -97,7 +97,7 @@ class Resolver:
         return None
 
     def _placed(self, registered: Entry, checked: BaseModel, path: tuple[Any, ...]) -> dict[str, Any]:
-        """Options as plain values; a relative place is relative to the file that names it, or to here for --set."""
+        """Return options as plain values; relative paths are relative to the file that names them, or to here for --set."""
         options = {name: getattr(checked, name) for name in registered.options.model_fields}
         for name in registered.locations:
             if isinstance(options[name], Path):
@@ -120,6 +120,6 @@ class Resolver:
             if place.exists():
                 contents[name] = digest_path(place)
             else:
-                what = f"{registered.kind} {registered.name!r}: there is nothing at {place}"
+                what = f"{registered.kind} {registered.name!r}: {place} does not exist"
                 self.missing.append(Problem(what, where, next_step=f"correct its `{name}`"))
         return contents

@@ -1,4 +1,4 @@
-"""The shape of a suite file, and its mistakes in words with places."""
+"""The fields of a suite file, and pydantic's errors as messages with file and line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KINDS: dict[str, Registry] = {"backbones": BACKBONES, "tasks": TASKS, "protocols
 
 
 class _Entry(BaseModel):
-    """An entry of a list; keys that are not fields here are options of the component."""
+    """An entry of a list; keys other than these fields are options of the component."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -25,34 +25,34 @@ class _Entry(BaseModel):
 
     @property
     def spec(self) -> str:
-        """The registered name, with its argument."""
+        """The registered name, with its argument if it has one."""
         return self.name
 
     @property
     def options(self) -> dict[str, Any]:
-        """What goes to the component itself."""
+        """The options of the component itself."""
         return dict(self.model_extra or {})
 
 
 class BackboneEntry(_Entry):
-    """A backbone by its spec (`timm:NAME`, a plugin's name), with a label for the board and its options."""
+    """A backbone: its spec (`timm:NAME`, the name of a plugin), a label for the leaderboard, and its options."""
 
     label: str | None = Field(None, min_length=1, max_length=100)
 
 
 class TaskEntry(_Entry):
-    """A registered task, or a name of your own for one made from a `source` such as `folder`."""
+    """A registered task, or a name of your choice for a task made from a `source` such as `folder`."""
 
     source: str | None = None
 
     @property
     def spec(self) -> str:
-        """The registered name behind it."""
+        """The registered name of the task or of its source."""
         return self.source or self.name
 
 
 class ProtocolEntry(_Entry):
-    """A protocol with its options; the lists narrow what it is run on."""
+    """A protocol with its options; the lists restrict what it is run on."""
 
     label: str | None = Field(None, min_length=1, max_length=100)
     backbones: list[str] | None = None
@@ -65,7 +65,7 @@ class ProtocolEntry(_Entry):
 
 
 class Defaults(BaseModel):
-    """Options for every entry of a list that takes them and does not set them itself."""
+    """Options for all entries of a list that take them and do not set them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -75,7 +75,7 @@ class Defaults(BaseModel):
 
 
 class SuiteFile(BaseModel):
-    """A suite: which backbones on which tasks, by which protocols, on how much data, how often."""
+    """A suite: backbones, tasks, protocols, budgets and seeds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -93,33 +93,33 @@ class SuiteFile(BaseModel):
     preprocess: PreprocessName | None = None
     resolution_px: int | None = Field(None, ge=1, le=4096)
     test_resolution_px: int | None = Field(None, ge=1, le=4096)
-    published: list[str] = Field([], description="starts of names of published rows to show beside")
+    published: list[str] = Field([], description="prefixes of ids of published rows to show as well")
 
     @field_validator("published")
     @classmethod
-    def _rows_are_published(cls, starts: list[str]) -> list[str]:
-        """Each is the start of a row's name."""
-        if starts:
+    def _rows_are_published(cls, prefixes: list[str]) -> list[str]:
+        """Check that each is the prefix of a published row's id."""
+        if prefixes:
             from vitbench.published import published
 
             names = [row.id for row in published()]
-            for start in starts:
-                if not start or not any(name.startswith(start) for name in names):
-                    near = " or ".join(nearest(start, names)) or "see vitbench list published"
-                    raise ValueError(f"no published row begins with {start!r}; did you mean {near}")
-        return starts
+            for prefix in prefixes:
+                if not prefix or not any(name.startswith(prefix) for name in names):
+                    near = " or ".join(nearest(prefix, names)) or "see vitbench list published"
+                    raise ValueError(f"no published id begins with {prefix!r}; did you mean {near}")
+        return prefixes
 
     @field_validator("backbones", "tasks", "protocols", mode="before")
     @classmethod
     def _names_are_entries(cls, value: Any) -> Any:
-        """A bare name stands for an entry without options."""
+        """Turn names into entries without options."""
         if not isinstance(value, list):
             return value
         return [{"name": item} if isinstance(item, str) else item for item in value]
 
 
 def problems_of(items: Iterable[Any], located: Located, prefix: Place = ()) -> list[Problem]:
-    """Mistakes that pydantic found (`error.errors()`), each with its place; the branches of a union are one mistake."""
+    """Return pydantic's errors (`error.errors()`) with file and line; the branches of a union count as one."""
     found: dict[tuple[Any, ...], Problem] = {}
     for item in items:
         branch = _union_branch(item, located, prefix)
@@ -134,7 +134,7 @@ def problems_of(items: Iterable[Any], located: Located, prefix: Place = ()) -> l
 
 
 def _union_branch(item: Any, located: Located, prefix: Place) -> int:
-    """How much of pydantic's path is in the file: behind it come the names of a union's branches."""
+    """Return how much of pydantic's path is in the file; what follows are names of a union's branches."""
     data = located.child(*prefix).data if prefix else located.data
     for depth, part in enumerate(item["loc"]):
         try:
@@ -162,4 +162,5 @@ def _problem(item: Any, located: Located, prefix: Place) -> Problem:
     given = repr(item["input"])
     shown = given if len(given) <= 80 else given[:77] + "..."
     message = item["msg"].removeprefix("Value error, ")
-    return Problem(f"{name}: {message[0].lower()}{message[1:]}, given {shown}", where)
+    tail = "" if shown in message else f", given {shown}"
+    return Problem(f"{name}: {message[0].lower()}{message[1:]}{tail}", where)

@@ -1,4 +1,4 @@
-"""YAML to plain data that remembers the line of every value. No tags, no code, no surprises with `1e-3` or `no`."""
+"""YAML to plain data with the line of every value. No tags, no code; `1e-3` is a number and `no` is text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_VALUES = 200_000  # aliases can make a small file enormous
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's scalars: only true and false are booleans, and 1e-3 is a number."""
+    """Scalars as in YAML 1.2: only true and false are booleans, and 1e-3 is a number."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -43,20 +43,20 @@ _Loader.add_implicit_resolver(
 
 @dataclass
 class Located:
-    """Data with the place (`file:line`) of each value, by its path of keys and indices."""
+    """Data with the place (`file:line`) of each value, by its path of keys and positions."""
 
     data: Any
     places: dict[Place, str] = field(default_factory=dict)
 
     def where(self, path: Place) -> str:
-        """The place of a value, or of the nearest thing around it."""
+        """Return the place of a value, or of the nearest value around it."""
         for length in range(len(path), -1, -1):
             if path[:length] in self.places:
                 return self.places[path[:length]]
         return ""
 
     def child(self, *path: str | int) -> Located:
-        """The value at a path, with its places."""
+        """Return the value at a path, with its places."""
         data = self.data
         for part in path:
             data = data[part]
@@ -75,7 +75,7 @@ def parse(text: str, name: str) -> Located:
     located = Located(None)
     try:
         if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-            raise UsageError(f"{name}: a suite file of over {MAX_BYTES >> 20} MiB is refused")
+            raise UsageError(f"{name}: suite files may have at most {MAX_BYTES >> 20} MiB")
         node = yaml.compose(text, Loader=_Loader)
         located.data = _construct(node, name, located.places, (), iter(range(MAX_VALUES)))
     except yaml.MarkedYAMLError as error:
@@ -89,7 +89,7 @@ def parse(text: str, name: str) -> Located:
 
 
 def parse_value(text: str) -> Any:
-    """One value as it would stand in a suite file: `1e-3`, `[a, b]`, `true`."""
+    """Parse one value as in a suite file: `1e-3`, `[a, b]`, `true`."""
     return parse(text, "--set").data
 
 
@@ -99,7 +99,7 @@ def _construct(
     if node is None:
         return None
     if next(budget, None) is None:
-        raise ValueError(f"over {MAX_VALUES} values once its aliases are expanded")
+        raise ValueError(f"more than {MAX_VALUES:,} values after expanding aliases")
     places[path] = f"{name}:{node.start_mark.line + 1}"
     if node.tag.startswith("!") or not node.tag.startswith("tag:yaml.org,2002:") or "/" in node.tag:
         raise _tag_problem(node, places[path])
@@ -119,7 +119,7 @@ def _construct_mapping(
         key = str(key_node.value)
         if key in result:
             place = f"{name}:{key_node.start_mark.line + 1}"
-            raise UsageError(Problem(f"the key {key!r} stands here for the second time", where=place))
+            raise UsageError(Problem(f"duplicate key {key!r}", where=place))
         result[key] = _construct(value_node, name, places, (*path, key), budget)
         places[(*path, key)] = f"{name}:{key_node.start_mark.line + 1}"
     return result
@@ -141,7 +141,7 @@ def _scalar(node: yaml.Node, place: str) -> Any:
 
 
 def _tag_problem(node: yaml.Node, place: str) -> UsageError:
-    return UsageError(Problem(f"the YAML tag {node.tag!r} is not allowed here", where=place))
+    return UsageError(Problem(f"the YAML tag {node.tag!r} is not allowed", where=place))
 
 
 def read_yaml(path: Path) -> Located:
@@ -152,7 +152,7 @@ def read_yaml(path: Path) -> Located:
     """
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise UsageError(f"{path}: a suite file of over {MAX_BYTES >> 20} MiB is refused")
+            raise UsageError(f"{path}: suite files may have at most {MAX_BYTES >> 20} MiB")
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not text in UTF-8") from error

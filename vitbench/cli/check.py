@@ -1,0 +1,33 @@
+"""`vitbench check`: what would go wrong with a backbone, before a run finds out."""
+
+from __future__ import annotations
+
+import click
+
+from vitbench.cli.options import BACKBONE_SETTINGS, JSON, PLUGINS, backbone_options, load_plugins
+
+
+@click.command(no_args_is_help=True)
+@click.argument("backbone")
+@BACKBONE_SETTINGS
+@PLUGINS
+@JSON
+def check(backbone: str, settings: tuple[str, ...], plugins: tuple[str, ...], as_json: bool) -> int:
+    """Check a backbone plugin (a few seconds).
+
+    Checks shapes, determinism, batch independence, modes, gradients and weights. Exits with 1 if a check fails.
+    """
+    import json
+    from dataclasses import asdict
+
+    from vitbench.backbones.check import check_backbone
+
+    load_plugins(plugins)
+    findings = check_backbone(backbone, backbone_options(settings))
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False))
+    else:
+        for finding in findings:
+            mark = click.style("ok  ", fg="green") if finding.ok else click.style("FAIL", fg="red", bold=True)
+            click.echo(f"{mark} {finding.item}: {finding.text}")
+    return 0 if all(finding.ok for finding in findings) else 1

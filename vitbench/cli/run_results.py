@@ -1,0 +1,87 @@
+"""What `vitbench run` and `vitbench retry` show at the end: tables, the page, and what failed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vitbench.core.format import printable
+
+if TYPE_CHECKING:
+    from vitbench.engine.run import Result
+
+MOST_SHOWN = 10
+
+
+def show_results(result: Result, *, as_json: bool) -> None:
+    """Print the leaderboard and write its page, unless nothing is new since the page was written."""
+    if result.ran == 0 and not as_json and _is_shown(result):
+        page = result.run.report_path
+        click.echo(f"nothing to do: all {len(result.records)} jobs are done, see {page}", err=True)
+        return
+    _write_page(result)
+    _print(result, as_json)
+    count = f"{len(result.records)} jobs, {result.ran} new"
+    click.echo(f"\n{count}. Leaderboard: {result.run.report_path}", err=True)
+
+
+def _is_shown(result: Result) -> bool:
+    """Whether the page shows the records that are there now."""
+    try:
+        return result.run.report_path.is_file() and _shown(result).read_text() == result.run.state()
+    except OSError:
+        return False
+
+
+def _shown(result: Result) -> Path:
+    return result.run.path / ".shown"
+
+
+def _write_page(result: Result) -> None:
+    from vitbench.core.files import write_atomically
+    from vitbench.report.keys import newest
+    from vitbench.report.page import Extras, render
+    from vitbench.store.record_file import load
+    from vitbench.store.run_dir import estimated
+
+    unreadable: list[str] = []
+    state = result.run.state()
+    everything = load(result.run.path, unreadable.append)
+    for message in unreadable:
+        click.echo(printable(f"warning: left out: {message}"), err=True)
+    page = render(newest(everything, result.records), Extras(estimated(result.run.path)))
+    write_atomically(result.run.report_path, page)
+    write_atomically(_shown(result), state)
+
+
+def _print(result: Result, as_json: bool) -> None:
+    from vitbench.report.build import boards
+    from vitbench.report.export import export, terminal
+
+    if as_json:
+        click.echo(export(result.records, "json"), nl=False)
+    else:
+        click.echo(printable(terminal(boards(result.records))))
+
+
+def show_failures(result: Result) -> int:
+    """Print what failed and what had no data, and return the exit code."""
+    if result.without_data:
+        click.echo(f"{result.without_data} jobs skipped: their data is missing (--skip-missing)", err=True)
+    if not result.failed:
+        return 0 if len(result.records) == result.asked else 1
+    failures = [record for record in result.records if record.failure is not None]
+    click.echo(f"{result.failed} jobs failed:", err=True)
+    for record in failures[:MOST_SHOWN]:
+        message = record.failure.message if record.failure else ""
+        click.echo(printable(f"  {record.job.title}: {message}"), err=True)
+    if len(failures) > MOST_SHOWN:
+        click.echo(f"  and {len(failures) - MOST_SHOWN} more, all listed on the leaderboard", err=True)
+    click.echo(
+        f"fix the cause, then: vitbench retry {result.run.path} (or the same command with --retry-failed)",
+        err=True,
+    )
+    missing = all(record.failure and record.failure.kind == "DataMissingError" for record in failures)
+    return 3 if missing else 1
