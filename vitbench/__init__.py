@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vitbench.core.record import Record
     from vitbench.core.registry import register_backbone, register_protocol, register_task
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["load_records", "register_backbone", "register_protocol", "register_task", "run"]
 
 
