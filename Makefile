@@ -1,6 +1,6 @@
 PYTHON ?= python
 
-.PHONY: check slow fix test
+.PHONY: check slow fix test docs
 check:  ## everything that must hold before a commit
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
@@ -11,7 +11,10 @@ check:  ## everything that must hold before a commit
 slow:  ## the tests that `check` leaves out, so that it stays under five minutes
 	$(PYTHON) -m pytest -m slow
 
-fix:  ## what the tools can mend themselves
+docs:  ## the documentation, into site/; any warning or broken link is an error (needs the extra `docs`)
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --clean --site-dir site
+
+fix:  ## apply the fixes that the tools can make themselves
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 
