@@ -195,7 +195,7 @@ class RidgeProbe(Protocol):
         return shots_of(budget) is not None
 
     def adapt(self, data: Adaptation) -> Adapted:
-        """Choose l2 if asked to, by validation or leave-one-out accuracy, and fit on all labelled data."""
+        """Fit on train with a fixed l2, or choose l2 by validation or leave-one-out accuracy and fit on all labelled data."""
         if self.l2 == "loo":
             return self._by_leave_one_out(data)
         if self.l2 == "val" or (self.l2 == "default" and len(data.val)):
