@@ -19,7 +19,7 @@ def reference(k):
     return scores / scores.sum(1, keepdims=True)
 
 
-def test_every_k_of_one_search_is_the_reference(monkeypatch):
+def test_every_k_of_one_search_matches_the_reference(monkeypatch):
     monkeypatch.setattr(knn, "QUERIES_PER_BLOCK", 5)
     found = vote(*(torch.from_numpy(a) for a in (X, Y, Q)), [1, 10, 20, 500], 5).double()
     for scores, k in zip(found, (1, 10, 20, 60), strict=True):
@@ -27,7 +27,7 @@ def test_every_k_of_one_search_is_the_reference(monkeypatch):
         assert np.abs(normalised.numpy() - reference(k)).max() < 1e-5
 
 
-def test_the_kth_neighbour_is_right_where_float32_cannot_tell():
+def test_the_kth_neighbour_is_exact_where_float32_cannot_decide():
     x = RNG.normal(size=(40, 16)).astype(np.float32)
     x[1:30] = x[0] * RNG.uniform(0.5, 2, (29, 1)) + RNG.normal(size=(29, 16)) * 3e-4
     x = x.astype(np.float32)
@@ -39,6 +39,6 @@ def test_the_kth_neighbour_is_right_where_float32_cannot_tell():
         assert [set(row) for row in near[:, :k].tolist()] == [set(row) for row in exact[:, :k].tolist()]
 
 
-def test_neighbours_of_the_same_cosine_come_in_their_order():
+def test_neighbours_with_equal_cosine_are_ordered_by_position():
     x = torch.ones(12, 4)
     assert neighbours(x, x[:2], [3, 7])[1].tolist() == [list(range(7))] * 2

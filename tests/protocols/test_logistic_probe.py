@@ -1,4 +1,4 @@
-"""Against scikit-learn, and against the promise that every solution is certified."""
+"""Tests of the logistic probe against scikit-learn, and of its optimality certificates."""
 
 import numpy as np
 import pytest
@@ -19,24 +19,24 @@ def digits():
 
 
 def objective(model, x, y, c):
-    """scikit-learn's, from its own predictions."""
+    """Return scikit-learn's objective, from its own predictions."""
     losses = -model.predict_log_proba(x.astype(np.float64))[np.arange(len(y)), y]
     return losses.sum() + (model.coef_**2).sum() / (2 * c)
 
 
 def sklearn_fit(x, y, c):
-    # Its stopping rule is absolute: newton-cholesky goes to the optimum where the problem is small enough for it.
+    # Its stopping rule is absolute; newton-cholesky reaches the optimum if the problem is small enough.
     return LogisticRegression(C=c, solver="newton-cholesky", tol=1e-10, max_iter=500).fit(
         x.astype(np.float64), y
     )
 
 
 def uniform(n, d):
-    """Features that nobody would call features."""
+    """Return random features that say nothing about the labels."""
     return np.random.default_rng([n, d]).random((n, d))
 
 
-def test_every_penalty_of_the_grid_is_scikit_learns_optimum(digits):
+def test_every_c_of_the_grid_reaches_scikit_learns_optimum(digits):
     x, y = digits[0][:600, ::4], digits[1][:600]
     rest, truth = digits[0][600:, ::4], digits[1][600:]
     found = fit(torch.tensor(x), torch.tensor(y), 10, (1 / GRID).tolist())
@@ -46,7 +46,7 @@ def test_every_penalty_of_the_grid_is_scikit_learns_optimum(digits):
         best = objective(reference, x, y, GRID[i])
         assert float(found.objective[i]) == pytest.approx(best, rel=1e-6), GRID[i]
         ours = found.scores(torch.tensor(rest), i).argmax(1).numpy()
-        # At the weakest penalties the optimum is flat: a prediction may tip, a score may not move.
+        # With weak regularisation the optimum is flat: a single prediction may differ, but not the accuracy.
         assert abs((ours == truth).mean() - reference.score(rest, truth)) <= 1e-3, GRID[i]
 
 
@@ -77,14 +77,14 @@ def test_shifting_the_features_changes_nothing_but_the_bias(digits):
     torch.testing.assert_close(found.scores(x), shifted.scores(x + 1000.0), atol=1e-3, rtol=1e-3)
 
 
-def test_a_class_without_examples_is_never_predicted_and_constant_features_are_no_error():
+def test_a_class_without_examples_is_never_predicted_and_constant_features_work():
     x, y = torch.ones(12, 5), torch.tensor([0, 2] * 5 + [2, 2])
     found = fit(x, y, 4, [1.0, 1e-3])
     assert found.scores(x, 1).argmax(1).tolist() == [2] * 12
     assert torch.isfinite(found.scores(x).float()).all()
 
 
-def test_a_penalty_must_be_positive():
+def test_l2_must_be_positive():
     with pytest.raises(ValueError, match="positive"):
         fit(torch.ones(2, 2), torch.tensor([0, 1]), 2, [1.0, 0.0])
 
@@ -130,7 +130,7 @@ def test_without_validation_data_a_tenth_of_train_is_held_out(digits):
     ],
     ids=["class-each", "one-class", "two-examples", "constant", "copies", "huge", "tiny", "one-feature"],
 )
-def test_odd_data_end_certified_and_finite(x, y, classes):
+def test_degenerate_data_give_certified_finite_solutions(x, y, classes):
     found = fit(torch.from_numpy(x).float(), torch.from_numpy(y), classes, np.logspace(-5, 6, 45))
     assert (found.relative_gap <= 1e-6).all()
     assert all(found.scores(torch.from_numpy(x), i).isfinite().all() for i in range(45))

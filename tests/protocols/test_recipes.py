@@ -3,7 +3,7 @@
 import pytest
 
 from vitbench.core.errors import UsageError
-from vitbench.protocols.recipes import Case, Recipe, book, recipes_for
+from vitbench.protocols.recipes import Case, Recipe, named_recipes, recipes_for
 from vitbench.suite import expand, read_suite
 
 SMALL_IMAGE, LARGE_IMAGE = 32 * 32, 96 * 96
@@ -34,16 +34,16 @@ def test_table_4_of_the_vit_paper(task, steps, rates):
         assert (recipe.size_px, recipe.resize_px, recipe.decay, recipe.momentum) == (384, 448, "cosine", 0.9)
 
 
-def test_a_task_that_the_paper_has_not_is_said_to_be_one():
+def test_a_task_that_is_not_in_the_paper_is_noted():
     assert "no setting" in recipes_for("vit", Case("mine", 1000, LARGE_IMAGE), {}).departs
 
 
-def test_imagenet_of_table_2_is_larger_and_averaged():
+def test_imagenet_in_vit_table2_is_at_512_px_with_averaging():
     recipes = recipes_for("vit-table2", Case("imagenet", 10**6, LARGE_IMAGE), {}).recipes
     assert {(recipe.size_px, recipe.averaging) for recipe in recipes} == {(512, 0.9999)}
 
 
-# Examples, steps, warm-up, decay after these steps, MixUp: protocols.md 4.1, the released code's column.
+# Number of examples, steps, warm-up, decay steps, MixUp: protocols.md 4.1, the released code's column.
 RELEASED = [
     (19_999, 500, 100, (200, 300, 400), 0.0),
     (20_000, 10_000, 500, (3000, 6000, 9000), 0.1),
@@ -61,7 +61,7 @@ PAPER = [
     ("name", "row", "large"),
     [*(("bit-released", row, (512, 480)) for row in RELEASED), *(("bit", row, (448, 384)) for row in PAPER)],
 )
-def test_the_hyper_rule(name, row, large):
+def test_bit_hyperrule(name, row, large):
     examples, steps, warmup, decay, mixup = row
     for area, sizes in ((SMALL_IMAGE, (160, 128)), (96 * 96 - 1, (160, 128)), (96 * 96, large)):
         recipe = only(name, examples=examples, area=area)
@@ -70,7 +70,7 @@ def test_the_hyper_rule(name, row, large):
         assert (recipe.resize_px, recipe.size_px) == sizes
 
 
-def test_the_largest_bit_alone_is_trained_at_480_px():
+def test_only_the_largest_bit_is_trained_at_480_px():
     sizes = {
         params: recipes_for("bit", Case("t", 1000, LARGE_IMAGE, params), {}).recipes[0].size_px
         for params in (382_000_000, 928_340_000)
@@ -78,8 +78,8 @@ def test_the_largest_bit_alone_is_trained_at_480_px():
     assert sizes == {382_000_000: 384, 928_340_000: 480}
 
 
-def test_the_released_schedule_step_by_step():
-    """bit_hyperrule.get_lr, written out: warm-up, and a tenth from the step after each boundary."""
+def test_bit_released_matches_bits_get_lr_at_every_step():
+    """bit_hyperrule.get_lr: linear warm-up, and a division by ten after each boundary."""
 
     def get_lr(step, supports, base=0.003):
         if step < supports[0]:
@@ -98,19 +98,19 @@ def test_the_released_schedule_step_by_step():
     assert recipe.learning_rate(201) == pytest.approx(0.0003)
 
 
-def test_vtabs_light_sweep_is_two_rates_by_two_schedules():
+def test_vtab_light_is_two_learning_rates_by_two_schedules():
     choice = recipes_for("vtab-light", Case("vtab/pets", 1000, LARGE_IMAGE), {})
     found = [(recipe.steps, recipe.base_lr, recipe.decay_steps) for recipe in choice.recipes]
     short, long = (750, 1500, 2250), (3000, 6000, 9000)
     assert found == [(2500, 0.01, short), (2500, 0.1, short), (10000, 0.01, long), (10000, 0.1, long)]
 
 
-def test_vit_jax_crops_as_inception_and_keeps_its_momentum_short():
+def test_vit_released_uses_inception_crops_and_bfloat16_momentum():
     recipe = only("vit-released", task="cifar10", examples=50_000)
     assert (recipe.crop, recipe.momentum_dtype, recipe.warmup_steps) == ("inception", "bfloat16", 500)
 
 
-def test_a_suite_may_replace_any_field_and_shortened_runs_keep_their_proportions():
+def test_a_suite_overrides_any_field_and_schedules_scale_with_steps():
     recipe = only("bit-released", steps=50, base_lr=0.01)
     assert (recipe.steps, recipe.warmup_steps, recipe.decay_steps, recipe.base_lr) == (
         50,
@@ -123,7 +123,7 @@ def test_a_suite_may_replace_any_field_and_shortened_runs_keep_their_proportions
     assert [recipe.base_lr for recipe in grid] == [0.1, 0.3]
 
 
-def test_every_setting_of_every_recipe_is_one_that_the_recipes_know():
+def test_every_setting_of_every_recipe_has_known_fields_only():
     known = set(Recipe.__dataclass_fields__) | {
         "tasks",
         "examples_below",
@@ -133,7 +133,7 @@ def test_every_setting_of_every_recipe_is_one_that_the_recipes_know():
         "departs",
         "schedules",
     }
-    for name, written in book().items():
+    for name, written in named_recipes().items():
         assert written["source"], name
         assert set(written["common"]) <= known
         for setting in written["settings"]:
@@ -141,7 +141,7 @@ def test_every_setting_of_every_recipe_is_one_that_the_recipes_know():
         assert recipes_for(name, Case("unheard-of", 10**7, 10**6), {}).recipes
 
 
-def test_a_crop_stays_as_large_a_part_of_the_image_at_another_size():
+def test_resize_px_scales_with_an_overridden_size_px():
     assert only("vit", task="vtab/dtd", size_px=224).resize_px == 261  # 448 of 384
     assert only("bit", examples=100, area=10**6, size_px=240).resize_px == 280  # 448 of 384
     assert only("bit", examples=100, area=100, size_px=256).resize_px == 320  # 160 of 128
@@ -150,32 +150,32 @@ def test_a_crop_stays_as_large_a_part_of_the_image_at_another_size():
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"recipe": "own", "crop": "random"}, "needs resize_px"),
         ({"recipe": "own", "decay": "staircase"}, "needs decay_steps"),
-        ({"recipe": "own", "steps": 10, "warmup_steps": 11}, "more than steps"),
+        ({"recipe": "own", "steps": 10, "warmup_steps": 11}, "exceeds steps"),
         ({"recipe": "vit", "size_px": 224, "resize_px": 200}, "cannot cut size_px 224 from resize_px 200"),
     ],
 )
-def test_fields_that_do_not_go_together_are_refused_before_anything_runs(suite_file, options, said):
+def test_inconsistent_fields_are_usage_errors_before_anything_runs(suite_file, options, message):
     spelled = ", ".join(f"{name}: {value}" for name, value in options.items())
     text = (
         "name: x\nbackbones: [raw_pixels]\ntasks: [digits]\nprotocols:\n  - {name: finetune, "
         + spelled
         + "}\n"
     )
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         expand(read_suite(suite_file(text)))
 
 
-def test_vit_jax_learns_from_its_training_split_alone_and_has_a_rate_for_b16():
+def test_vit_released_trains_on_train_only_with_a_learning_rate_for_b16():
     assert only("vit-released", task="imagenet").train_only
     assert not only("vit", task="vtab/dtd").train_only
     assert only("vit-released", task="cifar10", params=85_800_000).base_lr == 0.01
     assert only("vit-released", task="cifar10", params=87_460_000).base_lr == 0.03
 
 
-def test_a_task_that_the_paper_has_not_says_so_in_table_2s_recipe_too():
+def test_a_task_that_is_not_in_the_paper_is_noted_by_vit_table2_too():
     assert "no setting" in recipes_for("vit-table2", Case("unheard-of", 10**6, 10**6), {}).departs
     assert recipes_for("vit-table2", Case("oxford_iiit_pet", 3680, 10**6), {}).departs == ""

@@ -13,14 +13,14 @@ GOLDEN = np.load(paths.GOLDEN / "fewshot_ridge.npz")
 EXPECTED = json.loads(str(GOLDEN["expected"]))
 
 
-@pytest.mark.parametrize("place", sorted({key.rsplit("/", 1)[0] for key in EXPECTED}))
-def test_accuracies_are_big_visions(place):
-    seed, shots = (int(part.lstrip("sedhot")) for part in place.split("/"))
+@pytest.mark.parametrize("setting", sorted({key.rsplit("/", 1)[0] for key in EXPECTED}))
+def test_accuracies_match_big_vision(setting):
+    seed, shots = (int(part.lstrip("sedhot")) for part in setting.split("/"))
     chosen = draw_shots(GOLDEN["y_train"], shots, seed)
     x, y = torch.from_numpy(GOLDEN["X_train"][chosen]), torch.from_numpy(GOLDEN["y_train"][chosen])
     solution = fit(x, y, int(GOLDEN["y_train"].max()) + 1, GRID)
     for key, wanted in EXPECTED.items():
-        if key.startswith(f"{place}/"):
+        if key.startswith(f"{setting}/"):
             l2 = float(key.rsplit("l2_", 1)[1])
             predicted = solution.scores(torch.from_numpy(GOLDEN["X_test"]), l2).argmax(1).numpy()
             hits = int((predicted == GOLDEN["y_test"]).sum())
@@ -29,7 +29,7 @@ def test_accuracies_are_big_visions(place):
 
 @pytest.mark.parametrize(("n", "d"), [(12, 30), (30, 12), (12, 12)])
 @pytest.mark.parametrize("l2", [1e-2, 1.0, 1024.0])
-def test_scores_are_those_of_the_padded_normal_equations(n, d, l2):
+def test_scores_match_the_normal_equations_with_a_bias_column(n, d, l2):
     rng = np.random.default_rng(n * d)
     x, z, y = rng.normal(size=(n, d)), rng.normal(size=(9, d)), rng.integers(0, 4, n)
     mean, std = x.mean(0), x.std(0) + STD_FLOOR
@@ -40,18 +40,18 @@ def test_scores_are_those_of_the_padded_normal_equations(n, d, l2):
     assert np.abs(found.numpy() - pad(z) @ weights).max() < 1e-7
 
 
-def test_a_penalty_must_be_positive():
+def test_l2_must_be_positive():
     with pytest.raises(ValueError, match="positive"):
         fit(torch.ones(2, 3), torch.tensor([0, 1]), 2, 0.0)
 
 
-def test_constant_features_do_no_harm():
+def test_constant_features_give_finite_scores():
     x = torch.cat([torch.randn(10, 3, generator=torch.Generator().manual_seed(0)), torch.ones(10, 2)], dim=1)
     assert torch.isfinite(fit(x, torch.arange(10) % 2, 2, 1.0).scores(x, 1.0)).all()
 
 
 @pytest.mark.parametrize(("n", "d"), [(20, 30), (30, 8)])
-def test_leaving_one_out_in_closed_form_is_refitting_without_it(n, d):
+def test_closed_form_leave_one_out_matches_refitting(n, d):
     rng = np.random.default_rng(n)
     x, y = rng.normal(size=(n, d)), rng.integers(0, 3, n)
     x[:, 0] += y
@@ -70,7 +70,7 @@ def test_leaving_one_out_in_closed_form_is_refitting_without_it(n, d):
 
 
 @pytest.mark.parametrize("n", [20, 200])
-def test_accuracies_of_all_penalties_at_once_are_those_of_float64_scores(n):
+def test_joint_accuracies_of_all_l2_match_float64_scores(n):
     rng = np.random.default_rng(n)
     y = torch.from_numpy(rng.integers(0, 5, n + 500))
     x = torch.from_numpy(rng.normal(size=(n + 500, 40))).float() + torch.nn.functional.one_hot(y, 40)
@@ -80,7 +80,7 @@ def test_accuracies_of_all_penalties_at_once_are_those_of_float64_scores(n):
     assert solution.top1(x[n:], y[n:], GRID[10:21]) == pytest.approx(wanted[10:21], abs=1e-9)
 
 
-def test_the_penalty_is_chosen_by_what_the_option_says():
+def test_l2_is_chosen_as_the_option_says():
     rng = np.random.default_rng(0)
     y = rng.integers(0, 3, 120)
     x = (rng.normal(size=(120, 10)) + 2 * np.eye(10)[y]).astype(np.float32)
@@ -96,4 +96,4 @@ def test_the_penalty_is_chosen_by_what_the_option_says():
         tied = [trial.options["l2"] for trial in adapted.trials if trial.value == best]
         assert [trial.options["l2"] for trial in adapted.trials if trial.chosen] == [max(tied)]
     assert fixed.trials[0].options == {"l2": 1024.0}
-    assert notes == ["no validation data to choose the penalty on: 1024"]
+    assert notes == ["no validation data to choose l2 on: used 1024"]

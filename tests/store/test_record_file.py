@@ -39,7 +39,7 @@ def test_pipes_and_devices_are_not_waited_for(tiny, tmp_path):
     assert "zzz.json" in said.stdout
     assert "4 done" in said.stdout
     assert "zzz.json" in command("report", tmp_path / "run", "-o", tmp_path / "x.html").stderr
-    with pytest.raises(OSError, match="no file"):
+    with pytest.raises(OSError, match="not a regular file"):
         read_file("/dev/zero")
 
 
@@ -60,6 +60,6 @@ def test_a_record_cannot_name_a_file_outside(tiny_records, tmp_path):
     path = tmp_path / "run" / "records" / "x.json"
     path.parent.mkdir(parents=True)
     path.write_bytes(encode(record))
-    with pytest.raises(Exception, match="key is not that of its job"):
+    with pytest.raises(Exception, match="key does not belong to its job"):
         load(tmp_path / "run")
     assert RunDir(tmp_path / "run").read("x") is None

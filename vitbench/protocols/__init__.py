@@ -1,6 +1,6 @@
-"""Built-in protocols, one file or package each. Importing this registers all of them: to add one, add a file.
+"""Built-in protocols, one file or package each. Importing this package registers all of them; to add a protocol, add a file.
 
-Files here are read by every command, so they import torch and the like only when they are used.
+Every command imports these files, so they load torch and other heavy libraries lazily.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Weighted k-nearest-neighbour vote on frozen features, as DINOv2 evaluates (facts/protocols.md section 5)."""
+"""The kNN protocol: weighted k-nearest-neighbour vote on frozen features, as in DINOv2 (facts/protocols.md section 5)."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ else:
 TEMPERATURE = 0.07  # DN dinov2/eval/knn.py
 QUERIES_PER_BLOCK = 1024  # bounds the similarity matrix to (1024, N)
 GRID = (1, 5, 10, 20, 100, 200)
-ROUNDING = 2.0**-20  # what float32 may be off by in the difference of two cosines
-SPARE = 8  # neighbours beyond those asked for, among which float64 finds the last
-CLOSE_AT_ONCE = 64  # queries whose candidates are gathered together: (64, 208, D) float64
+ROUNDING = 2.0**-20  # largest float32 error of the difference of two cosines
+SPARE = 8  # extra candidates from which float64 picks the k-th neighbour
+CLOSE_BLOCK = 64  # queries whose candidates are gathered together: (64, 208, D) float64
 
 
 def neighbours(x: Tensor, queries: Tensor, ks: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """The most similar of x (N, D) to each query (M, D): cosines (M, K), falling, and positions (M, K), K = max(ks).
+    """Return descending cosines (M, K) and positions (M, K) of the nearest of x (N, D) to queries (M, D), K = max(ks).
 
-    The first k of them are, for every k of ks, exactly the k nearest: where float32 cannot tell which is k-th, float64 does.
-    Only among more than `SPARE` copies of one image at the border is it any of them. A k above N finds all N.
+    For every k of `ks`, the first k are exactly the k nearest: near-ties at the k-th are resolved in float64. Only if more than
+    `SPARE` copies of one image tie there is the choice among them arbitrary. A k above N returns all N.
     """
     gallery = torch.nn.functional.normalize(x.float(), dim=1).T
     most = min(max(ks), len(x))
@@ -44,7 +44,7 @@ def neighbours(x: Tensor, queries: Tensor, ks: Sequence[int]) -> tuple[Tensor, T
     for block in queries.float().split(QUERIES_PER_BLOCK):
         top, near = (torch.nn.functional.normalize(block, dim=1) @ gallery).topk(candidates, dim=1)
         is_close = (top[:, borders - 1] - top[:, borders] < ROUNDING).any(1)
-        for rows in is_close.nonzero()[:, 0].split(CLOSE_AT_ONCE):
+        for rows in is_close.nonzero()[:, 0].split(CLOSE_BLOCK):
             top[rows], near[rows] = _ranked_in_float64(x, block[rows], near[rows])
         tops.append(top[:, :most])
         nears.append(near[:, :most])
@@ -52,7 +52,7 @@ def neighbours(x: Tensor, queries: Tensor, ks: Sequence[int]) -> tuple[Tensor, T
 
 
 def _ranked_in_float64(x: Tensor, queries: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
-    """Candidates' positions (M, K) by falling cosine, those of the same cosine in their order in x."""
+    """Return candidates' cosines and positions (M, K) by descending cosine in float64, ties by position in x."""
     near = near.sort(dim=1).values
     unit = torch.nn.functional.normalize(queries.double(), dim=1)
     cosines = torch.einsum("mkd,md->mk", torch.nn.functional.normalize(x[near].double(), dim=2), unit)
@@ -61,10 +61,10 @@ def _ranked_in_float64(x: Tensor, queries: Tensor, near: Tensor) -> tuple[Tensor
 
 
 def tally(top: Tensor, labels: Tensor, ks: Sequence[int], num_classes: int) -> Tensor:
-    """Class scores (len(ks), M, C) of neighbours' cosines and labels (M, K), most similar first; ks ascending.
+    """Return class scores (len(ks), M, C) from neighbours' cosines and labels (M, K), in descending order; `ks` ascending.
 
-    A neighbour's weight is exp(cosine / 0.07), up to a factor that all neighbours of a query share. Each k adds to the one
-    before, so votes take as much memory as their outcome.
+    A neighbour's vote weighs exp(cosine / 0.07), up to a factor common to all neighbours of a query. Each k adds to the scores
+    of the previous one, so no memory is needed beyond the result.
     """
     weights = (top / TEMPERATURE).softmax(dim=1)
     scores = top.new_zeros(len(ks), len(top), num_classes)
@@ -78,7 +78,7 @@ def tally(top: Tensor, labels: Tensor, ks: Sequence[int], num_classes: int) -> T
 
 
 def vote(x: Tensor, y: Tensor, queries: Tensor, ks: Sequence[int], num_classes: int) -> Tensor:
-    """Class scores (len(ks), M, C) of queries (M, D) among neighbours x (N, D) with labels y (N,); one top-k for all ks."""
+    """Return class scores (len(ks), M, C) of queries (M, D) from x (N, D) with labels y (N,); one top-k serves all `ks`."""
     top, near = neighbours(x, queries, ks)
     return tally(top, y[near], ks, num_classes)
 
@@ -86,10 +86,10 @@ def vote(x: Tensor, y: Tensor, queries: Tensor, ks: Sequence[int], num_classes: 
 @register_protocol("knn", version=1, source="DINOv2, dinov2/eval/knn.py")
 @dataclass(frozen=True)
 class Knn(Protocol):
-    """Weighted nearest-neighbour vote on frozen features (DINOv2's).
+    """Weighted k-nearest-neighbour vote on frozen features (DINOv2's evaluation).
 
-    `k` is fixed, or `val`: chosen on validation out of 1, 5, 10, 20, 100, 200, ties to the smaller k. Neighbours are train and
-    validation together once k is known.
+    `k` is fixed, or `val`: chosen by validation accuracy from 1, 5, 10, 20, 100 and 200, ties to the smaller k (20 without
+    validation data). With k chosen, neighbours come from train and validation together.
     """
 
     default_preprocess: ClassVar[PreprocessName] = "centre_crop"
@@ -97,16 +97,16 @@ class Knn(Protocol):
     k: Annotated[int, Field(ge=1)] | Literal["val"] = 20
 
     def depends_on_seed(self, budget: str) -> bool:
-        """Only the draw of examples is random."""
+        """Return whether examples are drawn at random: nothing else is random."""
         return shots_of(budget) is not None
 
     def adapt(self, data: Adaptation) -> Adapted:
-        """Keep the labelled examples; choose k on val if asked."""
+        """Choose k on validation if asked to, and return a head that votes among all labelled examples."""
         k, trials = self._select(data)
         x = torch.cat([data.features(split) for split in (data.train, data.val) if len(split)])
         y = _labels((data.train, data.val), data.device)
         if k > len(x):
-            data.note(f"k = {k} exceeds the {len(x)} labelled examples: all of them vote")
+            data.note(f"k = {k} exceeds the number of labelled examples ({len(x)}): all of them vote")
         return Adapted(data.backbone, lambda z: vote(x, y, z, [k], data.num_classes)[0], False, trials)
 
     def _select(self, data: Adaptation) -> tuple[int, tuple[Trial, ...]]:

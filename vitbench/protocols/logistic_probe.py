@@ -1,7 +1,7 @@
-"""Linear classification of frozen features by multinomial logistic regression, the L2 penalty chosen on validation.
+"""The logistic-probe protocol: multinomial logistic regression on frozen features, with L2 regularisation chosen on validation.
 
-CLIP's and DINOv2's evaluation (arXiv 2103.00020 App. A.3; facts/protocols.md section 5): features as they come, penalty
-||W||^2 / (2 C) with a free bias, C out of 45 values from 1e-6 to 1e5, then refit on train and validation together.
+This is the evaluation of CLIP and DINOv2 (arXiv 2103.00020 App. A.3; facts/protocols.md section 5): features unscaled, penalty
+||W||^2 / (2 C) with an unpenalised bias, C from 45 values between 1e-6 and 1e5, then refit on train and validation together.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ else:
     torch = lazy_module("torch")
 
 LOWEST, HIGHEST, VALUES = -6.0, 5.0, 45  # log10 of C; DN dinov2/eval/log_regression.py:33-34
-HELD_OUT = 0.1  # of train, where there is no validation data; log_regression.py:294-338
-TOLERANCE = 1e-6  # relative gap of the objective
-ABSENT = -1e30  # its optimum is minus infinity, but scores must be finite, in float32 too
-WITHOUT_CHOICE = 1.0  # C where too little is labelled to choose: scikit-learn's default
+HELD_OUT = 0.1  # of train, if there is no validation data; log_regression.py:294-338
+TOLERANCE = 1e-6  # relative optimality gap of the objective
+ABSENT = -1e30  # bias of a class without examples: the optimum is minus infinity, but scores must be finite, in float32 too
+DEFAULT_C = 1.0  # for too few labels to choose C: scikit-learn's default
 
 
 @dataclass(frozen=True)
 class LogisticSolution:
-    """Solutions for S penalties: weights (S, D, C) and biases (S, C) float64; certificates per penalty (S,).
+    """Solutions for S values of l2: weights (S, D, C) and biases (S, C) float64; certificates (S,).
 
-    `relative_gap` is how far the objective may be above its minimum, as a share of it: half the squared Newton decrement, or
-    `duality_gap`, which needs no assumption, where that is smaller. A class without examples has bias `ABSENT`.
+    `relative_gap` bounds the optimality gap, relative to the objective: half the squared Newton decrement or, if smaller,
+    `duality_gap`, which needs no assumption. A class without examples has bias `ABSENT`.
     """
 
     weights: Tensor
@@ -50,7 +50,7 @@ class LogisticSolution:
     gradient_norm: Tensor
 
     def scores(self, x: Tensor, which: int = 0) -> Tensor:
-        """Log-odds (M, C) of features (M, D) under one of the penalties."""
+        """Return logits (M, C) of features (M, D) under one of the solutions."""
         return x.double() @ self.weights[which] + self.bias[which]
 
 
@@ -59,18 +59,18 @@ def fit(
 ) -> LogisticSolution:
     """Minimise the summed cross-entropy plus l2/2 ||W||^2 for every l2, on features x (N, D) with labels y (N,).
 
-    Two classes share one weight vector, as in scikit-learn and cuML; l2 is 1/C there.
+    l2 is 1/C in scikit-learn and cuML. As there, two classes share one weight vector. Solutions are in the order of `l2`.
 
     Raises:
-        ValueError: a penalty is not positive: separable data have no finite solution without one.
+        ValueError: an l2 is not positive; separable data would have no finite solution.
     """
     penalties = [float(value) for value in ([l2] if isinstance(l2, int | float) else l2)]
     if any(not value > 0 for value in penalties):
         raise ValueError(f"l2 must be positive, not {l2}")
     present, labels = y.unique(return_inverse=True)
-    # One vector w for two classes is w/2 and -w/2 here: half its squared norm, so twice the penalty.
+    # One vector w for two classes is w/2 and -w/2 here, with half its squared norm: double the penalty.
     doubled = 2.0 if len(present) == 2 else 1.0
-    data = newton.rotated(x, labels, len(present))
+    data = newton.to_principal_axes(x, labels, len(present))
     found = newton.solve(data, [doubled * value for value in penalties], tolerance)
     weights = x.new_zeros(len(penalties), x.shape[1], num_classes, dtype=torch.float64)
     bias = torch.full_like(weights[:, 0], ABSENT)
@@ -88,8 +88,8 @@ def fit(
 class LogisticProbe(Protocol):
     """Multinomial logistic regression on frozen features (CLIP's and DINOv2's linear evaluation).
 
-    `c` is the inverse penalty, or `val`: chosen on validation out of `values` values from 1e-6 to 1e5, ties to the smaller C,
-    then refit on train and validation. Where there is no validation data a tenth of train is held out instead.
+    `c` is the inverse regularisation strength, or `val`: chosen by validation accuracy from `values` values in 1e-6..1e5,
+    ties to the smaller C, then refit on train and validation. Without validation data, a tenth of train is held out instead.
     """
 
     default_preprocess: ClassVar[PreprocessName] = "centre_crop"
@@ -98,11 +98,11 @@ class LogisticProbe(Protocol):
     values: Annotated[int, Field(ge=2)] = VALUES
 
     def depends_on_seed(self, budget: str) -> bool:
-        """Only the draw of examples is random: what is held out is one fixed permutation's, as in DINOv2."""
+        """Return whether examples are drawn at random: held-out examples come from a fixed permutation, as in DINOv2."""
         return shots_of(budget) is not None
 
     def adapt(self, data: Adaptation) -> Adapted:
-        """Choose C, refit on all that is labelled, and say how well every solution is certified."""
+        """Choose C if asked to, refit on all labelled data, and record every solution's certificate."""
         parts = [split for split in (data.train, data.val) if len(split)]
         x = torch.cat([data.features(split) for split in parts])
         y = torch.as_tensor(np.concatenate([split.labels for split in parts]), device=data.device)
@@ -110,21 +110,23 @@ class LogisticProbe(Protocol):
         final = fit(x, y, data.num_classes, 1 / c)
         certificate = _certificate(final, 0)
         if certificate["relative_gap"] > TOLERANCE:
-            data.note(f"not converged at C = {c:g}: relative gap {certificate['relative_gap']:.0e}")
+            data.note(
+                f"not converged at C = {c:g}: relative optimality gap {certificate['relative_gap']:.0e}"
+            )
         if self.c != "val" or len(trials) == 1:
             trials = (trials[0].model_copy(update={"certificate": certificate}),)
         return Adapted(data.backbone, final.scores, False, trials)
 
     def _select(self, data: Adaptation, x: Tensor, y: Tensor) -> tuple[float, tuple[Trial, ...]]:
-        """The best C, and every C with its validation score; x and y hold train and then validation."""
-        seen, judged = self._halves(data, y)
-        if self.c != "val" or judged is None:
-            c = WITHOUT_CHOICE if self.c == "val" else self.c
+        """Return the best C, and one trial per C with its validation accuracy; x and y are train followed by validation."""
+        train, held_out = self._split(data, y)
+        if self.c != "val" or held_out is None:
+            c = DEFAULT_C if self.c == "val" else self.c
             return c, (fixed("c", c),)
         grid = np.logspace(LOWEST, HIGHEST, self.values).tolist()
-        solution = fit(x[seen], y[seen], data.num_classes, [1 / c for c in grid])
-        hits = [
-            (solution.scores(x[judged], i).argmax(1) == y[judged]).double().mean().item()
+        solution = fit(x[train], y[train], data.num_classes, [1 / c for c in grid])
+        accuracies = [
+            (solution.scores(x[held_out], i).argmax(1) == y[held_out]).double().mean().item()
             for i in range(len(grid))
         ]
         certificates = [_certificate(solution, i) for i in range(len(grid))]
@@ -132,21 +134,21 @@ class LogisticProbe(Protocol):
             {"certificate": c, "note": "" if c["relative_gap"] <= TOLERANCE else "not converged"}
             for c in certificates
         ]
-        return select("c", grid, hits, ties="smaller", facts=facts)
+        return select("c", grid, accuracies, ties="smaller", facts=facts)
 
-    def _halves(self, data: Adaptation, y: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Positions to learn from, and those to choose on: validation, or else a tenth of train if it has ten of a class."""
-        every = torch.arange(len(y), device=y.device)
+    def _split(self, data: Adaptation, y: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return positions to fit on and to choose C on: validation, a tenth of train if a class has ten examples, or none."""
+        positions = torch.arange(len(y), device=y.device)
         if len(data.val):
-            return every[: len(data.train)], every[len(data.train) :]
-        held = int(len(y) * HELD_OUT)
+            return positions[: len(data.train)], positions[len(data.train) :]
+        count = int(len(y) * HELD_OUT)
         if self.c != "val" or int(torch.bincount(y).max()) < 1 / HELD_OUT:
             if self.c == "val":
-                data.note(f"too few labels to choose C on: {WITHOUT_CHOICE:g}")
-            return every, None
-        data.note("C was chosen on a tenth of train, which has no validation data")
+                data.note(f"too few labels to choose C on: used {DEFAULT_C:g}")
+            return positions, None
+        data.note("no validation data: C was chosen on a tenth of train")
         order = torch.randperm(len(y), generator=torch.Generator().manual_seed(0)).to(y.device)
-        return order[held:], order[:held]
+        return order[count:], order[:count]
 
 
 def _certificate(solution: LogisticSolution, which: int) -> dict[str, float]:

@@ -1,16 +1,16 @@
-"""Multinomial logistic regression for many L2 penalties at once, each with a certificate of how near the optimum it is.
+"""The solver of `logistic_probe`: multinomial logistic regression for many l2 jointly, each with an optimality certificate.
 
-For every penalty l2, over weights W (D, K) and an unpenalised bias b (K,):
+For every regularisation strength l2, over weights W (D, K) and an unpenalised bias b (K,):
 
     f = sum_i -log softmax(x_i W + b)[y_i] + l2/2 ||W||^2
 
-Newton's method with a truncated conjugate-gradient inner solve. Objectives, gradients and certificates are float64; the inner
-products with the Hessian are float32, which is all that a direction needs. Features are centred and rotated to their principal
-axes, where the Hessian's diagonal is a good preconditioner, and where N < D only N axes are left. The path over penalties goes
-from coarse to fine, each start interpolated between solved neighbours. Design and peers: facts/performance.md B.
+is minimised by Newton's method with truncated conjugate gradients. Objectives, gradients and certificates are float64; products
+with the Hessian are float32, which is accurate enough for a direction. Features are centred and rotated to their principal
+axes, where the Hessian's diagonal is a good preconditioner; only N axes remain if N < D. The path over l2 goes from coarse to
+fine, and each start is interpolated between solved neighbours. Design and other solvers: facts/performance.md B.
 
-The certificate is a duality gap, so it needs no faith in the solver: with p the predicted probabilities, the dual objective at
-(1 - e) p + e q is a lower bound of the optimum, where e and the constant q make each class's column sum its count.
+The certificate is a duality gap, so it is valid whatever the solver did: with p the predicted probabilities, the dual objective
+at (1 - e) p + e q is a lower bound of the optimum, where e and the constant q make each class's column sum to its count.
 """
 
 from __future__ import annotations
@@ -27,19 +27,24 @@ if TYPE_CHECKING:
 else:
     torch = lazy_module("torch")
 
-MOST_NEWTON = 100
-MOST_CG = 300
-MOST_HALVINGS = 30
-LOOSE = 0.3  # relative residual of a direction far from the optimum
-WINDOW = 5  # iterations whose part in the decrement stands for what is missing
+MAX_NEWTON_STEPS = 100
+MAX_CG_STEPS = 300
+MAX_HALVINGS = 30
+LOOSE = 0.3  # relative residual of the inner solve, far from the optimum
+WINDOW = 5  # last CG iterations, whose contribution to the decrement estimates the missing part
 ARMIJO = 1e-4
-SLACK = 4 * 2.0**-52  # of the logits: what rounding may add to an objective, which is their small difference
-ENTRIES_AT_ONCE = 2**26  # of logits (S, K, N): half a GB in float64
+SLACK = (
+    4 * 2.0**-52
+)  # relative to the logits: rounding error of an objective, which is their small difference
+ENTRIES_PER_BLOCK = 2**26  # of logits (S, K, N): half a GB in float64
 
 
 @dataclass(frozen=True)
-class Rotated:
-    """Centred features on their principal axes z (N, R), so that x = mean + z basis', basis (D, R) orthonormal; counts (K,)."""
+class PrincipalAxes:
+    """Features on their principal axes: x = mean + z basis', with z (N, R), mean (D,) and orthonormal basis (D, R).
+
+    `z32` is z in float32; labels (N,), class counts (K,), and class_sums (K, R) of z.
+    """
 
     z: Tensor
     z32: Tensor
@@ -50,22 +55,22 @@ class Rotated:
     class_sums: Tensor
 
     def logits(self, w: Tensor, b: Tensor) -> Tensor:
-        """Logits (S, K, N) of weights (S, K, R) and biases (S, K), in the weights' precision."""
+        """Return logits (S, K, N) of weights (S, K, R) and biases (S, K), in the weights' precision."""
         z = self.z if w.dtype == torch.float64 else self.z32
         return (w.flatten(0, 1) @ z.T).view(*b.shape, len(z)) + b[..., None]
 
-    def pull(self, residuals: Tensor) -> Tensor:
-        """Residuals (S, K, N) times z, (S, K, R)."""
+    def times_z(self, residuals: Tensor) -> Tensor:
+        """Return residuals (S, K, N) times z, (S, K, R)."""
         z = self.z if residuals.dtype == torch.float64 else self.z32
         return (residuals.flatten(0, 1) @ z).view(*residuals.shape[:2], z.shape[1])
 
     def of_label(self, logits: Tensor) -> Tensor:
-        """Each example's entry of its own class, (S, N) of (S, K, N)."""
+        """Return the logits (S, N) of each example's true class from logits (S, K, N)."""
         return logits[:, self.labels, torch.arange(len(self.labels), device=logits.device)]
 
 
-def rotated(x: Tensor, labels: Tensor, num_classes: int) -> Rotated:
-    """Rotate features (N, D) by the smaller of the two Gram matrices; axes without any variance are dropped."""
+def to_principal_axes(x: Tensor, labels: Tensor, num_classes: int) -> PrincipalAxes:
+    """Return features (N, D) on their principal axes, from the smaller Gram matrix; axes without variance are dropped."""
     x = x.double()
     mean = x.mean(0)
     centred = x - mean
@@ -74,7 +79,7 @@ def rotated(x: Tensor, labels: Tensor, num_classes: int) -> Rotated:
         z = centred @ basis
     else:
         values, vectors = torch.linalg.eigh(centred @ centred.T)
-        # One axis is kept where there is no variance at all, so that shapes stay ordinary.
+        # Constant features keep one axis, to avoid empty shapes.
         real = values > values[-1].clamp(min=1e-300) * len(x) * torch.finfo(torch.float64).eps
         real[-1] = True
         lengths = values[real].clamp(min=1e-300).sqrt()
@@ -82,12 +87,12 @@ def rotated(x: Tensor, labels: Tensor, num_classes: int) -> Rotated:
         basis = centred.T @ vectors[:, real] / lengths
     counts = torch.bincount(labels, minlength=num_classes).double()
     sums = z.new_zeros(num_classes, z.shape[1]).index_add_(0, labels, z)
-    return Rotated(z, z.float(), mean, basis, labels, counts, sums)
+    return PrincipalAxes(z, z.float(), mean, basis, labels, counts, sums)
 
 
 @dataclass(frozen=True)
-class Solved:
-    """Solutions in the rotated space, w (S, K, R) and b (S, K), and per penalty (S,) what certifies them."""
+class Solutions:
+    """Solutions on the principal axes, w (S, K, R) and b (S, K), with their objectives and certificates (S,)."""
 
     w: Tensor
     b: Tensor
@@ -97,35 +102,35 @@ class Solved:
     duality_gap: Tensor
 
 
-def solve(data: Rotated, l2: Sequence[float], tolerance: float) -> Solved:
-    """Solve every penalty to a relative duality gap of `tolerance`, or as far as `MOST_NEWTON` steps go."""
+def solve(data: PrincipalAxes, l2: Sequence[float], tolerance: float) -> Solutions:
+    """Solve for every l2 to a relative optimality gap of `tolerance`, with at most `MAX_NEWTON_STEPS` steps."""
     ascending = sorted(set(l2))
     penalties = torch.tensor(ascending, dtype=torch.float64, device=data.z.device)
     s, k = len(ascending), len(data.counts)
-    found = Solved(
+    found = Solutions(
         data.z.new_zeros(s, k, data.z.shape[1]),
         (data.counts / data.counts.sum()).log().repeat(s, 1),
         *data.z.new_zeros(4, s),
     )
-    at_once = max(1, ENTRIES_AT_ONCE // (len(data.labels) * k))
+    block = max(1, ENTRIES_PER_BLOCK // (len(data.labels) * k))
     solved: list[int] = []
-    # A single class is certain without weights: nothing to solve, and its objective of 0 has no relative gap.
+    # A single class needs no weights: its objective is 0, which has no relative gap.
     for level in _levels(s) if k > 1 else ():
         for new in level:
-            _start(found, penalties, new, solved)
-        for first in range(0, len(level), at_once):
-            _newton(data, penalties, level[first : first + at_once], found, tolerance)
+            _interpolate_start(found, penalties, new, solved)
+        for first in range(0, len(level), block):
+            _newton(data, penalties, level[first : first + block], found, tolerance)
         solved = sorted(solved + level)
     rows = torch.tensor([ascending.index(value) for value in l2], device=data.z.device)
     facts = (
         values[rows]
         for values in (found.objective, found.relative_gap, found.gradient_norm, found.duality_gap)
     )
-    return Solved(found.w[rows], found.b[rows], *facts)
+    return Solutions(found.w[rows], found.b[rows], *facts)
 
 
 def _levels(count: int) -> list[list[int]]:
-    """Which problems to solve, coarse to fine; both ends are in the first level."""
+    """Return the indices of the problems in levels from coarse to fine; the first level includes both ends."""
     levels, seen = [], set[int]()
     for stride in (16, 8, 4, 2, 1):
         wanted = {*range(0, count, stride), count - 1}
@@ -134,8 +139,8 @@ def _levels(count: int) -> list[list[int]]:
     return [level for level in levels if level]
 
 
-def _start(found: Solved, l2: Tensor, new: int, solved: Sequence[int]) -> None:
-    """Between its solved neighbours, linear in the logarithm of the penalty; the first level starts from nothing."""
+def _interpolate_start(found: Solutions, l2: Tensor, new: int, solved: Sequence[int]) -> None:
+    """Start a problem between its solved neighbours, linearly in log l2; the first level keeps its initial values."""
     if not solved:
         return
     below = max(i for i in solved if i < new)
@@ -145,14 +150,16 @@ def _start(found: Solved, l2: Tensor, new: int, solved: Sequence[int]) -> None:
     found.b[new] = torch.lerp(found.b[below], found.b[above], share)
 
 
-def _newton(data: Rotated, penalties: Tensor, which: list[int], found: Solved, tolerance: float) -> None:
-    """Newton's method on some of the problems, from what is found so far; a problem leaves when it is certified."""
+def _newton(
+    data: PrincipalAxes, penalties: Tensor, which: list[int], found: Solutions, tolerance: float
+) -> None:
+    """Improve some of the solutions in `found` by Newton's method, each until its gap is within `tolerance`."""
     live = torch.tensor(which, device=data.z.device)
     l2, w, b = penalties[live], found.w[live], found.b[live]
     logits = data.logits(w, b)
     fall = torch.full_like(l2, torch.inf)
     precision = torch.float32
-    for step in range(MOST_NEWTON + 1):
+    for step in range(MAX_NEWTON_STEPS + 1):
         p = logits.softmax(1)
         bound, objective, gw, gb = _certify(data, l2, w, logits, p)
         gap = torch.minimum(bound, fall)
@@ -160,52 +167,52 @@ def _newton(data: Rotated, penalties: Tensor, which: list[int], found: Solved, t
         found.relative_gap[live], found.duality_gap[live] = gap, bound
         found.gradient_norm[live] = _dot(gw, gw, gb, gb).sqrt()
         open_ = (gap > tolerance).nonzero()[:, 0]
-        if len(open_) == 0 or step == MOST_NEWTON:
+        if len(open_) == 0 or step == MAX_NEWTON_STEPS:
             return
         if len(open_) < len(live):
             live, l2, gap, objective, b, gb = (t[open_] for t in (live, l2, gap, objective, b, gb))
             w, logits, p, gw = (t[open_] for t in (w, logits, p, gw))
-        # Loose while far away, where a better direction gains nothing; then as exact as the next step can use.
+        # Loose far from the optimum, where a better direction gains nothing; later as exact as the next step can use.
         forcing = torch.maximum((tolerance / (2 * gap)).sqrt(), 0.3 * gap.sqrt()).clamp(max=LOOSE)
         dw, db, energy = _direction(data, l2, p.to(precision), gw, gb, forcing)
-        # Where float32 does not get there, the next try is float64.
-        lost = (energy.isinf() & (forcing < LOOSE)).any()
-        precision = torch.float64 if lost else torch.float32
+        # If float32 does not reach that, retry in float64.
+        failed = (energy.isinf() & (forcing < LOOSE)).any()
+        precision = torch.float64 if failed else torch.float32
         along = data.logits(dw, db)
         slope = _dot(gw, dw, gb, db)
         t = _line_search(data, l2, (w, dw), (logits, along), objective, slope)
-        # Half the squared Newton decrement is the gap before a whole step, and the step only lowers it.
+        # Half the squared Newton decrement is the gap before a full step, which only reduces it.
         fall = torch.where(t == 1, energy / objective, torch.inf)
         w, b = w + t[:, None, None] * dw, b + t[:, None] * db
         logits = logits + t[:, None, None] * along
 
 
 def _certify(
-    data: Rotated, l2: Tensor, w: Tensor, logits: Tensor, p: Tensor
+    data: PrincipalAxes, l2: Tensor, w: Tensor, logits: Tensor, p: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Relative duality gaps (S,), objectives (S,) and gradients (S, K, R), (S, K)."""
+    """Return relative duality gaps (S,), objectives (S,) and gradients (S, K, R), (S, K)."""
     total = logits.logsumexp(1)
     entropy = (total - (p * logits).sum(1)).sum(1)
     loss = (total - data.of_label(logits)).sum(1)
     predicted = p.sum(2)
-    pulled = data.pull(p) - data.class_sums
+    gradient = data.times_z(p) - data.class_sums
     objective = loss + 0.5 * l2 * w.square().sum((1, 2))
     shrunk = (1 - data.counts / predicted).amax(1).clamp(min=0)
-    dual_w = shrunk[:, None, None] * (pulled + data.class_sums) - pulled
+    dual_w = shrunk[:, None, None] * (gradient + data.class_sums) - gradient
     dual = (1 - shrunk) * entropy - 0.5 * dual_w.square().sum((1, 2)) / l2
     gap = (objective - dual) / objective.clamp(min=1e-300)
-    return gap, objective, pulled + l2[:, None, None] * w, predicted - data.counts
+    return gap, objective, gradient + l2[:, None, None] * w, predicted - data.counts
 
 
 def _direction(
-    data: Rotated, l2: Tensor, p: Tensor, gw: Tensor, gb: Tensor, forcing: Tensor
+    data: PrincipalAxes, l2: Tensor, p: Tensor, gw: Tensor, gb: Tensor, forcing: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Newton's directions in float64, from conjugate gradients in the precision of p, and the squared decrements (S,).
+    """Return Newton directions in float64, by conjugate gradients in the precision of p, and squared decrements (S,).
 
-    The Hessian's diagonal is the preconditioner. A problem stops when its residual, in the preconditioner's norm, is `forcing`
-    (S,) of its gradient, and, unless that is loose, when the last iterations have added next to nothing to the decrement: what
-    they add is what is missing before them (Strakos and Tichy, ETNA 13, 2002), or nothing but rounding is left of the residual.
-    A decrement without that is infinite.
+    The Hessian's diagonal is the preconditioner. A problem stops when its residual, in the preconditioner's norm, falls below
+    `forcing` (S,) times its gradient. Unless that is loose, the decrement must also have settled: the last iterations added a
+    negligible amount, which estimates the part missing before them (Strakos and Tichy, ETNA 13, 2002), or the residual is at
+    rounding level. The decrement of a problem that has not settled is infinite.
     """
     scale = _dot(gw, gw, gb, gb).sqrt().clamp(min=1e-300)
     rw, rb = -(gw / scale[:, None, None]).to(p.dtype), -(gb / scale[:, None]).to(p.dtype)
@@ -222,7 +229,7 @@ def _direction(
     goal, rounding = forcing.square() * rho, torch.finfo(p.dtype).eps ** 2 * rho
     added = rho.new_zeros(len(rho), WINDOW)
     energy = torch.zeros_like(rho)
-    for i in range(MOST_CG):
+    for i in range(MAX_CG_STEPS):
         hw, hb = _hessian_product(data, l2, p, dw, db)
         curvature = _dot(dw, hw, db, hb)
         step = torch.where(curvature > 0, rho / curvature, 0)
@@ -250,12 +257,14 @@ def _direction(
     return out_w, out_b, decrement.double() * scale.square()
 
 
-def _hessian_product(data: Rotated, l2: Tensor, p: Tensor, dw: Tensor, db: Tensor) -> tuple[Tensor, Tensor]:
-    moved = data.logits(dw, db)
-    # Relative to the true class, whose p is near 1: without it the difference below cancels to nothing in float32.
-    moved = moved.sub_(data.of_label(moved)[:, None]).mul_(p)
-    moved.addcmul_(p, moved.sum(1, keepdim=True), value=-1)
-    return data.pull(moved) + l2[:, None, None] * dw, moved.sum(2)
+def _hessian_product(
+    data: PrincipalAxes, l2: Tensor, p: Tensor, dw: Tensor, db: Tensor
+) -> tuple[Tensor, Tensor]:
+    change = data.logits(dw, db)
+    # Relative to the true class, whose p is near 1; otherwise the difference below cancels in float32.
+    change = change.sub_(data.of_label(change)[:, None]).mul_(p)
+    change.addcmul_(p, change.sum(1, keepdim=True), value=-1)
+    return data.times_z(change) + l2[:, None, None] * dw, change.sum(2)
 
 
 def _dot(aw: Tensor, bw: Tensor, ab: Tensor, bb: Tensor) -> Tensor:
@@ -264,14 +273,14 @@ def _dot(aw: Tensor, bw: Tensor, ab: Tensor, bb: Tensor) -> Tensor:
 
 
 def _line_search(
-    data: Rotated, l2: Tensor, weights: tuple[Tensor, Tensor], logits: tuple[Tensor, Tensor],
+    data: PrincipalAxes, l2: Tensor, weights: tuple[Tensor, Tensor], logits: tuple[Tensor, Tensor],
     objective: Tensor, slope: Tensor,
 ) -> Tensor:  # fmt: skip
-    """Step lengths (S,) by halving from 1 until the objective has fallen enough; logits move along a line, at no product."""
+    """Return step lengths (S,), halved from 1 to Armijo's condition; logits are linear in the step: no products needed."""
     (w, dw), (at, along) = weights, logits
     squares = [(a * b).sum((1, 2)) for a, b in ((w, w), (w, dw), (dw, dw))]
     t = torch.ones_like(l2)
-    for _ in range(MOST_HALVINGS):
+    for _ in range(MAX_HALVINGS):
         there = at + t[:, None, None] * along
         total, own = there.logsumexp(1), data.of_label(there)
         reached = (total - own).sum(1) + 0.5 * l2 * (squares[0] + 2 * t * squares[1] + t * t * squares[2])

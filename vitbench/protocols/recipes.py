@@ -1,4 +1,4 @@
-"""Recipes of fine-tuning: a Recipe, the named ones of recipes.yaml, and which of one's settings a task gets."""
+"""Fine-tuning recipes: the Recipe class, the named recipes of recipes.yaml, and the choice of a setting for a task."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ Rate = Annotated[float, Field(gt=0)]
 class Recipe:
     """SGD with momentum and no weight decay; `cosine` or `staircase` decay after linear warm-up (protocols.md 3.1, 4.1).
 
-    The fields are the options of `finetune`, within the limits that they are annotated with. A staircase falls to a tenth at
-    each of `decay_steps`, from the step after it on, as in BiT's released code. `clip_norm` bounds the global norm of the
-    gradients. With `averaging`, the result is a Polyak average of the weights with this factor. `size_px` of None keeps the
-    backbone's image size; `crop: random` cuts squares from images resized to `resize_px`. With `train_only`, validation data
-    are used for selection and never trained on.
+    The fields are the options of `finetune`, with the ranges of their annotations. The staircase schedule divides the learning
+    rate by ten after each of `decay_steps`, from the next step on, as in BiT's released code. `clip_norm` bounds the global
+    gradient norm. With `averaging`, the result is a Polyak average of the weights with this factor. A `size_px` of None keeps
+    the backbone's image size; `crop: random` crops squares of `size_px` from images resized to `resize_px`. With `train_only`,
+    validation data are used for selection only, not for training.
 
     Raises:
-        ValueError: its fields do not go together.
+        ValueError: the fields are inconsistent.
     """
 
     steps: Positive
@@ -53,23 +53,23 @@ class Recipe:
     train_only: bool = False
 
     def __post_init__(self) -> None:
-        """Fields that do not go together."""
+        """Check that the fields are consistent."""
         if self.warmup_steps > self.steps:
-            raise ValueError(f"warmup_steps {self.warmup_steps} are more than steps {self.steps}")
+            raise ValueError(f"warmup_steps {self.warmup_steps} exceeds steps {self.steps}")
         if self.decay == "staircase" and not self.decay_steps:
             raise ValueError("decay: staircase needs decay_steps")
         if self.crop == "random" and self.resize_px is None:
-            raise ValueError("crop: random needs resize_px, the size that it cuts from")
+            raise ValueError("crop: random needs resize_px, the image size before the crop")
         if self.crop == "random" and (self.size_px or 0) > (self.resize_px or 0):
             raise ValueError(
                 f"crop: random cannot cut size_px {self.size_px} from resize_px {self.resize_px}"
             )
 
     def learning_rate(self, step: int) -> float:
-        """Rate at a step, counted from 0; with warm-up the first is 0 (VJ vit_jax/utils.py:57-96)."""
+        """Return the learning rate at a step, counted from 0; with warm-up it starts at 0 (VJ vit_jax/utils.py:57-96)."""
         warm = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
         if self.decay == "staircase":
-            # During warm-up nothing decays (BT bit_hyperrule.py:54-62).
+            # No decay during warm-up (BT bit_hyperrule.py:54-62).
             falls = sum(step > boundary for boundary in self.decay_steps) if warm == 1.0 else 0
             return self.base_lr * warm * 0.1**falls
         decaying = max(self.steps - self.warmup_steps, 1)
@@ -77,7 +77,7 @@ class Recipe:
         return self.base_lr * 0.5 * (1.0 + math.cos(math.pi * progress)) * warm
 
     def fields(self) -> dict[str, Any]:
-        """All of it, for the record."""
+        """Return all fields as JSON-compatible values, for the record."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
 
@@ -86,7 +86,7 @@ _FIELDS = {field.name for field in fields(Recipe)}
 
 @dataclass(frozen=True)
 class Case:
-    """What a setting is chosen by: a task's name, labelled examples and images' area in px^2, a backbone's parameters."""
+    """The criteria for a setting: task name, number of labelled examples, image area in px^2, parameters of the backbone."""
 
     task: str
     examples: int
@@ -96,77 +96,77 @@ class Case:
 
 @dataclass(frozen=True)
 class Choice:
-    """The recipes to choose among, smallest change first, and where the choice departs from its source."""
+    """A grid of recipes, ordered by steps and then by learning rate, and how it departs from its source, if it does."""
 
     recipes: tuple[Recipe, ...]
     departs: str = ""
 
 
 @cache
-def book() -> dict[str, dict[str, Any]]:
-    """All recipes as written."""
+def named_recipes() -> dict[str, dict[str, Any]]:
+    """Return the recipes of recipes.yaml by name, unchanged."""
     found: dict[str, dict[str, Any]] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     return found
 
 
 def recipes_for(name: RecipeName, case: Case, changes: Mapping[str, Any]) -> Choice:
-    """A named recipe for a task, with what the suite changes in it; grids are ordered by steps and then by rate."""
-    setting = next(setting for setting in book()[name]["settings"] if _fits(setting, case))
+    """Return the grid of a named recipe for a task, with the suite's overrides: the first setting whose criteria match."""
+    setting = next(setting for setting in named_recipes()[name]["settings"] if _fits(setting, case))
     return Choice(
-        spelled_out(name, setting, changes),
-        setting.get("departs") or book()[name]["common"].get("departs", ""),
+        recipe_grid(name, setting, changes),
+        setting.get("departs") or named_recipes()[name]["common"].get("departs", ""),
     )
 
 
-def spelled_out(
+def recipe_grid(
     name: RecipeName, setting: Mapping[str, Any], changes: Mapping[str, Any]
 ) -> tuple[Recipe, ...]:
-    """The grid of one setting, ordered by steps and then by rate.
+    """Return the grid of one setting, ordered by steps and then by learning rate.
 
     Raises:
-        ValueError: fields do not go together.
+        ValueError: the fields of a recipe are inconsistent.
     """
-    wanted = {**book()[name]["common"], **setting, **changes}
-    changes = {**changes, **_in_proportion({**book()[name]["common"], **setting}, changes)}
-    # A suite that names steps has one schedule.
+    wanted = {**named_recipes()[name]["common"], **setting, **changes}
+    changes = {**changes, **_scaled_resize({**named_recipes()[name]["common"], **setting}, changes)}
+    # Overriding steps leaves a single schedule.
     schedules = [{}] if "steps" in changes else wanted.get("schedules", [{}])
     if "steps" in changes:
-        wanted |= _paced(setting, changes)
+        wanted |= _scaled_schedule(setting, changes)
     rates = wanted["base_lr"] if isinstance(wanted["base_lr"], list | tuple) else [wanted["base_lr"]]
     found = []
     for schedule in schedules:
         for rate in rates:
-            spelled = {**wanted, **schedule, **changes, "base_lr": rate}
-            known = {key: _tupled(value) for key, value in spelled.items() if key in _FIELDS}
+            values = {**wanted, **schedule, **changes, "base_lr": rate}
+            known = {key: _as_tuple(value) for key, value in values.items() if key in _FIELDS}
             found.append(Recipe(**known))
     return tuple(sorted(found, key=lambda recipe: (recipe.steps, recipe.base_lr)))
 
 
-def _in_proportion(written: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The size before the crop, where a suite changes the one after it alone: as much larger as the recipe has it."""
+def _scaled_resize(written: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a `resize_px` in the recipe's proportion to `size_px`, if the suite overrides `size_px` alone; else nothing."""
     before, after = written.get("resize_px"), written.get("size_px")
     if "size_px" not in changes or "resize_px" in changes or not before or not after:
         return {}
     return {"resize_px": round(changes["size_px"] * before / after)}
 
 
-def asks_for_area(name: RecipeName) -> bool:
-    """Whether a recipe tells small images from large: only then need any be looked at beforehand."""
-    return any("area_below" in setting for setting in book()[name]["settings"])
+def uses_image_area(name: RecipeName) -> bool:
+    """Return whether a recipe's settings depend on the image area, so that images must be read to choose one."""
+    return any("area_below" in setting for setting in named_recipes()[name]["settings"])
 
 
-def _tupled(value: Any) -> Any:
+def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _paced(setting: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Warm-up and decay in proportion where a suite asks for other steps, unless it names them too."""
+def _scaled_schedule(setting: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return warm-up and decay steps scaled in proportion to overridden `steps`, but for those that are overridden too."""
     written = {**setting, **(setting.get("schedules") or [{}])[0]}
     share = changes["steps"] / written["steps"]
-    paced = {"warmup_steps": int(written.get("warmup_steps", 0) * share)}
+    scaled = {"warmup_steps": int(written.get("warmup_steps", 0) * share)}
     if "decay_steps" in written:
-        paced["decay_steps"] = tuple(int(step * share) for step in written["decay_steps"])  # type: ignore[assignment]
-    return {name: value for name, value in paced.items() if name not in changes}
+        scaled["decay_steps"] = tuple(int(step * share) for step in written["decay_steps"])  # type: ignore[assignment]
+    return {name: value for name, value in scaled.items() if name not in changes}
 
 
 def _fits(setting: Mapping[str, Any], case: Case) -> bool:

@@ -1,12 +1,12 @@
-"""Few-shot linear evaluation in closed form: ridge regression from standardised features to {-1, 1} targets.
+"""The ridge-probe protocol: closed-form ridge regression from standardised features to {-1, 1} targets.
 
-The ViT paper's linear few-shot protocol as big_vision computes it (facts/protocols.md 3.4). With X (N, D) standardised by the
-training examples' own mean and population std, Y (N, C) in {-1, 1} and a constant bias feature B = 100,
+This is the ViT paper's few-shot linear evaluation as implemented in big_vision (facts/protocols.md 3.4). With X (N, D)
+standardised by the training set's mean and population std, Y (N, C) in {-1, 1} and a constant bias feature B = 100,
 
     W = (X'X + l2 I)^-1 X'Y = X' (XX' + l2 I)^-1 Y,    b = B^2 sum(Y) / (N B^2 + l2)
 
-The bias separates because X is centred. One eigendecomposition, of the smaller of X'X and XX', serves every l2; it is done in
-float64, where float32 moves accuracies by up to 0.38 points at small l2 (facts/performance.md A).
+The bias separates because X is centred. One eigendecomposition, of the smaller of X'X and XX', serves every l2. It is computed
+in float64: in float32, accuracies change by up to 0.38 points at small l2 (facts/performance.md A).
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ STD_FLOOR = 1e-5  # fewshot_lsr.py:42-44
 FIXED_L2 = 2.0**10  # BV configs/common_fewshot.py:25
 # The grid of the implementation contemporary with the paper: 2^-10 .. 2^19 (facts/protocols.md 3.4).
 GRID = tuple(2.0**power for power in range(-10, 20))
-SCORES_AT_ONCE = 2**21  # (rows, penalties, C) float32, to stay within a processor's caches
-ROWS_AT_ONCE = 2048  # of features in float64
-RANK_TOLERANCE = 2.0**-20  # of the scores' size: what a sum of 768 float32 products is off by
+SCORES_PER_BLOCK = 2**21  # (rows, penalties, C) float32, to stay within a processor's caches
+ROWS_PER_BLOCK = 2048  # of features in float64
+RANK_TOLERANCE = 2.0**-20  # relative to the scores: the rounding error of a sum of 768 float32 products
 
 
 @dataclass(frozen=True)
 class RidgeSolution:
-    """The decomposition for one training set; `weights` and `scores` take any penalty.
+    """The decomposition of one training set; `weights` and `scores` work with any regularisation strength l2.
 
     Shapes: mean, std (D,); basis (D, R) and target (R, C) with R = min(N, D); eigenvalues (R,); class_sums (C,) of the targets.
-    The basis' columns are orthogonal: of length 1 if N > D, else of the root of their eigenvalue.
+    The columns of the basis are orthogonal, of norm 1 if N > D, otherwise of the square root of their eigenvalue.
     """
 
     mean: Tensor
@@ -56,7 +56,7 @@ class RidgeSolution:
     n_train: int
 
     def weights(self, l2: float) -> tuple[Tensor, Tensor]:
-        """Weights (D, C) on standardised features and bias (C,), float64."""
+        """Return weights (D, C) for standardised features and bias (C,), float64."""
         return self.basis @ self._shrunk(l2), self._bias(l2)
 
     def _shrunk(self, l2: float) -> Tensor:
@@ -66,41 +66,42 @@ class RidgeSolution:
         return BIAS**2 * self.class_sums / (self.n_train * BIAS**2 + l2)
 
     def scores(self, x: Tensor, l2: float) -> Tensor:
-        """Class scores (M, C) float64 of features (M, D)."""
+        """Return class scores (M, C) float64 of features (M, D)."""
         weights, bias = self.weights(l2)
         folded = weights / self.std[:, None]
         return x.double() @ folded + (bias - self.mean @ folded)
 
     def top1(self, x: Tensor, y: Tensor, l2: Sequence[float]) -> list[float]:
-        """Accuracy on features (M, D) with labels y (M,) under every penalty.
+        """Return the accuracy, in [0, 1], on features (M, D) with labels y (M,) for every l2.
 
-        Penalties differ by the factors 1 / (eigenvalue + l2) alone, smooth functions of l2: some ten of their combinations
-        give all thirty to float32's rounding. Scores are float32, which moves no accuracy once the decomposition is float64
-        (facts/performance.md A). Features are projected where that is less work than with the features themselves.
+        Solutions differ only by the factors 1 / (eigenvalue + l2), smooth functions of l2: about ten linear combinations
+        reproduce all thirty to float32 rounding. Scores are float32, which changes no accuracy if the decomposition is float64
+        (facts/performance.md A). Features are projected onto the basis first if that takes fewer operations.
         """
         d, r = self.basis.shape
         c, count = self.target.shape[1], len(l2)
-        parts, mixed, sizes = self._combinations(l2)
+        parts, coefficients, sizes = self._combinations(l2)
         q = parts.shape[1]
-        map_ = (self.basis / self.std[:, None]).float()
+        projection = (self.basis / self.std[:, None]).float()
         weights = (parts[:, :, None] * self.target[:, None]).float().flatten(1)
         projected = len(x) * r * (d + q * c) < d * q * c * (len(x) + r)
-        weights = weights if projected else map_ @ weights
+        weights = weights if projected else projection @ weights
         shift = (self.mean / self.std) @ self.basis
         offsets = torch.stack([self._bias(value) - shift @ self._shrunk(value) for value in l2])
         offset = (offsets / sizes[:, None]).float()
         hits = torch.zeros(count, dtype=torch.int64, device=x.device)
-        rows = max(1, SCORES_AT_ONCE // (count * c))
+        rows = max(1, SCORES_PER_BLOCK // (count * c))
         for block, truth in zip(x.split(rows), y.split(rows), strict=True):
-            seen = ((block @ map_ if projected else block) @ weights).view(len(block), q, c)
-            scores = torch.matmul(mixed, seen).add_(offset)
+            combined = ((block @ projection if projected else block) @ weights).view(len(block), q, c)
+            scores = torch.matmul(coefficients, combined).add_(offset)
             hits += (scores.argmax(2) == truth[:, None]).sum(0)
         return [hit / len(x) for hit in hits.tolist()]
 
     def _combinations(self, l2: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
-        """Factors of all penalties as parts (R, Q) mixed (L, Q)', penalty by penalty in units of sizes (L,).
+        """Return a low-rank factorisation of the factors of all l2: parts (R, Q), coefficients (L, Q) and sizes (L,).
 
-        Q is the rank of the factors, each weighted by what it multiplies, to `RANK_TOLERANCE`.
+        The factors (R, L) are parts @ coefficients' times sizes. Q is their numerical rank to `RANK_TOLERANCE`, each factor
+        weighted by the norms of the basis vector and target row that it multiplies.
         """
         weight = torch.linalg.vector_norm(self.basis, dim=0) * torch.linalg.vector_norm(self.target, dim=1)
         factors = 1 / (
@@ -113,9 +114,10 @@ class RidgeSolution:
         return factors @ kept, kept.float(), sizes
 
     def left_out_top1(self, x: Tensor, y: Tensor, l2: Sequence[float]) -> list[float]:
-        """Accuracy on each example that was fitted, by the solution without it, in closed form, the standardisation kept.
+        """Return the leave-one-out accuracy on the training examples x (N, D), y (N,) for every l2, in closed form.
 
-        A left-out prediction is y - (y - p) / (1 - h), h the example's own entry of the hat matrix.
+        The prediction for a left-out example is y - (y - p) / (1 - h), where p is the fitted value and h the example's diagonal
+        entry of the hat matrix. The standardisation is that of all examples.
         """
         lengths = self.eigenvalues.sqrt()
         is_real = lengths > lengths[-1] * 1e-7
@@ -134,10 +136,10 @@ class RidgeSolution:
 
 
 def fit(x: Tensor, y: Tensor, num_classes: int, l2: float | Sequence[float]) -> RidgeSolution:
-    """Decompose features x (N, D) with labels y (N,) once, for every penalty in `l2`.
+    """Decompose features x (N, D) with labels y (N,) once, for every regularisation strength in `l2`.
 
     Raises:
-        ValueError: a penalty is not positive; without one the dual form has no unique solution.
+        ValueError: an l2 is not positive; the dual form would have no unique solution.
     """
     if any(value <= 0 for value in ([l2] if isinstance(l2, int | float) else l2)):
         raise ValueError(f"l2 must be positive, not {l2}")
@@ -145,12 +147,12 @@ def fit(x: Tensor, y: Tensor, num_classes: int, l2: float | Sequence[float]) -> 
     sums = 2.0 * torch.bincount(y, minlength=num_classes).double() - len(y)
     if len(x) > x.shape[1]:
         gram, of_class = mean.new_zeros(x.shape[1], x.shape[1]), mean.new_zeros(num_classes, x.shape[1])
-        for rows, labels in zip(x.split(ROWS_AT_ONCE), y.split(ROWS_AT_ONCE), strict=True):
+        for rows, labels in zip(x.split(ROWS_PER_BLOCK), y.split(ROWS_PER_BLOCK), strict=True):
             block = _standardised(rows, mean, std)
             gram.addmm_(block.T, block)
             of_class.index_add_(0, labels, block)
         eigenvalues, basis = torch.linalg.eigh(gram)
-        # Targets are -1 but for the class's own; as the columns are centred, the -1 cancel.
+        # Targets are -1 except for an example's own class; the -1 cancel because the columns are centred.
         target = 2.0 * (of_class @ basis).T
     else:
         whole = _standardised(x, mean, std)
@@ -158,13 +160,13 @@ def fit(x: Tensor, y: Tensor, num_classes: int, l2: float | Sequence[float]) -> 
         basis = whole.T @ rows
         by_class = rows.new_zeros(num_classes, len(x)).index_add_(0, y, rows)
         target = 2.0 * by_class.T - rows.sum(0)[:, None]
-    # Rounding leaves zeros slightly negative.
+    # Rounding makes zero eigenvalues slightly negative.
     return RidgeSolution(mean, std, basis, eigenvalues.clamp(min=0.0), target, sums, len(x))
 
 
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and population std (D,) in float64, of features (N, D) that are never held in float64 as a whole."""
-    blocks = x.split(ROWS_AT_ONCE)
+    """Return mean and population std (D,) in float64 of features (N, D), block by block to save memory."""
+    blocks = x.split(ROWS_PER_BLOCK)
     mean = torch.stack([block.double().sum(0) for block in blocks]).sum(0) / len(x)
     squares = torch.stack([(block.double() - mean).square_().sum(0) for block in blocks]).sum(0)
     return mean, (squares / len(x)).sqrt() + STD_FLOOR
@@ -179,9 +181,9 @@ def _standardised(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 class RidgeProbe(Protocol):
     """Closed-form linear probe on frozen features (the ViT paper's few-shot evaluation).
 
-    `l2` is a fixed penalty; or `val`: chosen on validation out of 2^-10..2^19, ties to the larger penalty, then refit on train
-    and validation; or `loo`: chosen by the closed-form leave-one-out accuracy on all that is labelled, ties likewise. The
-    default is big_vision's fixed 2^10 for N-shot budgets, and `val` where there is validation data.
+    `l2` is a fixed regularisation strength; or `val`: chosen by validation accuracy from 2^-10..2^19, ties to the larger l2,
+    then refit on train and validation; or `loo`: chosen by closed-form leave-one-out accuracy on all labelled data, ties
+    likewise. The default is `val` if there is validation data, otherwise, as for N-shot budgets, big_vision's fixed 2^10.
     """
 
     default_preprocess: ClassVar[PreprocessName] = "fewshot"
@@ -189,17 +191,17 @@ class RidgeProbe(Protocol):
     l2: Annotated[float, Field(gt=0)] | Literal["val", "loo", "default"] = "default"
 
     def depends_on_seed(self, budget: str) -> bool:
-        """Only the draw of examples is random."""
+        """Return whether examples are drawn at random: nothing else is random."""
         return shots_of(budget) is not None
 
     def adapt(self, data: Adaptation) -> Adapted:
-        """Fit on train, or choose the penalty first, by validation or by leaving one out, and fit on both."""
+        """Fit on train with a fixed l2, or choose l2 by validation or leave-one-out accuracy and fit on all labelled data."""
         if self.l2 == "loo":
-            return self._leaving_one_out(data)
+            return self._by_leave_one_out(data)
         if self.l2 == "val" or (self.l2 == "default" and len(data.val)):
             if len(data.val):
                 return self._by_validation(data)
-            data.note(f"no validation data to choose the penalty on: {FIXED_L2:g}")
+            data.note(f"no validation data to choose l2 on: used {FIXED_L2:g}")
         l2 = FIXED_L2 if isinstance(self.l2, str) else self.l2
         solution = fit(*_labelled(data, data.train), data.num_classes, l2)
         return Adapted(data.backbone, lambda z: solution.scores(z, l2), False, (fixed("l2", l2),))
@@ -212,7 +214,7 @@ class RidgeProbe(Protocol):
         final = fit(torch.cat([x, x_val]), torch.cat([y, y_val]), data.num_classes, l2)
         return Adapted(data.backbone, lambda z: final.scores(z, l2), False, trials)
 
-    def _leaving_one_out(self, data: Adaptation) -> Adapted:
+    def _by_leave_one_out(self, data: Adaptation) -> Adapted:
         parts = [_labelled(data, split) for split in (data.train, data.val) if len(split)]
         x, y = (torch.cat(both) for both in zip(*parts, strict=True))
         solution = fit(x, y, data.num_classes, GRID)

@@ -1,4 +1,4 @@
-"""Selection of one value out of a grid by its scores, recorded as trials."""
+"""Selection of one hyper-parameter value from a grid by score, recorded as trials."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def select(
     metric: str = "top1",
     facts: Sequence[dict[str, Any]] | None = None,
 ) -> tuple[Number, tuple[Trial, ...]]:
-    """The value of the highest score, ties to the smaller or the larger value, and one trial for each value.
+    """Return the value with the highest score, and one trial per value. `ties` says which of equally good values wins.
 
-    `facts` are further fields of the trials, in the grid's order.
+    `facts` are further fields of each trial, in the order of the grid.
     """
     sign = -1 if ties == "smaller" else 1
     best = max(range(len(grid)), key=lambda i: (scores[i], sign * grid[i]))
@@ -41,5 +41,5 @@ def select(
 
 
 def fixed(option: str, value: float) -> Trial:
-    """The trial of a value that was given, not selected."""
+    """Return the trial of a value that was set, not selected."""
     return Trial(options={option: value}, split="train", metric="top1", value=None, chosen=True)

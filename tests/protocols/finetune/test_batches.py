@@ -1,4 +1,4 @@
-"""Training batches: which images, and what is done to them."""
+"""Tests of training batches: the order of examples, crops, flips and MixUp."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -42,7 +42,16 @@ class Photographs(ImageSource):
 ONE_SIZE, MANY_SIZES = [(40, 40)], [(40, 56), (33, 40), (64, 48)]
 
 
-def made(recipe, sizes=MANY_SIZES, *, flip=True, crop=True, resident=True, monkeypatch=None, place=(0, 1)):
+def made(
+    recipe,
+    sizes=MANY_SIZES,
+    *,
+    flip=True,
+    crop=True,
+    resident=True,
+    monkeypatch=None,
+    rank_and_world_size=(0, 1),
+):
     train, val = Photographs(13, sizes), Photographs(4, sizes)
     splits = [Split(s, np.arange(len(s)), np.arange(len(s)) + 100 * i) for i, s in enumerate((train, val))]
     data = SimpleNamespace(
@@ -51,10 +60,10 @@ def made(recipe, sizes=MANY_SIZES, *, flip=True, crop=True, resident=True, monke
     )  # fmt: skip
     if not resident:
         monkeypatch.setattr(batches, "RESIDENT_BYTES", 0)
-    return TrainingImages(data, splits, recipe, 24, 200, place), train.images + val.images
+    return TrainingImages(data, splits, recipe, 24, 200, rank_and_world_size), train.images + val.images
 
 
-def test_every_pass_shows_every_example_once_and_steps_know_their_examples():
+def test_every_epoch_has_every_example_once_and_the_order_depends_on_the_seed_only():
     order = Order(17, 6, seed=3)
     shown = np.concatenate([order(step) for step in range(17)])
     assert all(sorted(shown[i : i + 17]) == list(range(17)) for i in range(0, len(shown), 17))
@@ -66,7 +75,7 @@ def test_every_pass_shows_every_example_once_and_steps_know_their_examples():
 @pytest.mark.parametrize("sizes", [ONE_SIZE, MANY_SIZES], ids=["one-size", "many-sizes"])
 def test_random_crops_are_cut_from_the_resized_image(sizes):
     shown, originals = made(replace(PLAIN, crop="random", resize_px=30, size_px=24), sizes)
-    places = set()
+    corners = set()
     for step in range(4):
         images, labels = shown.batch(step)
         for crop, label in zip(images, labels, strict=True):
@@ -77,43 +86,43 @@ def test_random_crops_are_cut_from_the_resized_image(sizes):
                 for top in range(7)
                 for left in range(7)
             }
-            place = min(off, key=off.get)
-            assert off[place] < 0.02  # of 255
-            places.add(place)
-    assert len(places) > 10
-    assert {0, 6} <= {top for top, _ in places}
+            corner = min(off, key=off.get)
+            assert off[corner] < 0.02  # of 255
+            corners.add(corner)
+    assert len(corners) > 10
+    assert {0, 6} <= {top for top, _ in corners}
 
 
 @pytest.mark.parametrize("crop", ["none", "random", "inception"])
 @pytest.mark.parametrize("sizes", [ONE_SIZE, MANY_SIZES], ids=["one-size", "many-sizes"])
-def test_images_that_do_not_fit_are_read_when_their_turn_comes(crop, sizes, monkeypatch):
+def test_images_that_do_not_fit_in_memory_are_read_batch_by_batch(crop, sizes, monkeypatch):
     recipe = replace(PLAIN, crop=crop, resize_px=30, flip=True)
-    kept, _ = made(recipe, sizes)
-    assert kept.kept is not None
+    resident, _ = made(recipe, sizes)
+    assert resident.resident is not None
     read, _ = made(recipe, sizes, resident=False, monkeypatch=monkeypatch)
-    assert read.kept is None
+    assert read.resident is None
     for step in (0, 1, 2, 7):
-        for a, b in zip(kept.batch(step), read.batch(step), strict=True):
+        for a, b in zip(resident.batch(step), read.batch(step), strict=True):
             assert torch.equal(a, b)
 
 
-def test_batches_go_on_from_any_step():
+def test_batches_resume_from_any_step():
     shown, _ = made(replace(PLAIN, crop="random", resize_px=30, flip=True, mixup_alpha=0.1))
     later = shown.batches(3)
     for step in (3, 4, 5):
-        *batch, whole = next(later)
-        assert whole == 6
+        *batch, global_size = next(later)
+        assert global_size == 6
         for a, b in zip(batch, shown.batch(step), strict=True):
             assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize("mixup_alpha", [0.0, 0.4])
 @pytest.mark.parametrize("crop", ["none", "inception"])
-def test_several_processes_make_their_parts_of_the_same_batch(crop, mixup_alpha):
-    """The images of other parts are not read, but for those that MixUp pairs with."""
+def test_ranks_make_their_parts_of_the_same_global_batch(crop, mixup_alpha):
+    """Each rank reads the images of its own part, and with MixUp those they are paired with."""
     recipe = replace(PLAIN, crop=crop, flip=True, batch_size=7, mixup_alpha=mixup_alpha)
     whole, _ = made(recipe)
-    parts = [made(recipe, place=(i, 3))[0] for i in range(3)]
+    parts = [made(recipe, rank_and_world_size=(i, 3))[0] for i in range(3)]
     for step in (0, 2):
         images, labels = (torch.cat(each) for each in zip(*(p.batch(step) for p in parts), strict=True))
         assert torch.equal(labels, whole.batch(step)[1])
@@ -121,13 +130,13 @@ def test_several_processes_make_their_parts_of_the_same_batch(crop, mixup_alpha)
         assert [len(part.batch(step)[0]) for part in parts] == [3, 2, 2]
 
 
-def test_a_square_larger_than_its_image_is_refused():
+def test_a_crop_larger_than_its_image_is_a_usage_error():
     with pytest.raises(UsageError, match="cannot cut 24 px from resize_px 20"):
         made(replace(PLAIN, crop="random", resize_px=20))
 
 
 @pytest.mark.parametrize("crop", ["random", "inception"])
-def test_what_the_task_rules_out_is_not_done(crop):
+def test_crops_and_flips_that_the_task_rules_out_are_skipped(crop):
     shown, originals = made(replace(PLAIN, crop=crop, resize_px=30, flip=True), flip=False, crop=False)
     images, labels = shown.batch(0)
     for crop, label in zip(images, labels, strict=True):
@@ -136,7 +145,7 @@ def test_what_the_task_rules_out_is_not_done(crop):
         assert (crop - whole).abs().max() < 0.02
 
 
-def test_mixup_gives_shares_of_classes():
+def test_mixup_gives_class_probabilities():
     shown, _ = made(replace(PLAIN, mixup_alpha=0.1))
     _, shares = shown.batch(0)
     assert shares.shape == (6, 200)

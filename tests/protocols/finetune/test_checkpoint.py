@@ -72,7 +72,7 @@ def test_cut_off_in_any_run_it_goes_on_and_ends_with_the_same_record(
 def test_a_job_that_fails_afterwards_keeps_what_it_has_trained(suite_file, plugin, tmp_path, monkeypatch):
     """A retry goes on from its state: here from the last step."""
     path = tuned(suite_file, steps=30)
-    monkeypatch.setattr("vitbench.engine.job._Attempt._predict", lambda *_: 1 / 0)
+    monkeypatch.setattr("vitbench.engine.job._JobRun._predict", lambda *_: 1 / 0)
     (failed,) = vitbench.run(path, tmp_path / "run", plugins=[plugin], limit=60)
     assert failed.failure.kind == "ZeroDivisionError"
     monkeypatch.undo()

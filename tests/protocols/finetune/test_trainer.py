@@ -21,11 +21,11 @@ SCHEDULES = json.loads((GOLDEN / "lr_schedules.json").read_text())
 
 
 @pytest.mark.parametrize("setting", SCHEDULES)
-def test_the_learning_rate_is_vit_jaxs(setting):
+def test_the_learning_rate_matches_vit_jax(setting):
     total, base, warmup = json.loads(setting.replace("(", "[").replace(")", "]"))
     recipe = Recipe(total, warmup, base)
     found = [recipe.learning_rate(round(i * total / 50)) for i in range(len(SCHEDULES[setting]))]
-    # The reference rounds every operation to float32: two units in the last place of the base rate.
+    # The reference rounds every operation to float32: tolerance two units in the last place of the base learning rate.
     assert found == pytest.approx(SCHEDULES[setting], rel=0, abs=2 * 2**-23 * base)
 
 
@@ -49,7 +49,7 @@ def batches(n):
 
 
 def test_steps_are_clipped_momentum_sgd_from_a_zero_head():
-    """Against the same steps written out in NumPy."""
+    """Compared with the same steps in NumPy."""
     recipe = Recipe(steps=12, warmup_steps=3, base_lr=0.5, momentum=0.9, clip_norm=0.05)
     backbone = Linear()
     w, b = (p.detach().double().numpy().copy() for p in (backbone.body.weight, backbone.body.bias))
@@ -86,42 +86,42 @@ def test_the_backbone_is_left_in_eval_mode():
 
 
 def linear_run(recipe, folder=None, **how):
-    """A run of the linear model, with its state kept in a folder."""
+    """Train the linear model, with checkpoints in `folder` if given."""
     backbone = Linear()
-    place = Checkpoints(folder).place("run", recipe.fields()) if folder else None
+    saved_in = Checkpoints(folder).place("run", recipe.fields()) if folder else None
     return backbone, train(
-        backbone, lambda first: islice(batches(100), first, None), 4, recipe, place=place, **how
+        backbone, lambda first: islice(batches(100), first, None), 4, recipe, place=saved_in, **how
     )
 
 
 @pytest.mark.parametrize(
     "options", [{}, {"averaging": 0.9}, {"momentum_dtype": "bfloat16"}, {"clip_norm": None}]
 )
-def test_cut_off_at_any_step_it_ends_the_same_to_the_bit(tmp_path, monkeypatch, options):
+def test_a_run_interrupted_at_any_step_resumes_bit_for_bit(tmp_path, monkeypatch, options):
     recipe = Recipe(steps=9, warmup_steps=2, base_lr=0.3, **options)
     whole_backbone, whole = linear_run(recipe)
     monkeypatch.setattr(checkpoint, "EVERY_S", 0)
     for cut in range(1, 9):
         folder = tmp_path / str(cut)
-        place, backbone = Checkpoints(folder).place("run", recipe.fields()), Linear()
+        saved_in, backbone = Checkpoints(folder).place("run", recipe.fields()), Linear()
         with pytest.raises(InterruptedError):
-            train(backbone, cutting(batches(100), cut), 4, recipe, place=place)
+            train(backbone, interrupted(batches(100), cut), 4, recipe, place=saved_in)
         again_backbone, again = linear_run(recipe, folder)
         assert (again.losses, again.grad_norms) == (whole.losses, whole.grad_norms)
         assert torch.equal(again.head.weight, whole.head.weight)
         assert torch.equal(again_backbone.body.weight, whole_backbone.body.weight)
 
 
-def cutting(coming, steps):
-    """So many batches, and then the power is gone."""
-    yield from islice(coming, steps)
+def interrupted(batches, steps):
+    """Yield so many batches, then fail as if the power were cut."""
+    yield from islice(batches, steps)
     raise InterruptedError
 
 
 @pytest.mark.parametrize(
     "harm", [lambda data: data[: len(data) // 2], lambda data: data[:-9] + b"x" + data[-8:]]
 )
-def test_a_damaged_state_is_not_gone_on_from(tmp_path, monkeypatch, harm):
+def test_a_damaged_checkpoint_is_not_used(tmp_path, monkeypatch, harm):
     recipe = Recipe(steps=6, warmup_steps=2, base_lr=0.3)
     _, whole = linear_run(recipe, tmp_path)
     (file,) = tmp_path.glob("*.pt")
@@ -130,22 +130,22 @@ def test_a_damaged_state_is_not_gone_on_from(tmp_path, monkeypatch, harm):
     assert again.losses == whole.losses
 
 
-def test_in_pieces_it_is_the_same_but_for_rounding(monkeypatch):
+def test_gradient_accumulation_changes_results_by_rounding_only(monkeypatch):
     recipe = Recipe(steps=8, warmup_steps=2, base_lr=0.3)
     _, whole = linear_run(recipe)
     monkeypatch.setattr(micro_batch, "on_cpu", lambda _size_px: 3)
-    _, pieces = linear_run(recipe)
-    assert pieces.losses == pytest.approx(whole.losses, abs=1e-6)
-    assert pieces.grad_norms == pytest.approx(whole.grad_norms, rel=1e-5)
+    _, accumulated = linear_run(recipe)
+    assert accumulated.losses == pytest.approx(whole.losses, abs=1e-6)
+    assert accumulated.grad_norms == pytest.approx(whole.grad_norms, rel=1e-5)
 
 
-def test_small_images_go_together_in_larger_pieces():
+def test_small_images_use_larger_micro_batches():
     sizes = {8: 256, 32: 256, 48: 64, 64: 64, 96: 32, 224: 32, 384: 8}
     assert {size_px: micro_batch.on_cpu(size_px) for size_px in sizes} == sizes
-    assert micro_batch.micro_batch(torch.nn.Identity(), torch.empty(40, 3, 8, 8), "float32") == 40
+    assert micro_batch.size_for(torch.nn.Identity(), torch.empty(40, 3, 8, 8), "float32") == 40
 
 
-def test_out_of_memory_halves_the_pieces_and_goes_on():
+def test_out_of_memory_halves_the_micro_batch_and_continues():
     recipe = Recipe(steps=8, warmup_steps=2, base_lr=0.3)
     _, whole = linear_run(recipe)
 
@@ -163,7 +163,7 @@ def test_out_of_memory_halves_the_pieces_and_goes_on():
     assert [n for n in seen if n > 2] == [8, 4]
 
 
-def test_the_average_leaves_the_initial_weights_out():
+def test_the_average_excludes_the_initial_weights():
     recipe = Recipe(steps=5, warmup_steps=0, base_lr=0.3, averaging=0.8)
     heads = []
     trainer = Trainer(Linear(), 4, recipe, dtype="float32")
@@ -177,7 +177,7 @@ def test_the_average_leaves_the_initial_weights_out():
     assert np.abs(trainer.head.weight.detach().numpy() - expected).max() < 1e-6
 
 
-# optax 0.2.8 under jax.jit: sgd(0.1, momentum=0.9, accumulator_dtype="bfloat16") from zeros, by these gradients.
+# optax 0.2.8 under jax.jit: sgd(0.1, momentum=0.9, accumulator_dtype="bfloat16") from zeros, with these gradients.
 OPTAX_GRADIENTS = [
     [-0.802, -1.324, -0.248, 0.42], [1.136, 0.11, -0.553, -0.785], [0.749, 1.635, 0.273, -1.233],
     [-0.958, 1.6, 0.203, -1.732], [-0.084, -1.163, -0.629, -0.488], [-0.713, 0.553, -0.063, -0.589],
@@ -189,19 +189,19 @@ OPTAX_WEIGHTS = [
 ]  # fmt: skip
 
 
-def test_momentum_in_bfloat16_is_optaxs():
+def test_bfloat16_momentum_matches_optax():
     recipe = Recipe(steps=6, warmup_steps=0, base_lr=0.1, momentum_dtype="bfloat16")
     trainer = Trainer(Linear(), 4, recipe, dtype="float32")
     weight = nn.Parameter(torch.zeros(4))
     trainer.weights = [weight]
     for gradient, wanted in zip(OPTAX_GRADIENTS, OPTAX_WEIGHTS, strict=True):
         weight.grad = torch.tensor(gradient)
-        trainer._update_with_short_momentum(0.1)
+        trainer._update_with_bfloat16_momentum(0.1)
         assert weight.tolist() == pytest.approx(wanted, abs=1e-6)
 
 
 @pytest.mark.parametrize(("rate", "reason"), [(1e30, "not finite"), (300.0, "above chance")])
-def test_a_hopeless_run_ends_early_and_says_why(rate, reason):
+def test_a_diverging_run_stops_early_with_a_reason(rate, reason):
     recipe = Recipe(steps=400, warmup_steps=0, base_lr=rate, clip_norm=None)
 
     def noise():
@@ -218,8 +218,8 @@ def test_a_hopeless_run_ends_early_and_says_why(rate, reason):
 
 
 @pytest.mark.parametrize(("steps", "ended"), [(10, 10), (39, 39), (10_000, 1000)])
-def test_a_lost_run_is_found_however_short_and_long_before_half_of_a_long_one(steps, ended):
-    """Labels that nothing can tell, at a rate that throws the loss to hundreds."""
+def test_divergence_is_found_in_short_runs_and_early_in_long_ones(steps, ended):
+    """Random labels, at a learning rate that drives the loss into the hundreds."""
     recipe = Recipe(steps=steps, warmup_steps=0, base_lr=300.0, clip_norm=None)
     log = train(Linear(), noise(), 4, recipe)
     assert "above chance" in log.diverged
@@ -233,19 +233,19 @@ def noise():
         yield images, torch.randint(0, 4, (8,), generator=generator)
 
 
-def test_a_run_that_diverged_is_still_lost_when_it_is_gone_on_with(tmp_path, monkeypatch):
+def test_a_diverged_run_is_still_diverged_when_resumed(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "EVERY_S", 0)
     for rate, steps in ((300.0, 40), (1e30, 400)):
         recipe = Recipe(steps=steps, warmup_steps=0, base_lr=rate, clip_norm=None)
-        place = Checkpoints(tmp_path).place(f"run-{rate}", recipe.fields())
-        first = train(Linear(), noise(), 4, recipe, place=place)
-        again = train(Linear(), noise(), 4, recipe, place=place)
+        saved_in = Checkpoints(tmp_path).place(f"run-{rate}", recipe.fields())
+        first = train(Linear(), noise(), 4, recipe, place=saved_in)
+        again = train(Linear(), noise(), 4, recipe, place=saved_in)
         assert first.diverged == again.diverged != ""
         assert str(first.losses) == str(again.losses)  # as text: they hold NaN
 
 
 class Stateful(Linear):
-    """Dropout, and running statistics: what an attempt must not leave a trace in."""
+    """Dropout and running statistics, which a failed attempt must leave unchanged."""
 
     def __init__(self, most):
         super().__init__()
@@ -258,8 +258,8 @@ class Stateful(Linear):
         return found
 
 
-def test_out_of_memory_leaves_no_trace_of_the_attempt(monkeypatch):
-    """As if the pieces had been as small from the start; and it is said what BatchNorm saw."""
+def test_an_attempt_that_runs_out_of_memory_leaves_no_trace(monkeypatch):
+    """The run equals one with a small micro-batch from the start, and the log has the size that BatchNorm used."""
     recipe = Recipe(steps=8, warmup_steps=2, base_lr=0.3)
 
     def ran(most):
@@ -273,11 +273,11 @@ def test_out_of_memory_leaves_no_trace_of_the_attempt(monkeypatch):
     assert halved.losses == small.losses
     assert torch.equal(backbone.norm.running_mean, other.norm.running_mean)
     assert backbone.norm.num_batches_tracked == other.norm.num_batches_tracked == 8 * 4
-    assert (halved.at_once, halved.batch_norm_sees) == (2, 2)
-    assert train(Linear(), batches(8), 4, recipe).batch_norm_sees == 0
+    assert (halved.micro_batch_size, halved.batch_norm_size) == (2, 2)
+    assert train(Linear(), batches(8), 4, recipe).batch_norm_size == 0
 
 
-def test_twenty_steps_of_a_vit_are_the_references(tmp_path):
+def test_twenty_steps_of_a_vit_match_the_reference(tmp_path):
     golden = np.load(GOLDEN / "finetune_trajectory.npz")
     backbone = npz_backbone(tmp_path)
     rng = np.random.default_rng(21)
@@ -295,7 +295,7 @@ def test_twenty_steps_of_a_vit_are_the_references(tmp_path):
 
 
 def npz_backbone(tmp_path):
-    """The reference's small ViT, its weights made from their recipe."""
+    """Return the reference's small ViT, with weights made by the reference's rule."""
     spec = np.load(GOLDEN / "vit_a.npz")["spec"]
     path = saved(npz_weights(spec, "a"), tmp_path)
     load_all()

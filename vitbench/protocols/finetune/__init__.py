@@ -1,4 +1,4 @@
-"""Fine-tuning of all weights: a recipe for the task, a choice among its grid on validation, then a run on all labels."""
+"""The fine-tuning protocol: picks the recipe for a task, searches its grid on validation, and trains on all labelled data."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from vitbench.protocols.recipes import (
     Choice,
     Recipe,
     RecipeName,
-    asks_for_area,
-    book,
+    named_recipes,
+    recipe_grid,
     recipes_for,
-    spelled_out,
+    uses_image_area,
 )
 
 if TYPE_CHECKING:
@@ -34,14 +34,14 @@ else:
 
 __all__ = ["Finetune", "TrainLog", "train"]
 
-SEEN_FOR_AREA = 16  # images whose median area tells small from large
+AREA_SAMPLE = 16  # images whose median area decides between a recipe's settings for small and large images
 
 HINTS = get_type_hints(Recipe, include_extras=True)
 CAN_BE_OFF = frozenset(name for name, hint in HINTS.items() if type(None) in get_args(hint))
 
 
 def _option(name: str) -> Any:
-    """The type of the option that replaces a recipe's field: None keeps the field, `none` switches it off."""
+    """Return the type of the option that overrides a recipe's field: None keeps the field, `none` switches it off."""
     several = tuple[HINTS[name], ...] if name == "base_lr" else HINTS[name]  # type: ignore[valid-type]
     return HINTS[name] | several | (Literal["none"] if name in CAN_BE_OFF else None) | None
 
@@ -58,10 +58,11 @@ else:
 class Finetune(RecipeOptions):
     """Fine-tuning of all weights, by the ViT paper's recipe, BiT's, VTAB's, or the suite's own.
 
-    `recipe` names one of vitbench/protocols/recipes.yaml; any other option replaces that field of it, and several values of
-    `base_lr` are a grid. Of a grid, each is trained on train and scored on validation, ties to the fewer steps and the smaller
-    rate; then all that is labelled is trained on. A task's exclusions of flips and crops come before the recipe. `replicas`
-    processes share each batch, each on a GPU of its own. Examples too few for a batch are gone through several times for it.
+    `recipe` names a recipe in vitbench/protocols/recipes.yaml. Any other option overrides that field of the recipe; several
+    values of `base_lr` make a grid. Each setting of a grid is trained on train and scored on validation, with ties broken by
+    fewer steps and then by the smaller learning rate; the best is trained again on train and validation. If a task rules out
+    flips or crops, they are skipped whatever the recipe says. `replicas` GPUs train data-parallel, each on its part of every
+    batch. If there are fewer examples than a batch holds, a batch repeats them.
     """
 
     default_preprocess: ClassVar[PreprocessName] = "squash"
@@ -71,54 +72,58 @@ class Finetune(RecipeOptions):
     replicas: Annotated[int, Field(ge=1, le=4096)] = 1
 
     def __post_init__(self) -> None:
-        """See that every setting of the recipe makes sense with what the suite changes in it.
+        """Check every setting of the recipe with the suite's overrides.
 
         Raises:
-            ValueError: it does not.
+            ValueError: the fields of a setting are inconsistent.
         """
-        for setting in book()[self.recipe]["settings"]:
-            spelled_out(self.recipe, setting, self._changes(None))
+        for setting in named_recipes()[self.recipe]["settings"]:
+            recipe_grid(self.recipe, setting, self._changes(None))
 
     def depends_on_seed(self, budget: str) -> bool:
-        """The order of examples is random under every budget."""
+        """Return True: the order of examples is random under every budget."""
         del budget
         return True
 
     def adapt(self, data: Adaptation) -> Adapted:
-        """Choose among the recipe's grid, then train a copy of the backbone on all that is labelled.
+        """Search the recipe's grid on validation, then train a copy of the backbone on all labelled data.
 
         Raises:
-            VitbenchError: the backbone has nothing to train, or every run diverges.
+            VitbenchError: the backbone has no trainable weights, every trial diverges, or the final run does.
         """
         module: Any = data.backbone
         if not any(weight.requires_grad for weight in module.parameters()):
-            raise VitbenchError("the backbone has no weights to train: leave it to probes")
-        recipes = search.filled(data, self._recipes(data))
-        work = search.Search(data, checkpoint.Checkpoints(data.checkpoints))
-        trials = search.with_scores(work, recipes) if len(recipes) > 1 else ()
+            raise VitbenchError(
+                "the backbone has no weights to train: use a probe (ridge_probe, logistic_probe, knn)"
+            )
+        recipes = search.snap_to_patches(data, self._recipes(data))
+        runs = search.Search(data, checkpoint.Checkpoints(data.checkpoints))
+        trials = search.run_trials(runs, recipes) if len(recipes) > 1 else ()
         if trials and not any(trial.chosen for trial in trials):
-            raise VitbenchError("every run diverged: give lower rates as base_lr")
+            raise VitbenchError("every run diverged: give lower learning rates as base_lr")
         chosen = next((r for r, t in zip(recipes, trials, strict=False) if t.chosen), recipes[0])
-        learned = (data.train,) if chosen.train_only else (data.train, data.val)
-        everything = [split for split in learned if len(split)]
-        backbone, log = work.train(chosen, everything, "final")
+        parts = (data.train,) if chosen.train_only else (data.train, data.val)
+        splits = [split for split in parts if len(split)]
+        backbone, log = runs.train(chosen, splits, "final")
         if log.diverged:
-            raise VitbenchError(f"{log.diverged}: lower base_lr {chosen.base_lr:g}")
+            raise VitbenchError(
+                f"the final run diverged: {log.diverged}; lower base_lr, now {chosen.base_lr:g}"
+            )
         final = Trial(
             options=chosen.fields(), split="train", metric="loss", value=log.losses[-1], chosen=True,
-            note="trained on train and validation" if len(everything) > 1 else "", curve=search.curve(log.losses),
+            note="trained on train and validation" if len(splits) > 1 else "", curve=search.loss_curve(log.losses),
         )  # fmt: skip
         return Adapted(
             backbone,
             log.head,
             True,
             (*trials, final),
-            images_forward=work.forward,
-            images_backward=work.backward,
+            images_forward=runs.forward,
+            images_backward=runs.backward,
         )
 
     def effort(self, train: Split, val: Split, task: str, params: int, resolution_px: int | None) -> Effort:
-        """Every trial's steps and validation, and the last run's steps."""
+        """Return the images of all trials with their validation, and of a final run (of the recipe with the fewest steps)."""
         recipes = self._choice(train, val, task, params, resolution_px).recipes
         trained = [recipe.batch_size * recipe.steps for recipe in recipes]
         if len(recipes) == 1 or not len(val):
@@ -140,17 +145,17 @@ class Finetune(RecipeOptions):
             if wanted and not allowed:
                 data.note(f"not {what}: the task's labels do not survive it")
         if len(choice.recipes) > 1 and not len(data.val):
-            data.note("no validation data to choose on: the middle of the grid")
+            data.note("no validation data to choose on: used the middle of the grid")
             return (choice.recipes[(len(choice.recipes) - 1) // 2],)
         return choice.recipes
 
     def _choice(self, train: Split, val: Split, task: str, params: int, resolution_px: int | None) -> Choice:
-        area = _area(train) if asks_for_area(self.recipe) else 0
+        area = _area(train) if uses_image_area(self.recipe) else 0
         case = Case(task, len(train) + len(val), area, params)
         return recipes_for(self.recipe, case, self._changes(resolution_px))
 
     def _changes(self, resolution_px: int | None) -> dict[str, Any]:
-        """What the suite puts in place of the recipe's fields; its resolution counts for more than the recipe's."""
+        """Return the suite's overrides of the recipe's fields; a resolution in the suite overrides `size_px`."""
         given = {name: value for name in HINTS if (value := getattr(self, name)) is not None}
         off = {name: None for name in CAN_BE_OFF if given.get(name) == "none"}
         changes = {**given, **off}
@@ -158,6 +163,6 @@ class Finetune(RecipeOptions):
 
 
 def _area(split: Split) -> int:
-    """Median area of the first images, in square pixels."""
-    first = split.source.read(split.indices[:SEEN_FOR_AREA].tolist())
-    return int(statistics.median(image.shape[0] * image.shape[1] for image in first))
+    """Return the median area of the first images, in square pixels."""
+    images = split.source.read(split.indices[:AREA_SAMPLE].tolist())
+    return int(statistics.median(image.shape[0] * image.shape[1] for image in images))

@@ -1,7 +1,7 @@
-"""Training images, batch by batch: decoded once and kept on the device where they fit, cropped and mirrored there.
+"""Training batches: images are decoded once and held on the device if they fit, and cropped and flipped there.
 
-What a batch holds is a function of (seed, step): a run can go on from any step, and it does not matter how the next batches are
-made ready. Resizing to `resize_px` and cutting a square out of that is one bilinear lookup, TensorFlow 2's without antialias.
+A batch depends on (seed, step) only, so a run can resume at any step, with or without prefetching. Resizing to `resize_px` and
+cropping are one bilinear lookup, as TensorFlow 2's resize without antialias.
 """
 
 from __future__ import annotations
@@ -28,142 +28,148 @@ from vitbench.data.packed_images import PackedImages
 from vitbench.data.preprocess import moved
 from vitbench.protocols.recipes import Recipe
 
-RESIDENT_SHARE = 0.25  # of a GPU's memory
-RESIDENT_BYTES = 4 * 2**30  # on a CPU
-AT_ONCE = 16  # images decoded by one thread
+RESIDENT_SHARE = 0.25  # of a GPU's memory, for images held there
+RESIDENT_BYTES = 4 * 2**30  # the same on a CPU
+IMAGES_PER_READ = 16  # in one thread's task
 
 
 @dataclass(frozen=True)
 class Order:
-    """Examples of every step: pass after pass in a fresh seeded order, with no gap between passes."""
+    """The examples of every step: each epoch in a new seeded order; a batch may span two epochs or more."""
 
     examples: int
     batch_size: int
     seed: int
 
     def __call__(self, step: int) -> NDArray[np.int64]:
-        """Positions (B,) of a step's batch."""
+        """Return the positions (B,) of the examples of a step, counted from 0."""
         first = step * self.batch_size
-        places = np.arange(first, first + self.batch_size)
-        passes = places // self.examples
-        found = np.empty_like(places)
-        for one in np.unique(passes):
-            here = passes == one
-            found[here] = self._of_pass(int(one))[places[here] % self.examples]
+        draws = np.arange(first, first + self.batch_size)
+        epochs = draws // self.examples
+        found = np.empty_like(draws)
+        for epoch in np.unique(epochs):
+            rows = epochs == epoch
+            found[rows] = self._permutation(int(epoch))[draws[rows] % self.examples]
         return found
 
     @cached_property
-    def _of_pass(self) -> Callable[[int], NDArray[np.int64]]:
+    def _permutation(self) -> Callable[[int], NDArray[np.int64]]:
         @lru_cache(maxsize=2)
-        def shuffled(one: int) -> NDArray[np.int64]:
-            generator = torch_generator(self.seed, f"finetune order {one}")
+        def permutation(epoch: int) -> NDArray[np.int64]:
+            generator = torch_generator(self.seed, f"finetune order {epoch}")
             return torch.randperm(self.examples, generator=generator).numpy()
 
-        return shuffled
+        return permutation
 
 
 class TrainingImages:
-    """The labelled images of a run, as batches of normalised images (B, 3, S, S) with labels (B,) or shares (B, C).
+    """The batches of a run: normalised images (B, 3, S, S) with labels (B,), or class probabilities (B, C) with MixUp.
 
-    `place` (i, n): of every batch this is the i-th of n processes' part, from 0. Whatever is drawn is drawn for the whole.
+    `rank_and_world_size` selects this rank's part of every batch. Random numbers are drawn for the global batch, which
+    therefore does not depend on the world size.
 
     Raises:
-        UsageError: the recipe cuts larger squares than the images that it cuts them from.
+        UsageError: the recipe's crops are larger than the images that they are cut from.
     """
 
     def __init__(
         self, data: Any, splits: Sequence[Split], recipe: Recipe, size_px: int, classes: int,
-        place: tuple[int, int] = (0, 1),
+        rank_and_world_size: tuple[int, int] = (0, 1),
     ) -> None:  # fmt: skip
         self.data, self.recipe, self.size_px, self.classes = data, recipe, size_px, classes
-        self.splits, self.place = splits, place
+        self.splits = splits
+        self.rank, self.world_size = rank_and_world_size
         self.ends = np.cumsum([len(split) for split in splits])
         self.labels = torch.as_tensor(np.concatenate([split.labels for split in splits])).to(data.device)
         self.order = Order(len(self.labels), recipe.batch_size, data.seed)
-        self.how = augment.Augmentation(recipe.crop, recipe.flip, recipe.mixup_alpha).allowed(
+        self.augmentation = augment.Augmentation(recipe.crop, recipe.flip, recipe.mixup_alpha).allowed(
             flip=data.flip, crop=data.crop
         )
-        if self.how.crop == "random" and (recipe.resize_px or 0) < size_px:
+        if self.augmentation.crop == "random" and (recipe.resize_px or 0) < size_px:
             raise UsageError(
-                f"crop: random cannot cut {size_px} px from resize_px {recipe.resize_px}: give a larger one"
+                f"crop: random cannot cut {size_px} px from resize_px {recipe.resize_px}: give a larger resize_px"
             )
-        # As many as this thread may use; the one that makes batches ahead has an operator's share for itself alone.
+        # As many readers as this thread may use threads; a prefetching thread runs its operators single-threaded.
         self.readers = ThreadPoolExecutor(max(torch.get_num_threads(), 1), initializer=alone)
-        self.kept = self._kept()
+        self.resident = self._load_resident()
 
     def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """Batches from a step on, without end, each with its size in all processes, the next one made ready meanwhile.
+        """Yield images, labels and the global batch size of every step from `first` on, endlessly, prefetching one batch.
 
-        But for images that lie there already on a CPU: its cores are busy, and a third thread costs more than it does.
+        Images held in memory on a CPU are not prefetched: all cores are busy, and another thread costs more than it gains.
         """
-        whole = self.order.batch_size
-        if self.kept is not None and not self.data.device.startswith("cuda"):
+        global_size = self.order.batch_size
+        if self.resident is not None and not self.data.device.startswith("cuda"):
             for step in count(first):
-                yield *self.batch(step), whole
-        with ThreadPoolExecutor(1, initializer=alone) as ahead:
-            coming = ahead.submit(self.batch, first)
+                yield *self.batch(step), global_size
+        with ThreadPoolExecutor(1, initializer=alone) as prefetcher:
+            upcoming = prefetcher.submit(self.batch, first)
             for step in count(first + 1):
-                ready = coming.result()
-                coming = ahead.submit(self.batch, step)
-                yield *ready, whole
+                batch = upcoming.result()
+                upcoming = prefetcher.submit(self.batch, step)
+                yield *batch, global_size
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """One step's batch, or this process' part of it."""
-        process, processes = self.place
+        """Return this rank's part of a step's batch. MixUp pairs the global batch with itself in reverse."""
         chosen = self.order(step)
-        drawn = _apart(chosen, self.order.examples)
-        rows = np.array_split(np.arange(len(chosen)), processes)[process]
+        draw_ids = _draw_ids(chosen, self.order.examples)
+        rows = np.array_split(np.arange(len(chosen)), self.world_size)[self.rank]
         with torch.no_grad():
-            images, labels = self._made(chosen[rows], drawn[rows], step)
-            if not self.how.mixup_alpha:
+            images, labels = self._augmented(chosen[rows], draw_ids[rows], step)
+            if not self.augmentation.mixup_alpha:
                 return images, labels
-            shares, partners = self._shares(labels), len(chosen) - 1 - rows
-            if processes == 1:
-                others, theirs = images.flip(0), shares.flip(0)
+            targets, partners = self._one_hot(labels), len(chosen) - 1 - rows
+            if self.world_size == 1:
+                other_images, other_targets = images.flip(0), targets.flip(0)
             else:
-                others, labels = self._made(chosen[partners], drawn[partners], step)
-                theirs = self._shares(labels)
-            share = augment.mixup_share(self.how.mixup_alpha, self.data.seed, step)
-            return augment.mixed(images, others, share), augment.mixed(shares, theirs, share)
+                other_images, labels = self._augmented(chosen[partners], draw_ids[partners], step)
+                other_targets = self._one_hot(labels)
+            weight = augment.mixup_share(self.augmentation.mixup_alpha, self.data.seed, step)
+            return (
+                augment.mixed(images, other_images, weight),
+                augment.mixed(targets, other_targets, weight),
+            )
 
-    def _shares(self, labels: Tensor) -> Tensor:
+    def _one_hot(self, labels: Tensor) -> Tensor:
         return F.one_hot(labels, self.classes).float()
 
-    def _made(self, chosen: NDArray[np.int64], drawn: NDArray[np.int64], step: int) -> tuple[Tensor, Tensor]:
-        """Normalised images and labels of some examples."""
-        images = self._images(chosen, drawn, step)
-        if self.how.flip:
-            images = augment.flip(images, self.data.seed, step, drawn)
+    def _augmented(
+        self, chosen: NDArray[np.int64], draw_ids: NDArray[np.int64], step: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return normalised, cropped and flipped images with their labels."""
+        images = self._cropped(chosen, draw_ids, step)
+        if self.augmentation.flip:
+            images = augment.flip(images, self.data.seed, step, draw_ids)
         return self.data.normalise(images), self.labels[moved(chosen, self.labels.device)]
 
-    def _images(self, chosen: NDArray[np.int64], drawn: NDArray[np.int64], step: int) -> Tensor:
+    def _cropped(self, chosen: NDArray[np.int64], draw_ids: NDArray[np.int64], step: int) -> Tensor:
         if self.recipe.crop == "none":
-            return self._at(chosen)
-        kept, which = self.kept, chosen
-        if not isinstance(kept, PackedImages):
-            kept = PackedImages(self._natives_read(chosen), torch.device(self.data.device))
+            return self._preprocessed(chosen)
+        packed, which = self.resident, chosen
+        if not isinstance(packed, PackedImages):
+            packed = PackedImages(self._read_any_order(chosen), torch.device(self.data.device))
             which = np.arange(len(chosen))
-        boxes = self._boxes(kept.sizes[which], step, drawn)
-        return kept.resized(which, boxes, self.size_px, cut_first=self.how.crop == "inception")
+        boxes = self._boxes(packed.sizes[which], step, draw_ids)
+        return packed.resized(which, boxes, self.size_px, cut_first=self.augmentation.crop == "inception")
 
-    def _boxes(self, sizes: NDArray[np.int64], step: int, drawn: NDArray[np.int64]) -> NDArray[Any]:
-        """What is looked at of each image, in its own pixels; a cut from the resized image need not start on one."""
-        if self.how.crop == "none":
+    def _boxes(self, sizes: NDArray[np.int64], step: int, draw_ids: NDArray[np.int64]) -> NDArray[Any]:
+        """Return crop boxes (B, 4) in pixels of the original images: top, left, height, width; fractional for random crops."""
+        if self.augmentation.crop == "none":
             return np.column_stack([np.zeros_like(sizes), sizes])
-        if self.how.crop == "inception":
-            return augment.inception_boxes(sizes, self.data.seed, step, drawn)
+        if self.augmentation.crop == "inception":
+            return augment.inception_boxes(sizes, self.data.seed, step, draw_ids)
         resized = self.recipe.resize_px or self.size_px
-        places = augment.crop_places(resized - self.size_px, self.data.seed, step, drawn)
+        corners = augment.crop_places(resized - self.size_px, self.data.seed, step, draw_ids)
         scale = sizes / resized
-        return np.column_stack([places * scale, self.size_px * scale])
+        return np.column_stack([corners * scale, self.size_px * scale])
 
-    def _kept(self) -> PackedImages | Tensor | None:
-        """All images on the device, or None if they do not fit: then each batch is read when its turn comes."""
+    def _load_resident(self) -> PackedImages | Tensor | None:
+        """Return all images on the device, or None if they do not fit: then each batch is read when it is needed."""
         if self.recipe.crop == "none":
             bytes_each = 12.0 * self.size_px**2
         else:
-            few = self._natives_read(np.arange(min(len(self.labels), 16)))
-            bytes_each = float(np.mean([image.nbytes for image in few]))
+            sample = self._read_any_order(np.arange(min(len(self.labels), 16)))
+            bytes_each = float(np.mean([image.nbytes for image in sample]))
         cuda = self.data.device.startswith("cuda")
         total = torch.cuda.get_device_properties(self.data.device).total_memory if cuda else 0
         room = RESIDENT_SHARE * total if cuda else RESIDENT_BYTES
@@ -171,46 +177,50 @@ class TrainingImages:
             return None
         if self.recipe.crop == "none":
             return torch.cat([self.data.pixels(split, self.size_px) for split in self.splits])
-        expected = int(1.1 * bytes_each / 3 * len(self.labels))
-        return PackedImages(self._read(np.arange(len(self.labels))), torch.device(self.data.device), expected)
+        expected_pixels = int(1.1 * bytes_each / 3 * len(self.labels))
+        return PackedImages(
+            self._read_ascending(np.arange(len(self.labels))), torch.device(self.data.device), expected_pixels
+        )
 
-    def _at(self, chosen: NDArray[np.int64]) -> Tensor:
-        """Images as the job's preprocessing makes them."""
-        if isinstance(self.kept, Tensor):
-            return self.kept[moved(chosen, self.kept.device)]
+    def _preprocessed(self, chosen: NDArray[np.int64]) -> Tensor:
+        """Return images by the job's own preprocessing, without augmentation."""
+        if isinstance(self.resident, Tensor):
+            return self.resident[moved(chosen, self.resident.device)]
         parts = [(rows, self.data.pixels(part, self.size_px)) for rows, part in self._parts(chosen)]
         order = np.argsort(np.concatenate([rows for rows, _ in parts]))
         return torch.cat([pixels for _, pixels in parts])[moved(order, self.labels.device)]
 
     def _parts(self, chosen: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Split]]:
-        """The examples at these positions of all splits, split by split, with their rows among them."""
-        of = np.searchsorted(self.ends, chosen, side="right")
+        """Yield the examples at these positions by split, with their rows in `chosen`."""
+        split_of = np.searchsorted(self.ends, chosen, side="right")
         for i, split in enumerate(self.splits):
-            rows = np.flatnonzero(of == i)
+            rows = np.flatnonzero(split_of == i)
             if len(rows):
                 yield rows, split.take(chosen[rows] - (self.ends[i] - len(split)))
 
-    def _natives_read(self, chosen: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
-        """Images at positions in any order."""
+    def _read_any_order(self, chosen: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+        """Read original images (H, W, 3) at positions in any order."""
         order = np.argsort(chosen, kind="stable")
         found: list[Any] = [None] * len(chosen)
-        for row, image in zip(order, self._read(chosen[order]), strict=True):
+        for row, image in zip(order, self._read_ascending(chosen[order]), strict=True):
             found[row] = image
         return found
 
-    def _read(self, ascending: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
-        """Images at ascending positions, as they come."""
-        for _, part in self._parts(ascending):
-            blocks = [part.indices[i : i + AT_ONCE].tolist() for i in range(0, len(part), AT_ONCE)]
+    def _read_ascending(self, chosen: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+        """Yield original images (H, W, 3) at ascending positions, decoded in several threads."""
+        for _, part in self._parts(chosen):
+            blocks = [
+                part.indices[i : i + IMAGES_PER_READ].tolist() for i in range(0, len(part), IMAGES_PER_READ)
+            ]
             yield from chain.from_iterable(self.readers.map(partial(part.source.read, fast_dct=True), blocks))
 
 
-def _apart(chosen: NDArray[np.int64], examples: int) -> NDArray[np.int64]:
-    """What crops and flips are drawn by: the example, and for one that a batch holds again another number each time."""
+def _draw_ids(chosen: NDArray[np.int64], examples: int) -> NDArray[np.int64]:
+    """Return the numbers (B,) that seed crops and flips: positions, plus `examples` for each earlier copy in the batch."""
     order = np.argsort(chosen, kind="stable")
     ranked = chosen[order]
-    begins = np.concatenate([[True], ranked[1:] != ranked[:-1]])
-    firsts = np.maximum.accumulate(np.where(begins, np.arange(len(ranked)), 0))
-    again = np.empty_like(chosen)
-    again[order] = np.arange(len(ranked)) - firsts
-    return chosen + examples * again
+    is_first = np.concatenate([[True], ranked[1:] != ranked[:-1]])
+    firsts = np.maximum.accumulate(np.where(is_first, np.arange(len(ranked)), 0))
+    repeats = np.empty_like(chosen)
+    repeats[order] = np.arange(len(ranked)) - firsts
+    return chosen + examples * repeats

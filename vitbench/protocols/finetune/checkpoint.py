@@ -1,6 +1,6 @@
-"""Where training runs leave their state, so that a job that is cut off goes on: written whole or not at all, checked when read.
+"""Checkpoints of fine-tuning, so that an interrupted job can resume: written atomically, and verified when read.
 
-A shelf is a folder of one job. It holds a state per run and a line per finished trial, and is deleted with the job's success.
+Each job has one folder, with a checkpoint per unfinished run and a JSON file per finished trial, deleted when the job succeeds.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from typing import Any
 import torch
 
 from vitbench.core.files import read_checked, write_checked
-from vitbench.core.settings import number_from
+from vitbench.core.settings import CHECKPOINT_S, number_from
 
-EVERY_S = number_from("VITBENCH_CHECKPOINT_S", 60)  # between two states of a run
-COST_SHARE = 0.02  # of the time may go into keeping states
+EVERY_S = number_from(CHECKPOINT_S, 60)  # between two checkpoints of a run
+COST_SHARE = 0.02  # largest fraction of the time spent on writing checkpoints
 
 
 @dataclass
 class Checkpoints:
-    """The states of one job's runs; without a folder nothing is kept."""
+    """The checkpoints of one job's runs; without a folder none are written."""
 
     folder: Path | None
     stop: list[int] = field(default_factory=list)
     before: dict[int, Any] = field(default_factory=dict)
 
     def place(self, name: str, recipe: dict[str, Any]) -> Checkpoint:
-        """Where one run's state lies."""
+        """Return the checkpoint of a run; its file name includes a digest of the recipe."""
         return Checkpoint(self, f"{name}-{_digest(recipe)}.pt")
 
     def done(self, name: str, recipe: dict[str, Any]) -> dict[str, Any] | None:
-        """What a finished trial came to; None if that is not as it was written."""
+        """Return the outcome of a finished trial; None if there is none, or if its file is damaged."""
         if self.folder is None:
             return None
         try:
@@ -50,7 +50,7 @@ class Checkpoints:
         return found
 
     def finish(self, name: str, recipe: dict[str, Any], outcome: dict[str, Any]) -> None:
-        """Keep what a trial came to, and its state no longer."""
+        """Write the outcome of a finished trial, and delete its checkpoint."""
         if self.folder is not None and _writes():
             stem = f"{name}-{_digest(recipe)}"
             write_checked(self.folder / f"{stem}.json", json.dumps(outcome).encode("utf-8"))
@@ -58,7 +58,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def minding_signals(self) -> Iterator[None]:
-        """Within the block SIGTERM and SIGINT wait until the step is done and its state is kept; a second one does not."""
+        """Delay SIGTERM and SIGINT until the current step's checkpoint is written; a second signal acts immediately."""
         if self.folder is None or threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -77,14 +77,14 @@ class Checkpoints:
             self.let_go()
 
     def let_go(self) -> None:
-        """Signals do again what they did before we minded them."""
+        """Restore the signal handlers from before `minding_signals`."""
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
 
 @dataclass
 class Checkpoint:
-    """One run's state."""
+    """The checkpoint of one run."""
 
     shelf: Checkpoints
     name: str
@@ -92,7 +92,7 @@ class Checkpoint:
     took_s: float = 0.0
 
     def keep(self, trainer: Any) -> None:
-        """Keep the state if it is time, at the end, and when the process has been asked to stop, which it then does."""
+        """Write a checkpoint if it is due, after the last step, or when a signal asks the process to stop; then stop."""
         folder, stop = self.shelf.folder, self.shelf.stop
         if folder is None:
             return
@@ -120,7 +120,7 @@ class Checkpoint:
         write_checked(folder / self.name, buffer.getvalue())
 
     def read(self) -> dict[str, Any] | None:
-        """The kept state, on the CPU; None if there is none, or if it is not as it was written."""
+        """Return the state, on the CPU; None if there is none, or if the file is damaged."""
         if self.shelf.folder is None:
             return None
         try:
@@ -132,7 +132,7 @@ class Checkpoint:
 
 
 def _writes() -> bool:
-    """Of several processes that train together the first one writes."""
+    """Return whether this process writes checkpoints: in a distributed run only rank 0 does."""
     return os.environ.get("RANK", "0") == "0"
 
 

@@ -1,8 +1,8 @@
-"""What processes that train one model together tell each other; a process alone has nobody to tell.
+"""Collective operations for the processes of one training run; with a single process they do nothing.
 
-Gradients are summed once a step, after each process has done its whole share: whatever happens to one until then, memory that
-runs out above all, is settled together, and nobody is left waiting. Numbers and plain data go over the CPU: no device is waited
-for.
+Gradients are summed once a step, after each rank has finished its whole part of the batch. Failures until then, such as running
+out of memory, are therefore handled by all ranks together, and no rank waits for one that has given up. Numbers and plain data
+are exchanged through the CPU, without synchronising the device.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ import torch.distributed as dist
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
-BUCKET_BYTES = 64 * 2**20  # of one message
+BUCKET_BYTES = 64 * 2**20  # per all-reduce
 
 T = TypeVar("T")
 
 
-def place() -> tuple[int, int]:
-    """Which process this is, and of how many."""
+def rank_and_world_size() -> tuple[int, int]:
+    """Return this process' rank and the world size: (0, 1) without torch.distributed."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
 
 
-def least(value: int) -> int:
-    """The least of all processes' values; here they wait for each other."""
-    if place()[1] == 1:
+def minimum(value: int) -> int:
+    """Return the minimum of all ranks' values; every rank must call this."""
+    if rank_and_world_size()[1] == 1:
         return value
     box = torch.tensor(value)
     dist.all_reduce(box, dist.ReduceOp.MIN)
     return int(box)
 
 
-def told(value: T) -> T:
-    """The first process' value, for all: what they go by must not differ."""
-    if place()[1] == 1:
+def broadcast(value: T) -> T:
+    """Return rank 0's value on every rank, so that all ranks make the same decisions."""
+    if rank_and_world_size()[1] == 1:
         return value
     box: list[Any] = [value]
     dist.broadcast_object_list(box, src=0)
@@ -46,16 +46,16 @@ def told(value: T) -> T:
     return found
 
 
-def share(tensor: Tensor) -> Tensor:
-    """This process' rows of a batch."""
-    process, processes = place()
-    return tensor.tensor_split(processes)[process]
+def local_rows(tensor: Tensor) -> Tensor:
+    """Return this rank's rows of a global batch."""
+    rank, world_size = rank_and_world_size()
+    return tensor.tensor_split(world_size)[rank]
 
 
 @torch.no_grad()
-def same(tensors: Iterable[Tensor]) -> None:
-    """All processes begin with the first one's weights."""
-    if place()[1] > 1:
+def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
+    """Copy rank 0's values into these tensors on every rank."""
+    if rank_and_world_size()[1] > 1:
         for tensor in tensors:
             whole = tensor.contiguous()
             dist.broadcast(whole, src=0)
@@ -63,14 +63,14 @@ def same(tensors: Iterable[Tensor]) -> None:
 
 
 @torch.no_grad()
-def summed(tensors: Sequence[Tensor]) -> None:
-    """Each tensor becomes its sum over all processes, many small ones in one message."""
-    under_way = []
+def all_reduce_sum(tensors: Sequence[Tensor]) -> None:
+    """Replace each tensor by its sum over all ranks; small tensors share an all-reduce."""
+    pending = []
     for bucket in _buckets(tensors):
         flat = _flatten_dense_tensors(bucket)
-        under_way.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
-    for bucket, flat, message in under_way:
-        message.wait()
+        pending.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
+    for bucket, flat, work in pending:
+        work.wait()
         for tensor, part in zip(bucket, _unflatten_dense_tensors(flat, bucket), strict=True):
             tensor.copy_(part)
 

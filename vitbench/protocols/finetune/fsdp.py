@@ -1,7 +1,7 @@
-"""A model whose training does not fit one GPU, spread over the processes of torchrun by FSDP2 (arXiv 2304.11277).
+"""Fully sharded training with FSDP2 (arXiv 2304.11277), for models whose training does not fit one GPU.
 
-Weights, gradients, momentum and average lie in shares; a block's weights come together while it computes. States that are kept
-hold whole tensors, so that a run goes on with another number of processes.
+Weights, gradients, momentum and weight average are sharded over all ranks; each block gathers its weights while it computes.
+Checkpoints hold full tensors, so a run can resume with another world size.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-TRAINING_SHARE = 0.5  # of a GPU's memory for what grows with the weights; the rest is for activations
-UNIT_SHARE = 1 / 8  # of all weights may come together at once
+TRAINING_SHARE = (
+    0.5  # of a GPU's memory for weights, gradients and optimiser state; the rest is for activations
+)
+UNIT_SHARE = 1 / 8  # largest fraction of all weights in one sharded unit, gathered as a whole
 
 
 def is_too_big(model: nn.Module, device: torch.device, *, averaging: bool) -> bool:
-    """Whether weights, their copy as they came, gradients, momentum and average leave no room for activations on a GPU."""
+    """Return whether weights, a copy of them, gradients, momentum and average leave too little GPU memory for activations."""
     if device.type != "cuda":
         return False
     copies = 5 if averaging else 4
@@ -30,14 +32,14 @@ def is_too_big(model: nn.Module, device: torch.device, *, averaging: bool) -> bo
 
 
 def shard(model: nn.Module) -> nn.Module:
-    """A copy whose weights are spread over all processes; what is copied moves to the CPU meanwhile (see `gather`)."""
+    """Return a copy sharded over all ranks; the original is moved to the CPU until `gather`."""
     device = next(model.parameters()).device
     model.to("cpu")
-    spread = copy.deepcopy(model)  # its units move to their device one by one, each when it is spread
+    sharded = copy.deepcopy(model)  # fully_shard moves its units to the device one by one
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-    for unit in [*_units(spread, UNIT_SHARE * _size(spread)), spread]:
+    for unit in [*_units(sharded, UNIT_SHARE * _size(sharded)), sharded]:
         fully_shard(unit, mesh=mesh)
-    return spread
+    return sharded
 
 
 def _size(module: nn.Module) -> int:
@@ -45,9 +47,9 @@ def _size(module: nn.Module) -> int:
 
 
 def _units(module: nn.Module, most: float) -> Iterator[nn.Module]:
-    """The blocks of a network: members of its lists and sequences, the outermost that are small enough.
+    """Yield the blocks to shard: the outermost members of ModuleList and Sequential with at most `most` weights.
 
-    Members of other modules are left to the whole: an attention layer may use its projection's weights without calling it.
+    Children of other modules stay in the enclosing unit: attention may use its projection's weights without calling it.
     """
     for child in module.children():
         is_member = isinstance(module, nn.Sequential | nn.ModuleList)
@@ -58,34 +60,34 @@ def _units(module: nn.Module, most: float) -> Iterator[nn.Module]:
 
 
 @torch.no_grad()
-def gather(spread: nn.Module, model: nn.Module) -> None:
-    """Put the weights of a sharded copy into the model it was made from, back on its device; every process must call this."""
-    wholes = dict(model.named_parameters())
+def gather(sharded: nn.Module, model: nn.Module) -> None:
+    """Copy a sharded copy's weights back into the original model, and move that to the device; every rank must call this."""
+    parameters = dict(model.named_parameters())
     device = torch.device("cpu")
-    for name, weight in spread.named_parameters():
-        wholes[name].copy_(full(weight))
+    for name, weight in sharded.named_parameters():
+        parameters[name].copy_(full_tensor(weight))
         device = weight.device
-    kept = dict(model.named_buffers())
-    for name, buffer in spread.named_buffers():
-        kept[name].copy_(buffer)
+    buffers = dict(model.named_buffers())
+    for name, buffer in sharded.named_buffers():
+        buffers[name].copy_(buffer)
     model.to(device)
 
 
-def full(tensor: Tensor) -> Tensor:
-    """The whole of a sharded tensor; every process must call this. Others stay as they are."""
+def full_tensor(tensor: Tensor) -> Tensor:
+    """Return a sharded tensor as a full one, and any other tensor unchanged; every rank must call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def kept(tensor: Tensor) -> Tensor:
-    """A tensor as it is written: whole, and of a sharded model in the first process alone, off its device."""
+def for_checkpoint(tensor: Tensor) -> Tensor:
+    """Return a tensor as checkpoints hold it: full and, if it was sharded, on the CPU of rank 0; empty on other ranks."""
     if not isinstance(tensor, DTensor):
         return tensor
     whole = tensor.full_tensor()
     return whole.cpu() if dist.get_rank() == 0 else whole.new_empty(0)
 
 
-def like(tensor: Tensor, weight: Tensor) -> Tensor:
-    """A whole tensor laid out as a weight is: on its device, in its shares."""
+def distribute_like(tensor: Tensor, weight: Tensor) -> Tensor:
+    """Return a full tensor on the device of a weight, sharded like it."""
     if not isinstance(weight, DTensor):
         return tensor.to(weight.device)
     return distribute_tensor(tensor.to(weight.device), weight.device_mesh, weight.placements)

@@ -1,4 +1,4 @@
-"""Training from the first step, or from where it was cut off, to the last: what `vitbench.protocols.finetune.train` is."""
+"""The training loop, `vitbench.protocols.finetune.train`: from the first step or a checkpoint to the last, or to divergence."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ if TYPE_CHECKING:
     from vitbench.protocols.finetune.checkpoint import Checkpoint
     from vitbench.protocols.finetune.trainer import Trainer
 
-READ_EVERY = 20  # steps between two looks at the loss: each waits for the device
-HOPELESS_FROM = 0.5  # share of the steps after which a loss above chance is for good
-LOST_FROM, LOST = 0.1, 3.0  # and after which so many times chance is: the rate only begins to fall
+READ_EVERY = 20  # steps between reading the losses, which waits for the device
+LATE_FROM = 0.5  # fraction of the steps after which a loss above chance means divergence
+EARLY_FROM, EARLY_FACTOR = 0.1, 3.0  # the same this long after warm-up, for a loss of so many times chance
 
 Batches = Iterable[tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
 class TrainLog:
-    """What a run left behind: one value a step (gradient norms before clipping), and the trained head.
+    """The log of a training run, with one value per step, and the trained head.
 
-    `diverged` says why a run ended early, or is empty. `at_once` images of a batch went through together in each process, and
-    that is what BatchNorm takes its statistics of, if there is one (`batch_norm_sees`, else 0).
+    `grad_norms` are global norms before clipping. `diverged` is the reason why a run was stopped early, or empty.
+    `micro_batch_size` is the number of images per forward pass and rank; BatchNorm computes its statistics over as many
+    (`batch_norm_size`, 0 without BatchNorm).
     """
 
     losses: list[float]
@@ -36,8 +37,8 @@ class TrainLog:
     learning_rates: list[float]
     head: nn.Linear
     diverged: str = ""
-    at_once: int = 0
-    batch_norm_sees: int = 0
+    micro_batch_size: int = 0
+    batch_norm_size: int = 0
 
 
 def train(
@@ -50,54 +51,60 @@ def train(
     on_step: Callable[[int, int], None] = lambda _step, _steps: None,
     place: Checkpoint | None = None,
 ) -> TrainLog:
-    """Train a backbone in place on batches of images (B, 3, S, S), normalised, and labels (B,) or shares of classes (B, C).
+    """Train a backbone in place, with a zero-initialised linear head, and return the log with the head.
 
-    Takes one batch a step until `recipe.steps`; `batches` may be a function of the first step. `place` is where the state is
-    kept, and found again by a run that was cut off. Of several processes each is given whole batches, or its own part of them
-    and, third, how many images the whole has.
+    Batches are pairs of normalised images (B, 3, S, S) and labels (B,) or class probabilities (B, C), one per step until
+    `recipe.steps`; `batches` may also be a function from the first step to such an iterable, so that a run can resume. In a
+    distributed run every rank gets the global batch, or triples: its own part of it and the global batch size. `place` is the
+    run's checkpoint: read at the start, and written during training. `on_step` is called with the number of steps done and of
+    all steps, every 20 steps and at the last. `dtype` is that of activations. The backbone is left in eval mode. Divergence
+    stops the run (see `TrainLog`).
+
+    Raises:
+        torch.OutOfMemoryError: a micro-batch of one image does not fit.
     """
     from vitbench.protocols.finetune.trainer import Trainer
 
     trainer = Trainer(backbone, num_classes, recipe, dtype=dtype)
-    if place and (kept := place.read()) is not None:
-        trainer.restore(kept)
-        del kept
+    if place and (state := place.read()) is not None:
+        trainer.restore(state)
+        del state
     trainer.model.train()
-    diverged = _trouble(trainer.read()[0], recipe, num_classes) if trainer.steps_done else ""
-    if diverged:  # found before it was cut off
-        return _ended(trainer, backbone, recipe, diverged)
-    coming = batches(trainer.steps_done) if callable(batches) else batches
-    # The count comes first: zip must not take a batch that no step is for.
-    for step, batch in zip(range(trainer.steps_done + 1, recipe.steps + 1), coming, strict=False):
+    diverged = _divergence(trainer.read()[0], recipe, num_classes) if trainer.steps_done else ""
+    if diverged:  # before it was interrupted
+        return _finish(trainer, backbone, recipe, diverged)
+    remaining = batches(trainer.steps_done) if callable(batches) else batches
+    # The range comes first, so that zip does not fetch a batch beyond the last step.
+    for step, batch in zip(range(trainer.steps_done + 1, recipe.steps + 1), remaining, strict=False):
         trainer.step(*batch)
         if step % READ_EVERY == 0 or step == recipe.steps:
-            diverged = _trouble(trainer.read()[0], recipe, num_classes)
+            diverged = _divergence(trainer.read()[0], recipe, num_classes)
             on_step(step, recipe.steps)
         if place:
             place.keep(trainer)
         if diverged:
             break
-    return _ended(trainer, backbone, recipe, diverged)
+    return _finish(trainer, backbone, recipe, diverged)
 
 
-def _ended(trainer: Trainer, backbone: Any, recipe: Recipe, diverged: str) -> TrainLog:
+def _finish(trainer: Trainer, backbone: Any, recipe: Recipe, diverged: str) -> TrainLog:
     trainer.finish()
     backbone.eval()
     losses, norms = trainer.read()
     rates = [recipe.learning_rate(step) for step in range(len(losses))]
-    sees = trainer.at_once if trainer.has_batch_norm else 0
-    return TrainLog(losses, norms, rates, trainer.head, diverged, trainer.at_once, sees)
+    size = trainer.micro_batch_size
+    return TrainLog(losses, norms, rates, trainer.head, diverged, size, size if trainer.has_batch_norm else 0)
 
 
-def _trouble(losses: Sequence[float], recipe: Recipe, num_classes: int) -> str:
-    """Why a run is not worth going on with: the loss is not a number, or above chance where it will not come down any more."""
+def _divergence(losses: Sequence[float], recipe: Recipe, num_classes: int) -> str:
+    """Return why a run has diverged, or an empty string: the loss is not finite, or above chance where it will not recover."""
     if not all(map(math.isfinite, losses[-READ_EVERY:])):
         first = next(i for i, loss in enumerate(losses) if not math.isfinite(loss))
         return f"the loss is not finite from step {first} on"
     done, chance = len(losses), math.log(num_classes)
-    is_last, is_late = done == recipe.steps, done >= max(HOPELESS_FROM * recipe.steps, 2 * READ_EVERY)
-    is_judged = done >= max(recipe.warmup_steps + LOST_FROM * recipe.steps, 2 * READ_EVERY)
-    bound = 1.05 * chance if is_last or is_late else LOST * chance if is_judged else math.inf
+    is_last, is_late = done == recipe.steps, done >= max(LATE_FROM * recipe.steps, 2 * READ_EVERY)
+    is_early = done >= max(recipe.warmup_steps + EARLY_FROM * recipe.steps, 2 * READ_EVERY)
+    bound = 1.05 * chance if is_last or is_late else EARLY_FACTOR * chance if is_early else math.inf
     if losses and statistics.median(losses[-READ_EVERY:]) > bound:
         return f"the loss is above chance at step {done}"
     return ""

@@ -1,4 +1,4 @@
-"""The training runs of one job: each from the backbone as it came, each able to go on where it was cut off."""
+"""Grid search of fine-tuning: train every recipe, score it on validation, and resume finished and interrupted trials."""
 
 from __future__ import annotations
 
@@ -21,85 +21,94 @@ from vitbench.protocols.finetune.loop import TrainLog, train
 from vitbench.protocols.recipes import Recipe
 
 CURVE_POINTS = 64
-SCORED_AT_ONCE = 1024
+SCORING_BLOCK = 1024  # images preprocessed together
 
 
 class Search:
-    """Training runs of one job: each from the backbone as it came, each able to go on where it was cut off."""
+    """The training runs of one job. Each starts from the original backbone, or resumes from its own checkpoint.
 
-    def __init__(self, data: Adaptation, shelf: Checkpoints) -> None:
-        self.data, self.shelf = data, shelf
+    `forward` and `backward` count the images of all runs: scored without gradients, and trained on.
+    """
+
+    def __init__(self, data: Adaptation, checkpoints: Checkpoints) -> None:
+        self.data, self.checkpoints = data, checkpoints
         self.forward = self.backward = 0
 
     def train(self, recipe: Recipe, splits: Sequence[Split], name: str) -> tuple[Any, TrainLog]:
-        """A trained copy of the backbone, in eval mode, and its log."""
+        """Return a trained copy of the backbone, in eval mode, and its log."""
         data = self.data
-        backbone: Any = sized(data, recipe)
+        backbone: Any = backbone_at_size(data, recipe)
         size_px = backbone.input.size_px
-        shown = batches.TrainingImages(data, splits, recipe, size_px, data.num_classes, distributed.place())
-        place = self.shelf.place(name, recipe.fields())
-        # Each run has streams of its own: dropout draws the same whether the runs before it were done now or earlier.
-        with self.shelf.minding_signals(), seeded(data.seed, f"finetune {name}"):
+        images = batches.TrainingImages(
+            data, splits, recipe, size_px, data.num_classes, distributed.rank_and_world_size()
+        )
+        checkpoint = self.checkpoints.place(name, recipe.fields())
+        # Each run has its own random streams, so dropout does not depend on whether earlier runs were resumed.
+        with self.checkpoints.minding_signals(), seeded(data.seed, f"finetune {name}"):
             log = train(
-                backbone, shown.batches, data.num_classes, recipe, dtype=data.dtype, on_step=data.report,
-                place=place,
+                backbone, images.batches, data.num_classes, recipe, dtype=data.dtype, on_step=data.report,
+                place=checkpoint,
             )  # fmt: skip
         self.backward += len(log.losses) * recipe.batch_size
-        if log.batch_norm_sees and log.batch_norm_sees < recipe.batch_size:
+        if log.batch_norm_size and log.batch_norm_size < recipe.batch_size:
             data.note(
-                f"BatchNorm saw {log.batch_norm_sees} images at a time, of batches of {recipe.batch_size}"
+                f"BatchNorm statistics were computed over {log.batch_norm_size} images, "
+                f"not the whole batch of {recipe.batch_size}"
             )
         return backbone, log
 
     def top1(self, backbone: Any, log: TrainLog, split: Split) -> float:
-        """Accuracy of a trained backbone on a split."""
-        at_once = max(log.at_once, micro_batch.ON_CPU)  # what trains at once fits without gradients as well
-        hits: Any = 0
-        for first in range(0, len(split), SCORED_AT_ONCE):
-            part = split.take(np.arange(first, min(first + SCORED_AT_ONCE, len(split))))
+        """Return the accuracy of a trained backbone on a split, in [0, 1]."""
+        size = max(log.micro_batch_size, micro_batch.ON_CPU)  # what fits with gradients fits without
+        correct: Any = 0
+        for first in range(0, len(split), SCORING_BLOCK):
+            part = split.take(np.arange(first, min(first + SCORING_BLOCK, len(split))))
             pixels = self.data.pixels(part, backbone.input.size_px)
             truth = torch.as_tensor(part.labels, device=pixels.device)
-            for images, right in zip(pixels.split(at_once), truth.split(at_once), strict=True):
-                hits += micro_batch.hits(
-                    backbone, log.head, self.data.normalise(images), right, self.data.dtype
+            for images, labels in zip(pixels.split(size), truth.split(size), strict=True):
+                correct += micro_batch.count_correct(
+                    backbone, log.head, self.data.normalise(images), labels, self.data.dtype
                 )
         self.forward += len(split)
-        return int(hits) / len(split)
+        return int(correct) / len(split)
 
 
-def with_scores(runs: Search, recipes: Sequence[Recipe]) -> tuple[Trial, ...]:
-    """Every recipe of the grid, trained on train and scored on validation; the best is chosen unless all diverged."""
+def run_trials(runs: Search, recipes: Sequence[Recipe]) -> tuple[Trial, ...]:
+    """Train every recipe on train, score it on validation, and mark the best as chosen; none if all diverged."""
     trials = []
     for i, recipe in enumerate(recipes):
-        done = distributed.told(runs.shelf.done(f"trial-{i}", recipe.fields()))
-        if done is None:
+        outcome = distributed.broadcast(runs.checkpoints.done(f"trial-{i}", recipe.fields()))
+        if outcome is None:
             forward, backward = runs.forward, runs.backward
             backbone, log = runs.train(recipe, [runs.data.train], f"trial-{i}")
             value = None if log.diverged else runs.top1(backbone, log, runs.data.val)
             images = [runs.forward - forward, runs.backward - backward]
-            done = distributed.told({
-                "value": value, "note": log.diverged, "curve": curve(log.losses), "images": images,
+            outcome = distributed.broadcast({
+                "value": value, "note": log.diverged, "curve": loss_curve(log.losses), "images": images,
             })  # fmt: skip
-            runs.shelf.finish(f"trial-{i}", recipe.fields(), done)
+            runs.checkpoints.finish(f"trial-{i}", recipe.fields(), outcome)
         else:
-            runs.forward += done["images"][0]
-            runs.backward += done["images"][1]
-        del done["images"]
-        trials.append(Trial(options=recipe.fields(), split="val", metric="top1", chosen=False, **done))
+            runs.forward += outcome["images"][0]
+            runs.backward += outcome["images"][1]
+        del outcome["images"]
+        trials.append(Trial(options=recipe.fields(), split="val", metric="top1", chosen=False, **outcome))
     scored = [i for i, trial in enumerate(trials) if trial.value is not None]
     best = max(scored, key=lambda i: (trials[i].value, -i), default=None)
     return tuple(trial.model_copy(update={"chosen": i == best}) for i, trial in enumerate(trials))
 
 
-def filled(data: Adaptation, recipes: Sequence[Recipe]) -> tuple[Recipe, ...]:
-    """The recipes at the size that the backbone's patches fill (518 px for 512 and patches of 14), crops in proportion."""
+def snap_to_patches(data: Adaptation, recipes: Sequence[Recipe]) -> tuple[Recipe, ...]:
+    """Return the recipes at the next image size that is a multiple of the patch size (512 px with 14 px patches: 518 px).
+
+    The size before the crop grows in proportion. A note records the change.
+    """
     wanted = recipes[0].size_px
     if wanted is None:
         return tuple(recipes)
-    size_px = sized(data, recipes[0]).input.size_px
+    size_px = backbone_at_size(data, recipes[0]).input.size_px
     if size_px == wanted:
         return tuple(recipes)
-    data.note(f"at {size_px} px: patches do not fill {wanted} px")
+    data.note(f"at {size_px} px: {wanted} px is not a multiple of the patch size")
     return tuple(
         replace(
             recipe, size_px=size_px, resize_px=recipe.resize_px and round(recipe.resize_px * size_px / wanted)
@@ -108,11 +117,11 @@ def filled(data: Adaptation, recipes: Sequence[Recipe]) -> tuple[Recipe, ...]:
     )
 
 
-def sized(data: Adaptation, recipe: Recipe) -> Any:
-    """A copy of the backbone at the recipe's size, or at the next that its patches fill.
+def backbone_at_size(data: Adaptation, recipe: Recipe) -> Any:
+    """Return a copy of the backbone at the recipe's image size, or at the next larger one that its patches tile.
 
     Raises:
-        UsageError: the backbone is tied to its size.
+        UsageError: the backbone works at one image size only.
     """
     backbone: Any = copy.deepcopy(data.backbone)
     if recipe.size_px is None or recipe.size_px == backbone.input.size_px:
@@ -120,8 +129,8 @@ def sized(data: Adaptation, recipe: Recipe) -> Any:
     return backbone.at_least(recipe.size_px).to(data.device).eval()
 
 
-def curve(losses: Sequence[float]) -> dict[str, list[float]]:
-    """Losses as means of up to 64 stretches, each at its last step."""
+def loss_curve(losses: Sequence[float]) -> dict[str, list[float]]:
+    """Return the losses averaged over up to 64 intervals, with each interval's last step; None where a mean is not finite."""
     ends = np.unique(np.linspace(0, len(losses), min(CURVE_POINTS, len(losses)) + 1).astype(int))
     means = [float(np.mean(losses[a:b])) for a, b in pairwise(ends)]
     finite = [mean if math.isfinite(mean) else None for mean in means]

@@ -1,7 +1,7 @@
-"""One step of fine-tuning after another: the global batch in pieces that fit, clipped momentum SGD, an optional Polyak average.
+"""One optimiser step of fine-tuning: gradient accumulation, clipping, momentum SGD, and optional Polyak averaging.
 
-Nothing here waits for the device: losses and norms stay on it until somebody reads them. Under torch.distributed every process
-takes its share of each batch, and gradients are summed once a step (`exchange`), or by FSDP2 where one GPU is too small.
+A step does not wait for the device: losses and norms stay there until they are read. In distributed training every rank takes
+its part of each batch; gradients are all-reduced once a step (see `distributed`), or by FSDP2 if training does not fit one GPU.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from torch import Tensor, nn
 from vitbench.protocols.finetune import distributed, fsdp, micro_batch
 from vitbench.protocols.recipes import Recipe
 
-AGREE_EVERY = 5  # steps between two questions whether to keep the state or to stop
+AGREE_EVERY = 5  # steps between asking all ranks whether to write a checkpoint or to stop
 
 
 class Features(nn.Module):
-    """A backbone's features as a module's forward, which wrappers of torch need."""
+    """A module whose forward is a backbone's `features`, as torch's wrappers need it."""
 
     def __init__(self, backbone: Any) -> None:
         super().__init__()
         self.backbone = backbone
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (B, D) of normalised images (B, 3, S, S)."""
+        """Return features (B, D) of normalised images (B, 3, S, S)."""
         return cast("Tensor", self.backbone.features(images))
 
 
 class Trainer:
-    """A backbone and its zero-initialised head under one recipe; `step` by step, to and from a state that can be kept.
+    """Trains a backbone with a zero-initialised head by one recipe: `step` by step, with a `state` for checkpoints.
 
-    `micro_batch` images go through at once, found at the first step; it is halved when memory runs out. Pieces change no result
-    but its rounding, unless layers look at several images at once, as BatchNorm does: then they are what it sees.
+    `micro_batch` is the largest number of images per forward pass, found at the first step (0 before) and halved when memory
+    runs out. Its value affects results by rounding only, unless layers mix the images of a batch, as BatchNorm does.
     """
 
     def __init__(self, backbone: Any, num_classes: int, recipe: Recipe, *, dtype: str) -> None:
@@ -47,150 +47,155 @@ class Trainer:
         self.head = nn.Linear(backbone.feature_dim, num_classes, device=weight.device)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        self.whole = nn.Sequential(Features(backbone), self.head)
-        self.replica, self.replicas = distributed.place()
-        self.sharded = self.replicas > 1 and fsdp.is_too_big(
-            self.whole, self.device, averaging=bool(recipe.averaging)
+        self.full_model = nn.Sequential(Features(backbone), self.head)
+        _, self.world_size = distributed.rank_and_world_size()
+        self.sharded = self.world_size > 1 and fsdp.is_too_big(
+            self.full_model, self.device, averaging=bool(recipe.averaging)
         )
         norms = [m for m in backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         self.has_batch_norm = bool(norms)
-        # Running statistics become the processes' mean at every step: whoever scores or keeps the model has the same.
-        self.running = [kept for m in norms for kept in (m.running_mean, m.running_var) if kept is not None]
-        distributed.same(self.whole.state_dict().values())
-        self.model = fsdp.shard(self.whole) if self.sharded else self.whole
+        # Running statistics are averaged over all ranks at every step, so that every rank scores the same model.
+        self.running = [s for m in norms for s in (m.running_mean, m.running_var) if s is not None]
+        distributed.broadcast_tensors(self.full_model.state_dict().values())
+        self.model = fsdp.shard(self.full_model) if self.sharded else self.full_model
         self.weights = [weight for weight in self.model.parameters() if weight.requires_grad]
-        fits = all(weight.is_floating_point() for weight in self.weights) and not self.sharded
-        fused = fits and self.device.type in ("cpu", "cuda")
+        plain = all(weight.is_floating_point() for weight in self.weights) and not self.sharded
+        fused = plain and self.device.type in ("cpu", "cuda")
         self.optimiser = torch.optim.SGD(self.weights, lr=0.0, momentum=recipe.momentum, fused=fused)
         self.average = [weight.detach().clone() for weight in self.weights] if recipe.averaging else []
         self.steps_done = 0
-        self.batch = recipe.batch_size
+        self.batch_size = recipe.batch_size
         self.losses: list[Tensor] = []
         self.norms: list[Tensor] = []
 
-    def step(self, images: Tensor, targets: Tensor, whole: int | None = None) -> None:
-        """One update on a batch of normalised images (B, 3, S, S), targets (B,) or (B, C).
+    def step(self, images: Tensor, targets: Tensor, global_size: int | None = None) -> None:
+        """Update the weights on a batch of normalised images (B, 3, S, S) with labels (B,) or class probabilities (B, C).
 
-        Processes that train together are given the global batch, or with `whole`, its size, each its own share of it.
+        The batch is the global one on every rank or, if `global_size` is given, this rank's part of a batch of that size.
+
+        Raises:
+            torch.OutOfMemoryError: a micro-batch of one image does not fit.
         """
         rate = self.recipe.learning_rate(self.steps_done)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         if self.micro_batch == 0:
-            self.micro_batch = distributed.least(micro_batch.micro_batch(self.model, images, self.dtype))
-        if whole is None:
-            whole = len(images)
-            images, targets = distributed.share(images), distributed.share(targets)
-        self.batch = whole
-        self.losses.append(self._gradients(images, targets, whole))
+            self.micro_batch = distributed.minimum(micro_batch.size_for(self.model, images, self.dtype))
+        if global_size is None:
+            global_size = len(images)
+            images, targets = distributed.local_rows(images), distributed.local_rows(targets)
+        self.batch_size = global_size
+        self.losses.append(self._compute_gradients(images, targets))
         bound = math.inf if self.recipe.clip_norm is None else self.recipe.clip_norm
-        self.norms.append(fsdp.full(nn.utils.clip_grad_norm_(self.weights, bound)))
+        self.norms.append(fsdp.full_tensor(nn.utils.clip_grad_norm_(self.weights, bound)))
         if self.recipe.momentum_dtype == "bfloat16":
-            self._update_with_short_momentum(rate)
+            self._update_with_bfloat16_momentum(rate)
         else:
             self.optimiser.step()
         self._include_in_average()
         self.steps_done += 1
 
-    def _gradients(self, images: Tensor, targets: Tensor, whole: int) -> Tensor:
-        """Gradients of the mean loss over the global batch, and the loss.
+    def _compute_gradients(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Compute gradients of the mean loss over the global batch, halving the micro-batch until it fits, and return the loss.
 
         Raises:
-            torch.OutOfMemoryError: not even one image fits; of a sharded model, whose processes meet in every layer: at once.
+            torch.OutOfMemoryError: a micro-batch of one image does not fit; or, if sharded, any does not: ranks synchronise in
+                every layer, so that one cannot retry.
         """
         while True:
             self.optimiser.zero_grad(set_to_none=True)
-            buffers = self.whole.buffers() if self.has_batch_norm else ()
-            before = self._random(), [buffer.clone() for buffer in buffers]
+            buffers = self.full_model.buffers() if self.has_batch_norm else ()
+            before = self._random_states(), [buffer.clone() for buffer in buffers]
             total = None
             try:
-                total = self._accumulated(images, targets, whole)
+                total = self._accumulate(images, targets)
             except torch.OutOfMemoryError:
-                if self.sharded or (self.micro_batch == 1 and self.replicas == 1):
+                if self.sharded or (self.micro_batch == 1 and self.world_size == 1):
                     raise
-            # All of them start over, or none: one that did so alone would leave the others waiting.
-            fits = self.sharded or distributed.least(int(total is not None))
+            # All ranks retry or none: the others would wait for one that retries alone.
+            fits = self.sharded or distributed.minimum(int(total is not None))
             if total is not None and fits:
-                return self._together(total)
-            self._take_back(*before)
-            self._halve()
+                return self._reduce(total)
+            self._restore(*before)
+            self._halve_micro_batch()
 
-    def _halve(self) -> None:
+    def _halve_micro_batch(self) -> None:
         if self.micro_batch == 1:
-            raise torch.OutOfMemoryError("not even one image fits on the device of one of the processes")
-        self.micro_batch = max(min(self.micro_batch, self._share()) // 2, 1)
+            raise torch.OutOfMemoryError("a micro-batch of one image does not fit on one of the GPUs")
+        self.micro_batch = max(min(self.micro_batch, self._local_size()) // 2, 1)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _together(self, total: Tensor) -> Tensor:
-        """What all processes have, from what each has: gradients, the loss, running statistics."""
+    def _reduce(self, total: Tensor) -> Tensor:
+        """Sum gradients and the loss over all ranks, average running statistics, and return the loss."""
         if self.sharded:
             dist.all_reduce(total)
-        elif self.replicas > 1:
+        elif self.world_size > 1:
             gradients = [weight.grad for weight in self.weights if weight.grad is not None]
-            distributed.summed([total, *gradients, *self.running])
-            for kept in self.running:
-                kept.div_(self.replicas)
+            distributed.all_reduce_sum([total, *gradients, *self.running])
+            for statistic in self.running:
+                statistic.div_(self.world_size)
         return total
 
-    def _share(self) -> int:
-        """Images of a batch that this process sees, or one of the others."""
-        return math.ceil(self.batch / self.replicas)
+    def _local_size(self) -> int:
+        """Return the number of images of the last batch on the rank that has most of them."""
+        return math.ceil(self.batch_size / self.world_size)
 
-    def _pieces(self) -> int:
-        """How many pieces a share goes through in: as many in every process, whose blocks' weights may come together then."""
-        return max(math.ceil(self._share() / self.micro_batch), 1)
+    def _num_micro_batches(self) -> int:
+        """Return the number of micro-batches of a step, the same on every rank: FSDP2 gathers weights in each of them."""
+        return max(math.ceil(self._local_size() / self.micro_batch), 1)
 
     @property
-    def at_once(self) -> int:
-        """Images that go through together."""
-        return math.ceil(self._share() / self._pieces()) if self.micro_batch else 0
+    def micro_batch_size(self) -> int:
+        """Return the actual number of images per forward pass, after a batch is split evenly; 0 before the first step."""
+        return math.ceil(self._local_size() / self._num_micro_batches()) if self.micro_batch else 0
 
-    def _random(self) -> dict[str, Any]:
+    def _random_states(self) -> dict[str, Any]:
         on_gpu = self.device.type == "cuda"
         return {
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state(self.device) if on_gpu else None,
         }
 
-    def _take_back(self, random: dict[str, Any], buffers: list[Tensor]) -> None:
-        """As if an attempt had not been made: dropout's stream, and running statistics."""
+    def _restore(self, random: dict[str, Any], buffers: list[Tensor]) -> None:
+        """Restore the random states, which dropout uses, and buffers such as running statistics, if any are given."""
         torch.set_rng_state(random["random"].cpu())
         if random["random_cuda"] is not None:
             torch.cuda.set_rng_state(random["random_cuda"].cpu(), self.device)
-        for buffer, kept in zip(self.whole.buffers() if buffers else (), buffers, strict=True):
-            buffer.copy_(kept)
+        for buffer, saved in zip(self.full_model.buffers() if buffers else (), buffers, strict=True):
+            buffer.copy_(saved)
 
-    def _accumulated(self, images: Tensor, targets: Tensor, whole: int) -> Tensor:
+    def _accumulate(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Accumulate gradients over the micro-batches of this rank's part, and return its share of the mean loss."""
         total = torch.zeros((), device=self.device)
-        count = self._pieces()
-        for piece, wanted in zip(images.tensor_split(count), targets.tensor_split(count), strict=True):
+        count = self._num_micro_batches()
+        for part, labels in zip(images.tensor_split(count), targets.tensor_split(count), strict=True):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
-                logits = self.model(piece.contiguous(memory_format=torch.channels_last))
-            loss = nn.functional.cross_entropy(logits.float(), wanted, reduction="sum") / whole
-            (loss * self.replicas if self.sharded else loss).backward()  # FSDP takes the mean
+                logits = self.model(part.contiguous(memory_format=torch.channels_last))
+            loss = nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / self.batch_size
+            (loss * self.world_size if self.sharded else loss).backward()  # FSDP averages over ranks
             total += loss.detach()
         return total
 
-    def _update_with_short_momentum(self, rate: float) -> None:
-        """As optax with a bfloat16 accumulator: the decay is bfloat16 too, the sum float32 when used and short when kept."""
+    def _update_with_bfloat16_momentum(self, rate: float) -> None:
+        """Update as optax does with a bfloat16 accumulator: decay in bfloat16, sum in float32, stored as bfloat16."""
         decay = float(torch.tensor(self.recipe.momentum).bfloat16())
         for weight in self.weights:
             if weight.grad is None:
                 continue
             state = self.optimiser.state[weight]
-            kept = state.get("momentum_buffer")
-            moved = weight.grad if kept is None else kept.float().mul_(decay).add_(weight.grad)
-            state["momentum_buffer"] = moved.bfloat16()
+            buffer = state.get("momentum_buffer")
+            update = weight.grad if buffer is None else buffer.float().mul_(decay).add_(weight.grad)
+            state["momentum_buffer"] = update.bfloat16()
             with torch.no_grad():
-                weight.add_(moved, alpha=-rate)
+                weight.add_(update, alpha=-rate)
 
     @torch.no_grad()
     def _include_in_average(self) -> None:
-        """The average of the weights after each step, the initial ones left out (as Adam corrects its bias).
+        """Update the average of the weights after each step; it excludes the initial weights, as in Adam's bias correction.
 
-        Started from the initial weights, 0.9999 over 20,000 steps would keep 13 % of them, the zero head among them; the paper
-        does not say which it does (facts/protocols.md 8.4, point 26).
+        Started from the initial weights, a factor of 0.9999 would keep 13 % of them after 20,000 steps, the zero head included;
+        the paper does not say which it does (facts/protocols.md 8.4, point 26).
         """
         if not self.average:
             return
@@ -200,57 +205,59 @@ class Trainer:
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Put the averaged weights in place, and all weights together."""
+        """Replace the weights by their average, if there is one, and gather sharded weights into the backbone and head."""
         for weight, mean in zip(self.weights, self.average, strict=False):
             weight.copy_(mean)
         self.average = []
         if self.sharded:
-            fsdp.gather(self.model, self.whole)
+            fsdp.gather(self.model, self.full_model)
 
     def read(self) -> tuple[list[float], list[float]]:
-        """All losses and gradient norms so far: here the device is waited for."""
+        """Return all losses and gradient norms so far, one per step each; this waits for the device."""
         if not self.losses:
             return [], []
         return torch.stack(self.losses).tolist(), torch.stack(self.norms).tolist()
 
     def agree(self, keep: bool, stop: bool) -> tuple[bool, bool]:
-        """Whether the state is to be kept now, and whether to stop: processes that train together do both at the same step.
+        """Return whether any rank wants to write a checkpoint now, or to stop, so that all ranks do both at the same step.
 
-        They ask each other every few steps; those of a sharded model every step, whose steps take seconds.
+        Ranks exchange this every few steps, or at every step of a sharded model, whose steps take seconds.
         """
-        if self.replicas == 1:
+        if self.world_size == 1:
             return keep, stop
         if not (self.sharded or self.steps_done % AGREE_EVERY == 0 or self.steps_done == self.recipe.steps):
             return False, False
         wanted = 2 if stop else int(keep)
-        agreed = 2 - distributed.least(2 - wanted)
+        agreed = 2 - distributed.minimum(2 - wanted)
         return agreed > 0, agreed == 2
 
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on, as tensors and plain values; every process of a sharded model must call this."""
+        """Return all that the next step depends on, as tensors and plain values; every rank must call this if sharded."""
         momentum = [self.optimiser.state[weight].get("momentum_buffer") for weight in self.weights]
         return {
             "steps_done": self.steps_done,
-            "whole": {name: fsdp.kept(tensor) for name, tensor in self.model.state_dict().items()},
-            "momentum": [None if buffer is None else fsdp.kept(buffer) for buffer in momentum],
-            "average": [fsdp.kept(mean) for mean in self.average],
+            "whole": {name: fsdp.for_checkpoint(tensor) for name, tensor in self.model.state_dict().items()},
+            "momentum": [None if buffer is None else fsdp.for_checkpoint(buffer) for buffer in momentum],
+            "average": [fsdp.for_checkpoint(mean) for mean in self.average],
             "losses": torch.stack(self.losses) if self.losses else torch.empty(0),
             "norms": torch.stack(self.norms) if self.norms else torch.empty(0),
             "micro_batch": self.micro_batch,
-            **self._random(),
+            **self._random_states(),
         }
 
     @torch.no_grad()
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a kept state."""
+        """Continue from a `state`."""
         self.steps_done = state["steps_done"]
         for name, tensor in self.model.state_dict().items():
-            tensor.copy_(fsdp.like(state["whole"][name], tensor))
+            tensor.copy_(fsdp.distribute_like(state["whole"][name], tensor))
         for weight, buffer in zip(self.weights, state["momentum"], strict=True):
             if buffer is not None:
-                self.optimiser.state[weight]["momentum_buffer"] = fsdp.like(buffer, weight)
-        self.average = [fsdp.like(mean, w) for mean, w in zip(state["average"], self.weights, strict=False)]
+                self.optimiser.state[weight]["momentum_buffer"] = fsdp.distribute_like(buffer, weight)
+        self.average = [
+            fsdp.distribute_like(mean, w) for mean, w in zip(state["average"], self.weights, strict=False)
+        ]
         self.losses = list(state["losses"].to(self.device))
         self.norms = list(state["norms"].to(self.device))
         self.micro_batch = state["micro_batch"]
-        self._take_back(state, [])
+        self._restore(state, [])
