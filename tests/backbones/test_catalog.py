@@ -31,7 +31,7 @@ def test_an_alias_is_a_model_of_timm_with_these_figures(entry):
     if entry.params_m is not None:
         assert params / 1e6 == pytest.approx(entry.params_m, abs=0.006)
     half = entry.family in ("ViT", "Hybrid", "BiT") and not entry.alias.startswith("dinov2")
-    assert (config.mean[0] == 0.5) == half  # facts/protocols.md 7.2
+    assert (config.mean[0] == 0.5) == half  # docs/protocols.md#model-names
 
 
 def test_misleading_names_have_a_note(capsys):

@@ -153,7 +153,7 @@ def hybrid_weights(rng):
 
 
 def reference_root(arrays, x):
-    """The hybrid's ResNet in NumPy-like float64 torch, from the description: protocols.md 7.4, vit_jax's residual units."""
+    """The hybrid's ResNet in NumPy-like float64 torch, as described in docs/protocols.md#hybrids: vit_jax's residual units."""
     import torch.nn.functional as F
 
     def same(x, kernel, stride, value=0.0):

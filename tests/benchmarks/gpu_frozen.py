@@ -35,7 +35,7 @@ MODELS = (
     "tf_efficientnet_b7",
 )  # fmt: skip
 SIZES_PX = (224, 384)
-# Dense bfloat16 peak, FLOP/s, of the SXM parts (facts/hardware.yaml).
+# Dense bfloat16 peak, FLOP/s, of the SXM parts (vitbench/compute/hardware.yaml).
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 BUDGET_S = 480
 

@@ -3,7 +3,7 @@
 One thread, processor time, medians of interleaved rounds, on made-up features: class means and noise whose spectrum falls as a
 power. Peers: big_vision's few-shot algorithm in JAX where it is installed, else the same in float32 torch; scikit-learn's lbfgs
 at the cheapest tolerance that reaches a relative gap of 1e-6 for each C, and not charged where none does; scikit-learn's brute
-force neighbours; DINOv2's one-hot vote. Targets are in facts/performance.md A to C and printed beside the ratios.
+force neighbours; DINOv2's one-hot vote. Targets are printed beside the ratios; docs/protocols.md#measurements-behind-the-code.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from vitbench.backbones.cost import backbone_cost
 from vitbench.compute.core_days import core_days, devices, training_flops
 from vitbench.compute.flops import forward_flops
 
-JFT_IMAGES = 303e6  # facts/published.md, Compute
+JFT_IMAGES = 303e6  # docs/protocols.md#compute-accounting
 I21K_IMAGES = 14.2e6
 
 
@@ -31,7 +31,7 @@ def analytic(size_px, patch, width, layers, mlp):
     ],
 )
 def test_a_vits_flops_are_those_of_analysis_and_print(name, size_px, shape, gmacs):
-    """Printed GMACs are timm's (facts/published.md); the counter runs without weights."""
+    """Printed GMACs are timm's (docs/protocols.md#compute-accounting); the counter runs without weights."""
     with torch.device("meta"):
         backbone = build(f"timm:{name}", {}, meta=True).at_resolution(size_px)
     counted = forward_flops(backbone, size_px)

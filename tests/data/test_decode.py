@@ -44,7 +44,7 @@ def test_jpegs_are_bit_equal_to_pillows(quality, subsampling, mode, progressive)
 def test_the_fast_dct_differs_slightly():
     data = jpeg(Image.fromarray(SMOOTH), quality=75)
     accurate, fast = (decode(data, exif_rotate=False, fast_dct=fast).astype(int) for fast in (False, True))
-    assert 0 < np.abs(accurate - fast).max() <= 13  # facts/data_layer.md 4d
+    assert 0 < np.abs(accurate - fast).max() <= 13  # docs/protocols.md#jpeg-decoding
     assert np.abs(accurate - fast).mean() < 1.5
 
 

@@ -16,7 +16,7 @@ RNG = np.random.default_rng(0)
 def test_presets_at_the_papers_size(name, resize_px):
     how = preset(name, 224)
     assert (how.resize_px, how.crop_px) == (resize_px, 224)
-    assert preset("resize_small", 384).resize_px == 448  # facts/protocols.md 3.2
+    assert preset("resize_small", 384).resize_px == 448  # docs/protocols.md#preprocessing-presets
 
 
 @pytest.mark.parametrize("name", get_args(PreprocessName))

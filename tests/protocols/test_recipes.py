@@ -1,4 +1,4 @@
-"""The named recipes, against the tables of the papers and of the released code (facts/protocols.md 3.1, 4.1)."""
+"""The named recipes, against the tables of the papers and of the released code (docs/protocols.md#fine-tuning)."""
 
 import pytest
 
@@ -43,7 +43,7 @@ def test_imagenet_in_vit_table2_is_at_512_px_with_averaging():
     assert {(recipe.size_px, recipe.averaging) for recipe in recipes} == {(512, 0.9999)}
 
 
-# Number of examples, steps, warm-up, decay steps, MixUp: protocols.md 4.1, the released code's column.
+# Number of examples, steps, warm-up, decay steps, MixUp: docs/protocols.md#bit-hyper-rule, the released code's column.
 RELEASED = [
     (19_999, 500, 100, (200, 300, 400), 0.0),
     (20_000, 10_000, 500, (3000, 6000, 9000), 0.1),

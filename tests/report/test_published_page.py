@@ -20,7 +20,7 @@ def test_the_page_is_rebuilt_from_the_published_rows():
 
 @pytest.mark.parametrize(
     ("table", "model", "data", "column", "printed"),
-    # As printed in arXiv 2010.11929v2 (facts/published.yaml, read in its full text).
+    # As printed in arXiv 2010.11929v2 (read in its full text).
     [
         ("Table 2", "ViT-H/14", "JFT-300M", "imagenet", "88.55 ± 0.04"),
         ("Table 2", "ViT-L/16", "ImageNet-21k", "cifar100", "93.25 ± 0.05"),

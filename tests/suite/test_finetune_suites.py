@@ -67,7 +67,7 @@ def test_vtab_runs_on_miniatures(data_dir, tmp_path, tasks):
     assert {"32 px" in record.preprocess for record in records} == {True}
     unflipped = {r.job.task.name for r in records if any("not flipped" in note for note in r.notes)}
     uncropped = {r.job.task.name for r in records if any("not cropped" in note for note in r.notes)}
-    # BiT's exclusions (facts/protocols.md 4.3)
+    # BiT's exclusions (docs/protocols.md#flips-and-crops)
     assert unflipped == set(tasks) & {
         "vtab/dsprites_location",
         "vtab/dsprites_orientation",

@@ -51,9 +51,9 @@ structured dsprites_location 16 589824 73728 73728
 structured dsprites_orientation 16 589824 73728 73728
 structured smallnorb_azimuth 18 24300 12150 12150
 structured smallnorb_elevation 9 24300 12150 12150
-"""  # facts/protocols.md 1.1
+"""  # docs/protocols.md#vtab-tasks
 ROWS = [line.split() for line in VTAB.split("\n") if line]
-OTHERS = {  # facts/protocols.md 3.1 and 3.4
+OTHERS = {  # docs/protocols.md#vit-data-sets, docs/protocols.md#few-shot-data-sets
     "imagenet": (1000, 1_268_355, 12_812, 50_000),
     "cifar10": (10, 49_000, 1000, 10_000),
     "cifar100": (100, 49_000, 1000, 10_000),
@@ -124,7 +124,7 @@ def test_parts_do_not_overlap(entry, data_dir):
 
 @pytest.mark.parametrize("entry", ON_DATA_SETS, ids=lambda entry: entry.name)
 def test_flips_and_crops_are_off_where_they_change_labels(entry, data_dir):
-    """facts/protocols.md 4.3"""
+    """docs/protocols.md#flips-and-crops"""
     task = entry.build()
     flip, crop = {
         "vtab/dsprites_location": (False, False),

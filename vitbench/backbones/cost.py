@@ -20,7 +20,7 @@ from vitbench.published import rows_of
 
 MEASURED_S = 5.0
 SIZES_PX = (224, 384)
-# Images in one run of the ViT paper's VTAB protocol: tasks x steps x batch size (facts/protocols.md 3.3)
+# Images in one run of the ViT paper's VTAB protocol: tasks x steps x batch size (docs/protocols.md#compute-accounting)
 VTAB_IMAGES = 19 * 2500 * 512
 
 

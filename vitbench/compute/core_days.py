@@ -2,7 +2,7 @@
 
 A: pre-training compute as published by its authors. B: analytic FLOPs, one multiply-add = 2. C: measured by vitbench.
 B is converted by F / (5.314 exaFLOP x U), with utilisation U; the result is marked as estimated and has a range
-(facts/performance.md F).
+(docs/protocols.md#compute-accounting).
 """
 
 from __future__ import annotations

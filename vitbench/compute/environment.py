@@ -48,7 +48,7 @@ def settle(threads: int | None) -> None:
     """Apply the settings of a worker process: thread count, no TF32, and on glibc no memory returned to the system.
 
     By default glibc returns torch's large activations to the system after each operation, and the next one faults the pages in
-    again; keeping the memory makes EfficientNet-B0 2.7 times faster on a CPU (facts/performance.md 0).
+    again; keeping the memory makes EfficientNet-B0 2.7 times faster on a CPU (docs/protocols.md#cpu-memory).
     """
     if threads is not None:
         torch.set_num_threads(threads)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vitbench.core.job import Job, shots_of
 from vitbench.core.record import Check, DataFacts, Metric
 
-# VTAB-1k: the first 800 stored examples of train, the first 200 of val (facts/protocols.md 1.2).
+# VTAB-1k: the first 800 stored examples of train, the first 200 of val (docs/protocols.md#vtab-1k).
 TRAIN_1K = 800
 VAL_1K = 200
 

@@ -157,7 +157,7 @@ class Job(Frozen):
 
     @property
     def board_position(self) -> tuple[Any, ...]:
-        """Its labels and measurement settings. On the leaderboard, a newer result replaces an older one of the same position."""
+        """Its labels and measurement settings. A newer result replaces an older one of the same position."""
         return (self.cell, *self.measuring.values())
 
     @property

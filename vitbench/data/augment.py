@@ -1,7 +1,7 @@
 """Training augmentation of whole batches on the device: flips, crops and MixUp.
 
 How an example is augmented depends on the seed, the step and the example alone: not on its position in the batch, the
-device, or the number of workers. A task's exclusions (facts/protocols.md 4.3) override what a recipe asks for.
+device, or the number of workers. A task's exclusions (docs/protocols.md#flips-and-crops) override what a recipe asks for.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torch import Tensor
 from vitbench.core.seeding import derived_seed
 from vitbench.data.preprocess import moved
 
-# Inception crop as TensorFlow draws it: fraction of the area, aspect ratio, attempts (protocols.md 3.2; the op
-# SampleDistortedBoundingBoxV2, whose defaults vit_jax uses for the ratio, which is not quite 4/3, and the attempts).
+# Inception crop as TensorFlow's op SampleDistortedBoundingBoxV2 draws it, whose defaults vit_jax uses for the aspect ratio (not
+# quite 4/3) and the attempts (docs/protocols.md#training-augmentation).
 AREA = (0.05, 1.0)
 RATIO = (0.75, 1.33)
 ATTEMPTS = 100
@@ -136,7 +136,7 @@ def _boxes(
 
 
 def mixup_share(alpha: float, seed: int, step: int) -> float:
-    """The mixing weight of a step: one draw from Beta(alpha, alpha) for all images (facts/protocols.md 4.1)."""
+    """The mixing weight of a step: one draw from Beta(alpha, alpha) for all images (docs/protocols.md#bit-hyper-rule)."""
     return float(np.random.default_rng([derived_seed(seed, "mixup"), step]).beta(alpha, alpha))
 
 

@@ -23,7 +23,7 @@ class LabelledData:
 
 
 def draw_shots(labels: Labels, shots: int, seed: int) -> Indices:
-    """Indices of `shots` examples per class, class by class, drawn as in big_vision (facts/protocols.md 3.4, point 9).
+    """Indices of `shots` examples per class, class by class, drawn as in big_vision (docs/protocols.md#n-shot-draws).
 
     One `default_rng(seed)` permutes the indices of each class in turn, and the first `shots` are kept: the draws of one seed
     are nested across shots. A class with fewer examples contributes all of them.

@@ -45,9 +45,10 @@ def decode(data: bytes, *, exif_rotate: bool, fast_dct: bool = False) -> Pixels:
     """Decode one image to (H, W, 3) uint8 RGB.
 
     Greyscale and palette images become RGB and alpha is dropped (bit-equal to TensorFlow's `decode_image(channels=3)`, see
-    facts/data_layer.md 4d); 16-bit images keep their upper eight bits. With `exif_rotate` the image is rotated as its EXIF
-    tag says and as every viewer shows it; the reference data sets ignore the tag. JPEGs are decoded by libjpeg-turbo,
-    bit-equal to Pillow, or with `fast_dct` bit-equal to TensorFlow's default (up to 13 levels away from Pillow).
+    docs/protocols.md#jpeg-decoding); 16-bit images keep their upper eight bits. With `exif_rotate` the image is rotated as
+    its EXIF tag says and as every viewer shows it; the reference data sets ignore the tag. JPEGs are decoded by
+    libjpeg-turbo, bit-equal to Pillow, or with `fast_dct` bit-equal to TensorFlow's default (up to 13 levels away from
+    Pillow).
 
     Raises:
         ValueError: it cannot be decoded, or is a decompression bomb (over 179 million pixels).

@@ -1,7 +1,7 @@
 """Batches of preprocessed images, decoded ahead by threads, in the split's order.
 
 Threads, not processes: decoding releases the interpreter's lock, nothing is pickled, and array_record crashes under fork
-(facts/data_layer.md 4c). The batches depend neither on the number of threads nor on what is cached.
+(docs/protocols.md#image-decoding). The batches depend neither on the number of threads nor on what is cached.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """Preprocessing of decoded images to a backbone's input, fully described in each record.
 
 Five presets, which a suite names:
-- `squash`: resize to S x S whatever the aspect ratio, tf2_bilinear; ViT's and BiT's evaluation (facts/protocols.md 3.2)
-- `squash_tf1`: the same with tf1_bilinear, the legacy kernel of VTAB's released code (2.1)
-- `fewshot`: resize to a square of 8/7 S, truncate to uint8, centre crop S; big_vision's few-shot evaluation (3.4)
-- `resize_small`: shorter side to 7/6 S, method area, truncate to uint8, centre crop S; big_vision's transfer evaluation (3.2)
+- `squash`: resize to S x S whatever the aspect ratio, tf2_bilinear; ViT's and BiT's evaluation
+- `squash_tf1`: the same with tf1_bilinear, the legacy kernel of VTAB's released code
+- `fewshot`: resize to a square of 8/7 S, truncate to uint8, centre crop S; big_vision's few-shot evaluation
+- `resize_small`: shorter side to 7/6 S, method area, truncate to uint8, centre crop S; big_vision's transfer evaluation
 - `centre_crop`: shorter side to 8/7 S, antialiased as in Pillow, centre crop S; the usual ImageNet evaluation (256 -> 224)
 
 All but the last decode JPEGs with the fast DCT, TensorFlow's default and therefore that of the references; the last uses the
-accurate DCT, as Pillow and torchvision do (8.3, point 19).
+accurate DCT, as Pillow and torchvision do (docs/protocols.md#jpeg-decoding).
 """
 
 from __future__ import annotations
@@ -64,14 +64,14 @@ def _short(triple: Triple) -> str:
 
 def preset(name: PreprocessName, size_px: int) -> Preprocess:
     """The preset of this name for an input size."""
-    enlarged = round(size_px * 8 / 7)  # 256 for 224, BV configs/common_fewshot.py:49-57
+    enlarged = round(size_px * 8 / 7)  # 256 for 224, BV:configs/common_fewshot.py:49-57
     if name == "squash":
         return Preprocess(size_px, "square", "tf2_bilinear", size_px, "none", "fast")
     if name == "squash_tf1":
         return Preprocess(size_px, "square", "tf1_bilinear", size_px, "none", "fast")
     if name == "fewshot":
         return Preprocess(enlarged, "square", "tf2_bilinear", size_px, "truncate", "fast")
-    if name == "resize_small":  # 448 for 384, BV configs/transfer.py:100-113
+    if name == "resize_small":  # 448 for 384, BV:configs/transfer.py:100-113
         return Preprocess(round(size_px * 7 / 6), "shorter_side", "area", size_px, "truncate", "fast")
     return Preprocess(enlarged, "shorter_side", "pil", size_px, "nearest", "accurate")
 

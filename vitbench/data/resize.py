@@ -1,7 +1,7 @@
 """Resize kernels, each equal to the one it is named after: images (B, 3, H, W) to float32 (B, 3, h, w), 0 to 255.
 
-The choice affects scores: on a photograph the three families differ by up to 180 grey levels (facts/data_layer.md 4d).
-Sizes are in pixels: one number for a square, or (height, width).
+The choice affects scores: on a photograph the three families differ by up to 180 grey levels
+(docs/protocols.md#resize-kernels). Sizes are in pixels: one number for a square, or (height, width).
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from vitbench.engine.worker import backbone_key
 
 CALIBRATION_S = 5.0
 TRIED = 3  # number of backbones whose speed is measured
-BACKWARD = 3  # FLOPs of a training step, in forward passes (facts/performance.md F)
+BACKWARD = 3  # FLOPs of a training step, in forward passes (docs/protocols.md#compute-accounting)
 # Measured on quickstart: one record, and one row of predictions.
 RECORD_BYTES, PREDICTION_BYTES = 6_000, 6
 

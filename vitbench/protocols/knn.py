@@ -1,4 +1,4 @@
-"""The kNN protocol: weighted k-nearest-neighbour vote on frozen features, as in DINOv2 (facts/protocols.md section 5)."""
+"""The kNN protocol: weighted k-nearest-neighbour vote on frozen features, as in DINOv2 (docs/protocols.md#knn)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 else:
     torch = lazy_module("torch")
 
-TEMPERATURE = 0.07  # DN dinov2/eval/knn.py
+TEMPERATURE = 0.07  # DN:dinov2/eval/knn.py
 QUERIES_PER_BLOCK = 1024  # bounds the similarity matrix to (1024, N)
 GRID = (1, 5, 10, 20, 100, 200)
 ROUNDING = 2.0**-20  # largest float32 error of the difference of two cosines
@@ -83,7 +83,7 @@ def vote(x: Tensor, y: Tensor, queries: Tensor, ks: Sequence[int], num_classes: 
     return tally(top, y[near], ks, num_classes)
 
 
-@register_protocol("knn", version=1, source="DINOv2, dinov2/eval/knn.py")
+@register_protocol("knn", version=1, source="DINOv2, DN:dinov2/eval/knn.py")
 @dataclass(frozen=True)
 class Knn(Protocol):
     """Weighted k-nearest-neighbour vote on frozen features (DINOv2's evaluation).

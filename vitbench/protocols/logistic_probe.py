@@ -1,7 +1,8 @@
 """The logistic-probe protocol: multinomial logistic regression on frozen features, with L2 regularisation chosen on validation.
 
-This is the evaluation of CLIP and DINOv2 (arXiv 2103.00020 App. A.3; facts/protocols.md section 5): features unscaled, penalty
-||W||^2 / (2 C) with an unpenalised bias, C from 45 values between 1e-6 and 1e5, then refit on train and validation together.
+This is the evaluation of CLIP and DINOv2 (arXiv 2103.00020 App. A.3; docs/protocols.md#logistic-probe): features unscaled,
+penalty ||W||^2 / (2 C) with an unpenalised bias, C from 45 values between 1e-6 and 1e5, then refit on train and validation
+together.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 else:
     torch = lazy_module("torch")
 
-LOWEST, HIGHEST, VALUES = -6.0, 5.0, 45  # log10 of C; DN dinov2/eval/log_regression.py:33-34
-HELD_OUT = 0.1  # of train, if there is no validation data; log_regression.py:294-338
+LOWEST, HIGHEST, VALUES = -6.0, 5.0, 45  # log10 of C; DN:dinov2/eval/log_regression.py:33-34
+HELD_OUT = 0.1  # of train, if there is no validation data; DN:dinov2/eval/log_regression.py:294-338
 TOLERANCE = 1e-6  # relative optimality gap of the objective
 ABSENT = -1e30  # bias of a class without examples: the optimum is minus infinity, but scores must be finite, in float32 too
 DEFAULT_C = 1.0  # for too few labels to choose C: scikit-learn's default
@@ -82,7 +83,7 @@ def fit(
 
 
 @register_protocol(
-    "logistic_probe", version=1, source="arXiv 2103.00020; DINOv2, dinov2/eval/log_regression.py"
+    "logistic_probe", version=1, source="arXiv 2103.00020; DINOv2, DN:dinov2/eval/log_regression.py"
 )
 @dataclass(frozen=True)
 class LogisticProbe(Protocol):

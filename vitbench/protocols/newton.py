@@ -7,7 +7,7 @@ For every regularisation strength l2, over weights W (D, K) and an unpenalised b
 is minimised by Newton's method with truncated conjugate gradients. Objectives, gradients and certificates are float64; products
 with the Hessian are float32, which is accurate enough for a direction. Features are centred and rotated to their principal
 axes, where the Hessian's diagonal is a good preconditioner; only N axes remain if N < D. The path over l2 goes from coarse to
-fine, and each start is interpolated between solved neighbours. Design and other solvers: facts/performance.md B.
+fine, and each start is interpolated between solved neighbours. Design and other solvers: docs/protocols.md#newton-solver.
 
 The certificate is a duality gap, so it is valid whatever the solver did: with p the predicted probabilities, the dual objective
 at (1 - e) p + e q is a lower bound of the optimum, where e and the constant q make each class's column sum to its count.

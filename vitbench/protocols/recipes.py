@@ -23,7 +23,7 @@ Rate = Annotated[float, Field(gt=0)]
 
 @dataclass(frozen=True)
 class Recipe:
-    """SGD with momentum and no weight decay; `cosine` or `staircase` decay after linear warm-up (protocols.md 3.1, 4.1).
+    """SGD with momentum, no weight decay; `cosine` or `staircase` after linear warm-up (docs/protocols.md#optimiser-details).
 
     The fields are the options of `finetune`, with the ranges of their annotations. The staircase schedule divides the learning
     rate by ten after each of `decay_steps`, from the next step on, as in BiT's released code. `clip_norm` bounds the global
@@ -66,10 +66,10 @@ class Recipe:
             )
 
     def learning_rate(self, step: int) -> float:
-        """Return the learning rate at a step, counted from 0; with warm-up it starts at 0 (VJ vit_jax/utils.py:57-96)."""
+        """Return the learning rate at a step, counted from 0; with warm-up it starts at 0 (VJ:vit_jax/utils.py:57-96)."""
         warm = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
         if self.decay == "staircase":
-            # No decay during warm-up (BT bit_hyperrule.py:54-62).
+            # No decay during warm-up (BT:bit_hyperrule.py:54-62).
             falls = sum(step > boundary for boundary in self.decay_steps) if warm == 1.0 else 0
             return self.base_lr * warm * 0.1**falls
         decaying = max(self.steps - self.warmup_steps, 1)

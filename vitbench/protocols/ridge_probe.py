@@ -1,12 +1,12 @@
 """The ridge-probe protocol: closed-form ridge regression from standardised features to {-1, 1} targets.
 
-This is the ViT paper's few-shot linear evaluation as implemented in big_vision (facts/protocols.md 3.4). With X (N, D)
-standardised by the training set's mean and population std, Y (N, C) in {-1, 1} and a constant bias feature B = 100,
+This is the ViT paper's few-shot linear evaluation as implemented in big_vision (docs/protocols.md#few-shot-ridge). With X (N,
+D) standardised by the training set's mean and population std, Y (N, C) in {-1, 1} and a constant bias feature B = 100,
 
     W = (X'X + l2 I)^-1 X'Y = X' (XX' + l2 I)^-1 Y,    b = B^2 sum(Y) / (N B^2 + l2)
 
 The bias separates because X is centred. One eigendecomposition, of the smaller of X'X and XX', serves every l2. It is computed
-in float64: in float32, accuracies change by up to 0.38 points at small l2 (facts/performance.md A).
+in float64: in float32, accuracies change by up to 0.38 points at small l2 (docs/protocols.md#ridge-precision).
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 else:
     torch = lazy_module("torch")
 
-BIAS = 100.0  # BV evaluators/fewshot_lsr.py:30
-STD_FLOOR = 1e-5  # fewshot_lsr.py:42-44
-FIXED_L2 = 2.0**10  # BV configs/common_fewshot.py:25
-# The grid of the implementation contemporary with the paper: 2^-10 .. 2^19 (facts/protocols.md 3.4).
+BIAS = 100.0  # BV:evaluators/fewshot_lsr.py:30
+STD_FLOOR = 1e-5  # BV:evaluators/fewshot_lsr.py:42-44
+FIXED_L2 = 2.0**10  # BV:configs/common_fewshot.py:25
+# The grid of the implementation contemporary with the paper: 2^-10 .. 2^19 (docs/protocols.md#few-shot-ridge).
 GRID = tuple(2.0**power for power in range(-10, 20))
 SCORES_PER_BLOCK = 2**21  # (rows, penalties, C) float32, to stay within a processor's caches
 ROWS_PER_BLOCK = 2048  # of features in float64
@@ -76,7 +76,7 @@ class RidgeSolution:
 
         Solutions differ only by the factors 1 / (eigenvalue + l2), smooth functions of l2: about ten linear combinations
         reproduce all thirty to float32 rounding. Scores are float32, which changes no accuracy if the decomposition is float64
-        (facts/performance.md A). Features are projected onto the basis first if that takes fewer operations.
+        (docs/protocols.md#ridge-precision). Features are projected onto the basis first if that takes fewer operations.
         """
         d, r = self.basis.shape
         c, count = self.target.shape[1], len(l2)
@@ -176,7 +176,9 @@ def _standardised(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return (x.double() - mean).div_(std)
 
 
-@register_protocol("ridge_probe", version=1, source="arXiv 2010.11929 sec. 4.1; big_vision fewshot_lsr")
+@register_protocol(
+    "ridge_probe", version=1, source="arXiv 2010.11929 sec. 4.1; big_vision, BV:evaluators/fewshot_lsr.py"
+)
 @dataclass(frozen=True)
 class RidgeProbe(Protocol):
     """Closed-form linear probe on frozen features (the ViT paper's few-shot evaluation).

@@ -108,7 +108,7 @@ def _published_pretraining(timm_name: str) -> Compute:
 
 
 def published_compute(row: PublishedRow) -> Compute:
-    """TPUv3-core-days as printed, or from printed exaFLOPs with the range of the conversion (facts/performance.md F)."""
+    """TPUv3-core-days as printed, or converted from exaFLOPs, with the range (docs/protocols.md#compute-accounting)."""
     size_px = row.resolution if isinstance(row.resolution, int) else None
     note = f" ({row.note})" if "core-days" in row.note.lower() else ""
     cost, source = row.compute, (row.compute.source or row.source.citation) + note

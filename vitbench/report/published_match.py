@@ -36,7 +36,7 @@ _SAME_STEPS = {
     "knn": ("dinov2-card-",),
     "ridge_probe": ("scalingvit2022-",),
 }
-# On ImageNet the ViT paper's Table 2 is averaged and at 512 px, its Tables 5 and 6 are neither (facts/published.md, 6).
+# On ImageNet ViT's Table 2 is averaged and at 512 px, its Tables 5 and 6 are neither (docs/protocols.md#published-values).
 _ON_IMAGENET = {"vit": ("vit2021-t5-", "vit2021-t6-"), "vit-table2": ("vit2021-t2-",)}
 # Rows that were made with other settings than the rest of their table, according to their own notes.
 _OTHER_SETTINGS = {("bit-readme-", "cifar10"), ("bit-readme-", "cifar100")}  # batch 128 at 0.001

@@ -1,4 +1,4 @@
-"""Caltech101: 101 object categories and a background class (protocols.md 1.1 row 1, 1.2)."""
+"""Caltech101: 101 object categories and a background class (docs/protocols.md#caltech101)."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task
@@ -11,7 +11,7 @@ CALTECH101 = declare(
         majors=(3,),
         sizes={"train": 3060, "test": 6084},  # train: 30 images per class of 102; test: unbalanced
         title=lambda example: example.text("image/file_name"),
-        prepared_at_fault="its splits depend on how the file system orders folders (TFDS:datasets/caltech101:87-105)",
+        prepared_at_fault="its splits depend on how the file system orders folders (docs/protocols.md#caltech101)",
     )
 )
 

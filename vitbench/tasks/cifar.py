@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100: as in the ViT paper, with 2 % of train for validation (protocols.md 3.1), and as in VTAB (1.2)."""
+"""CIFAR-10 and CIFAR-100: as in the ViT paper (docs/protocols.md#vit-data-sets), and as in VTAB (docs/protocols.md#cifar)."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task

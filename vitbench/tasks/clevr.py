@@ -1,4 +1,4 @@
-"""CLEVR: number of objects and distance of the nearest one (protocols.md 1.4.12 and 13). PNG with alpha channel."""
+"""CLEVR: number of objects and distance of the nearest one (docs/protocols.md#clevr). PNG with alpha channel."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task
@@ -31,7 +31,8 @@ DISTANCES = ("to 8", "8 to 8.5", "8.5 to 9", "9 to 9.5", "9.5 to 10", "over 10")
 @register_task("vtab/clevr_count", group="structured", dataset="clevr", source="VTAB; TA:data/clevr.py:32-34")
 def clevr_count() -> Task:
     """Number of objects in the scene, 3 to 10; no random crop, which could remove an object."""
-    return prepared_task(CLEVR, SLICES, COUNTS, label="count", crop=False)  # protocols.md 4.3
+    # docs/protocols.md#flips-and-crops
+    return prepared_task(CLEVR, SLICES, COUNTS, label="count", crop=False)
 
 
 @register_task(
@@ -39,4 +40,5 @@ def clevr_count() -> Task:
 )
 def clevr_distance() -> Task:
     """Distance from the camera to the nearest object, in 6 classes."""
-    return prepared_task(CLEVR, SLICES, DISTANCES, label="distance", crop=False)  # protocols.md 4.3
+    # docs/protocols.md#flips-and-crops
+    return prepared_task(CLEVR, SLICES, DISTANCES, label="distance", crop=False)

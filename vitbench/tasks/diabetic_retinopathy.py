@@ -1,4 +1,4 @@
-"""Diabetic retinopathy in TFDS config `btgraham-300`; Kaggle's raw images would be a different task (protocols.md 1.4.11)."""
+"""Diabetic retinopathy in TFDS config `btgraham-300`, not Kaggle's raw images (docs/protocols.md#diabetic-retinopathy)."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task

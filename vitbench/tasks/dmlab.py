@@ -1,4 +1,4 @@
-"""DMLab frames: distance of the nearest object and sign of its reward (protocols.md 1.4.14)."""
+"""DMLab frames: distance of the nearest object and sign of its reward (docs/protocols.md#dmlab)."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task
@@ -20,4 +20,5 @@ DMLAB = declare(
 @register_task("vtab/dmlab", group="structured", dataset="dmlab", source="VTAB; TA:data/dmlab.py")
 def dmlab() -> Task:
     """Object close, far or very far, with positive or negative reward; 360 x 480 px frames of a 3D maze."""
-    return prepared_task(DMLAB, official(), classes=6, crop=False)  # protocols.md 4.3
+    # docs/protocols.md#flips-and-crops
+    return prepared_task(DMLAB, official(), classes=6, crop=False)

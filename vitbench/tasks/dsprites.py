@@ -1,4 +1,4 @@
-"""dSprites: position and orientation of a shape (protocols.md 1.4.16 and 17). Pixels 0 and 1 are scaled to 0 and 255."""
+"""dSprites: position and orientation of a shape (docs/protocols.md#dsprites). Pixels 0 and 1 are scaled to 0 and 255."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task
@@ -13,7 +13,7 @@ LATENTS = (("scale", 6), ("orientation", ORIENTATIONS), ("x_position", POSITIONS
 
 
 def _key(example: Example, _split: str) -> Key:
-    """Return the row of the HDF5 file: shape varies slowest, y fastest (protocols.md 1.4.17)."""
+    """Return the row of the HDF5 file: shape varies slowest, y fastest (docs/protocols.md#dsprites)."""
     row = example.ints("label_shape")[0]
     for name, count in LATENTS:
         row = row * count + example.ints(f"label_{name}")[0]
@@ -41,9 +41,8 @@ BINS = tuple(map(str, range(16)))
 )
 def dsprites_location() -> Task:
     """Horizontal position of the shape in 16 classes, 64 x 64 px; split 80/10/10."""
-    return prepared_task(
-        DSPRITES, carved(80, 10), BINS, label="location", flip=False, crop=False
-    )  # protocols.md 4.3
+    # docs/protocols.md#flips-and-crops
+    return prepared_task(DSPRITES, carved(80, 10), BINS, label="location", flip=False, crop=False)
 
 
 @register_task(
@@ -54,4 +53,5 @@ def dsprites_location() -> Task:
 )
 def dsprites_orientation() -> Task:
     """Orientation of the shape in 16 classes, 64 x 64 px; split 80/10/10."""
-    return prepared_task(DSPRITES, carved(80, 10), BINS, label="orientation", flip=False)  # protocols.md 4.3
+    # docs/protocols.md#flips-and-crops
+    return prepared_task(DSPRITES, carved(80, 10), BINS, label="orientation", flip=False)

@@ -1,4 +1,4 @@
-"""Describable Textures, official fold 1 only (protocols.md 1.4.3)."""
+"""Describable Textures, official fold 1 only (docs/protocols.md#dtd)."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task

@@ -1,4 +1,4 @@
-"""EuroSAT, RGB: land use from Sentinel-2 images; only TFDS's order defines the splits (protocols.md 1.2, 1.4.9)."""
+"""EuroSAT, RGB: land use from Sentinel-2 images; only TFDS's order defines the splits (docs/protocols.md#eurosat)."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task

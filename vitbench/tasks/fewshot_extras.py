@@ -1,4 +1,4 @@
-"""Data sets used only by the few-shot evaluations (protocols.md 3.4, point 10 and the older implementation)."""
+"""Data sets used only by the few-shot evaluations (docs/protocols.md#few-shot-data-sets)."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task
@@ -42,7 +42,10 @@ def cars196() -> Task:
 
 
 @register_task(
-    "caltech_birds2011", group="fewshot", dataset="caltech_birds2011", source="SC:fewshot_utils.py"
+    "caltech_birds2011",
+    group="fewshot",
+    dataset="caltech_birds2011",
+    source="SC:scenic/train_lib/transfer/fewshot_utils.py",
 )
 def caltech_birds2011() -> Task:
     """200 bird species; shots from all of train; budget `full`: last 10 % of train used for validation."""
@@ -56,7 +59,10 @@ def uc_merced() -> Task:
 
 
 @register_task(
-    "colorectal_histology", group="fewshot", dataset="colorectal_histology", source="SC:fewshot_utils.py"
+    "colorectal_histology",
+    group="fewshot",
+    dataset="colorectal_histology",
+    source="SC:scenic/train_lib/transfer/fewshot_utils.py",
 )
 def colorectal_histology() -> Task:
     """8 tissue types; first 2,000 of 5,000 images are train (budget `full`: 200 of them for validation), the rest test."""

@@ -1,4 +1,4 @@
-"""Oxford Flowers 102: as in the ViT paper, with 10 % of train for validation (protocols.md 3.1), and as in VTAB (1.2)."""
+"""Oxford Flowers 102: as in the ViT paper (docs/protocols.md#vit-data-sets), and as in VTAB (docs/protocols.md#flowers102)."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task
@@ -9,7 +9,7 @@ FLOWERS = declare(
     DataSet(
         "oxford_flowers102",
         majors=(2,),
-        # trnid, valid and tstid of setid.mat: test is the largest (other libraries swap them; protocols.md 1.4.4)
+        # trnid, valid and tstid of setid.mat: test is the largest (other libraries swap them; docs/protocols.md#flowers102)
         sizes={"train": 1020, "validation": 1020, "test": 6149},
         key=lambda example, _split: example.text("file_name"),
         title=lambda example: example.text("file_name"),

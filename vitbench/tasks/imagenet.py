@@ -1,4 +1,4 @@
-"""ImageNet-1k from TFDS or class folders, with ReaL accuracy as a second metric (protocols.md 3.1 and 6)."""
+"""ImageNet-1k from TFDS or class folders, with ReaL accuracy as a second metric (docs/protocols.md#imagenet-real)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vitbench.data.tfds.splits import held_out, prepared_task
 
 CLASSES = 1000
 DEV_PERCENT = 1  # last 1 % of train used for validation: 1,268,355 / 12,812 (BV:configs/transfer.py:66-77)
-# Few-shot budgets draw from train[:65000], which has at least 30 images per class (protocols.md 3.4, point 10).
+# Few-shot budgets draw from train[:65000], which has at least 30 images per class (docs/protocols.md#few-shot-data-sets).
 SHOTS_FROM = 65_000
 SOURCE = "image-net.org, ILSVRC 2012"
 
@@ -58,7 +58,7 @@ def imagenet(path: Path | None = None) -> Task:
 
 @cache
 def real_labels() -> tuple[frozenset[int], ...]:
-    """Return the ReaL labels of each of the 50,000 validation images; images with an empty set are not scored (protocols.md 6).
+    """Return the ReaL labels of the 50,000 validation images; an empty set is not scored (docs/protocols.md#imagenet-real).
 
     Read from timm, which ships an exact copy of the release's real.json.
 

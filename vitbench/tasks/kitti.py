@@ -1,4 +1,4 @@
-"""KITTI: distance of the nearest vehicle (protocols.md 1.4.15). Classes are ordered by distance, not by TFDS's class names."""
+"""KITTI: distance of the nearest vehicle, in classes ordered by distance (docs/protocols.md#kitti)."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task
@@ -24,4 +24,5 @@ DISTANCES = ("vehicle within 8 m", "vehicle at 8 to 20 m", "vehicle beyond 20 m"
 )
 def kitti_distance() -> Task:
     """Distance of the nearest car, van or truck, in 4 classes; about 375 x 1242 px, squashed to a square."""
-    return prepared_task(KITTI, official(), DISTANCES, label="distance", crop=False)  # protocols.md 4.3
+    # docs/protocols.md#flips-and-crops
+    return prepared_task(KITTI, official(), DISTANCES, label="distance", crop=False)

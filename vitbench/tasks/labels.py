@@ -1,4 +1,4 @@
-"""VTAB's derived labels, as functions of the stored annotations (facts/protocols.md 1.4, paragraphs 12 to 17)."""
+"""VTAB's derived labels, as functions of the stored annotations (docs/protocols.md#label-rules)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ CLEVR_FEWEST = 3  # objects in a scene: 3 to 10 (TA:data/clevr.py:32-34)
 CLEVR_DISTANCES = (0.0, 8.0, 8.5, 9.0, 9.5, 10.0, 100.0)  # TA:data/clevr.py:45-53
 KITTI_DISTANCES = (-100.0, 8.0, 20.0, 999.0)  # metres, TA:data/kitti.py:90-103
 KITTI_NOTHING = 1000.0
-KITTI_VEHICLES = 3  # smaller types are car, van and truck (TFDS:datasets/kitti:30-39)
+KITTI_VEHICLES = (
+    3  # smaller types are car, van and truck (TFDS:datasets/kitti/kitti_dataset_builder.py:30-39)
+)
 
 
 def clevr_count(pixel_coords: ArrayLike) -> int:

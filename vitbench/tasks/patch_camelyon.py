@@ -1,4 +1,4 @@
-"""PatchCamelyon: whether the centre of a tissue patch contains tumour (protocols.md 1.4.8)."""
+"""PatchCamelyon: whether the centre of a tissue patch contains tumour (docs/protocols.md#patchcamelyon)."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task

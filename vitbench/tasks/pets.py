@@ -1,4 +1,4 @@
-"""Oxford-IIIT Pet: as in the ViT paper, with 10 % of train for validation (protocols.md 3.1), and as in VTAB (20 %: 1.2)."""
+"""Oxford-IIIT Pet: as in the ViT paper (docs/protocols.md#vit-data-sets), and as in VTAB (docs/protocols.md#pets)."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task
@@ -8,7 +8,7 @@ from vitbench.data.tfds.splits import held_out, prepared_task
 PETS = declare(
     DataSet(
         "oxford_iiit_pet",
-        majors=(4, 3),  # 4.0.0: same images in the same order, 12 of them re-encoded (protocols.md 1.4.5)
+        majors=(4, 3),  # 4.0.0: same images in the same order, 12 of them re-encoded (docs/protocols.md#pets)
         sizes={"train": 3680, "test": 3669},
         key=lambda example, _split: example.text("file_name"),
         title=lambda example: example.text("file_name"),

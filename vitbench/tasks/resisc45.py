@@ -1,4 +1,4 @@
-"""NWPU-RESISC45: land use in aerial images; only TFDS's order defines the splits (protocols.md 1.2, 1.4.10)."""
+"""NWPU-RESISC45: land use in aerial images; only TFDS's order defines the splits (docs/protocols.md#resisc45)."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task
@@ -10,7 +10,7 @@ RESISC45 = declare(
         "resisc45",
         majors=(3,),
         sizes={"train": 31_500},
-        # label_label_NNN.jpg: the class appears twice (TFDS:datasets/resisc45:111-120)
+        # label_label_NNN.jpg: the class appears twice (TFDS:datasets/resisc45/resisc45_dataset_builder.py:111-120)
         key=lambda example, _split: (lambda name: f"{name.rpartition('_')[0]}_{name}")(
             example.text("filename")
         ),

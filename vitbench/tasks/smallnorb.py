@@ -1,4 +1,4 @@
-"""SmallNORB: viewpoint of a toy (protocols.md 1.4.18 and 19). First camera only; TFDS has already halved the azimuth."""
+"""SmallNORB: viewpoint of a toy (docs/protocols.md#smallnorb). First camera only; TFDS has already halved the azimuth."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task
@@ -28,7 +28,8 @@ ELEVATIONS = tuple(f"{degrees}°" for degrees in range(30, 75, 5))
 )
 def smallnorb_azimuth() -> Task:
     """Azimuth of the camera in 18 classes, 96 x 96 px greyscale; no random flip, which would change the azimuth."""
-    return prepared_task(SMALLNORB, SLICES, AZIMUTHS, label="azimuth", flip=False)  # protocols.md 4.3
+    # docs/protocols.md#flips-and-crops
+    return prepared_task(SMALLNORB, SLICES, AZIMUTHS, label="azimuth", flip=False)
 
 
 @register_task(

@@ -1,4 +1,4 @@
-"""SUN397 in the split drawn for VTAB, TFDS config `tfds` (protocols.md 1.4.7)."""
+"""SUN397 in the split drawn for VTAB, TFDS config `tfds` (docs/protocols.md#sun397)."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task

@@ -1,4 +1,4 @@
-"""Street View House Numbers, cropped digits; the split `extra` is not used (protocols.md 1.4.6)."""
+"""Street View House Numbers, cropped digits; the split `extra` is not used (docs/protocols.md#svhn)."""
 
 from vitbench.api import Task
 from vitbench.core.registry import register_task

@@ -1,4 +1,4 @@
-"""The stored order against the golden keys of facts/protocols.md 1.3."""
+"""The stored order against the keys of docs/protocols.md#golden-keys."""
 
 from importlib.util import find_spec
 from pathlib import Path

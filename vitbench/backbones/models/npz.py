@@ -15,7 +15,7 @@ from vitbench.backbones.models.npz_names import Arrays, read_npz
 from vitbench.backbones.models.npz_vit import build_vit
 from vitbench.backbones.models.positions import PositionResize, check_patches, resize_position_embedding
 
-HALF = (0.5, 0.5, 0.5)  # ViT and BiT take pixels in [-1, 1] (protocols.md 3.2)
+HALF = (0.5, 0.5, 0.5)  # ViT and BiT take pixels in [-1, 1] (docs/protocols.md#preprocessing-presets)
 
 
 class NpzBackbone(nn.Module):

@@ -1,4 +1,4 @@
-"""BiT ResNet-v2 from .npz arrays, with the original epsilon of weight standardisation (facts/protocols.md 7.3)."""
+"""BiT ResNet-v2 from .npz arrays, with the original epsilon of weight standardisation (docs/protocols.md#bit-npz)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read Google's .npz checkpoints under uniform array names: those of the ViT and BiT releases (facts/protocols.md 7.1, 7.3)."""
+"""Read Google's .npz checkpoints under the array names of the ViT and BiT releases (docs/protocols.md#checkpoints)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ViT and R+ViT hybrids from .npz arrays, numerically equal to the released JAX code (facts/protocols.md 7.1, 7.4).
+"""ViT and R+ViT hybrids from .npz arrays, numerically equal to the released JAX code (docs/protocols.md#checkpoints).
 
 The blocks are timm's. Unlike timm's own loader, this one uses tanh GELU, and the weight standardisation and group norm of Flax
 in the hybrid's ResNet.
@@ -26,8 +26,8 @@ from vitbench.core.errors import UsageError
 POSITIONS = "Transformer/posembed_input/pos_embedding"
 BLOCK = "Transformer/encoderblock_{}/"
 ATTENTION = "MultiHeadDotProductAttention_1/"
-FLAX_GROUP_EPS = 1e-6  # Flax GroupNorm's default (VJ:models_resnet.py)
-FLAX_STD_EPS = 1e-5  # added to the standard deviation (VJ:models_resnet.py:23-39)
+FLAX_GROUP_EPS = 1e-6  # Flax GroupNorm's default (VJ:vit_jax/models_resnet.py)
+FLAX_STD_EPS = 1e-5  # added to the standard deviation (VJ:vit_jax/models_resnet.py:23-39)
 HYBRID_STRIDE = 16
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vitbench.core.errors import UnfilledError
 
-# `aligned`: bilinear, as in the ViT paper; `timm`: bicubic and antialiased, as timm does (facts/protocols.md 7.1).
+# `aligned`: bilinear, as in the ViT paper; `timm`: bicubic, antialiased (docs/protocols.md#position-embeddings).
 PositionResize = Literal["aligned", "timm"]
 
 
@@ -20,8 +20,8 @@ def resize_position_embedding(
 ) -> Tensor:
     """Resize position embeddings (1, P + h x w, D) to another grid; those of the P prefix tokens are unchanged.
 
-    `aligned` is bilinear with aligned corners, as in the ViT paper's code (facts/protocols.md 3.3); `timm` differs from it by
-    up to one standard deviation of the grid (7.1).
+    `aligned` is bilinear with aligned corners, as in the ViT paper's code (docs/protocols.md#position-embeddings); `timm`
+    differs from it by up to one standard deviation of the grid.
     """
     prefix = embedding.shape[1] - grid[0] * grid[1]
     width = embedding.shape[2]

@@ -20,7 +20,7 @@ from vitbench.backbones.models.weights import load_into, read_checkpoint
 from vitbench.core.errors import DataMissingError, Problem, UsageError
 from vitbench.core.seeding import seeded
 
-# Pre-training data by token of timm's weight tags (facts/protocols.md 7.2).
+# Pre-training data by token of timm's weight tags (docs/protocols.md#model-names).
 _DATA_TOKENS = {
     "in21k": "ImageNet-21k", "in22k": "ImageNet-22k", "in12k": "ImageNet-12k", "in1k": "ImageNet-1k",
     "jft": "JFT-300M", "lvd142m": "LVD-142M", "lvd1689m": "LVD-1689M", "laion2b": "LAION-2B",

@@ -14,7 +14,7 @@ from vitbench.core.errors import DataMissingError, Problem
 from vitbench.data.tfds.example import Example, Rule, stored
 from vitbench.data.tfds.order import Key
 
-# Others cannot be read by position, or lose examples (facts/data_layer.md 0.2).
+# Others cannot be read by position, or lose examples (docs/protocols.md#tfds-files).
 FORMATS = ("array_record", "tfrecord")
 
 

@@ -1,4 +1,4 @@
-"""The order in which TFDS stores examples, so that `train[:800]` is the same everywhere (facts/protocols.md 1.3)."""
+"""The order in which TFDS stores examples, so that `train[:800]` is the same everywhere (docs/protocols.md#stored-order)."""
 
 from __future__ import annotations
 

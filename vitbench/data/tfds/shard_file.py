@@ -68,7 +68,7 @@ class ShardFile(ABC):
             )
 
     def check_process(self) -> None:
-        """Refuse to read in a forked child, which array_record would crash (facts/data_layer.md 0.3).
+        """Refuse to read in a forked child, which array_record would crash (docs/protocols.md#tfds-files).
 
         Raises:
             VitbenchError: this is not the process that opened the file.

@@ -14,7 +14,7 @@ from vitbench.data.tfds.source import broken, class_names, labelled, source_of
 
 @dataclass(frozen=True)
 class Slice:
-    """A part of a TFDS split in stored order, in percent (or parts `of` another total), floored as in VTAB (protocols.md 1.2).
+    """A part of a TFDS split in stored order, in percent or parts `of` a total, floored (docs/protocols.md#vtab-splits).
 
     Fractions rather than positions: they are exact for the reference's sizes, and also work for the tests' tiny data sets.
     """
@@ -156,12 +156,12 @@ def held_out(percent: int, test: str = "test", shots_first: int | None = None) -
 
 
 def official() -> Slices:
-    """The data set's own train, validation and test splits; shots are drawn from train (protocols.md 1.2, 3.4.10)."""
+    """The data set's own train, validation and test splits; shots are drawn from train (docs/protocols.md#vtab-splits)."""
     return Slices(Slice("train"), Slice("validation"), Slice("test"), Slice("train"))
 
 
 def carved(train: int, val: int, of: int = 100) -> Slices:
-    """Train and val are cut from the start of the only split, `train`; the rest is test (protocols.md 1.2)."""
+    """Train and val are cut from the start of the only split, `train`; the rest is test (docs/protocols.md#vtab-splits)."""
     seen = train + val
     return Slices(
         Slice("train", 0, train, of),

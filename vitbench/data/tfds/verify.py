@@ -1,4 +1,4 @@
-"""Checks that a prepared copy is the reference's data: counts, order, labels, pixels and known draws (protocols.md 1.3)."""
+"""Checks of a prepared copy against the reference's data: counts, order, labels, draws (docs/protocols.md#golden-keys)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Draw:
     digest: str
 
 
-# protocols.md 1.3: train800 and val200 of every data set whose examples carry their key. The keys of the others are positions
+# The 800 and the 200 where examples carry their key (docs/protocols.md#golden-keys). The keys of the others are positions
 # in the release's files, which TFDS does not store.
 KNOWN_DRAWS: dict[str, tuple[Draw, ...]] = {
     "cifar100": (Draw("train", 0, 800, "5b25ee0661c3"), Draw("train", 45_000, 200, "93377e439662")),

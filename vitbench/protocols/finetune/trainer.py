@@ -195,7 +195,7 @@ class Trainer:
         """Update the average of the weights after each step; it excludes the initial weights, as in Adam's bias correction.
 
         Started from the initial weights, a factor of 0.9999 would keep 13 % of them after 20,000 steps, the zero head included;
-        the paper does not say which it does (facts/protocols.md 8.4, point 26).
+        the paper does not say which it does (docs/protocols.md#optimiser-details).
         """
         if not self.average:
             return
