@@ -121,7 +121,9 @@ class Trainer:
 
     def _halve_micro_batch(self) -> None:
         if self.micro_batch == 1:
-            raise torch.OutOfMemoryError("a micro-batch of one image does not fit on one of the GPUs")
+            raise torch.OutOfMemoryError(
+                "a micro-batch of one image does not fit on the device of one of the ranks"
+            )
         self.micro_batch = max(min(self.micro_batch, self._local_size()) // 2, 1)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
