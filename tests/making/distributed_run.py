@@ -73,7 +73,7 @@ def main() -> None:
     micro_batch.on_cpu = lambda _size_px: 2
     if how:
         fsdp.is_too_big = lambda *_, **__: True
-    shelf = Checkpoints(out.parent / "checkpoints")
+    checkpoints = Checkpoints(out.parent / "checkpoints")
 
     def on_batch(first: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for step, batch in enumerate(batches()[first:], first):
@@ -84,8 +84,8 @@ def main() -> None:
     backbone = Small()
     if not how and dist.get_rank() == 1:
         backbone.most = 1
-    with shelf.minding_signals():
-        log = train(backbone, on_batch, 4, RECIPE, place=shelf.place("run", RECIPE.fields()))
+    with checkpoints.delaying_signals():
+        log = train(backbone, on_batch, 4, RECIPE, checkpoint=checkpoints.checkpoint("run", RECIPE.fields()))
     if dist.get_rank() == 0:
         out.write_text(json.dumps([log.losses, squares(backbone, log.head)]))
     dist.destroy_process_group()

@@ -16,13 +16,13 @@ from vitbench.store.record_file import load
 
 
 def test_a_finished_trial_with_a_flipped_bit_is_done_again(tmp_path):
-    shelf = Checkpoints(tmp_path)
-    shelf.finish("trial-0", {"base_lr": 0.1}, {"value": 0.186, "images": [1, 2]})
-    assert shelf.done("trial-0", {"base_lr": 0.1}) == {"value": 0.186, "images": [1, 2]}
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.finish("trial-0", {"base_lr": 0.1}, {"value": 0.186, "images": [1, 2]})
+    assert checkpoints.done("trial-0", {"base_lr": 0.1}) == {"value": 0.186, "images": [1, 2]}
     (path,) = tmp_path.glob("*.json")
     for place in range(len(path.read_bytes())):
         flip(path, place)
-        assert shelf.done("trial-0", {"base_lr": 0.1}) is None
+        assert checkpoints.done("trial-0", {"base_lr": 0.1}) is None
         flip(path, place)
 
 

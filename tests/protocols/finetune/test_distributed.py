@@ -19,9 +19,9 @@ def together(out, *how):
     return done
 
 
-def alone(place=None):
+def alone(checkpoint=None):
     backbone = Small()
-    log = train(backbone, lambda first: batches()[first:], 4, RECIPE, place=place)
+    log = train(backbone, lambda first: batches()[first:], 4, RECIPE, checkpoint=checkpoint)
     return log.losses, squares(backbone, log.head)
 
 
@@ -41,9 +41,9 @@ def test_spread_over_two_processes_and_cut_off_it_goes_on_there_or_in_one(tmp_pa
     together(tmp_path / "out.json", "cut")
     (state,) = (tmp_path / "checkpoints").glob("*.pt")
     kept = state.read_bytes()
-    place = Checkpoints(tmp_path / "checkpoints").place("run", RECIPE.fields())
-    assert place.read()["steps_done"] == CUT_AFTER + 1
-    assert is_as_alone(*alone(place))
+    checkpoint = Checkpoints(tmp_path / "checkpoints").checkpoint("run", RECIPE.fields())
+    assert checkpoint.read()["steps_done"] == CUT_AFTER + 1
+    assert is_as_alone(*alone(checkpoint))
     state.write_bytes(kept)
     together(tmp_path / "out.json", "sharded")
     assert is_as_alone(*json.loads((tmp_path / "out.json").read_text()))

@@ -88,9 +88,9 @@ def test_the_backbone_is_left_in_eval_mode():
 def linear_run(recipe, folder=None, **how):
     """Train the linear model, with checkpoints in `folder` if given."""
     backbone = Linear()
-    saved_in = Checkpoints(folder).place("run", recipe.fields()) if folder else None
+    saved_in = Checkpoints(folder).checkpoint("run", recipe.fields()) if folder else None
     return backbone, train(
-        backbone, lambda first: islice(batches(100), first, None), 4, recipe, place=saved_in, **how
+        backbone, lambda first: islice(batches(100), first, None), 4, recipe, checkpoint=saved_in, **how
     )
 
 
@@ -103,9 +103,9 @@ def test_a_run_interrupted_at_any_step_resumes_bit_for_bit(tmp_path, monkeypatch
     monkeypatch.setattr(checkpoint, "EVERY_S", 0)
     for cut in range(1, 9):
         folder = tmp_path / str(cut)
-        saved_in, backbone = Checkpoints(folder).place("run", recipe.fields()), Linear()
+        saved_in, backbone = Checkpoints(folder).checkpoint("run", recipe.fields()), Linear()
         with pytest.raises(InterruptedError):
-            train(backbone, interrupted(batches(100), cut), 4, recipe, place=saved_in)
+            train(backbone, interrupted(batches(100), cut), 4, recipe, checkpoint=saved_in)
         again_backbone, again = linear_run(recipe, folder)
         assert (again.losses, again.grad_norms) == (whole.losses, whole.grad_norms)
         assert torch.equal(again.head.weight, whole.head.weight)
@@ -237,9 +237,9 @@ def test_a_diverged_run_is_still_diverged_when_resumed(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "EVERY_S", 0)
     for rate, steps in ((300.0, 40), (1e30, 400)):
         recipe = Recipe(steps=steps, warmup_steps=0, base_lr=rate, clip_norm=None)
-        saved_in = Checkpoints(tmp_path).place(f"run-{rate}", recipe.fields())
-        first = train(Linear(), noise(), 4, recipe, place=saved_in)
-        again = train(Linear(), noise(), 4, recipe, place=saved_in)
+        saved_in = Checkpoints(tmp_path).checkpoint(f"run-{rate}", recipe.fields())
+        first = train(Linear(), noise(), 4, recipe, checkpoint=saved_in)
+        again = train(Linear(), noise(), 4, recipe, checkpoint=saved_in)
         assert first.diverged == again.diverged != ""
         assert str(first.losses) == str(again.losses)  # as text: they hold NaN
 

@@ -35,7 +35,7 @@ class Checkpoints:
     stop: list[int] = field(default_factory=list)
     before: dict[int, Any] = field(default_factory=dict)
 
-    def place(self, name: str, recipe: dict[str, Any]) -> Checkpoint:
+    def checkpoint(self, name: str, recipe: dict[str, Any]) -> Checkpoint:
         """Return the checkpoint of a run; its file name includes a digest of the recipe."""
         return Checkpoint(self, f"{name}-{_digest(recipe)}.pt")
 
@@ -57,7 +57,7 @@ class Checkpoints:
             (self.folder / f"{stem}.pt").unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def minding_signals(self) -> Iterator[None]:
+    def delaying_signals(self) -> Iterator[None]:
         """Delay SIGTERM and SIGINT until the current step's checkpoint is written; a second signal acts immediately."""
         if self.folder is None or threading.current_thread() is not threading.main_thread():
             yield
@@ -74,10 +74,10 @@ class Checkpoints:
         try:
             yield
         finally:
-            self.let_go()
+            self.restore_handlers()
 
-    def let_go(self) -> None:
-        """Restore the signal handlers from before `minding_signals`."""
+    def restore_handlers(self) -> None:
+        """Restore the signal handlers from before `delaying_signals`."""
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
@@ -86,14 +86,14 @@ class Checkpoints:
 class Checkpoint:
     """The checkpoint of one run."""
 
-    shelf: Checkpoints
+    owner: Checkpoints
     name: str
-    kept_at: float = field(default_factory=time.monotonic)
+    written_at: float = field(default_factory=time.monotonic)
     took_s: float = 0.0
 
     def keep(self, trainer: Any) -> None:
         """Write a checkpoint if it is due, after the last step, or when a signal asks the process to stop; then stop."""
-        folder, stop = self.shelf.folder, self.shelf.stop
+        folder, stop = self.owner.folder, self.run_checkpoints.stop
         if folder is None:
             return
         is_last = trainer.steps_done == trainer.recipe.steps
@@ -103,16 +103,16 @@ class Checkpoint:
             state = trainer.state()
             if _writes():
                 self._write(folder, state)
-            self.kept_at = time.monotonic()
-            self.took_s = self.kept_at - begun
+            self.written_at = time.monotonic()
+            self.took_s = self.written_at - begun
         if stops:
-            number = stop.pop() if stop else signal.SIGTERM  # another process of ours was asked
-            self.shelf.let_go()
-            signal.raise_signal(number)  # what was to happen before we minded
+            number = stop.pop() if stop else signal.SIGTERM  # another rank received the signal
+            self.owner.restore_handlers()
+            signal.raise_signal(number)  # let the signal act now
 
     def _is_due(self) -> bool:
         wait_s = max(EVERY_S, self.took_s / COST_SHARE) if EVERY_S else 0
-        return time.monotonic() - self.kept_at >= wait_s
+        return time.monotonic() - self.written_at >= wait_s
 
     def _write(self, folder: Path, state: dict[str, Any]) -> None:
         buffer = io.BytesIO()
@@ -121,10 +121,10 @@ class Checkpoint:
 
     def read(self) -> dict[str, Any] | None:
         """Return the state, on the CPU; None if there is none, or if the file is damaged."""
-        if self.shelf.folder is None:
+        if self.owner.folder is None:
             return None
         try:
-            file = io.BytesIO(read_checked(self.shelf.folder / self.name))
+            file = io.BytesIO(read_checked(self.owner.folder / self.name))
         except (OSError, ValueError):
             return None
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)

@@ -49,13 +49,13 @@ def train(
     *,
     dtype: str = "float32",
     on_step: Callable[[int, int], None] = lambda _step, _steps: None,
-    place: Checkpoint | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> TrainLog:
     """Train a backbone in place, with a zero-initialised linear head, and return the log with the head.
 
     Batches are pairs of normalised images (B, 3, S, S) and labels (B,) or class probabilities (B, C), one per step until
     `recipe.steps`; `batches` may also be a function from the first step to such an iterable, so that a run can resume. In a
-    distributed run every rank gets the global batch, or triples: its own part of it and the global batch size. `place` is the
+    distributed run every rank gets the global batch, or triples: its own part of it and the global batch size. `checkpoint` is the
     run's checkpoint: read at the start, and written during training. `on_step` is called with the number of steps done and of
     all steps, every 20 steps and at the last. `dtype` is that of activations. The backbone is left in eval mode. Divergence
     stops the run (see `TrainLog`).
@@ -66,7 +66,7 @@ def train(
     from vitbench.protocols.finetune.trainer import Trainer
 
     trainer = Trainer(backbone, num_classes, recipe, dtype=dtype)
-    if place and (state := place.read()) is not None:
+    if checkpoint and (state := checkpoint.read()) is not None:
         trainer.restore(state)
         del state
     trainer.model.train()
@@ -80,8 +80,8 @@ def train(
         if step % READ_EVERY == 0 or step == recipe.steps:
             diverged = _divergence(trainer.read()[0], recipe, num_classes)
             on_step(step, recipe.steps)
-        if place:
-            place.keep(trainer)
+        if checkpoint:
+            checkpoint.keep(trainer)
         if diverged:
             break
     return _finish(trainer, backbone, recipe, diverged)

@@ -42,12 +42,12 @@ class Search:
         images = batches.TrainingImages(
             data, splits, recipe, size_px, data.num_classes, distributed.rank_and_world_size()
         )
-        checkpoint = self.checkpoints.place(name, recipe.fields())
+        checkpoint = self.checkpoints.checkpoint(name, recipe.fields())
         # Each run has its own random streams, so dropout does not depend on whether earlier runs were resumed.
-        with self.checkpoints.minding_signals(), seeded(data.seed, f"finetune {name}"):
+        with self.checkpoints.delaying_signals(), seeded(data.seed, f"finetune {name}"):
             log = train(
                 backbone, images.batches, data.num_classes, recipe, dtype=data.dtype, on_step=data.report,
-                place=checkpoint,
+                checkpoint=checkpoint,
             )  # fmt: skip
         self.backward += len(log.losses) * recipe.batch_size
         if log.batch_norm_size and log.batch_norm_size < recipe.batch_size:
