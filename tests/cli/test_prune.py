@@ -24,7 +24,7 @@ class MeanColour(nn.Module):
 
 
 def keys(suite, **overrides):
-    return {job.key for job in plan_suite(str(suite), None, Overrides(**overrides)).plan.jobs}
+    return {job.key for job in plan_suite(str(suite), None, Overrides(**overrides)).suite.jobs}
 
 
 def proposed(*arguments):

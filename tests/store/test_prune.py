@@ -13,7 +13,7 @@ def test_prune_lists_first_and_deletes_with_yes(tiny, tmp_path):
     before = sorted(out.rglob("*"))
     listed = command("prune", str(tiny), "--out", str(out))
     assert sorted(out.rglob("*")) == before
-    assert "1 records, 3 files in all would be deleted" in listed.stderr
+    assert "1 records, 3 files would be deleted" in listed.stderr
     command("prune", str(tiny), "--out", str(out), "--yes")
     left = {record.key for record in load(out)}
     assert left == {job.key for job in plan_suite(str(tiny), out, Overrides()).suite.jobs}

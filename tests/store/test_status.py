@@ -41,7 +41,7 @@ def test_status_says_what_is_done_at_work_silent_failed_and_damaged(tiny, tmp_pa
 
 
 def test_a_directory_that_is_not_a_run_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="no run directory"):
+    with pytest.raises(UsageError, match="is not a run directory"):
         run_status(tmp_path)
 
 

@@ -93,7 +93,7 @@ class Checkpoint:
 
     def keep(self, trainer: Any) -> None:
         """Write a checkpoint if it is due, after the last step, or when a signal asks the process to stop; then stop."""
-        folder, stop = self.owner.folder, self.run_checkpoints.stop
+        folder, stop = self.owner.folder, self.owner.stop
         if folder is None:
             return
         is_last = trainer.steps_done == trainer.recipe.steps

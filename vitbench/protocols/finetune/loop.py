@@ -55,10 +55,10 @@ def train(
 
     Batches are pairs of normalised images (B, 3, S, S) and labels (B,) or class probabilities (B, C), one per step until
     `recipe.steps`; `batches` may also be a function from the first step to such an iterable, so that a run can resume. In a
-    distributed run every rank gets the global batch, or triples: its own part of it and the global batch size. `checkpoint` is the
-    run's checkpoint: read at the start, and written during training. `on_step` is called with the number of steps done and of
-    all steps, every 20 steps and at the last. `dtype` is that of activations. The backbone is left in eval mode. Divergence
-    stops the run (see `TrainLog`).
+    distributed run every rank gets the global batch, or triples: its own part of it and the global batch size. `checkpoint`
+    is the run's checkpoint: read at the start, and written during training. `on_step` is called with the number of steps done
+    and of all steps, every 20 steps and at the last. `dtype` is that of activations. The backbone is left in eval mode.
+    Divergence stops the run (see `TrainLog`).
 
     Raises:
         torch.OutOfMemoryError: a micro-batch of one image does not fit.
