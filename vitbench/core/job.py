@@ -111,7 +111,8 @@ class SuiteContext(Frozen):
     )
 
 
-_MEASURING = ("limit", "dtype", "feature_dtype", "resolution_px", "test_resolution_px", "preprocess")
+# How a score is measured, apart from what on what. A new setting: a field here, of Job, and of the suite file.
+MEASUREMENT = ("limit", "dtype", "feature_dtype", "resolution_px", "test_resolution_px", "preprocess")
 
 
 class Job(Frozen):
@@ -133,7 +134,7 @@ class Job(Frozen):
     @property
     def measuring(self) -> dict[str, Any]:
         """The measurement settings: scores that differ in them are not compared."""
-        return {name: getattr(self, name) for name in _MEASURING}
+        return {name: getattr(self, name) for name in MEASUREMENT}
 
     @cached_property
     def key(self) -> str:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
-from vitbench.api import Protocol
 from vitbench.core.errors import DataMissingError, Problem, UsageError, nearest
-from vitbench.core.job import Component, Dtype, Job, SuiteContext
+from vitbench.core.job import Component, Dtype, Job
 from vitbench.core.registry import PROTOCOLS
+from vitbench.suite.grid import Grid, ResolvedProtocol
 from vitbench.suite.resolve import Resolver
 from vitbench.suite.suite_file import (
     KINDS,
@@ -54,15 +52,6 @@ class ExpandedSuite:
     lock: str
 
 
-@dataclass(frozen=True)
-class _Cell:
-    """A protocol entry with its resolved component."""
-
-    entry: ProtocolEntry
-    component: Component
-    protocol: Protocol
-
-
 def expand(located: Located, overrides: Overrides | None = None) -> ExpandedSuite:
     """Return all jobs of a suite.
 
@@ -73,33 +62,41 @@ def expand(located: Located, overrides: Overrides | None = None) -> ExpandedSuit
     overrides = overrides or Overrides()
     suite = _validated(located, overrides)
     resolver = Resolver(suite.defaults, located)
-    backbones = _resolved(resolver, "backbones", _chosen(suite.backbones, overrides.backbones, BackboneEntry))
-    tasks = _resolved(resolver, "tasks", _chosen(suite.tasks, overrides.tasks, TaskEntry))
-    cells = []
-    wanted = _chosen(suite.protocols, overrides.protocols, ProtocolEntry)
-    for entry, _, component in _entries(resolver, "protocols", wanted):
-        try:
-            cells.append(_Cell(entry, component, PROTOCOLS.make(component.spec, component.options)[1]))
-        except Exception as error:  # noqa: BLE001  a protocol may refuse options that do not go together
-            resolver.problems.append(
-                Problem(f"protocol {component.label!r}: {error}", located.where(("protocols",)))
-            )
-    resolver.problems += _unknown_names(
-        suite, located, [c.label for c in backbones], [c.label for c in tasks]
+    grid = Grid(
+        suite,
+        _resolved(resolver, "backbones", _chosen(suite.backbones, overrides.backbones, BackboneEntry)),
+        _resolved(resolver, "tasks", _chosen(suite.tasks, overrides.tasks, TaskEntry)),
+        _protocols(resolver, _chosen(suite.protocols, overrides.protocols, ProtocolEntry)),
+        overrides.budgets,
+        overrides.seeds,
     )
-    resolver.problems += _same_labels(
-        located,
-        (("backbones", backbones), ("tasks", tasks), ("protocols", [c.component for c in cells])),
-    )
-    resolver.problems += _unused_defaults(suite, located)
-    if resolver.problems:
-        raise UsageError(resolver.problems)
+    problems = [
+        *resolver.problems,
+        *_unknown_names(grid, located),
+        *_same_labels(grid, located),
+        *_unused_defaults(suite, located),
+    ]
+    if problems:
+        raise UsageError(problems)
     if resolver.missing:
         raise DataMissingError(resolver.missing)
-    jobs = _jobs(suite, (backbones, tasks, cells), overrides)
+    jobs = grid.jobs()
     if not jobs:
         raise UsageError(f"suite {suite.name}: no jobs match these filters")
-    return ExpandedSuite(suite.name, tuple(jobs), _lock(suite, (backbones, tasks, cells), overrides))
+    return ExpandedSuite(suite.name, tuple(jobs), grid.lock())
+
+
+def _protocols(resolver: Resolver, chosen: list[tuple[int | None, ProtocolEntry]]) -> list[ResolvedProtocol]:
+    found = []
+    for entry, _, component in _entries(resolver, "protocols", chosen):
+        try:
+            protocol = PROTOCOLS.make(component.spec, component.options)[1]
+        except Exception as error:  # noqa: BLE001  a protocol may refuse options that do not go together
+            where = resolver.located.where(("protocols",))
+            resolver.problems.append(Problem(f"protocol {component.label!r}: {error}", where))
+        else:
+            found.append(ResolvedProtocol(entry, component, protocol))
+    return found
 
 
 def _validated(located: Located, overrides: Overrides) -> SuiteFile:
@@ -162,12 +159,14 @@ def _resolved(resolver: Resolver, kind: str, entries: Iterable[tuple[int | None,
     return [component for _, _, component in _entries(resolver, kind, entries)]
 
 
-def _unknown_names(
-    suite: SuiteFile, located: Located, backbones: Sequence[str], tasks: Sequence[str]
-) -> list[Problem]:
-    """Return the names in a protocol's `backbones` and `tasks` that the suite does not have."""
+def _unknown_names(grid: Grid, located: Located) -> list[Problem]:
+    """Return names in a protocol's `backbones` and `tasks` that the suite does not have."""
+    suite = grid.suite
     entries = [name for entry in suite.backbones for name in (entry.label, entry.name) if name]
-    known = {"backbones": [*backbones, *entries], "tasks": [*tasks, *(entry.name for entry in suite.tasks)]}
+    known = {
+        "backbones": [*(c.label for c in grid.backbones), *entries],
+        "tasks": [*(c.label for c in grid.tasks), *(entry.name for entry in suite.tasks)],
+    }
     problems = []
     for position, entry in enumerate(suite.protocols):
         for kind, names in known.items():
@@ -197,10 +196,15 @@ def _unused_defaults(suite: SuiteFile, located: Located) -> list[Problem]:
     return problems
 
 
-def _same_labels(located: Located, kinds: Iterable[tuple[str, Sequence[Component]]]) -> list[Problem]:
-    """Return labels shared by different components: their scores would be in the same cell."""
+def _same_labels(grid: Grid, located: Located) -> list[Problem]:
+    """Return problems of different components with one label: their scores would share a cell."""
+    kinds = {
+        "backbones": grid.backbones,
+        "tasks": grid.tasks,
+        "protocols": [resolved.component for resolved in grid.protocols],
+    }
     problems = []
-    for kind, components in kinds:
+    for kind, components in kinds.items():
         seen: dict[str, Component] = {}
         for component in components:
             other = seen.setdefault(component.label, component)
@@ -211,88 +215,3 @@ def _same_labels(located: Located, kinds: Iterable[tuple[str, Sequence[Component
                 )
                 problems.append(Problem(what, located.where((kind,))))
     return problems
-
-
-def _jobs(
-    suite: SuiteFile,
-    axes: tuple[list[Component], list[Component], list[_Cell]],
-    overrides: Overrides,
-) -> list[Job]:
-    jobs: dict[str, Job] = {}
-    for backbone, task, cell in itertools.product(*axes):
-        if _wanted(cell.entry.backbones, backbone) and _wanted(cell.entry.tasks, task):
-            for job in _cell_jobs(suite, backbone, task, cell, overrides):
-                jobs.setdefault(job.key, job)
-    return list(jobs.values())
-
-
-def _wanted(names: list[str] | None, component: Component) -> bool:
-    return names is None or component.label in names or component.spec in names
-
-
-def _cell_jobs(
-    suite: SuiteFile, backbone: Component, task: Component, cell: _Cell, overrides: Overrides
-) -> Iterable[Job]:
-    entry = cell.entry
-    every_task = tuple(dict.fromkeys([*(t.name for t in suite.tasks), task.label]))
-    expected = tuple(name for name in every_task if entry.tasks is None or name in entry.tasks)
-    for budget in _narrowed(suite.budgets, entry.budgets, overrides.budgets):
-        seeds = _narrowed(suite.seeds, entry.seeds, overrides.seeds)
-        if not cell.protocol.depends_on_seed(budget):
-            seeds = [0][: len(seeds)]  # always the same one, whatever the seeds of the suite
-        for seed in seeds:
-            yield Job(
-                suite=SuiteContext(
-                    name=suite.name, tasks=expected, seeds=len(seeds), published=tuple(suite.published)
-                ),
-                backbone=backbone,
-                task=task,
-                protocol=cell.component,
-                budget=budget,
-                seed=seed,
-                limit=suite.limit,
-                dtype=suite.dtype,
-                feature_dtype=suite.feature_dtype,
-                resolution_px=entry.resolution_px or suite.resolution_px,
-                test_resolution_px=entry.test_resolution_px or suite.test_resolution_px,
-                preprocess=entry.preprocess or suite.preprocess or cell.protocol.default_preprocess,
-            )
-
-
-def _narrowed(given: list[T_], own: list[T_] | None, command_line: Sequence[T_]) -> list[T_]:
-    """Return the entry's list if it has one, else the suite's; the command line filters the former and replaces the latter."""
-    if own is None:
-        return list(dict.fromkeys(given))
-    return [value for value in dict.fromkeys(own) if not command_line or value in command_line]
-
-
-def _lock(
-    suite: SuiteFile, axes: tuple[list[Component], list[Component], list[_Cell]], overrides: Overrides
-) -> str:
-    """Return a suite file with all options filled in and all filters applied: it has the same jobs."""
-    backbones, tasks, cells = axes
-    kept = {
-        "name", "description", "budgets", "seeds", "limit", "dtype", "feature_dtype", "preprocess", "resolution_px",
-        "test_resolution_px",
-    }  # fmt: skip
-    contents = suite.model_dump(include=kept, exclude_none=True)
-    if suite.published:
-        contents["published"] = suite.published
-    contents["backbones"] = [{"name": c.spec, "label": c.label, **c.options} for c in backbones]
-    contents["tasks"] = [{"name": c.label, "source": c.spec, **c.options} for c in tasks]
-    contents["protocols"] = [
-        {
-            "name": cell.component.spec,
-            "label": cell.component.label,
-            "backbones": [c.label for c in backbones if _wanted(cell.entry.backbones, c)],
-            "tasks": [c.label for c in tasks if _wanted(cell.entry.tasks, c)],
-            "budgets": _narrowed(suite.budgets, cell.entry.budgets, overrides.budgets),
-            "seeds": _narrowed(suite.seeds, cell.entry.seeds, overrides.seeds),
-            **cell.entry.model_dump(
-                include={"preprocess", "resolution_px", "test_resolution_px"}, exclude_none=True
-            ),
-            **cell.component.options,
-        }
-        for cell in cells
-    ]
-    return yaml.safe_dump(contents, sort_keys=False, allow_unicode=True, width=110)
