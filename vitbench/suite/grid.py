@@ -1,4 +1,4 @@
-"""The grid of a suite, backbones x tasks x protocols x budgets x seeds: its jobs, and its lock file with all options filled in."""
+"""The grid of a suite, backbones x tasks x protocols x budgets x seeds: its jobs and its lock file."""
 
 from __future__ import annotations
 
