@@ -6,7 +6,10 @@ from torch import nn
 
 from vitbench.api import InputSpec, Provenance
 from vitbench.backbones.check import check_backbone
+from vitbench.core.plugins import load_all
 from vitbench.core.registry import BACKBONES, PROTOCOLS, TASKS
+
+load_all()  # what is registered parametrises tests below
 
 SMALL_TIMM = ("resnet10t", "efficientnet_b0", "vit_tiny_patch16_224", "resnetv2_50x1_bit")
 

@@ -3,6 +3,8 @@
 import os
 import signal
 
+import pytest
+
 import vitbench
 from tests.making.command import started
 from tests.making.runs import ran, start_run, wait_for_records, wait_until
@@ -26,6 +28,7 @@ def test_an_interrupt_keeps_what_is_done(slow, tmp_path):
     assert all(after[key] == record for key, record in kept.items())
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_workers_start_is_quiet(slow, tmp_path):
     suite, plugin = slow
     process = start_run(suite, plugin, tmp_path / "run", workers=2)

@@ -55,7 +55,7 @@ def test_the_run_directory_holds_what_was_asked_and_what_came_out(tiny, tmp_path
         assert table["name"][0].startswith("digits[")
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_failing_job_is_kept_and_retried_only_when_asked(flaky, tmp_path, workers):
     suite, plugin, marker = flaky
     how = {"plugins": [str(plugin)], "workers": workers}

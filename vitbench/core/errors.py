@@ -133,3 +133,19 @@ def first_reason(error: ValidationError) -> str:
     first = error.errors()[0]
     field = ".".join(map(str, first["loc"]))
     return f"{field}: {first['msg']}" if field else str(first["msg"])
+
+
+MESSAGE_LENGTH = 2000  # characters
+
+
+def message_of(error: BaseException) -> str:
+    """An error's message as a record can hold it, whatever the error."""
+    try:
+        return storable(str(error))
+    except Exception:  # noqa: BLE001  a plugin's error may have any text, or none
+        return "(its message cannot be shown)"
+
+
+def storable(text: str) -> str:
+    """Text without lone surrogates, which occur in file names that are not UTF-8, cut to 2,000 characters."""
+    return text[:MESSAGE_LENGTH].encode(errors="backslashreplace").decode()

@@ -17,7 +17,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-from vitbench.core.errors import Problem, UsageError
+from vitbench.core.errors import Problem, UsageError, message_of
 from vitbench.core.registry import loading
 
 GROUP = "vitbench.plugins"
@@ -76,7 +76,7 @@ def _load_named(name: str) -> LoadedPlugin:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001  finding a submodule imports its package
-        return LoadedPlugin(name, "module", f"{type(error).__name__}: {_said(error)}")
+        return LoadedPlugin(name, "module", f"{type(error).__name__}: {message_of(error)}")
     if found is None:
         raise UsageError(
             Problem(
@@ -115,15 +115,8 @@ def _trouble(load: Callable[[], object]) -> str:
     except BaseException as error:  # noqa: BLE001  a plugin may raise anything
         frames = traceback.extract_tb(error.__traceback__)
         place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-        return f"{type(error).__name__}: {_said(error)}{place}"
+        return f"{type(error).__name__}: {message_of(error)}{place}"
     return ""
-
-
-def _said(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001  its message may fail as well
-        return "(its message cannot be shown)"
 
 
 @contextlib.contextmanager

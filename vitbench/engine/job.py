@@ -19,7 +19,7 @@ from vitbench.backbones.models.wrapper import BuiltBackbone
 from vitbench.compute.environment import describe
 from vitbench.compute.meter import Meter
 from vitbench.core.conformance import Evidence, conformance
-from vitbench.core.errors import StorageError, VitbenchError, is_full
+from vitbench.core.errors import StorageError, VitbenchError, is_full, message_of
 from vitbench.core.job import Job
 from vitbench.core.record import Cost, DataFacts, Record
 from vitbench.core.registry import PROTOCOLS, Entry
@@ -30,7 +30,7 @@ from vitbench.data.sealed import sealed
 from vitbench.engine.adaptation import JobAdaptation, Notes
 from vitbench.engine.features import FeatureReader
 from vitbench.engine.job_log import LOG
-from vitbench.engine.outcome import Outcome, failed, message_of, now
+from vitbench.engine.outcome import Outcome, failed, now
 from vitbench.engine.scoring import backbone_facts, confusion, score, worst
 from vitbench.engine.worker import Worker, backbone_key
 

@@ -10,11 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from vitbench.compute.environment import describe
-from vitbench.core.errors import VitbenchError
+from vitbench.core.errors import VitbenchError, message_of, storable
 from vitbench.core.job import Job
 from vitbench.core.record import Failure, Record
-
-MESSAGE_LENGTH = 2000  # characters
 
 
 @dataclass(frozen=True)
@@ -35,22 +33,11 @@ def failed(job: Job, device: str, error: BaseException) -> Record:
         job=job,
         status="failed",
         env=describe(device),
-        failure=Failure(kind=_plain(type(error).__name__), message=message_of(error), where=_plain(place)),
+        failure=Failure(
+            kind=storable(type(error).__name__), message=message_of(error), where=storable(place)
+        ),
         created=now(),
     )
-
-
-def message_of(error: BaseException) -> str:
-    """An error's message, whatever the error."""
-    try:
-        return _plain(str(error))
-    except Exception:  # noqa: BLE001  a plugin's error may have any text, or none
-        return "(its message cannot be shown)"
-
-
-def _plain(text: str) -> str:
-    """Text without lone surrogates, which occur in file names that are not UTF-8."""
-    return text[:MESSAGE_LENGTH].encode(errors="backslashreplace").decode()
 
 
 def now() -> str:

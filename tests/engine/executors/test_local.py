@@ -55,6 +55,7 @@ def test_no_worker_outlives_its_driver(slow, tmp_path, ending):
     assert len(titles) == 8 - len(kept)
 
 
+@pytest.mark.slow
 def test_workers_run_the_code_of_their_driver(slow, tmp_path, monkeypatch):
     suite, plugin = slow
     for name in ("timm", "vitbench"):

@@ -36,6 +36,7 @@ def test_two_processes_give_the_losses_and_weights_of_one(tmp_path):
     assert is_as_alone(*json.loads((tmp_path / "out.json").read_text()))
 
 
+@pytest.mark.slow
 def test_spread_over_two_processes_and_cut_off_it_goes_on_there_or_in_one(tmp_path):
     """FSDP2, as for a model that one GPU cannot train."""
     together(tmp_path / "out.json", "cut")
