@@ -41,7 +41,7 @@ def test_of_many_classes_the_most_frequent_mistakes_are_kept():
     assert confusion(labels, labels, names).mistakes == ()
 
 
-def test_the_surest_mistakes_come_first_and_right_answers_never():
+def test_the_most_confident_errors_come_first_and_right_answers_never():
     margins = np.array([5.0, 3.0, 9.0, 3.0, -1.0], dtype=np.float32)
     assert worst(margins, np.array([True, True, False, True, False])) == (0, 1, 3)
     assert len(worst(RNG.random(100).astype(np.float32), np.ones(100, bool))) == 24

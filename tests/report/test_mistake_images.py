@@ -13,7 +13,7 @@ from tests.making.command import vitbench as command
 from tests.making.suites import TINY
 from vitbench.core.registry import TASKS
 from vitbench.report.cell_details import cell_name
-from vitbench.report.mistake_images import surest_mistakes
+from vitbench.report.mistake_images import most_confident_errors
 
 
 def ran(suite_file, out, text=TINY):
@@ -35,7 +35,7 @@ def test_a_page_embeds_the_most_confident_errors(suite_file, tmp_path):
 
 def test_they_are_the_test_images_with_their_labels(suite_file, tmp_path):
     records = ran(suite_file, tmp_path / "run")
-    found = surest_mistakes([tmp_path / "run"], records, lambda text: None)
+    found = most_confident_errors([tmp_path / "run"], records, lambda text: None)
     record = next(r for r in records if r.job.protocol.name == "knn")
     images = found[cell_name([record])]
     task = TASKS.make("digits", {})[1]
@@ -55,9 +55,9 @@ def test_missing_images_are_reported(suite_file, tmp_path):
         for r in records
     ]
     warnings = []
-    assert surest_mistakes([tmp_path / "run"], other, warnings.append) == {}
+    assert most_confident_errors([tmp_path / "run"], other, warnings.append) == {}
     assert len(warnings) == 3
     assert all("not the ones that were scored" in text for text in warnings)
     warnings.clear()
-    assert surest_mistakes([tmp_path / "elsewhere"], records, warnings.append) == {}
+    assert most_confident_errors([tmp_path / "elsewhere"], records, warnings.append) == {}
     assert all("predictions file is missing" in text for text in warnings)

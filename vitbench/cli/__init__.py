@@ -102,8 +102,8 @@ def _unexpected(error: Exception, color: bool | None) -> int:
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
-    place = f" ({Path(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno})" if frame else ""
-    say(f"error: {type(error).__name__}: {error}{place}", "red", color)
+    line = f" ({Path(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno})" if frame else ""
+    say(f"error: {type(error).__name__}: {error}{line}", "red", color)
     say(
         "this is a bug in vitbench or in a plugin; set VITBENCH_DEBUG=1 to see the traceback", "yellow", color
     )

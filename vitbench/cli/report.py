@@ -105,9 +105,9 @@ def _write_figures(folder: Path, records: list[Record], published: tuple[str, ..
 
 def _images(runs: tuple[Path, ...], records: list[Record]) -> Worst:
     """Return the most confident errors of every cell, and warn of those that cannot be shown."""
-    from vitbench.report.mistake_images import surest_mistakes
+    from vitbench.report.mistake_images import most_confident_errors
 
-    return surest_mistakes(runs, records, lambda text: click.echo(f"warning: {text}", err=True))
+    return most_confident_errors(runs, records, lambda text: click.echo(f"warning: {text}", err=True))
 
 
 def _check_prefixes(prefixes: tuple[str, ...]) -> None:

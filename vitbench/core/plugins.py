@@ -114,8 +114,8 @@ def _trouble(load: Callable[[], object]) -> str:
         raise
     except BaseException as error:  # noqa: BLE001  a plugin may raise anything
         frames = traceback.extract_tb(error.__traceback__)
-        place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-        return f"{type(error).__name__}: {message_of(error)}{place}"
+        line = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+        return f"{type(error).__name__}: {message_of(error)}{line}"
     return ""
 
 

@@ -73,7 +73,7 @@ def random_crop(images: Tensor, size_px: int, seed: int, step: int, examples: ND
     room = np.asarray(images.shape[2:]) - size_px
     if (room < 0).any():
         raise ValueError(f"a crop of {size_px} px does not fit into images of {tuple(images.shape[2:])} px")
-    offsets = moved(crop_places(room, seed, step, examples), images.device)
+    offsets = moved(crop_corners(room, seed, step, examples), images.device)
     span = torch.arange(size_px, device=images.device)
     rows, columns = offsets[:, :1] + span, offsets[:, 1:] + span
     batch = torch.arange(len(images), device=images.device)
@@ -81,12 +81,12 @@ def random_crop(images: Tensor, size_px: int, seed: int, step: int, examples: ND
     return images[batch[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def crop_places(
+def crop_corners(
     room: NDArray[np.int64] | int, seed: int, step: int, examples: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Top left corners of crops, (B, 2) as top and left, uniform from 0 to `room`."""
-    places = uniforms(seed, step, examples, 2, "crop") * (np.asarray(room) + 1)
-    return np.asarray(places, dtype=np.int64)
+    corners = uniforms(seed, step, examples, 2, "crop") * (np.asarray(room) + 1)
+    return np.asarray(corners, dtype=np.int64)
 
 
 def inception_boxes(

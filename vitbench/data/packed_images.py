@@ -73,8 +73,8 @@ class PackedImages:
         ]
         return lines[0].lerp_(lines[1], down[:, :, None, None])
 
-    def _at(self, places: Tensor) -> Tensor:
-        return self.pixels.index_select(0, places.flatten()).view(*places.shape, 3).float()
+    def _at(self, positions: Tensor) -> Tensor:
+        return self.pixels.index_select(0, positions.flatten()).view(*positions.shape, 3).float()
 
 
 def _neighbours(position: Tensor, last: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -27,15 +27,13 @@ def failed(job: Job, device: str, error: BaseException) -> Record:
     """The record of a failed job, with the reason."""
     frames = traceback.extract_tb(error.__traceback__)
     expected = isinstance(error, VitbenchError)
-    place = "" if expected or not frames else f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
+    line = "" if expected or not frames else f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
     return Record(
         key=job.key,
         job=job,
         status="failed",
         env=describe(device),
-        failure=Failure(
-            kind=storable(type(error).__name__), message=message_of(error), where=storable(place)
-        ),
+        failure=Failure(kind=storable(type(error).__name__), message=message_of(error), where=storable(line)),
         created=now(),
     )
 

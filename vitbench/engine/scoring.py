@@ -58,7 +58,7 @@ def confusion(predictions: Labels, labels: Labels, names: tuple[str, ...]) -> Co
         return Confusion(classes=names, matrix=tuple(map(tuple, counts.tolist())))
     np.fill_diagonal(counts, 0)
     most = np.argsort(-counts.ravel(), kind="stable")[:MISTAKES]
-    found = [(*divmod(int(place), len(names)), int(counts.flat[place])) for place in most]
+    found = [(*divmod(int(position), len(names)), int(counts.flat[position])) for position in most]
     return Confusion(mistakes=tuple((names[true], names[predicted], n) for true, predicted, n in found if n))
 
 
@@ -67,5 +67,5 @@ def worst(margins: NDArray[np.float32], wrong: NDArray[np.bool_]) -> tuple[int, 
 
     `margins` (N,) are by how much the highest score of another class exceeds that of the label.
     """
-    places = np.flatnonzero(wrong)
-    return tuple(places[np.argsort(-margins[places], kind="stable")][:WORST].tolist())
+    positions = np.flatnonzero(wrong)
+    return tuple(positions[np.argsort(-margins[positions], kind="stable")][:WORST].tolist())

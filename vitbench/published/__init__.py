@@ -70,8 +70,8 @@ class Source(_Frozen):
     @property
     def citation(self) -> str:
         """The source on one line."""
-        place = f"arXiv {self.arxiv}" if self.arxiv else self.paper
-        return f"{place}, {self.table}" if self.table else place
+        paper = f"arXiv {self.arxiv}" if self.arxiv else self.paper
+        return f"{paper}, {self.table}" if self.table else paper
 
 
 class Value(_Frozen):

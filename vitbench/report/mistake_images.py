@@ -23,7 +23,9 @@ from vitbench.store.run_dir import RunDir
 THUMBNAIL_PX = 96  # about 3 kB
 
 
-def surest_mistakes(runs: Sequence[Path], records: Sequence[Record], warn: Callable[[str], None]) -> Worst:
+def most_confident_errors(
+    runs: Sequence[Path], records: Sequence[Record], warn: Callable[[str], None]
+) -> Worst:
     """By cell: thumbnails of the test images that its first record got wrong, with true and predicted class.
 
     Cells whose data are missing, or differ from the data that were scored, are left out; `warn` gets the reason.

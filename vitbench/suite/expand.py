@@ -107,8 +107,8 @@ def _validated(located: Located, overrides: Overrides) -> SuiteFile:
     for key, value in given.items():
         if value not in (None, []):
             located.data[key] = value
-            located.places = {p: at for p, at in located.places.items() if p[:1] != (key,)}
-            located.places[(key,)] = f"--{key.removesuffix('s') if key == 'budgets' else key}"
+            located.lines = {p: at for p, at in located.lines.items() if p[:1] != (key,)}
+            located.lines[(key,)] = f"--{key.removesuffix('s') if key == 'budgets' else key}"
     try:
         return SuiteFile.model_validate(located.data)
     except ValidationError as error:
@@ -172,9 +172,9 @@ def _unknown_names(grid: Grid, located: Located) -> list[Problem]:
         for kind, names in known.items():
             for index, name in enumerate(getattr(entry, kind) or ()):
                 if name not in names:
-                    place = located.where(("protocols", position, kind, index))
+                    line = located.where(("protocols", position, kind, index))
                     what = f"the suite has no {kind.removesuffix('s')} {name!r}"
-                    problems.append(Problem(what, place, nearest(name, names)))
+                    problems.append(Problem(what, line, nearest(name, names)))
     return problems
 
 
@@ -191,8 +191,8 @@ def _unused_defaults(suite: SuiteFile, located: Located) -> list[Problem]:
         for name in getattr(suite.defaults, kind):
             if name not in taken:
                 what = f"no entry of {kind} takes the option {name!r}"
-                place = located.where(("defaults", kind, name))
-                problems.append(Problem(what, place, nearest(name, sorted(taken))))
+                line = located.where(("defaults", kind, name))
+                problems.append(Problem(what, line, nearest(name, sorted(taken))))
     return problems
 
 

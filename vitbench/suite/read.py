@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vitbench.core.errors import Problem, UsageError, nearest
-from vitbench.suite.yaml_lines import Located, Place, parse_value, read_yaml
+from vitbench.suite.yaml_lines import KeyPath, Located, parse_value, read_yaml
 
 JOINED = ("backbones", "tasks", "protocols")
 
@@ -83,14 +83,14 @@ def _merge(base: Located, more: Located) -> None:
         joined = key in JOINED and isinstance(value, list) and isinstance(base.data.get(key), list)
         offset = len(base.data[key]) if joined else 0
         if not joined:
-            base.places = {path: at for path, at in base.places.items() if path[:1] != (key,)}
+            base.lines = {path: at for path, at in base.lines.items() if path[:1] != (key,)}
         base.data[key] = [*base.data[key], *value] if joined else value
-        for path, at in more.places.items():
+        for path, at in more.lines.items():
             if path[:1] == (key,):
-                base.places[_shifted(path, offset)] = at
+                base.lines[_shifted(path, offset)] = at
 
 
-def _shifted(path: Place, offset: int) -> Place:
+def _shifted(path: KeyPath, offset: int) -> KeyPath:
     if offset and len(path) > 1 and isinstance(path[1], int):
         return (path[0], path[1] + offset, *path[2:])
     return path
@@ -103,7 +103,7 @@ def _apply(located: Located, setting: str) -> None:
         raise UsageError(f"--set {setting}: expected path=value, such as protocols.finetune.steps=100")
     *parents, last = path_text.split(".")
     target: Any = located.data
-    path: Place = ()
+    path: KeyPath = ()
     for part in parents:
         may_begin = (not path and part == "defaults") or (path == ("defaults",) and part in JOINED)
         if may_begin and isinstance(target, dict):
@@ -118,8 +118,8 @@ def _apply(located: Located, setting: str) -> None:
         final = _step(target, last, setting)
     target[final] = parse_value(value_text)
     full = (*path, final)
-    located.places = {p: at for p, at in located.places.items() if p[: len(full)] != full}
-    located.places[full] = f"--set {path_text}"
+    located.lines = {p: at for p, at in located.lines.items() if p[: len(full)] != full}
+    located.lines[full] = f"--set {path_text}"
 
 
 def _step(target: Any, part: str, setting: str) -> Any:

@@ -47,7 +47,7 @@ class Resolver:
         options = self._placed(registered, checked, path)
         contents = self._contents(registered, options, where, sorted(registered.locations))
         if registered.argument_is_path:
-            argument = str(self._place(Path(argument), path))
+            argument = str(self._absolute(Path(argument), path))
             contents |= self._contents(registered, {"argument": Path(argument)}, where, ["argument"])
         label = entry.name if isinstance(entry, TaskEntry) else entry.label or entry.name
         return registered, Component(
@@ -88,10 +88,10 @@ class Resolver:
         for item in strangers:
             name = str(item["loc"][0])
             what = f"{registered.kind} {registered.name!r} has no option {name!r}"
-            place = self.located.where((*path, name)) if path else where
+            line = self.located.where((*path, name)) if path else where
             near = nearest(name, [*type(entry).model_fields, *known])
             takes = f"it takes: {', '.join(known) or 'no options'}"
-            self.problems.append(Problem(what, place, near, takes))
+            self.problems.append(Problem(what, line, near, takes))
         found = problems_of((item for item in items if item not in strangers), self.located, path)
         self.problems += found if path else [Problem(problem.what, where) for problem in found]
         return None
@@ -101,25 +101,25 @@ class Resolver:
         options = {name: getattr(checked, name) for name in registered.options.model_fields}
         for name in registered.locations:
             if isinstance(options[name], Path):
-                options[name] = self._place(options[name], (*path, name))
+                options[name] = self._absolute(options[name], (*path, name))
         return options
 
-    def _place(self, place: Path, path: tuple[Any, ...]) -> Path:
+    def _absolute(self, given: Path, path: tuple[Any, ...]) -> Path:
         file = self.located.where(path).rpartition(":")[0] if path else ""
         base = Path(file).parent if file and not file.startswith("--") else Path()
-        return (base / place.expanduser()).resolve()
+        return (base / given.expanduser()).resolve()
 
     def _contents(
         self, registered: Entry, options: Mapping[str, Any], where: str, names: Iterable[str]
     ) -> dict[str, str]:
         contents = {}
         for name in names:
-            place = options[name]
-            if not isinstance(place, Path):
+            target = options[name]
+            if not isinstance(target, Path):
                 continue
-            if place.exists():
-                contents[name] = digest_path(place)
+            if target.exists():
+                contents[name] = digest_path(target)
             else:
-                what = f"{registered.kind} {registered.name!r}: {place} does not exist"
+                what = f"{registered.kind} {registered.name!r}: {target} does not exist"
                 self.missing.append(Problem(what, where, next_step=f"correct its `{name}`"))
         return contents

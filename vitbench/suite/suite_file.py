@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from vitbench.core.errors import Problem, nearest
 from vitbench.core.job import Budget, Dtype, FeatureDtype, PreprocessName
 from vitbench.core.registry import BACKBONES, PROTOCOLS, TASKS, Registry
-from vitbench.suite.yaml_lines import Located, Place
+from vitbench.suite.yaml_lines import KeyPath, Located
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 KINDS: dict[str, Registry] = {"backbones": BACKBONES, "tasks": TASKS, "protocols": PROTOCOLS}
@@ -118,7 +118,7 @@ class SuiteFile(BaseModel):
         return [{"name": item} if isinstance(item, str) else item for item in value]
 
 
-def problems_of(items: Iterable[Any], located: Located, prefix: Place = ()) -> list[Problem]:
+def problems_of(items: Iterable[Any], located: Located, prefix: KeyPath = ()) -> list[Problem]:
     """Return pydantic's errors (`error.errors()`) with file and line; the branches of a union count as one."""
     found: dict[tuple[Any, ...], Problem] = {}
     for item in items:
@@ -133,7 +133,7 @@ def problems_of(items: Iterable[Any], located: Located, prefix: Place = ()) -> l
     return list(found.values())
 
 
-def _union_branch(item: Any, located: Located, prefix: Place) -> int:
+def _union_branch(item: Any, located: Located, prefix: KeyPath) -> int:
     """Return how much of pydantic's path is in the file; what follows are names of a union's branches."""
     data = located.child(*prefix).data if prefix else located.data
     for depth, part in enumerate(item["loc"]):
@@ -149,7 +149,7 @@ _FIELDS: dict[str, type[BaseModel]] = {
 }  # fmt: skip
 
 
-def _problem(item: Any, located: Located, prefix: Place) -> Problem:
+def _problem(item: Any, located: Located, prefix: KeyPath) -> Problem:
     path = (*prefix, *item["loc"])
     where = located.where(path)
     name = ".".join(map(str, path))

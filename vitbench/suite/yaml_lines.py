@@ -12,7 +12,7 @@ import yaml
 
 from vitbench.core.errors import Problem, UsageError
 
-Place = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 MAX_BYTES = 2**20  # PyYAML reads some 100 kB a second
 MAX_VALUES = 200_000  # aliases can make a small file enormous
 
@@ -43,27 +43,25 @@ _Loader.add_implicit_resolver(
 
 @dataclass
 class Located:
-    """Data with the place (`file:line`) of each value, by its path of keys and positions."""
+    """Data with the source line (`file:line`) of each value, by its path of keys and positions."""
 
     data: Any
-    places: dict[Place, str] = field(default_factory=dict)
+    lines: dict[KeyPath, str] = field(default_factory=dict)
 
-    def where(self, path: Place) -> str:
-        """Return the place of a value, or of the nearest value around it."""
+    def where(self, path: KeyPath) -> str:
+        """Return the source line of a value, or of the nearest value around it."""
         for length in range(len(path), -1, -1):
-            if path[:length] in self.places:
-                return self.places[path[:length]]
+            if path[:length] in self.lines:
+                return self.lines[path[:length]]
         return ""
 
     def child(self, *path: str | int) -> Located:
-        """Return the value at a path, with its places."""
+        """Return the value at a path, with its source lines."""
         data = self.data
         for part in path:
             data = data[part]
-        places = {
-            place[len(path) :]: where for place, where in self.places.items() if place[: len(path)] == path
-        }
-        return Located(data, places)
+        lines = {key[len(path) :]: line for key, line in self.lines.items() if key[: len(path)] == path}
+        return Located(data, lines)
 
 
 def parse(text: str, name: str) -> Located:
@@ -77,11 +75,11 @@ def parse(text: str, name: str) -> Located:
         if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
             raise UsageError(f"{name}: suite files may have at most {MAX_BYTES >> 20} MiB")
         node = yaml.compose(text, Loader=_Loader)
-        located.data = _construct(node, name, located.places, (), iter(range(MAX_VALUES)))
+        located.data = _construct(node, name, located.lines, (), iter(range(MAX_VALUES)))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = f"{name}:{mark.line + 1}" if mark else name
-        raise UsageError(Problem(f"not valid YAML: {error.problem}", where=place)) from error
+        line = f"{name}:{mark.line + 1}" if mark else name
+        raise UsageError(Problem(f"not valid YAML: {error.problem}", where=line)) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = str(error).split("\n")[0]
         raise UsageError(Problem(f"not valid YAML: {reason}", where=name)) from error
@@ -94,38 +92,38 @@ def parse_value(text: str) -> Any:
 
 
 def _construct(
-    node: yaml.Node | None, name: str, places: dict[Place, str], path: Place, budget: Iterator[int]
+    node: yaml.Node | None, name: str, lines: dict[KeyPath, str], path: KeyPath, budget: Iterator[int]
 ) -> Any:
     if node is None:
         return None
     if next(budget, None) is None:
         raise ValueError(f"more than {MAX_VALUES:,} values after expanding aliases")
-    places[path] = f"{name}:{node.start_mark.line + 1}"
+    lines[path] = f"{name}:{node.start_mark.line + 1}"
     if node.tag.startswith("!") or not node.tag.startswith("tag:yaml.org,2002:") or "/" in node.tag:
-        raise _tag_problem(node, places[path])
+        raise _tag_problem(node, lines[path])
     if isinstance(node, yaml.MappingNode):
-        return _construct_mapping(node, name, places, path, budget)
+        return _construct_mapping(node, name, lines, path, budget)
     if isinstance(node, yaml.SequenceNode):
         items = enumerate(node.value)
-        return [_construct(item, name, places, (*path, i), budget) for i, item in items]
-    return _scalar(node, places[path])
+        return [_construct(item, name, lines, (*path, i), budget) for i, item in items]
+    return _scalar(node, lines[path])
 
 
 def _construct_mapping(
-    node: yaml.MappingNode, name: str, places: dict[Place, str], path: Place, budget: Iterator[int]
+    node: yaml.MappingNode, name: str, lines: dict[KeyPath, str], path: KeyPath, budget: Iterator[int]
 ) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key_node, value_node in node.value:
         key = str(key_node.value)
         if key in result:
-            place = f"{name}:{key_node.start_mark.line + 1}"
-            raise UsageError(Problem(f"duplicate key {key!r}", where=place))
-        result[key] = _construct(value_node, name, places, (*path, key), budget)
-        places[(*path, key)] = f"{name}:{key_node.start_mark.line + 1}"
+            line = f"{name}:{key_node.start_mark.line + 1}"
+            raise UsageError(Problem(f"duplicate key {key!r}", where=line))
+        result[key] = _construct(value_node, name, lines, (*path, key), budget)
+        lines[(*path, key)] = f"{name}:{key_node.start_mark.line + 1}"
     return result
 
 
-def _scalar(node: yaml.Node, place: str) -> Any:
+def _scalar(node: yaml.Node, line: str) -> Any:
     kind = node.tag.rpartition(":")[2]
     if kind == "str":
         return node.value
@@ -137,11 +135,11 @@ def _scalar(node: yaml.Node, place: str) -> Any:
         return int(node.value)
     if kind == "float":
         return float(node.value)
-    raise _tag_problem(node, place)
+    raise _tag_problem(node, line)
 
 
-def _tag_problem(node: yaml.Node, place: str) -> UsageError:
-    return UsageError(Problem(f"the YAML tag {node.tag!r} is not allowed", where=place))
+def _tag_problem(node: yaml.Node, line: str) -> UsageError:
+    return UsageError(Problem(f"the YAML tag {node.tag!r} is not allowed", where=line))
 
 
 def read_yaml(path: Path) -> Located:

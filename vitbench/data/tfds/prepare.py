@@ -37,12 +37,12 @@ def check_before(data: DataSet) -> None:
     if find_spec("tensorflow") is None:
         what = "preparing a data set requires TensorFlow (running suites does not)"
         raise UsageError(Problem(what, next_step="pip install 'vitbench[prepare]'"))
-    place = data_dir()
-    place.mkdir(parents=True, exist_ok=True)
-    free, needed = shutil.disk_usage(place).free, needed_bytes(data)
+    folder = data_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    free, needed = shutil.disk_usage(folder).free, needed_bytes(data)
     if free < needed:
         raise UsageError(
-            f"preparing {data.name} takes about {file_size(needed)}, {place} has {file_size(free)} left; see --data-dir"
+            f"preparing {data.name} takes about {file_size(needed)}, {folder} has {file_size(free)} left; see --data-dir"
         )
 
 

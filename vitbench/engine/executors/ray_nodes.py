@@ -76,7 +76,7 @@ def offered(need: Need, nodes: list[Any], taken: Iterable[tuple[str, Need]]) -> 
     """
     offers = []
     for node in nodes:
-        there = [other for place, other in taken if place == node["NodeID"]]
+        there = [other for node_id, other in taken if node_id == node["NodeID"]]
         cores = node["Resources"].get(CPU, 0) - sum(other.cores for other in there)
         gpus = node["Resources"].get(GPU, 0) - sum(other.gpus for other in there)
         memory = int(node["Resources"].get("memory", 0) - sum(other.memory_bytes for other in there))
@@ -84,8 +84,8 @@ def offered(need: Need, nodes: list[Any], taken: Iterable[tuple[str, Need]]) -> 
             offers.append((min(memory, need.memory_bytes), node["NodeID"]))
     if not offers:
         return None
-    memory, place = max(offers)
-    return place, replace(need, memory_bytes=memory)
+    memory, node_id = max(offers)
+    return node_id, replace(need, memory_bytes=memory)
 
 
 def _share(node: Any, number: int, gpus: float) -> Need:

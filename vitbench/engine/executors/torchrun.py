@@ -103,13 +103,13 @@ def run_in_processes(job: Job, worker: Worker, processes: int, plugins: Sequence
             f"it asks for {processes} GPUs, and there are {torch.cuda.device_count()}: set replicas to that"
         )
         return Outcome(failed(job, worker.device, VitbenchError(short)))
-    with tempfile.TemporaryDirectory(prefix="vitbench-") as place:
+    with tempfile.TemporaryDirectory(prefix="vitbench-") as folder:
         request = {
             "job": job.model_dump(mode="json"), "device": device, "cache": str(worker.cache),
-            "run": str(worker.run) if worker.run else None, "plugins": list(plugins), "out": place,
+            "run": str(worker.run) if worker.run else None, "plugins": list(plugins), "out": folder,
             "parent": os.getpid(),
         }  # fmt: skip
-        (Path(place) / "request.json").write_text(json.dumps(request))
+        (Path(folder) / "request.json").write_text(json.dumps(request))
         how = [
             "-m",
             "torch.distributed.run",
@@ -119,14 +119,14 @@ def run_in_processes(job: Job, worker: Worker, processes: int, plugins: Sequence
             "vitbench.engine.executors.torchrun",
         ]
         code, output = _run_to_end(
-            [sys.executable, *how, f"{place}/request.json"], Path(place) / "output.txt"
+            [sys.executable, *how, f"{folder}/request.json"], Path(folder) / "output.txt"
         )
         try:
-            record = Record.model_validate_json((Path(place) / "record.json").read_bytes())
+            record = Record.model_validate_json((Path(folder) / "record.json").read_bytes())
         except (OSError, ValueError):
             trouble = f"its {processes} processes ended with {code}: {output[-OUTPUT_BYTES:]}"
             return Outcome(failed(job, worker.device, VitbenchError(trouble)))
-        table = Path(place) / "predictions.parquet"
+        table = Path(folder) / "predictions.parquet"
         return Outcome(record, pd.read_parquet(table) if table.exists() else None)
 
 
@@ -165,10 +165,10 @@ def _main(request_path: Path) -> None:
     try:
         outcome = _ended_on_all(run_job(Job.model_validate(request["job"]), worker), 0)
         if dist.get_rank() == 0:
-            place = Path(request["out"])
+            folder = Path(request["out"])
             if outcome.predictions is not None:
-                outcome.predictions.to_parquet(place / "predictions.parquet", index=False)
-            (place / "record.json").write_text(outcome.record.model_dump_json())
+                outcome.predictions.to_parquet(folder / "predictions.parquet", index=False)
+            (folder / "record.json").write_text(outcome.record.model_dump_json())
     finally:
         dist.destroy_process_group()
 

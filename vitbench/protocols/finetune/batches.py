@@ -159,7 +159,7 @@ class TrainingImages:
         if self.augmentation.crop == "inception":
             return augment.inception_boxes(sizes, self.data.seed, step, draw_ids)
         resized = self.recipe.resize_px or self.size_px
-        corners = augment.crop_places(resized - self.size_px, self.data.seed, step, draw_ids)
+        corners = augment.crop_corners(resized - self.size_px, self.data.seed, step, draw_ids)
         scale = sizes / resized
         return np.column_stack([corners * scale, self.size_px * scale])
 
