@@ -1,6 +1,6 @@
-"""How many images go through a backbone at once: by memory, a power of two, and less when memory runs out after all.
+"""The batch size of feature extraction: a power of two that fits the memory, halved if memory runs out.
 
-Nothing here is timed: a size that depended on how busy a machine is would make features differ in their last bits.
+Nothing here is timed: a size that depended on the load of the machine would change features in their last bits.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from torch import Tensor
 from vitbench.core.files import digest_bytes, read_checked, write_checked
 
 ON_CPU = 64
-LARGE_PX, LARGE_ON_CPU = 320, 16  # activations of large images leave the processor's caches
-MOST = 512
-TRIED = (4, 8)
-SHARE = 0.6  # of the device's memory: the rest is for batches ahead, weights of others and fragmentation
+LARGE_PX, LARGE_ON_CPU = 320, 16  # activations of large images do not fit the processor's caches
+LARGEST = 512
+PROBE_SIZES = (4, 8)
+SHARE = 0.6  # of the device's memory; the rest is for prefetched batches, other weights and fragmentation
 
 Forward = Callable[[Tensor], Tensor]
 
 
 @dataclass
 class BatchSize:
-    """The size for one model, resolution, precision and device; kept on disk once found."""
+    """The batch size of one model, image size, precision and device; on a GPU it is measured once and cached on disk."""
 
     device: str
     size_px: int
@@ -37,11 +37,10 @@ class BatchSize:
     size: int = field(default=0)
 
     def choose(self, forward: Forward) -> int:
-        """Images at once; on a GPU found by trying two small batches and measuring their memory."""
+        """Return the batch size; on a GPU, from the memory of two small batches."""
         if self.size == 0:
-            self.size = (
-                self._on_cpu() if not self.device.startswith("cuda") else self._kept() or self._keep(forward)
-            )
+            on_gpu = self.device.startswith("cuda")
+            self.size = (self._cached() or self._measure_and_cache(forward)) if on_gpu else self._on_cpu()
         return self.size
 
     def _on_cpu(self) -> int:
@@ -54,25 +53,25 @@ class BatchSize:
             self.folder / f"{digest_bytes(json.dumps(facts, sort_keys=True, default=str).encode())[:24]}.json"
         )
 
-    def _kept(self) -> int:
-        """The size found before; 0 if there is none, or not as it was written."""
+    def _cached(self) -> int:
+        """Return the cached size; 0 if there is none, or its file is damaged."""
         try:
             return int(json.loads(read_checked(self._file))["size"])
         except (OSError, ValueError, KeyError, TypeError):
             return 0
 
-    def _keep(self, forward: Forward) -> int:
-        size = self.tried(forward)
+    def _measure_and_cache(self, forward: Forward) -> int:
+        size = self.measure(forward)
         text = json.dumps({"size": size, **self.facts}, default=str)
-        with contextlib.suppress(OSError):  # it is found again
+        with contextlib.suppress(OSError):  # it is measured again
             write_checked(self._file, text.encode("utf-8"))
         return size
 
-    def tried(self, forward: Forward) -> int:
-        """The size by the memory of two small batches on a GPU."""
-        small, large = (self._peak_bytes(forward, count) for count in TRIED)
+    def measure(self, forward: Forward) -> int:
+        """Measure the memory of two small batches on a GPU, and return the size that fits."""
+        small, large = (self._peak_bytes(forward, count) for count in PROBE_SIZES)
         total = torch.cuda.get_device_properties(self.device).total_memory
-        return fitting((large - small) / (TRIED[1] - TRIED[0]), small, int(total))
+        return fitting((large - small) / (PROBE_SIZES[1] - PROBE_SIZES[0]), small, int(total))
 
     def _peak_bytes(self, forward: Forward, count: int) -> int:
         torch.cuda.reset_peak_memory_stats(self.device)
@@ -80,10 +79,10 @@ class BatchSize:
         return int(torch.cuda.max_memory_allocated(self.device))
 
     def run(self, forward: Forward, images: Tensor) -> Tensor:
-        """Forward, in halves when memory runs out; what fits is remembered.
+        """Forward pass; halves the batch size, for later batches too, when memory runs out.
 
         Raises:
-            torch.OutOfMemoryError: not even one image fits.
+            torch.OutOfMemoryError: a single image does not fit.
         """
         parts = []
         rest = images
@@ -103,8 +102,8 @@ class BatchSize:
 
 
 def fitting(bytes_per_image: float, bytes_small: int, total_bytes: int) -> int:
-    """The largest power of two whose memory stays within the share, at least one, at most 512."""
-    base = bytes_small - TRIED[0] * bytes_per_image
+    """The largest power of two whose memory stays within SHARE of the total, from 1 to 512."""
+    base = bytes_small - PROBE_SIZES[0] * bytes_per_image
     room = (total_bytes * SHARE - base) / max(bytes_per_image, 1)
     largest: int = 2 ** max(int(room), 1).bit_length() // 2
-    return min(largest, MOST)
+    return min(largest, LARGEST)

@@ -47,7 +47,7 @@ def size_for(model: torch.nn.Module, batch: Tensor, dtype: str) -> int:
     size = BatchSize(device, size_px, {}, Path("/nowhere"))
     model.train()
     try:
-        found = size.tried(step)
+        found = size.measure(step)
     finally:
         momentum.clear()  # allocated only to occupy the memory that the optimiser will need
         model.zero_grad(set_to_none=True)
