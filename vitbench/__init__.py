@@ -6,7 +6,6 @@ Importing vitbench is light: torch is imported when something runs. `run` and `l
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,17 +30,6 @@ __all__ = [
     "register_task",
     "run",
 ]
-
-_LAZY = {
-    "DataMissingError": ("vitbench.core.errors", "DataMissingError"),
-    "Overrides": ("vitbench.suite", "Overrides"),
-    "UsageError": ("vitbench.core.errors", "UsageError"),
-    "check_backbone": ("vitbench.backbones.check", "check_backbone"),
-    "load_plugins": ("vitbench.core.plugins", "load_all"),
-    "register_backbone": ("vitbench.core.registry", "register_backbone"),
-    "register_protocol": ("vitbench.core.registry", "register_protocol"),
-    "register_task": ("vitbench.core.registry", "register_task"),
-}
 
 
 def run(suite: str | Path, out: str | Path | None = None, **options: Any) -> list[Record]:
@@ -72,7 +60,23 @@ def load_records(run: str | Path) -> list[Record]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        module, attribute = _LAZY[name]
-        return getattr(importlib.import_module(module), attribute)
+    """Import an exported name when it is first used."""
+    if name == "check_backbone":
+        from vitbench.backbones.check import check_backbone  # imports torch
+
+        return check_backbone
+    from vitbench.core import errors, plugins, registry
+    from vitbench.suite import Overrides
+
+    exported = {
+        "DataMissingError": errors.DataMissingError,
+        "Overrides": Overrides,
+        "UsageError": errors.UsageError,
+        "load_plugins": plugins.load_all,
+        "register_backbone": registry.register_backbone,
+        "register_protocol": registry.register_protocol,
+        "register_task": registry.register_task,
+    }
+    if name in exported:
+        return exported[name]
     raise AttributeError(f"module 'vitbench' has no attribute {name!r}")

@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+import tomllib
 from graphlib import TopologicalSorter
 from importlib.util import find_spec
 from itertools import permutations
@@ -87,6 +88,23 @@ def test_few_rooms_import_each_other_and_none_in_a_cycle(arrows):
     for importer, imported in arrows:
         below.setdefault(importer, set()).add(imported)
     assert tuple(TopologicalSorter(below).static_order())  # raises CycleError, which names the cycle
+
+
+def test_imports_for_type_checkers_go_down_too():
+    """import-linter leaves these out, and a lazily imported module is known by them alone."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    floor = {room.strip(): -i for i, layer in enumerate(layers) for room in layer.split("|")}
+    graph = grimp.build_graph("vitbench", exclude_type_checking_imports=False, cache_dir=None)
+    room = {module: ".".join(module.split(".")[:2]) for module in graph.modules}
+    pairs = [
+        (above, below)
+        for above in graph.modules
+        for below in graph.find_modules_directly_imported_by(above)
+        if room[above] != room[below] and {room[above], room[below]} <= set(floor)
+    ]
+    assert len(pairs) > 300
+    assert [pair for pair in pairs if floor[room[pair[1]]] >= floor[room[pair[0]]]] == []
 
 
 def calls(file, name):
