@@ -80,7 +80,7 @@ def _one_thread():
 
 @pytest.fixture(scope="session", autouse=True)
 def _builtins():
-    from vitbench.core.plugins import load_all
+    from vitbench.engine.components import load_all
 
     load_all()
 

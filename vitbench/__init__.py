@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vitbench.backbones.check import check_backbone
     from vitbench.core.errors import DataMissingError, UsageError
-    from vitbench.core.plugins import load_all as load_plugins
     from vitbench.core.record import Record
     from vitbench.core.registry import register_backbone, register_protocol, register_task
+    from vitbench.engine.components import load_all as load_plugins
     from vitbench.suite import Overrides
 
 __version__ = "0.2.0"
@@ -61,22 +61,24 @@ def load_records(run: str | Path) -> list[Record]:
 
 def __getattr__(name: str) -> Any:
     """Import an exported name when it is first used."""
+    if name.startswith("register_") and name in __all__:
+        from vitbench.core import registry
+
+        return getattr(registry, name)
+    if name in ("DataMissingError", "UsageError"):
+        from vitbench.core import errors
+
+        return getattr(errors, name)
+    if name == "Overrides":
+        from vitbench.suite import Overrides
+
+        return Overrides
+    if name == "load_plugins":
+        from vitbench.engine.components import load_all
+
+        return load_all
     if name == "check_backbone":
-        from vitbench.backbones.check import check_backbone  # imports torch
+        from vitbench.backbones.check import check_backbone
 
         return check_backbone
-    from vitbench.core import errors, plugins, registry
-    from vitbench.suite import Overrides
-
-    exported = {
-        "DataMissingError": errors.DataMissingError,
-        "Overrides": Overrides,
-        "UsageError": errors.UsageError,
-        "load_plugins": plugins.load_all,
-        "register_backbone": registry.register_backbone,
-        "register_protocol": registry.register_protocol,
-        "register_task": registry.register_task,
-    }
-    if name in exported:
-        return exported[name]
     raise AttributeError(f"module 'vitbench' has no attribute {name!r}")

@@ -6,8 +6,8 @@ from torch import nn
 
 from vitbench.api import InputSpec, Provenance
 from vitbench.backbones.check import check_backbone
-from vitbench.core.plugins import load_all
 from vitbench.core.registry import BACKBONES, PROTOCOLS, TASKS
+from vitbench.engine.components import load_all
 
 load_all()  # what is registered parametrises tests below
 

@@ -23,12 +23,12 @@ from vitbench.api import Split
 from vitbench.backbones.models.wrapper import BuiltBackbone
 from vitbench.compute.batch_size import LARGE_PX, ON_CPU
 from vitbench.compute.environment import settle
-from vitbench.core.plugins import load_all
 from vitbench.core.registry import BACKBONES
 from vitbench.core.seeding import seeded
 from vitbench.data.decoded_cache import DecodedCache
 from vitbench.data.image_folder import FolderSource
 from vitbench.data.preprocess import preset
+from vitbench.engine.components import load_all
 from vitbench.engine.feature_cache import FeatureCache
 from vitbench.engine.features import FeatureReader
 

@@ -29,9 +29,9 @@ from tests.benchmarks.loader import photographs
 from vitbench.api import ImageSource, Split
 from vitbench.backbones.models.wrapper import BuiltBackbone
 from vitbench.compute.environment import settle
-from vitbench.core.plugins import load_all
 from vitbench.core.registry import BACKBONES
 from vitbench.data.preprocess import normalise
+from vitbench.engine.components import load_all
 from vitbench.protocols.finetune import train
 from vitbench.protocols.finetune.batches import TrainingImages
 from vitbench.protocols.recipes import Recipe

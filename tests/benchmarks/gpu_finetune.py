@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.benchmarks.gpu_frozen import PEAKS, backbone_of
 from vitbench.compute.environment import settle
 from vitbench.compute.flops import forward_flops
-from vitbench.core.plugins import load_all
+from vitbench.engine.components import load_all
 from vitbench.protocols.finetune.trainer import Trainer
 from vitbench.protocols.recipes import Recipe
 

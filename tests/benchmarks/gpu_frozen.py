@@ -24,10 +24,10 @@ from tests.benchmarks.probes import features as made_up
 from vitbench.backbones.models.wrapper import BuiltBackbone
 from vitbench.compute.batch_size import BatchSize
 from vitbench.compute.flops import forward_flops
-from vitbench.core.plugins import load_all
 from vitbench.core.registry import BACKBONES
 from vitbench.core.seeding import seeded
 from vitbench.data.preprocess import normalise
+from vitbench.engine.components import load_all
 from vitbench.protocols import knn, logistic_probe, ridge_probe
 
 MODELS = (

@@ -27,13 +27,13 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.making import miniatures
 from vitbench.api import Split
 from vitbench.compute.environment import settle
-from vitbench.core.plugins import load_all
 from vitbench.data.decode import decode
 from vitbench.data.decoded_cache import DecodedCache
 from vitbench.data.loader import FEW, alone, batches
 from vitbench.data.preprocess import Preprocess, apply, preset
 from vitbench.data.tfds.dataset import DATA_SETS, Prepared, _read_info
 from vitbench.data.tfds.source import RecordSource
+from vitbench.engine.components import load_all
 
 BATCH = 64
 THREADS = 2

@@ -17,14 +17,14 @@ def parameters(verb):
 
 
 @pytest.mark.parametrize(
-    ("verb", "expected"), [("run", SUITE | HOW), ("retry", SUITE | HOW - {"retry_failed"}), ("prune", SUITE)]
+    ("verb", "expected"), [("run", SUITE | HOW), ("retry", SUITE | HOW), ("prune", SUITE)]
 )
 def test_every_field_is_an_option(verb, expected):
     assert expected <= set(parameters(verb))
 
 
 def test_retry_takes_the_options_of_run():
-    own = {"suite", "out", "retry_failed"}
+    own = {"suite", "out"}
     assert set(parameters("retry")) == set(parameters("run")) - own | {"run"}
 
 

@@ -66,7 +66,7 @@ def test_shards_divide_the_part(out):
 def test_new_jobs_are_refused(out):
     done = vitbench("retry", out, "--limit", "20")
     assert done.returncode == 2
-    assert f"4 of these jobs do not belong to {out}" in done.stderr
+    assert f"4 of the selected jobs are not part of {out}" in done.stderr
     assert f"next:         vitbench run SUITE --out {out}" in done.stderr
     done = vitbench("retry", out, "--backbone", "timm:resnet10t")
     assert done.returncode == 2

@@ -16,8 +16,8 @@ def test_the_quickstart_is_the_same_however_it_is_run(tmp_path, monkeypatch):
 
     def ran(name, cache, *launches):
         monkeypatch.setitem(os.environ, "VITBENCH_CACHE", str(tmp_path / cache))
-        for launch in launches:
-            assert run_suite("quickstart", tmp_path / name, overrides, launch).failed == 0
+        for options in launches:
+            assert run_suite("quickstart", tmp_path / name, overrides, options).failed == 0
         return {record.key: record for record in essence(load(tmp_path / name))}
 
     first = ran("first", "cache", RunOptions())

@@ -43,8 +43,8 @@ def test_an_error_of_any_kind_is_its_jobs_alone(suite_file, tmp_path, error, sai
     suite = suite_file(
         "name: odd\nlimit: 20\nbackbones: [odd, raw_pixels]\ntasks: [digits]\nprotocols: [ridge_probe]\n"
     )
-    launch = RunOptions(device="cpu", workers=workers)
-    result = run_suite(str(suite), tmp_path / "run", Overrides(plugins=[str(plugin)]), launch)
+    options = RunOptions(device="cpu", workers=workers)
+    result = run_suite(str(suite), tmp_path / "run", Overrides(plugins=[str(plugin)]), options)
     messages = {record.job.backbone.name: record.failure for record in result.records}
     assert messages["odd"].message == said
     assert messages["raw_pixels"] is None

@@ -1,4 +1,4 @@
-"""Order, shares, claims: nothing lost, nothing twice, nothing computed in two places that could be computed in one."""
+"""Order and shards of jobs, and the queue: every job is given out once, and no features are extracted twice."""
 
 import pytest
 
@@ -40,18 +40,24 @@ def test_long_jobs_first_and_those_that_share_features_together(jobs):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
-def test_shares_are_disjoint_even_and_whole(jobs, count):
-    shares = [shard(jobs, (i, count)) for i in range(1, count + 1)]
-    assert sorted(job.key for part in shares for job in part) == sorted(job.key for job in jobs)
-    sizes = [len(part) for part in shares]
+def test_shards_are_disjoint_even_and_complete(jobs, count):
+    shards = [shard(jobs, (i, count)) for i in range(1, count + 1)]
+    assert sorted(job.key for part in shards for job in part) == sorted(job.key for job in jobs)
+    sizes = [len(part) for part in shards]
     assert max(sizes) <= len(jobs) / count + max(len(jobs) // count, 1)
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("0/4", "from 1/4 to 4/4"), ("5/4", "from 1/4"), ("2", "form I/N"), ("-1/2", "I/N"), ("²/3", "I/N")],
+    [
+        ("0/4", "between 1 and 4"),
+        ("5/4", "between 1 and 4"),
+        ("2", "form I/N"),
+        ("-1/2", "I/N"),
+        ("²/3", "I/N"),
+    ],
 )
-def test_a_share_that_does_not_exist_is_refused(text, said):
+def test_a_shard_that_does_not_exist_is_refused(text, said):
     with pytest.raises(UsageError, match=said):
         read_shard(text)
 
@@ -62,7 +68,7 @@ def test_no_two_workers_compute_the_same_features_while_there_is_other_work(jobs
     first, second, third, fourth = (queue.single.take("here") for _ in range(4))
     assert len({shared_work(job) for job in (first, second, third, fourth)}) == 4
     queue.finished(third)
-    assert shared_work(queue.single.take("here")) == shared_work(third)  # its features lie here now
+    assert shared_work(queue.single.take("here")) == shared_work(third)  # its features are cached here now
     queue.release()
 
 

@@ -1,4 +1,4 @@
-"""What a record states beside its score: mistakes, the surest of them, the conformance list, a GPU's energy."""
+"""What a record states beside its score: mistakes, the most confident of them, the conformance list, a GPU's energy."""
 
 import sys
 from types import SimpleNamespace

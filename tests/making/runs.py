@@ -19,10 +19,10 @@ class Events(Progress):
 def ran(suite, out, **how):
     """The result of a run, and the titles of the jobs that it has run."""
     events = Events()
-    launch = RunOptions(
+    options = RunOptions(
         **{k: how.pop(k) for k in ("workers", "force", "retry_failed", "fail_fast") if k in how}
     )
-    return run_suite(str(suite), out, Overrides(**how), launch, events), events.titles
+    return run_suite(str(suite), out, Overrides(**how), options, events), events.titles
 
 
 def start_run(suite, plugin, out, workers=1):

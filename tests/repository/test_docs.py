@@ -20,6 +20,8 @@ from tests.making import commands_in_docs as docs
 from tests.making import npz
 from tests.making.command import vitbench
 from tests.making.paths import ROOT
+from vitbench.core.conformance import ITEMS
+from vitbench.report.charts import CHARTS
 from vitbench.store.record_file import load
 from vitbench.store.run_dir import RunDir
 from vitbench.store.submission import pack
@@ -242,3 +244,18 @@ def test_the_site_loads_nothing_from_elsewhere(site):
             r"<(?:script|img|iframe|link)\b[^>]*?(?:src|href)=\"?(https?:[^\"\s>]+)", page.read_text()
         )
         assert not loaded, (page.name, loaded)
+
+
+def test_the_guide_to_the_leaderboard_uses_the_words_of_the_page():
+    guide = (ROOT / "docs" / "leaderboard.md").read_text(encoding="utf-8")
+    templates = (ROOT / "vitbench" / "report" / "templates").glob("*.j2")
+    page = "\n".join(path.read_text(encoding="utf-8") for path in templates)
+    page += "".join(chart.title for chart in CHARTS)
+    items = guide.split("## Conformance\n")[1].split("\n## ")[0]
+    assert re.findall(r"^\| (?!item|-)([^|]+?) \|", items, re.MULTILINE) == list(ITEMS)
+    marks = guide.split("## Marks on a row\n")[1].split("\n## ")[0]
+    names = re.findall(r"^\| ([a-z][a-z ]+?) \|", marks, re.MULTILINE)
+    assert {"published", "secondary", "limited", "untrained"} <= set(names)
+    sections = re.findall(r"^- \*\*([^*]+)\*\*", guide.split("## Below the tables\n")[1], re.MULTILINE)
+    missing = [name for name in [*sections, *names] if name not in page and name not in ("mark", "untrained")]
+    assert missing == []

@@ -61,7 +61,7 @@ def test_broken_images_stop_the_job_and_are_all_named(zoo, tmp_path, monkeypatch
             path.write_bytes(path.read_bytes()[:30])
     (record,) = vitbench.run(suite, tmp_path / "run")
     assert record.failure.kind == "BadImageError"
-    named = record.failure.message.split("decoded: ")[1].split(". Mend")[0].split("; ")
+    named = record.failure.message.split("decoded: ")[1].split(". Replace")[0].split("; ")
     assert record.failure.message.startswith(f"{len(named)} of ")
     assert len(named) >= 3
     assert all(".png (" in name or ".jpg (" in name for name in named)

@@ -7,7 +7,6 @@ import errno
 import gc
 import os
 import sys
-from pathlib import Path
 
 import click
 
@@ -25,14 +24,14 @@ from vitbench.cli.report import export, report
 from vitbench.cli.retry import retry
 from vitbench.cli.run import run
 from vitbench.cli.status import status
-from vitbench.core.errors import VitbenchError
+from vitbench.core.errors import VitbenchError, source_line_of
 from vitbench.core.format import printable
 
 INTERRUPTED = 130
 # The path itself is wrong: a mistake in the command.
 BAD_PATH = (errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
 _FREE = "  next:         free some space, then run the same command again: all saved results are intact"
-_ELSEWHERE = "  next:         write to another place with -o FILE or --out DIR"
+_ELSEWHERE = "  next:         choose another path with -o FILE or --out DIR"
 NEXT_STEPS = {
     errno.ENOSPC: _FREE, errno.EDQUOT: _FREE, errno.EROFS: _ELSEWHERE, errno.EACCES: _ELSEWHERE, errno.EPERM: _ELSEWHERE,
 }  # fmt: skip
@@ -99,11 +98,7 @@ def _unexpected(error: Exception, color: bool | None) -> int:
         step = NEXT_STEPS.get(error.errno or 0, "")
         say(f"error: {str(error.filename)[:200]}: {error.strerror}{step and chr(10)}{step}", "red", color)
         return 2 if error.errno in BAD_PATH else 1
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    line = f" ({Path(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno})" if frame else ""
-    say(f"error: {type(error).__name__}: {error}{line}", "red", color)
+    say(f"error: {type(error).__name__}: {error} ({source_line_of(error)})", "red", color)
     say(
         "this is a bug in vitbench or in a plugin; set VITBENCH_DEBUG=1 to see the traceback", "yellow", color
     )

@@ -27,10 +27,10 @@ def data() -> None:
 
 def _chosen(names: tuple[str, ...]) -> list[DataSet]:
     """Return the data sets named directly, by a task or by a suite; all if there are no names."""
-    from vitbench.core.plugins import load_all
     from vitbench.core.registry import TASKS
     from vitbench.data.tfds.dataset import DATA_SETS
     from vitbench.data.tfds.status import named
+    from vitbench.engine.components import load_all
 
     load_all()
     tasks = {entry.name: entry.labels["dataset"] for entry in TASKS.entries() if entry.labels.get("dataset")}
@@ -176,9 +176,9 @@ def verify(names: tuple[str, ...], as_json: bool) -> int:
 
 def _is_folder(name: str) -> bool:
     """Whether a name can only be a folder of images."""
-    from vitbench.core.plugins import load_all
     from vitbench.core.registry import TASKS
     from vitbench.data.tfds.dataset import DATA_SETS
+    from vitbench.engine.components import load_all
 
     load_all()
     return Path(name).is_dir() and name not in DATA_SETS and name not in TASKS.specs()

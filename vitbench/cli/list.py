@@ -116,7 +116,7 @@ def list_(kind: str, pattern: str, plugins: tuple[str, ...], as_json: bool) -> N
     `vitbench list backbones 'timm:*vit*'` searches timm's models; `vitbench list schema` prints the JSON schema of suite files,
     for editors.
     """
-    from vitbench.core.plugins import load_all
+    from vitbench.engine.components import load_all
 
     loaded = load_all(plugins)
     if kind != "plugins":  # which lists the broken ones itself

@@ -97,11 +97,11 @@ def dtype(default: str | None = None) -> Decorator:
 SUITE_OVERRIDES = _group(
     click.option(
         "--backbone", "backbones", multiple=True, metavar="B",
-        help="Only this backbone: a label from the suite, or any spec.",
+        help="Backbone to run: a label from the suite, or any spec (repeatable).",
     ),
-    click.option("--task", "tasks", multiple=True, metavar="T", help="Only this task."),
-    click.option("--protocol", "protocols", multiple=True, metavar="P", help="Only this protocol."),
-    click.option("--budget", "budgets", multiple=True, metavar="B", help="Only this budget: full, 1k or N-shot."),
+    click.option("--task", "tasks", multiple=True, metavar="T", help="Task to run (repeatable)."),
+    click.option("--protocol", "protocols", multiple=True, metavar="P", help="Protocol to run (repeatable)."),
+    click.option("--budget", "budgets", multiple=True, metavar="B", help="Budget to run: full, 1k or N-shot (repeatable)."),
     click.option("--seeds", callback=_seeds, metavar="0,1,2", help="Seeds to run instead of the suite's."),
     click.option(
         "--limit", type=click.IntRange(1), metavar="N",
@@ -111,28 +111,29 @@ SUITE_OVERRIDES = _group(
 )  # fmt: skip
 
 
-# How jobs are run: the fields of RunOptions, except for retry_failed, and what the terminal shows of it.
+# How jobs are run: the fields of RunOptions, and what the terminal shows of it.
 RUN_OPTIONS = _group(
     DEVICE,
     click.option(
         "--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True,
-        help="Where jobs run: on this machine, or on a Ray cluster (vitbench[ray]).",
+        help="Where jobs run: on this machine, or on a Ray cluster (needs vitbench[ray]).",
     ),
     click.option(
         "--address", metavar="HOST:PORT",
-        help="Address of the Ray cluster  [default: $RAY_ADDRESS, else one is started here].",
+        help="Address of the Ray cluster  [default: $RAY_ADDRESS, else a local cluster is started].",
     ),
     click.option(
         "--workers", type=click.IntRange(1, 1024), metavar="N", help="Worker processes  [default: one per GPU, else one]."
     ),
     click.option(
         "--shard", callback=_shard, metavar="I/N",
-        help="Only the I-th of N shards of the jobs, from 1/N to N/N: for job arrays on a shared file system.",
+        help="Run shard I of N (1 to N), for job arrays on a shared file system.",
     ),
     DATA_DIR,
     click.option("--skip-missing", is_flag=True, help="Skip jobs whose data is missing; the leaderboard shows the gaps."),
     click.option("--dry-run", is_flag=True, help="Print the jobs and estimate FLOPs, hours and disk; run nothing."),
     click.option("--force", is_flag=True, help="Run finished jobs again."),
+    click.option("--retry-failed", is_flag=True, help="Run failed jobs again."),
     click.option("--fail-fast", is_flag=True, help="Stop at the first job that fails."),
     JSON,
 )  # fmt: skip
@@ -158,7 +159,7 @@ def fields_of(kind: type[Fields], options: Mapping[str, Any]) -> Fields:
 
 def load_plugins(plugins: Iterable[str]) -> list[LoadedPlugin]:
     """Load all plugins, and warn of those that are broken."""
-    from vitbench.core.plugins import load_all
+    from vitbench.engine.components import load_all
 
     loaded = load_all(plugins)
     warn_of_broken(loaded)

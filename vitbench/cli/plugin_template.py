@@ -8,8 +8,8 @@ from pathlib import Path
 
 from vitbench.core.errors import UsageError
 from vitbench.core.files import write_atomically
-from vitbench.core.plugins import load_all
 from vitbench.core.registry import BACKBONES
+from vitbench.engine.components import load_all
 
 _MODULE = '''"""{name}: a backbone for vitbench. Check it: vitbench check {name} --plugin {file}"""
 

@@ -26,13 +26,13 @@ def prune(target: str | None, out: Path | None, yes: bool, **options: Any) -> No
 
     \b
     vitbench prune RUN
-      Results that the run has replaced: their cell was last run with other
-      options or another version. Everything else is kept, including
-      backbones that were added with --backbone.
+      Results superseded by newer ones with other options or another
+      version. Everything else is kept, including backbones that were added
+      with --backbone.
 
     \b
     vitbench prune SUITE --out RUN
-      Everything that SUITE does not ask for. Give --backbone, --task, --limit
+      Everything that is not part of SUITE. Give --backbone, --task, --limit
       and so on as you gave them to `vitbench run`.
 
     Files are only listed; add --yes to delete them.

@@ -105,7 +105,10 @@ def _write_figures(folder: Path, records: list[Record], published: tuple[str, ..
 
 def _images(runs: tuple[Path, ...], records: list[Record]) -> Worst:
     """Return the most confident errors of every cell, and warn of those that cannot be shown."""
+    from vitbench.engine.components import load_all
     from vitbench.report.mistake_images import most_confident_errors
+
+    load_all()
 
     return most_confident_errors(runs, records, lambda text: click.echo(f"warning: {text}", err=True))
 

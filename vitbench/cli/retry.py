@@ -17,8 +17,8 @@ from vitbench.cli.options import RUN, RUN_OPTIONS, SUITE_OVERRIDES, fields_of
 def retry(run: Path, **options: Any) -> int:
     """Run the failed and missing jobs of a run.
 
-    Its jobs are those that were last requested (RUN/suite.lock.yaml). Options are those of `vitbench run`; --backbone, --task,
-    --protocol, --budget and --seeds restrict the retry to some of the run's jobs and cannot add new ones.
+    Runs the jobs requested last (RUN/suite.lock.yaml). Options are those of `vitbench run`: --backbone, --task, --protocol,
+    --budget and --seeds select among the run's jobs and cannot add new ones; --retry-failed is always on.
     """
     from vitbench.cli.retry_plan import retry_plan
     from vitbench.cli.run import execute, interrupted_by_sigterm

@@ -25,6 +25,6 @@ def retry_plan(run: Path, overrides: Overrides) -> RunPlan:
     asked = {job.key for job in whole.suite.jobs}
     strangers = [job for job in part if job.key not in asked]
     if strangers:
-        what = f"{len(strangers)} of these jobs do not belong to {run}, such as {strangers[0].title}"
+        what = f"{len(strangers)} of the selected jobs are not part of {run}, such as {strangers[0].title}"
         raise UsageError(Problem(what, next_step=f"vitbench run SUITE --out {run} adds jobs to it"))
     return replace(whole, part=part)

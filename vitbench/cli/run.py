@@ -1,4 +1,4 @@
-"""`vitbench run`: a suite's jobs to records, and the leaderboard at the end."""
+"""`vitbench run`: run a suite and write its leaderboard."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 @OUT
 @SUITE_OVERRIDES
 @RUN_OPTIONS
-@click.option("--retry-failed", is_flag=True, help="Run failed jobs again.")
 def run(suite: str, out: Path | None, **options: Any) -> int:
     """Run a suite. SUITE is a YAML file, or the name of a suite that ships with vitbench.
 

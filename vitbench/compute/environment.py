@@ -29,7 +29,7 @@ def choose_device(wanted: str) -> str:
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", wanted):
-        raise UsageError(f"--device {wanted}: it is cpu, cuda, cuda:N or auto")
+        raise UsageError(f"--device {wanted}: expected cpu, cuda, cuda:N or auto")
     if wanted != "cpu":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if count == 0:

@@ -7,8 +7,10 @@ import errno
 import functools
 import heapq
 import itertools
+import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -149,3 +151,9 @@ def message_of(error: BaseException) -> str:
 def storable(text: str) -> str:
     """Text without lone surrogates, which occur in file names that are not UTF-8, cut to 2,000 characters."""
     return text[:MESSAGE_LENGTH].encode(errors="backslashreplace").decode()
+
+
+def source_line_of(error: BaseException) -> str:
+    """The source line that raised an error, as `file.py:12`; '' if it has no traceback."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""

@@ -1,4 +1,4 @@
-"""Loading plugins: built-in packages, installed entry points, and `--plugin FILE|MODULE`."""
+"""Loading plugins: installed entry points, and `--plugin FILE|MODULE`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-from vitbench.core.errors import Problem, UsageError, message_of
+from vitbench.core.errors import Problem, UsageError, message_of, source_line_of
 from vitbench.core.registry import loading
 
 GROUP = "vitbench.plugins"
@@ -38,16 +37,14 @@ class LoadedPlugin:
         return f"plugin {self.name} ({self.origin}) was not loaded: {self.trouble}"
 
 
-def load_all(explicit: Iterable[str] = ()) -> list[LoadedPlugin]:
-    """Register the built-in components, then installed plugins, then those named on the command line.
+def load_plugins(explicit: Iterable[str] = ()) -> list[LoadedPlugin]:
+    """Register installed plugins, then those named on the command line.
 
     A plugin that raises is returned with its error; everything else stays usable.
 
     Raises:
         UsageError: a named file or module does not exist.
     """
-    for package in ("backbones", "tasks", "protocols"):
-        importlib.import_module(f"vitbench.{package}")
     return [*_installed(), *(_load_named(name) for name in explicit)]
 
 
@@ -113,9 +110,7 @@ def _trouble(load: Callable[[], object]) -> str:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001  a plugin may raise anything
-        frames = traceback.extract_tb(error.__traceback__)
-        line = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-        return f"{type(error).__name__}: {message_of(error)}{line}"
+        return f"{type(error).__name__}: {message_of(error)} ({source_line_of(error)})"
     return ""
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import traceback
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
 from vitbench.compute.environment import describe
-from vitbench.core.errors import VitbenchError, message_of, storable
+from vitbench.core.errors import VitbenchError, message_of, source_line_of, storable
 from vitbench.core.job import Job
 from vitbench.core.record import Failure, Record
 
@@ -25,9 +23,7 @@ class Outcome:
 
 def failed(job: Job, device: str, error: BaseException) -> Record:
     """The record of a failed job, with the reason."""
-    frames = traceback.extract_tb(error.__traceback__)
-    expected = isinstance(error, VitbenchError)
-    line = "" if expected or not frames else f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
+    line = "" if isinstance(error, VitbenchError) else source_line_of(error)
     return Record(
         key=job.key,
         job=job,

@@ -10,9 +10,10 @@ from typing import Literal
 
 from vitbench.core.errors import DataMissingError, Problem, UsageError, VitbenchError
 from vitbench.core.job import Job
-from vitbench.core.plugins import LoadedPlugin, load_all
+from vitbench.core.plugins import LoadedPlugin
 from vitbench.core.record import Record
 from vitbench.core.registry import TASKS
+from vitbench.engine.components import load_all
 from vitbench.engine.schedule import shard
 from vitbench.store.run_dir import RunDir
 from vitbench.suite import Overrides, expand, find_suite, read_suite

@@ -1,4 +1,4 @@
-"""The queue of pending jobs: each is given out under a lock of its own, and no features are computed twice at a time."""
+"""The queue of pending jobs: jobs are claimed under per-job locks, and no two workers extract the same features."""
 
 from __future__ import annotations
 

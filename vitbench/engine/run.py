@@ -191,7 +191,7 @@ def _workers(plan: RunPlan, options: RunOptions) -> Workers:
     with _later_interrupts():
         from vitbench.engine.executors.workers import Workers  # imports torch
     if options.address and options.executor != "ray":
-        raise UsageError(f"--address {options.address} is a Ray cluster's: add --executor ray")
+        raise UsageError(f"--address {options.address} needs --executor ray")
     return Workers.choose(
         options.device,
         options.workers,

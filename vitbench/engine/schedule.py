@@ -46,7 +46,7 @@ def read_shard(text: str) -> tuple[int, int]:
         raise UsageError(f"--shard {text[:40]!r} is not of the form I/N, such as 2/8")
     index, count = int(first), int(second)
     if not 1 <= index <= count:
-        raise UsageError(f"--shard {text}: shards count from 1/{count} to {count}/{count}")
+        raise UsageError(f"--shard {text}: the first number must be between 1 and {count}")
     return index, count
 
 

@@ -12,7 +12,6 @@ from PIL import Image
 from vitbench.api import Pixels, Split, Task
 from vitbench.core.errors import VitbenchError
 from vitbench.core.job import Job
-from vitbench.core.plugins import load_all
 from vitbench.core.record import Record
 from vitbench.core.registry import TASKS
 from vitbench.data.budgets import thinned
@@ -28,9 +27,9 @@ def most_confident_errors(
 ) -> Worst:
     """By cell: thumbnails of the test images that its first record got wrong, with true and predicted class.
 
-    Cells whose data are missing, or differ from the data that were scored, are left out; `warn` gets the reason.
+    Components must be registered. Cells whose data are missing, or are not the data that were scored, are left out, and
+    `warn` gets the reason.
     """
-    load_all(())
     tests: dict[str, tuple[Task, Split] | str] = {}
     found = {}
     for own in cells(records).values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from vitbench.core.errors import Problem, UsageError
@@ -16,6 +17,42 @@ from vitbench.store.run_dir import RunDir
 _CIRCUMSTANCES = {"cost": None, "created": "", "env": None, "predictions_sha256": ""}
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """A record, and the run directory that it is in."""
+
+    run: RunDir
+    record: Record
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether the predictions are missing."""
+        predictions = self.run.predictions_path(self.record.key)
+        return bool(self.record.predictions_sha256) and not predictions.exists()
+
+    def replaces(self, other: _Stored) -> bool:
+        """Whether this is preferred to another record of its job: success to failure, with predictions to the same without."""
+        if other.record.status == "failed":
+            return self.record.status == "ok"
+        return other.is_bare and not self.is_bare and self.agrees_with(other)
+
+    def agrees_with(self, other: _Stored) -> bool:
+        """Whether two records of one job agree, down to single predictions."""
+        if self._result() != other._result():
+            return False
+        if self.record.predictions_sha256 == other.record.predictions_sha256:
+            return True
+        try:
+            first, second = (each.run.predictions(each.record)["prediction"] for each in (self, other))
+        except UsageError:  # one is a copy of the records alone
+            return True
+        return bool(first.equals(second))
+
+    def _result(self) -> Record:
+        """Return what must agree wherever a job runs: rounding may change the loss of a trial, but not a score."""
+        return self.record.model_copy(update={**_CIRCUMSTANCES, "trials": (), "notes": (), "job": None})
+
+
 def merge(sources: Sequence[Path], out: Path) -> int:
     """Merge the records of several run directories into one, and return how many it has then.
 
@@ -24,7 +61,7 @@ def merge(sources: Sequence[Path], out: Path) -> int:
     Raises:
         UsageError: two have different results of one job, or a file is damaged; the message names all of them.
     """
-    chosen: dict[str, tuple[RunDir, Record]] = {}
+    chosen: dict[str, _Stored] = {}
     problems: list[Problem] = []
     target = RunDir(out)
     earlier = [out] if (out / "records").is_dir() else []
@@ -35,9 +72,9 @@ def merge(sources: Sequence[Path], out: Path) -> int:
     locks = {lock for path in sources if (lock := _lock(path, problems)) is not None}
     if problems:
         raise UsageError(problems)
-    for run, record in chosen.values():
-        if run.path.resolve() != out.resolve():
-            _copy(run, record, target)
+    for stored in chosen.values():
+        if stored.run.path.resolve() != out.resolve():
+            _copy(stored.run, stored.record, target)
     write_rows(out, {row[0]: row for plan in plans for row in plan}.values())
     if len(locks) == 1 and not earlier:
         write_atomically(out / "suite.lock.yaml", locks.pop())
@@ -46,8 +83,7 @@ def merge(sources: Sequence[Path], out: Path) -> int:
 
 def without_predictions(out: Path) -> int:
     """Return how many records of a run directory lack their predictions and so cannot be compared."""
-    run = RunDir(out)
-    return sum(bool(r.predictions_sha256) and not run.predictions_path(r.key).exists() for r in load(out))
+    return sum(_Stored(RunDir(out), record).is_bare for record in load(out))
 
 
 def _plan(path: Path, problems: list[Problem]) -> list[list[str]]:
@@ -65,63 +101,30 @@ def _lock(path: Path, problems: list[Problem]) -> str | None:
     try:
         return read_file(lock).decode() if lock.exists() else None
     except (OSError, ValueError) as error:
-        step = "copy the file again, or delete it: the next run writes it"
+        step = "copy the file again; the next run writes a new one" if isinstance(error, ValueError) else ""
         problems.append(Problem(f"not readable: {error}", where=str(lock), next_step=step))
         return None
 
 
-def _choose(
-    chosen: dict[str, tuple[RunDir, Record]], run: RunDir, record: Record, problems: list[Problem]
-) -> None:
+def _choose(chosen: dict[str, _Stored], run: RunDir, record: Record, problems: list[Problem]) -> None:
     if run.predictions_path(record.key).exists() and not run.is_whole(record):
         try:
             run.predictions(record)
         except UsageError as error:
             problems.extend(error.problems)
             return
-    new, other = (run, record), chosen.get(record.key)
-    if other is None or _is_better(new, other):
+    new, other = _Stored(run, record), chosen.get(record.key)
+    if other is None or new.replaces(other):
         chosen[record.key] = new
-    elif other[1].status == record.status == "ok" and not _is_same(other, new):
-        scores = " and ".join(_scores(each) for each in (other[1], record))
+    elif other.record.status == record.status == "ok" and not other.agrees_with(new):
+        scores = " and ".join(_scores(each) for each in (other.record, record))
         problems.append(
             Problem(
                 f"two different results of {record.job.title}: {scores}",
-                where=f"{other[0].record_path(record.key)} and {run.record_path(record.key)}",
-                next_step="compare their logs (RUN/logs) and env.json, then delete the record that is wrong",
+                where=f"{other.run.record_path(record.key)} and {run.record_path(record.key)}",
+                next_step="compare their logs (RUN/logs) and env.json, and merge without the run that is wrong",
             )
         )
-
-
-def _is_better(new: tuple[RunDir, Record], other: tuple[RunDir, Record]) -> bool:
-    """Whether a record replaces another of its job: a success a failure, one with predictions the same without."""
-    if other[1].status == "failed":
-        return new[1].status == "ok"
-    return _is_bare(other) and not _is_bare(new) and _is_same(other, new)
-
-
-def _is_bare(each: tuple[RunDir, Record]) -> bool:
-    """Whether a record lacks its predictions."""
-    run, record = each
-    return bool(record.predictions_sha256) and not run.predictions_path(record.key).exists()
-
-
-def _is_same(one: tuple[RunDir, Record], two: tuple[RunDir, Record]) -> bool:
-    """Whether two records of one job agree, down to single predictions."""
-    if _result(one[1]) != _result(two[1]):
-        return False
-    if one[1].predictions_sha256 == two[1].predictions_sha256:
-        return True
-    try:
-        first, second = (run.predictions(record)["prediction"] for run, record in (one, two))
-    except UsageError:  # one is a copy of the records alone
-        return True
-    return bool(first.equals(second))
-
-
-def _result(record: Record) -> Record:
-    """Return what must agree wherever a job runs: rounding may change the loss of a trial, but not a score."""
-    return record.model_copy(update={**_CIRCUMSTANCES, "trials": (), "notes": (), "job": None})
 
 
 def _scores(record: Record) -> str:

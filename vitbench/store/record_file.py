@@ -59,7 +59,7 @@ def _load_record(file: Path) -> Record:
         trouble = str(error.strerror)
     if trouble:
         raise UsageError(
-            _redo(
+            repeat_job(
                 f"not a record that this version of vitbench can read (schema {SCHEMA_VERSION}): {trouble}",
                 file,
             )
@@ -67,10 +67,9 @@ def _load_record(file: Path) -> Record:
     return record
 
 
-def _redo(what: str, file: Path) -> Problem:
-    return Problem(
-        what, where=str(file), next_step="run the suite again to repeat the job, or move this file away"
-    )
+def repeat_job(what: str, file: Path) -> Problem:
+    """A problem with a file of a run whose next step is to repeat the job; the run replaces what is damaged."""
+    return Problem(what, where=str(file), next_step="run the suite again: it repeats the job")
 
 
 def encode(record: Record) -> bytes:

@@ -26,7 +26,7 @@ from vitbench.core.gc_pause import gc_paused
 from vitbench.core.job import Job
 from vitbench.core.record import Record
 from vitbench.store.predictions import read_predictions
-from vitbench.store.record_file import _redo, decode, encode
+from vitbench.store.record_file import decode, encode, repeat_job
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,16 +108,16 @@ class RunDir:
             data = read_file(path)
         except OSError as error:
             raise UsageError(
-                _redo(f"the predictions of {record.job.title}: {error.strerror}", path)
+                repeat_job(f"the predictions of {record.job.title}: {error.strerror}", path)
             ) from None
         if hashlib.sha256(data).hexdigest() != record.predictions_sha256:
             raise UsageError(
-                _redo(f"the predictions of {record.job.title} are damaged (SHA-256 mismatch)", path)
+                repeat_job(f"the predictions of {record.job.title} are damaged (SHA-256 mismatch)", path)
             )
         try:
             return read_predictions(data, record.data.n_test if record.data else None)
         except ValueError as error:
-            raise UsageError(_redo(f"the predictions of {record.job.title}: {error}", path)) from error
+            raise UsageError(repeat_job(f"the predictions of {record.job.title}: {error}", path)) from error
 
     def is_whole(self, record: Record) -> bool:
         """Whether a record's predictions are those that it was made from; true in a copy without any predictions."""

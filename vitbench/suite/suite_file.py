@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import reduce
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -135,7 +136,7 @@ def problems_of(items: Iterable[Any], located: Located, prefix: KeyPath = ()) ->
 
 def _union_branch(item: Any, located: Located, prefix: KeyPath) -> int:
     """Return how much of pydantic's path is in the file; what follows are names of a union's branches."""
-    data = located.child(*prefix).data if prefix else located.data
+    data = reduce(lambda data, part: data[part], prefix, located.data)
     for depth, part in enumerate(item["loc"]):
         try:
             data = data[part]

@@ -55,14 +55,6 @@ class Located:
                 return self.lines[path[:length]]
         return ""
 
-    def child(self, *path: str | int) -> Located:
-        """Return the value at a path, with its source lines."""
-        data = self.data
-        for part in path:
-            data = data[part]
-        lines = {key[len(path) :]: line for key, line in self.lines.items() if key[: len(path)] == path}
-        return Located(data, lines)
-
 
 def parse(text: str, name: str) -> Located:
     """Parse a YAML document.

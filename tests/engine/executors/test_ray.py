@@ -84,11 +84,11 @@ def test_the_same_records_although_a_worker_and_a_node_die(cluster, suite_file, 
     suite = suite_file(SUITE.format(seeds=", ".join(map(str, range(120))), log=log))
     overrides, progress = Overrides(plugins=[str(plugin)]), Count()
     found = []
-    launch = RunOptions(executor="ray", address=cluster.address)
+    options = RunOptions(executor="ray", address=cluster.address)
     with pytest.raises(UsageError, match="no node of the Ray cluster has a GPU"):
-        run_suite(str(suite), tmp_path / "ray", overrides, replace(launch, device="cuda"))
+        run_suite(str(suite), tmp_path / "ray", overrides, replace(options, device="cuda"))
     run = threading.Thread(
-        target=lambda: found.append(run_suite(str(suite), tmp_path / "ray", overrides, launch, progress))
+        target=lambda: found.append(run_suite(str(suite), tmp_path / "ray", overrides, options, progress))
     )
     run.start()
     wait_until(lambda: progress.ended >= 3 and len(set(pids(log))) == 2, 90)  # a worker a node
@@ -151,8 +151,8 @@ def test_a_job_of_two_processes_runs_beside_others(cluster, suite_file, tmp_path
     plugin = tmp_path / "small_cnn.py"
     plugin.write_text(SMALL_CNN)
     suite, overrides = str(suite_file(REPLICATED)), Overrides(plugins=[str(plugin)])
-    launch = RunOptions(executor="ray", address=cluster.address, device="cpu")
-    on_ray = run_suite(suite, tmp_path / "ray", overrides, launch)
+    options = RunOptions(executor="ray", address=cluster.address, device="cpu")
+    on_ray = run_suite(suite, tmp_path / "ray", overrides, options)
     here = run_suite(suite, tmp_path / "here", overrides, RunOptions(device="cpu"))
     assert len(on_ray.records) == 2
     assert [record.failure for record in on_ray.records] == [None, None]

@@ -10,8 +10,8 @@ from tests.making.npz import saved
 from tests.making.npz import weights as npz_weights
 from tests.making.paths import GOLDEN
 from vitbench.backbones.models.wrapper import BuiltBackbone
-from vitbench.core.plugins import load_all
 from vitbench.core.registry import BACKBONES
+from vitbench.engine.components import load_all
 from vitbench.protocols.finetune import checkpoint, micro_batch, train
 from vitbench.protocols.finetune.checkpoint import Checkpoints
 from vitbench.protocols.finetune.trainer import Trainer

@@ -16,7 +16,7 @@ from typing import Any
 from vitbench.compute.environment import cores, settle
 from vitbench.core.errors import VitbenchError
 from vitbench.core.job import Job
-from vitbench.core.plugins import load_all
+from vitbench.engine.components import load_all
 from vitbench.engine.executors import fork_server
 from vitbench.engine.executors.workers import PATIENCE_S, Workers, work
 from vitbench.engine.outcome import Outcome, failed
@@ -107,7 +107,7 @@ def _one_at_a_time(jobs: list[Job], workers: Workers) -> Generator[tuple[Job, Ou
 
 def died(job: Job, device: str) -> Outcome:
     """The outcome of a job that has killed two workers."""
-    error = VitbenchError("its worker process died twice: out of memory, or killed from outside")
+    error = VitbenchError("its worker process died twice: out of memory, or killed")
     return Outcome(failed(job, device, error))
 
 

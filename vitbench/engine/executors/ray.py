@@ -19,7 +19,7 @@ from typing import Any
 from vitbench.compute.environment import settle
 from vitbench.core.errors import Problem, UsageError
 from vitbench.core.job import Job
-from vitbench.core.plugins import load_all
+from vitbench.engine.components import load_all
 from vitbench.engine.executors.local import died, taken
 from vitbench.engine.executors.ray_memory import MemoryNeeds
 from vitbench.engine.executors.ray_nodes import Need, device_of, offered, one_each, several
@@ -164,7 +164,9 @@ class RayPool:
         if self.idle:
             self.alive_s = time.monotonic()
         elif time.monotonic() - self.alive_s > PATIENCE_WITH_NODES_S:
-            raise UsageError("the Ray cluster has had no room for a worker for ten minutes: see `ray status`")
+            raise UsageError(
+                "no worker could be scheduled on the Ray cluster for ten minutes: see `ray status`"
+            )
         time.sleep(PATIENCE_S)
 
     def _collect_started(self) -> None:

@@ -1,4 +1,4 @@
-"""Sharing out the nodes of a Ray cluster: the cores, GPUs and memory that each actor takes."""
+"""Assigning the cores, GPUs and memory of Ray nodes to actors."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def one_each(device: str, nodes: list[Any], count: int | None) -> list[Need]:
         number = int(node["Resources"].get(GPU, 0)) if device == "cuda" else min(per_node, cores)
         needs += [_share(node, number, 1.0 if device == "cuda" else 0.0)] * number
     if not needs:
-        raise UsageError("no node of the Ray cluster has a core for a worker: see `ray status`")
+        raise UsageError("no node of the Ray cluster has a free CPU core for a worker: see `ray status`")
     return needs[:count] if count else needs
 
 
@@ -61,7 +61,7 @@ def several(device: str, nodes: list[Any], processes: int) -> list[Need]:
     if not fitting:
         most = max(node["Resources"].get(GPU, 0) for node in nodes)
         raise UsageError(
-            f"a job asks for {processes} GPUs, and no node of the cluster has more than {most:.0f}: set replicas"
+            f"a job asks for {processes} GPUs, and no node has more than {most:.0f}: set `replicas` to at most that"
         )
     node = min(
         fitting, key=lambda node: (bool(gpus) * node["Resources"].get(GPU, 0), -node["Resources"][CPU])

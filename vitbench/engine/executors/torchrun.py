@@ -25,8 +25,8 @@ import torch.distributed as dist
 from vitbench.compute.environment import cores, settle
 from vitbench.core.errors import VitbenchError
 from vitbench.core.job import Job
-from vitbench.core.plugins import load_all
 from vitbench.core.record import Record
+from vitbench.engine.components import load_all
 from vitbench.engine.executors.fork_server import leave
 from vitbench.engine.job import run_job
 from vitbench.engine.outcome import Outcome, failed
@@ -99,9 +99,7 @@ def run_in_processes(job: Job, worker: Worker, processes: int, plugins: Sequence
     """Run one job in several processes that train together and end with the job."""
     device = worker.device.partition(":")[0]
     if device == "cuda" and torch.cuda.device_count() < processes:
-        short = (
-            f"it asks for {processes} GPUs, and there are {torch.cuda.device_count()}: set replicas to that"
-        )
+        short = f"it asks for {processes} GPUs, and there are {torch.cuda.device_count()}: set `replicas` to at most that"
         return Outcome(failed(job, worker.device, VitbenchError(short)))
     with tempfile.TemporaryDirectory(prefix="vitbench-") as folder:
         request = {

@@ -100,7 +100,7 @@ class Finetune(RecipeOptions):
         runs = search.Search(data, checkpoint.Checkpoints(data.checkpoints))
         trials = search.run_trials(runs, recipes) if len(recipes) > 1 else ()
         if trials and not any(trial.chosen for trial in trials):
-            raise VitbenchError("every run diverged: give lower learning rates as base_lr")
+            raise VitbenchError("every run diverged: try lower values of base_lr")
         chosen = next((r for r, t in zip(recipes, trials, strict=False) if t.chosen), recipes[0])
         parts = (data.train,) if chosen.train_only else (data.train, data.val)
         splits = [split for split in parts if len(split)]
