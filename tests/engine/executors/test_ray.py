@@ -123,7 +123,7 @@ def test_actors_take_a_gpu_each_or_a_share_of_a_node():
         Need(16.0, 0.0, 64_000_000_000),
     ]
     assert one_each("cpu", [SMALL], 3) == [Need(1.0, 0.0, 2_666_666_666)] * 3
-    with pytest.raises(UsageError, match="has a core for a worker"):
+    with pytest.raises(UsageError, match="has a free CPU core for a worker"):
         one_each("cpu", [HEAD], None)
 
 
@@ -131,7 +131,7 @@ def test_a_job_of_several_gpus_takes_the_smallest_node_that_has_them():
     larger = node(CPU=32.0, GPU=8.0)
     assert several("cuda", [larger, LARGE, HEAD], 4) == [Need(16.0, 4.0, 64_000_000_000)]
     assert several("cpu", [HEAD, SMALL, LARGE], 4) == [Need(16.0, 0.0, 64_000_000_000)]
-    with pytest.raises(UsageError, match="asks for 16 GPUs, and no node of the cluster has more than 8"):
+    with pytest.raises(UsageError, match="asks for 16 GPUs, and no node has more than 8"):
         several("cuda", [larger, LARGE], 16)
 
 

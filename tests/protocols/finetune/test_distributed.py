@@ -54,4 +54,4 @@ def test_spread_over_two_processes_and_cut_off_it_goes_on_there_or_in_one(tmp_pa
 def test_a_process_that_fails_alone_ends_the_others(tmp_path):
     """They would wait for it for half an hour."""
     said = together(tmp_path / "out.json", "alone").stderr
-    assert "one process of several failed alone: OSError: its own disk" in said
+    assert "one rank failed alone: OSError: its own disk" in said
