@@ -124,7 +124,11 @@ def test_results_as_json(finished, tmp_path):
         (["run", "quickstart", "--seeds", "a"], 2, "0,1,2"),
         (["run", "quickstart", "--set", "x"], 2, "path=value"),
         (["run", "quickstart", "--device", "cuda", "--out", "{tmp}/r"], 2, "torch sees no GPU"),
-        (["run", "quickstart", "--device", "gpu", "--out", "{tmp}/r"], 2, "expected cpu, cuda, cuda:N or auto"),
+        (
+            ["run", "quickstart", "--device", "gpu", "--out", "{tmp}/r"],
+            2,
+            "expected cpu, cuda, cuda:N or auto",
+        ),
         (["run", "quickstart", "--backbone", "", "--out", "{tmp}/r"], 2, "unknown backbone ''"),
         (["run", "quickstart", "--out", "/dev/null/r"], 2, "cannot be written"),
         (["run", "quickstart", "--limit", "0"], 2, "0 is not in the range"),
