@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SizePx = Annotated[int, Field(ge=1, le=4096)]
 
 
-@register_backbone("hf", argument="model", family="transformers")
+@register_backbone("hf", version=2, argument="model", family="transformers")
 def transformers_backbone(
     model: str,
     *,
@@ -28,12 +28,12 @@ def transformers_backbone(
     Args:
         model: a model id on the Hugging Face Hub, or a folder saved by `save_pretrained`. Code from the hub is never executed.
         revision: branch, tag or commit of the hub repository.
-        pooling: `own` is the model's pooled output if it has one, else its class token; or take the class token or the mean
-            patch token.
+        pooling: `own` is the input of the checkpoint's classifier; without one, the pooled output if its weights are in the
+            checkpoint, else the class token. Or take the class token or the mean patch token.
         size_px: image size in pixels; default: the processor's.
         pretrain_data: name of the pre-training data, shown on the leaderboard.
     """
-    from vitbench.backbones.models.hub import TransformersBackbone
+    from vitbench.backbones.models.hf import TransformersBackbone
 
     return TransformersBackbone.build(model, revision, pooling, size_px, pretrain_data)
 

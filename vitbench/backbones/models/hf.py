@@ -1,0 +1,190 @@
+"""Wrapper of Hugging Face transformers models: features are what the checkpoint's own classifier takes as input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from vitbench.api import InputSpec, Provenance
+from vitbench.backbones.models.hub import optional_library, triple
+from vitbench.core.errors import DataMissingError, Problem, UsageError
+from vitbench.core.seeding import torch_generator
+
+Pooling = Literal["own", "class_token", "patch_mean"]
+MOST_PREFIX_TOKENS = 16  # class, distillation and register tokens: DINOv2's models have at most 1 + 4
+
+
+class TransformersBackbone(nn.Module):
+    """A vision model of Hugging Face transformers; features are chosen by `pooling`.
+
+    `own` is the input of the checkpoint's classifier; without a classifier, the pooled output if its weights are in the
+    checkpoint, else the class token, else the mean of all tokens. A masked autoencoder sees all patches.
+
+    Raises:
+        UsageError: the model does not have the tokens of `pooling`, or two passes give different features.
+    """
+
+    def __init__(
+        self, network: nn.Module, encoder: str, spec: InputSpec, pooling: Pooling, provenance: Provenance
+    ) -> None:
+        super().__init__()
+        self.network = (
+            network  # of a checkpoint with a classifier the whole, whose classifier is the identity
+        )
+        self.encoder = encoder  # the name of its part without the classifier; '' if it is all of it
+        self.input = spec
+        self.pooling = pooling
+        self.provenance = provenance
+        shape = (2, 3, spec.size_px, spec.size_px)
+        images = torch.randn(shape, generator=torch_generator(0, "hf check"))
+        with torch.no_grad():
+            first, second = self.features(images), self.features(images)
+        if not torch.equal(first, second):
+            raise UsageError(
+                f"{provenance.source}: two passes over the same images give different features, so it cannot be scored"
+            )
+        self.feature_dim = int(first.shape[1])
+
+    def features(self, images: Tensor) -> Tensor:
+        """Features (B, D) of images (B, 3, S, S)."""
+        if self.pooling == "own" and self.encoder:
+            return cast("Tensor", self.network(pixel_values=images).logits).flatten(1)
+        model: Any = self.network.get_submodule(self.encoder)
+        output = model(pixel_values=images, **_all_patches(model, images))
+        pooled = getattr(output, "pooler_output", None)
+        if self.pooling == "own" and pooled is not None:
+            return cast("Tensor", pooled).flatten(1)
+        states = cast("Tensor", output.last_hidden_state)
+        if states.ndim == 4:  # convolutional: (B, D, h, w)
+            if self.pooling == "class_token":
+                raise UsageError(f"{self.provenance.source} has no class token: use pooling: own")
+            return states.mean((2, 3))
+        return self._pooled_tokens(states, prefix_tokens(model, self.input.size_px, states.shape[1]))
+
+    def _pooled_tokens(self, states: Tensor, prefix: int | None) -> Tensor:
+        if self.pooling == "patch_mean":
+            if prefix is None:
+                raise UsageError(
+                    f"{self.provenance.source}: its patch tokens cannot be told from others; use own"
+                )
+            return states[:, prefix:].mean(1)
+        if prefix:
+            return states[:, 0]
+        if self.pooling == "class_token":
+            raise UsageError(f"{self.provenance.source} has no class token: use pooling: own or patch_mean")
+        return states.mean(1)
+
+    @classmethod
+    def build(
+        cls, name: str, revision: str, pooling: Pooling, size_px: int | None, pretrain_data: str
+    ) -> TransformersBackbone:
+        """Load a model and its image processor; code from the hub is never executed.
+
+        Raises:
+            UsageError: transformers is not installed, or the checkpoint lacks weights that features depend on.
+            DataMissingError: there is no such model, or it cannot be downloaded.
+        """
+        library = optional_library("transformers", "transformers")
+        processor, loaded, report = _downloaded(library, name, revision)
+        encoder = loaded.base_model_prefix if _without_classifier(loaded) else ""
+        loaded = getattr(loaded, "vision_model", loaded)  # CLIP and similar models: the image encoder only
+        model: Any = loaded.get_submodule(encoder)
+        missing = _missing(report, model)
+        if (
+            any(weight.startswith("pooler.") for weight in missing)
+            and getattr(model, "pooler", None) is not None
+        ):
+            model.pooler = None  # randomly initialised: transformers adds one to checkpoints that have none
+            missing = [weight for weight in missing if not weight.startswith("pooler.")]
+        if missing:
+            shown = ", ".join(missing[:3])
+            what = f"hf:{name}: the checkpoint lacks {len(missing)} weights of the model, such as {shown}"
+            step = "use a checkpoint of this architecture; transformers would initialise them randomly"
+            raise UsageError(Problem(what, next_step=step))
+        size = processor.crop_size if getattr(processor, "do_center_crop", False) else processor.size
+        native_px = int(size.get("height") or size.get("shortest_edge"))
+        spec = InputSpec(size_px or native_px, triple(processor.image_mean), triple(processor.image_std))
+        provenance = Provenance(
+            family=str(model.config.model_type),
+            weights="pretrained",
+            pretrain_data=pretrain_data,
+            source=f"hf:{name}@{revision}",
+            weights_loaded=len(model.state_dict()),
+            weights_missing=0,
+            weights_unexpected=len(_not_of_a_head(report["unexpected_keys"])),
+        )
+        return cls(loaded.eval(), encoder, spec, pooling, provenance)
+
+
+def _downloaded(library: Any, name: str, revision: str) -> tuple[Any, Any, dict[str, Any]]:
+    """The processor, the model (with its classifier if it was saved with one), and transformers' report of loading."""
+    how = {"revision": revision, "trust_remote_code": False}
+    try:
+        processor = library.AutoImageProcessor.from_pretrained(name, **how)
+        config = library.AutoConfig.from_pretrained(name, **how)
+        classifies = any(arch.endswith("ForImageClassification") for arch in config.architectures or ())
+        kind = library.AutoModelForImageClassification if classifies else library.AutoModel
+        model, report = kind.from_pretrained(name, use_safetensors=True, output_loading_info=True, **how)
+    except Exception as error:
+        first = str(error).strip().partition("\n")[0]
+        raise DataMissingError(
+            Problem(
+                f"hf:{name} cannot be loaded: {first}",
+                next_step="connect to the internet once to download it, or give the path of a saved model folder",
+            )
+        ) from error
+    return processor, model, dict(report)
+
+
+def _without_classifier(model: Any) -> bool:
+    """Replace a linear classifier by the identity, so that `logits` are its input; False if there is no such classifier."""
+    head = getattr(model, "classifier", None)
+    if isinstance(head, nn.Linear):
+        model.classifier = nn.Identity()
+        return True
+    if isinstance(head, nn.Sequential) and isinstance(head[-1], nn.Linear):
+        head[-1] = nn.Identity()
+        return True
+    return False
+
+
+def _missing(report: dict[str, Any], model: Any) -> list[str]:
+    """Weights of the model that the checkpoint lacks, under the model's own names, with those of other shapes."""
+    lacking = [*report["missing_keys"], *(entry[0] for entry in report["mismatched_keys"])]
+    own = set(model.state_dict())
+    return sorted(name for name in own if any(key == name or key.endswith(f".{name}") for key in lacking))
+
+
+def _not_of_a_head(names: Iterable[str]) -> list[str]:
+    """Names in a checkpoint that the model does not have, without those of heads, which are left out on purpose."""
+    heads = (
+        "classifier",
+        "cls_classifier",
+        "distillation_classifier",
+        "head",
+        "decoder",
+        "lm_head",
+        "mask_token",
+    )
+    return [name for name in names if not any(part in heads for part in name.split("."))]
+
+
+def _all_patches(model: Any, images: Tensor) -> dict[str, Tensor]:
+    """Arguments that make a masked autoencoder keep all patches, in their order."""
+    if not hasattr(model.config, "mask_ratio"):
+        return {}
+    model.config.mask_ratio = 0.0
+    patches = (images.shape[-1] // int(model.config.patch_size)) ** 2
+    return {"noise": torch.arange(float(patches), device=images.device).expand(len(images), patches)}
+
+
+def prefix_tokens(model: Any, size_px: int, tokens: int) -> int | None:
+    """The number of class, distillation and register tokens before the patch tokens; None if it cannot be known."""
+    patch = getattr(model.config, "patch_size", None)
+    if not isinstance(patch, int):
+        return None
+    prefix = tokens - (size_px // patch) ** 2
+    return prefix if 0 <= prefix <= MOST_PREFIX_TOKENS else None
