@@ -10,7 +10,7 @@ from vitbench.data.augment import (
     flip,
     inception_boxes,
     mixed,
-    mixup_share,
+    mixup_weight,
     random_crop,
     uniforms,
 )
@@ -121,12 +121,12 @@ def test_inception_boxes_are_drawn_as_tensorflow_draws_them():
 
 def test_mixup_mixes_a_batch_with_its_reverse_by_one_weight():
     targets = torch.eye(16)
-    share = mixup_share(0.1, 0, 3)
+    share = mixup_weight(0.1, 0, 3)
     found = mixed(targets, targets.flip(0), share)
     assert torch.allclose(found, share * targets + (1 - share) * targets.flip(0))
     assert torch.allclose(found.sum(1), torch.ones(16))
-    assert mixup_share(0.1, 0, 3) == share
-    shares = np.asarray([mixup_share(0.1, 0, step) for step in range(500)])
+    assert mixup_weight(0.1, 0, 3) == share
+    shares = np.asarray([mixup_weight(0.1, 0, step) for step in range(500)])
     assert np.mean((shares < 0.05) | (shares > 0.95)) > 0.6  # Beta(0.1, 0.1) has its mass at 0 and 1
     assert 0.42 < shares.mean() < 0.58
 

@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from vitbench.core.format import printable
-from vitbench.core.job import Cell, Job
+from vitbench.core.job import Job, JobLabels
 from vitbench.core.record import Record
 from vitbench.engine.run import Progress
 from vitbench.store.heartbeat import Heartbeat, read_all
@@ -27,7 +27,7 @@ class TerminalProgress(Progress):
     def __init__(self) -> None:
         self._bar: tqdm[Any] | None = None
         self._lines: list[tqdm[Any]] = []
-        self._left: dict[str, Cell] = {}
+        self._left: dict[str, JobLabels] = {}
         self._forecast = TimeLeft()
         self._failed = 0
         self._ended = threading.Event()
@@ -41,7 +41,7 @@ class TerminalProgress(Progress):
         self._failed = sum(record.status == "failed" for record in done)
         self._forecast = TimeLeft(done)
         finished = {record.key for record in done}
-        self._left = {job.key: job.cell for job in jobs if job.key not in finished}
+        self._left = {job.key: job.labels for job in jobs if job.key not in finished}
         form = "{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} jobs [{elapsed}{postfix}]"
         self._bar = tqdm(
             total=len(jobs), initial=len(done), file=sys.stderr, dynamic_ncols=True, bar_format=form
@@ -102,5 +102,5 @@ class TerminalProgress(Progress):
 
 def line_of(heartbeat: Heartbeat) -> str:
     """Return one line about a running job."""
-    share = f" {heartbeat.done}/{heartbeat.total}" if heartbeat.total else ""
-    return printable(f"{heartbeat.title} · {heartbeat.phase}{share}")
+    part_done = f" {heartbeat.done}/{heartbeat.total}" if heartbeat.total else ""
+    return printable(f"{heartbeat.title} · {heartbeat.phase}{part_done}")

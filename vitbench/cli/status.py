@@ -72,11 +72,9 @@ def _details(state: RunStatus) -> list[str]:
 
 
 def _running(heartbeat: Heartbeat) -> str:
-    share = f" {heartbeat.done}/{heartbeat.total}" if heartbeat.total else ""
+    part_done = f" {heartbeat.done}/{heartbeat.total}" if heartbeat.total else ""
     since = duration(max(time.time() - heartbeat.started_s, 0))
-    return (
-        f"{heartbeat.title}: {heartbeat.phase}{share}, for {since} on {heartbeat.host} ({heartbeat.device})"
-    )
+    return f"{heartbeat.title}: {heartbeat.phase}{part_done}, for {since} on {heartbeat.host} ({heartbeat.device})"
 
 
 def _silent(heartbeat: Heartbeat) -> str:

@@ -85,7 +85,7 @@ class Component(Frozen):
         return digest_bytes(json.dumps(self.identity(), sort_keys=True, default=str).encode())[:8]
 
 
-class Cell(NamedTuple):
+class JobLabels(NamedTuple):
     """The labels of a job."""
 
     backbone: str
@@ -152,16 +152,18 @@ class Job(Frozen):
         return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
     @property
-    def cell(self) -> Cell:
+    def labels(self) -> JobLabels:
         """The labels of the job's row and column."""
-        return Cell(self.backbone.label, self.task.label, self.protocol.label, self.budget, str(self.seed))
+        return JobLabels(
+            self.backbone.label, self.task.label, self.protocol.label, self.budget, str(self.seed)
+        )
 
     @property
     def board_position(self) -> tuple[Any, ...]:
         """Its labels and measurement settings. A newer result replaces an older one of the same position."""
-        return (self.cell, *self.measuring.values())
+        return (self.labels, *self.measuring.values())
 
     @property
     def title(self) -> str:
-        """The cell in a line, for progress and messages."""
-        return self.cell.title
+        """The labels in a line, for progress and messages."""
+        return self.labels.title

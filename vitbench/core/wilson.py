@@ -13,7 +13,7 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     scipy.stats has it too but takes 0.8 s to import, a tenth of the start-up of a short run.
     """
     z = float(ndtri((1 + CONFIDENCE) / 2))
-    share, weight = hits / n, z * z / n
-    centre = (share + weight / 2) / (1 + weight)
-    reach = z * (share * (1 - share) / n + weight / (4 * n)) ** 0.5 / (1 + weight)
+    proportion, weight = hits / n, z * z / n
+    centre = (proportion + weight / 2) / (1 + weight)
+    reach = z * (proportion * (1 - proportion) / n + weight / (4 * n)) ** 0.5 / (1 + weight)
     return (max(0.0, centre - reach) if hits else 0.0, min(1.0, centre + reach) if hits < n else 1.0)

@@ -114,7 +114,7 @@ def _boxes(
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     height, width = sizes[:, 0], sizes[:, 1]
     ratio = RATIO[0] + draws[:, 0] * (RATIO[1] - RATIO[0])
-    least, most = (share * height * width for share in AREA)
+    least, most = (fraction * height * width for fraction in AREA)
     shortest = np.rint(np.sqrt(least / ratio)).astype(np.int64)
     tallest = np.rint(np.sqrt(most / ratio)).astype(np.int64)
     too_wide = np.rint(tallest * ratio) > width
@@ -135,11 +135,11 @@ def _boxes(
     return np.column_stack([top, left, tall, wide]), fits
 
 
-def mixup_share(alpha: float, seed: int, step: int) -> float:
+def mixup_weight(alpha: float, seed: int, step: int) -> float:
     """The mixing weight of a step: one draw from Beta(alpha, alpha) for all images (docs/protocols.md#bit-hyper-rule)."""
     return float(np.random.default_rng([derived_seed(seed, "mixup"), step]).beta(alpha, alpha))
 
 
-def mixed(one: Tensor, other: Tensor, share: float) -> Tensor:
+def mixed(one: Tensor, other: Tensor, weight: float) -> Tensor:
     """Images (B, …) or targets (B, C) mixed with others; BiT's TensorFlow code takes the same batch in reverse order."""
-    return share * one + (1 - share) * other
+    return weight * one + (1 - weight) * other

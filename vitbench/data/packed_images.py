@@ -81,6 +81,6 @@ def _neighbours(position: Tensor, last: Tensor) -> tuple[Tensor, Tensor, Tensor]
     """The pixels before and after each position (B, S), both within 0 and `last` (B, 1), and the second one's weight."""
     position = position.clamp_min(0).minimum(last)
     before = position.floor()
-    share = (position - before).float()
+    weight = (position - before).float()
     before = before.long()
-    return before, (before + 1).minimum(last), share
+    return before, (before + 1).minimum(last), weight

@@ -43,11 +43,11 @@ def _two_tap(images: Tensor, size: int, dim: int) -> Tensor:
     lower = position.floor()
     shape = [1, 1, 1, 1]
     shape[dim] = size
-    share = (position - lower).reshape(shape).to(images.device)
+    weight = (position - lower).reshape(shape).to(images.device)
     first = lower.long().to(images.device)
     second = (first + 1).clamp(max=length - 1)
     near, far = images.index_select(dim, first), images.index_select(dim, second)
-    return near + (far - near) * share
+    return near + (far - near) * weight
 
 
 def area(images: Tensor, size: Size) -> Tensor:

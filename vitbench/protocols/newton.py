@@ -145,9 +145,9 @@ def _interpolate_start(found: Solutions, l2: Tensor, new: int, solved: Sequence[
         return
     below = max(i for i in solved if i < new)
     above = min(i for i in solved if i > new)
-    share = float((l2[new] / l2[below]).log() / (l2[above] / l2[below]).log())
-    found.w[new] = torch.lerp(found.w[below], found.w[above], share)
-    found.b[new] = torch.lerp(found.b[below], found.b[above], share)
+    weight = float((l2[new] / l2[below]).log() / (l2[above] / l2[below]).log())
+    found.w[new] = torch.lerp(found.w[below], found.w[above], weight)
+    found.b[new] = torch.lerp(found.b[below], found.b[above], weight)
 
 
 def _newton(

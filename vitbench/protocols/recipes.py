@@ -162,10 +162,10 @@ def _as_tuple(value: Any) -> Any:
 def _scaled_schedule(setting: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return warm-up and decay steps scaled in proportion to overridden `steps`, but for those that are overridden too."""
     written = {**setting, **(setting.get("schedules") or [{}])[0]}
-    share = changes["steps"] / written["steps"]
-    scaled = {"warmup_steps": int(written.get("warmup_steps", 0) * share)}
+    ratio = changes["steps"] / written["steps"]
+    scaled = {"warmup_steps": int(written.get("warmup_steps", 0) * ratio)}
     if "decay_steps" in written:
-        scaled["decay_steps"] = tuple(int(step * share) for step in written["decay_steps"])  # type: ignore[assignment]
+        scaled["decay_steps"] = tuple(int(step * ratio) for step in written["decay_steps"])  # type: ignore[assignment]
     return {name: value for name, value in scaled.items() if name not in changes}
 
 

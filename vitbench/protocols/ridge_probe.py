@@ -127,9 +127,9 @@ class RidgeSolution:
         along = rows.T @ targets
         found = []
         for value in l2:
-            share = self.eigenvalues / (self.eigenvalues + value)
-            fitted = rows @ (share[:, None] * along) + self._bias(value)
-            own = rows.square() @ share + BIAS**2 / (self.n_train * BIAS**2 + value)
+            shrinkage = self.eigenvalues / (self.eigenvalues + value)
+            fitted = rows @ (shrinkage[:, None] * along) + self._bias(value)
+            own = rows.square() @ shrinkage + BIAS**2 / (self.n_train * BIAS**2 + value)
             left_out = targets - (targets - fitted) / (1 - own)[:, None]
             found.append((left_out.argmax(1) == y).double().mean().item())
         return found

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vitbench.core.errors import Problem, StorageError, UsageError
 from vitbench.core.files import read_file, write_atomically
-from vitbench.core.job import Cell, Job
+from vitbench.core.job import Job, JobLabels
 
 
 def write_plan(path: Path, lock_text: str, jobs: Iterable[Job], env: dict[str, object] | None = None) -> None:
@@ -19,7 +19,7 @@ def write_plan(path: Path, lock_text: str, jobs: Iterable[Job], env: dict[str, o
     """
     try:
         write_atomically(path / "suite.lock.yaml", lock_text)
-        write_rows(path, ([job.key, *job.cell] for job in jobs))
+        write_rows(path, ([job.key, *job.labels] for job in jobs))
         if env is not None:
             write_atomically(path / "env.json", f"{json.dumps(env, indent=1, sort_keys=True)}\n")
     except OSError as error:
@@ -47,7 +47,7 @@ def read_plan(path: Path) -> list[list[str]] | None:
         return None
     try:
         rows = [[str(part) for part in row] for row in json.loads(read_file(file))]
-        if any(len(row) != 1 + len(Cell._fields) for row in rows):
+        if any(len(row) != 1 + len(JobLabels._fields) for row in rows):
             raise ValueError("a row has the wrong length")
     except (OSError, ValueError, TypeError, RecursionError) as error:
         step = "run the suite's command again: it rewrites the plan"

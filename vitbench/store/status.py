@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitbench.core.job import Cell
+from vitbench.core.job import JobLabels
 from vitbench.core.record import Record
 from vitbench.store.heartbeat import Heartbeat, read_all
 from vitbench.store.plan_file import read_plan_of
@@ -42,10 +42,10 @@ def run_status(path: Path) -> RunStatus:
         UsageError: it is not a run directory.
     """
     run = RunDir(path)
-    cells = {key: Cell(*cell) for key, *cell in read_plan_of(path)}
+    planned = {key: JobLabels(*labels) for key, *labels in read_plan_of(path)}
     damaged: list[str] = []
     records = load(path, damaged.append) if (path / "records").is_dir() and any(run.record_files()) else []
-    ended = {record.key: record for record in records if record.key in cells}
+    ended = {record.key: record for record in records if record.key in planned}
     working: list[Heartbeat] = []
     silent: list[Heartbeat] = []
     for heartbeat in read_all(path / ".running"):
@@ -54,7 +54,7 @@ def run_status(path: Path) -> RunStatus:
                 run.is_claimed(heartbeat.key) or time.time() - heartbeat.seen_s < SILENT_S
             )
             (working if is_heard else silent).append(heartbeat)
-    left = [cell for key, cell in cells.items() if key not in ended]
+    left = [labels for key, labels in planned.items() if key not in ended]
     damaged += [
         f"{run.predictions_path(record.key)}: missing or damaged (SHA-256); running the same command again repeats the job"
         for record in ended.values()
@@ -63,5 +63,5 @@ def run_status(path: Path) -> RunStatus:
     failed = tuple(record for record in ended.values() if record.status == "failed")
     left_s = TimeLeft(ended.values()).remaining_s(left, max(len(working), 1))
     return RunStatus(
-        len(cells), len(ended) - len(failed), failed, tuple(working), tuple(silent), left_s, tuple(damaged)
+        len(planned), len(ended) - len(failed), failed, tuple(working), tuple(silent), left_s, tuple(damaged)
     )

@@ -151,9 +151,9 @@ def _scores_that_differ(record: Record, table: bytes) -> list[str]:
         n, hits = len(counted), int(counted.sum())
         low, high = wilson(hits, n) if n else (0.0, 0.0)
         if n != metric.n or not n or abs(hits / n - metric.value) > 1e-6:
-            share = f"{hits / n:.4f}" if n else "nothing"
+            recomputed = f"{hits / n:.4f}" if n else "nothing"
             wrong.append(
-                f"{name} is stated as {metric.value:.4f} (n = {metric.n}), but the predictions give {share} (n = {n})"
+                f"{name} is stated as {metric.value:.4f} (n = {metric.n}), but the predictions give {recomputed} (n = {n})"
             )
         elif abs(low - metric.ci_low) > 1e-6 or abs(high - metric.ci_high) > 1e-6:
             wrong.append(f"the interval of {name} is not the Wilson interval of the predictions")

@@ -18,8 +18,8 @@ def _report(kind: type[BaseException], error: BaseException, trace: Any) -> None
 sys.excepthook = _report
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 with contextlib.suppress(Exception):
-    pass
+    import vitbench.engine.executors.local  # noqa: F401
 with contextlib.suppress(Exception):
-    pass
+    import timm  # noqa: F401
 with contextlib.suppress(Exception):
     import torch._dynamo  # noqa: F401  torch.utils.flop_counter imports it later

@@ -124,7 +124,7 @@ class TrainingImages:
             else:
                 other_images, labels = self._augmented(chosen[partners], draw_ids[partners], step)
                 other_targets = self._one_hot(labels)
-            weight = augment.mixup_share(self.augmentation.mixup_alpha, self.data.seed, step)
+            weight = augment.mixup_weight(self.augmentation.mixup_alpha, self.data.seed, step)
             return (
                 augment.mixed(images, other_images, weight),
                 augment.mixed(targets, other_targets, weight),

@@ -202,8 +202,8 @@ class Trainer:
         if not self.average:
             return
         factor = cast("float", self.recipe.averaging)
-        share = (1 - factor) / (1 - factor ** (self.steps_done + 1))
-        torch._foreach_lerp_(self.average, list[Tensor](self.weights), share)
+        weight = (1 - factor) / (1 - factor ** (self.steps_done + 1))
+        torch._foreach_lerp_(self.average, list[Tensor](self.weights), weight)
 
     @torch.no_grad()
     def finish(self) -> None:
