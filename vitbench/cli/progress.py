@@ -28,7 +28,7 @@ class TerminalProgress(Progress):
         self._bar: tqdm[Any] | None = None
         self._lines: list[tqdm[Any]] = []
         self._left: dict[str, JobLabels] = {}
-        self._forecast = TimeLeft()
+        self._time_left = TimeLeft()
         self._failed = 0
         self._ended = threading.Event()
         self._drawing = threading.Lock()
@@ -39,7 +39,7 @@ class TerminalProgress(Progress):
             return
         self._workers, self._folder = workers, run.path / ".running"
         self._failed = sum(record.status == "failed" for record in done)
-        self._forecast = TimeLeft(done)
+        self._time_left = TimeLeft(done)
         finished = {record.key for record in done}
         self._left = {job.key: job.labels for job in jobs if job.key not in finished}
         form = "{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} jobs [{elapsed}{postfix}]"
@@ -55,7 +55,7 @@ class TerminalProgress(Progress):
             return
         with self._drawing:
             self._left.pop(record.key, None)
-            self._forecast.add(record)
+            self._time_left.add(record)
             if record.failure is not None:
                 self._failed += 1
                 text = f"failed: {record.job.title}: {record.failure.message}"
@@ -93,7 +93,7 @@ class TerminalProgress(Progress):
         for i, line in enumerate(self._lines):
             line.set_description_str(line_of(shown[i]) if i < len(shown) else "", refresh=True)
         if self._bar is not None:
-            left_s = self._forecast.remaining_s(self._left.values(), self._workers)
+            left_s = self._time_left.remaining_s(self._left.values(), self._workers)
             parts = [f"{len(heartbeats)} running"]
             parts += [f"{self._failed} failed"] if self._failed else []
             parts += [f"{tqdm.format_interval(left_s)} left"] if left_s is not None else []
