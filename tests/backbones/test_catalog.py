@@ -5,7 +5,7 @@ import timm
 import torch
 
 import vitbench
-from vitbench.backbones.catalog import catalog, facts_of, trained_on, traps
+from vitbench.backbones.catalog import catalog, entry_of, trained_on, traps
 from vitbench.backbones.timm_names import not_timm
 from vitbench.core.registry import BACKBONES
 
@@ -78,4 +78,4 @@ def test_known_compute_is_stated_with_its_source():
         "effnet-l2-ns": 12300,
     }
     assert all(entry.compute_source.startswith("arXiv") for entry in stated.values())
-    assert facts_of("timm:vit_large_patch16_224.orig_in21k").tpu_v3_core_days == 230
+    assert entry_of("timm:vit_large_patch16_224.orig_in21k").tpu_v3_core_days == 230

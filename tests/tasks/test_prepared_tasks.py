@@ -17,6 +17,7 @@ from vitbench.data.tfds import source
 from vitbench.data.tfds.dataset import DATA_SETS
 from vitbench.data.tfds.source import RecordSource
 from vitbench.data.tfds.splits import Slice
+from vitbench.published import GROUP_OF, dataset_of
 from vitbench.tasks import (
     caltech101,
     cifar,
@@ -306,3 +307,9 @@ def test_a_run_needs_no_tensorflow_and_no_download(data_dir, suite_file, tmp_pat
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_tasks_groups_are_those_of_the_published_results():
+    in_vtab = {entry.name: entry.labels["group"] for entry in ON_DATA_SETS if entry.name.startswith("vtab/")}
+    assert in_vtab == {name: GROUP_OF[dataset_of(name)] for name in in_vtab}
+    assert len(in_vtab) == len(GROUP_OF) == 19

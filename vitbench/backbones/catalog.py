@@ -36,8 +36,8 @@ class CatalogEntry(BaseModel):
         """The entry as one line of text."""
         compute = f"{self.tpu_v3_core_days:,.0f} TPU v3 core-days" if self.tpu_v3_core_days else ""
         size = f"{self.params_m:g} M" if self.params_m else ""
-        facts = (self.family, size, self.data, compute, self.source, self.licence, self.note)
-        return " · ".join(filter(None, facts))
+        parts = (self.family, size, self.data, compute, self.source, self.licence, self.note)
+        return " · ".join(filter(None, parts))
 
 
 class _File(BaseModel):
@@ -67,7 +67,7 @@ def traps() -> dict[str, str]:
     return dict(_read().traps)
 
 
-def facts_of(spec: str) -> CatalogEntry | None:
+def entry_of(spec: str) -> CatalogEntry | None:
     """Return the catalog entry of a full spec such as `timm:NAME.TAG`, or None."""
     return next((entry for entry in catalog() if entry.spec == spec), None)
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from vitbench.backbones.build import build
-from vitbench.backbones.catalog import facts_of
+from vitbench.backbones.catalog import entry_of
 from vitbench.backbones.models.wrapper import BuiltBackbone
 from vitbench.backbones.throughput import rate
 from vitbench.compute.core_days import CoreDays, core_days, training_flops
@@ -119,7 +119,7 @@ def _counted(shape: BuiltBackbone, size_px: int) -> Counted | None:
 def _published(spec: str) -> tuple[Published, ...]:
     found = []
     full = BACKBONES.expanded(spec)
-    entry = facts_of(full)
+    entry = entry_of(full)
     if entry is not None and entry.tpu_v3_core_days is not None:
         found.append(Published(entry.tpu_v3_core_days, None, entry.compute_source or entry.source))
     for row in rows_of(full.removeprefix("timm:")):

@@ -64,7 +64,7 @@ def _print(made: Estimate, workers: int) -> None:
         f"forward  {quantity(total['images_forward'])} images, {quantity(total['flops_forward'], 'FLOPs')}\n"
         f"backward {quantity(total['images_backward'])} images, {quantity(total['flops_backward'], 'FLOPs')}\n"
         f"disk     {file_size(total['disk_bytes'])}\n"
-        f"time     {total['seconds'] / 3600:.3g} hours of {made.device} ({duration(total['seconds'] / workers)} with "
+        f"time     {duration(total['seconds'])} of {made.device} ({duration(total['seconds'] / workers)} with "
         f"{workers} worker{'s' * (workers > 1)}), excluding start-up, decoding and fitting of probes",
         err=True,
     )

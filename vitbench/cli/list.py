@@ -36,7 +36,7 @@ def _option(name: str, field: Any) -> str:
 
 
 def _backbones(pattern: str) -> list[Row]:
-    from vitbench.backbones.catalog import catalog, facts_of, traps
+    from vitbench.backbones.catalog import catalog, entry_of, traps
 
     if not pattern.startswith("timm:"):
         named = [
@@ -53,7 +53,7 @@ def _backbones(pattern: str) -> list[Row]:
 
     misleading = traps()
     specs = sorted({*(f"timm:{name}" for name in timm_names()), *misleading})
-    known = {spec: facts_of(spec) for spec in specs}
+    known = {spec: entry_of(spec) for spec in specs}
     return [
         {
             "name": spec,

@@ -32,7 +32,7 @@ class BatchSize:
 
     device: str
     size_px: int
-    facts: dict[str, Any]
+    identity: dict[str, Any]
     folder: Path
     size: int = field(default=0)
 
@@ -48,9 +48,14 @@ class BatchSize:
 
     @property
     def _file(self) -> Path:
-        facts = {**self.facts, "size_px": self.size_px, "device": torch.cuda.get_device_name(self.device)}
+        identity = {
+            **self.identity,
+            "size_px": self.size_px,
+            "device": torch.cuda.get_device_name(self.device),
+        }
         return (
-            self.folder / f"{digest_bytes(json.dumps(facts, sort_keys=True, default=str).encode())[:24]}.json"
+            self.folder
+            / f"{digest_bytes(json.dumps(identity, sort_keys=True, default=str).encode())[:24]}.json"
         )
 
     def _cached(self) -> int:
@@ -62,7 +67,7 @@ class BatchSize:
 
     def _measure_and_cache(self, forward: Forward) -> int:
         size = self.measure(forward)
-        text = json.dumps({"size": size, **self.facts}, default=str)
+        text = json.dumps({"size": size, **self.identity}, default=str)
         with contextlib.suppress(OSError):  # it is measured again
             write_checked(self._file, text.encode("utf-8"))
         return size

@@ -32,6 +32,11 @@ def file_size(size_bytes: float) -> str:
     return f"{size_bytes:.2f} TB"
 
 
+def memory(size_bytes: float) -> str:
+    """An amount of memory, in the binary unit that GPUs are sold by: `0.03 GiB`, `78.2 GiB`."""
+    return f"{size_bytes / 2**30:.2f} GiB" if size_bytes < 10 * 2**30 else f"{size_bytes / 2**30:.1f} GiB"
+
+
 def energy(joules: float) -> str:
     """Energy in watt-hours: `0.12 Wh`, `3.4 kWh`."""
     return f"{joules / 3600:.3g} Wh" if joules < 3.6e6 else f"{joules / 3.6e6:.3g} kWh"

@@ -131,11 +131,11 @@ class LogisticProbe(Protocol):
             for i in range(len(grid))
         ]
         certificates = [_certificate(solution, i) for i in range(len(grid))]
-        facts = [
+        further = [
             {"certificate": c, "note": "" if c["relative_gap"] <= TOLERANCE else "not converged"}
             for c in certificates
         ]
-        return select("c", grid, accuracies, ties="smaller", facts=facts)
+        return select("c", grid, accuracies, ties="smaller", further=further)
 
     def _split(self, data: Adaptation, y: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return positions to fit on and to choose C on: validation, a tenth of train if a class has ten examples, or none."""

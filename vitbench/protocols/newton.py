@@ -122,11 +122,11 @@ def solve(data: PrincipalAxes, l2: Sequence[float], tolerance: float) -> Solutio
             _newton(data, penalties, level[first : first + block], found, tolerance)
         solved = sorted(solved + level)
     rows = torch.tensor([ascending.index(value) for value in l2], device=data.z.device)
-    facts = (
+    certificates = (
         values[rows]
         for values in (found.objective, found.relative_gap, found.gradient_norm, found.duality_gap)
     )
-    return Solutions(found.w[rows], found.b[rows], *facts)
+    return Solutions(found.w[rows], found.b[rows], *certificates)
 
 
 def _levels(count: int) -> list[list[int]]:

@@ -18,11 +18,11 @@ def select(
     ties: Literal["smaller", "larger"],
     split: Literal["val", "train"] = "val",
     metric: str = "top1",
-    facts: Sequence[dict[str, Any]] | None = None,
+    further: Sequence[dict[str, Any]] | None = None,
 ) -> tuple[Number, tuple[Trial, ...]]:
     """Return the value with the highest score, and one trial per value. `ties` says which of equally good values wins.
 
-    `facts` are further fields of each trial, in the order of the grid.
+    `further` are additional fields of each trial, in the order of the grid.
     """
     sign = -1 if ties == "smaller" else 1
     best = max(range(len(grid)), key=lambda i: (scores[i], sign * grid[i]))
@@ -33,7 +33,7 @@ def select(
             metric=metric,
             value=scores[i],
             chosen=i == best,
-            **(facts[i] if facts else {}),
+            **(further[i] if further else {}),
         )
         for i, value in enumerate(grid)
     )

@@ -85,7 +85,7 @@ def _columns(records: Sequence[Record], by_task: ByTask) -> tuple[Column, ...]:
         own = [record for cell in by_task.get(label, {}).values() for record in cell]
         first = next((record for record in own if record.metrics), own[0] if own else None)
         name = first.job.task.name if first else label
-        group = _group(first, name)
+        group = _group(name)
         found.append(Column(label, label, "", group, dataset_of(name)))
         additional = dict.fromkeys(metric for record in own for metric in list(record.metrics)[1:])
         found += [
@@ -108,10 +108,7 @@ def _task_order(records: Sequence[Record], by_task: ByTask) -> list[str]:
     return list(dict.fromkeys([*with_records, *by_task, *not_run]))
 
 
-def _group(record: Record | None, task: str) -> str:
-    known = record.data.group if record and record.data else ""
-    if known in VTAB_GROUPS:
-        return known
+def _group(task: str) -> str:
     return GROUP_OF.get(dataset_of(task), "") if task.startswith("vtab/") else ""
 
 

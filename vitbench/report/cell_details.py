@@ -11,6 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from vitbench.core.format import energy, memory, quantity
 from vitbench.core.job import Component, Job
 from vitbench.core.record import Confusion, Cost, Record, Trial
 from vitbench.report.keys import cells
@@ -143,9 +144,9 @@ def _cost(cost: Cost | None) -> str:
     passes = f"images: {cost.images_forward:,} forward, {cost.images_backward:,} backward"
     if not (cost.images_forward or cost.images_backward):
         passes = "images: none, features reused from other jobs"
-    flops = f", {cost.flops_per_image / 1e9:.3g} GFLOPs per image" if cost.flops_per_image else ""
-    energy = f", {cost.energy_joules / 3600:.3g} Wh" if cost.energy_joules is not None else ""
-    return f"{passes}{flops}, peak memory {cost.peak_memory_bytes / 2**30:.2f} GiB{energy}, on {cost.device}"
+    flops = f", {quantity(cost.flops_per_image, 'FLOPs')} per image" if cost.flops_per_image else ""
+    used = f", {energy(cost.energy_joules)}" if cost.energy_joules is not None else ""
+    return f"{passes}{flops}, peak memory {memory(cost.peak_memory_bytes)}{used}, on {cost.device}"
 
 
 def _recipe(job: Job, seeds: list[int]) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from vitbench.core.errors import Problem, UsageError, nearest
 from vitbench.core.record import Record
-from vitbench.report.keys import component_key, distinct_labels, newest, setting_key, task_key
+from vitbench.report.keys import CellKey, cells, component_key, distinct_labels, newest
 from vitbench.report.statistics import Correct, Interval, difference, holm, mcnemar, rank_intervals
 from vitbench.store.record_file import load
 from vitbench.store.run_dir import RunDir
@@ -34,36 +34,35 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class _Outcomes:
-    """One backbone in one cell: whether each image is classified correctly, (N,) for each seed."""
+class Outcomes:
+    """One cell: its backbone's label, one of its records, and by seed whether each image is classified correctly, (N,)."""
 
+    backbone: str
     record: Record
     by_seed: dict[int, Correct]
 
 
-Cells = dict[tuple[str, str], dict[str, _Outcomes]]  # (setting, task) to backbone
-
-
-def outcomes_by_cell(runs: Sequence[Path], metric: str = "top1") -> Cells:
+def outcomes_by_cell(runs: Sequence[Path], metric: str = "top1") -> dict[CellKey, Outcomes]:
     """Per-image results of all runs by cell, on the same test images, with distinct labels for backbones.
 
     Raises:
         UsageError: a run has no records, or predictions are missing or damaged.
     """
-    found = [
-        (run, record)
-        for run in map(RunDir, runs)
-        for record in newest(load(run.path))
-        if record.status == "ok" and metric in record.metrics
-    ]
-    labels = distinct_labels((component_key(r.job.backbone), r.job.backbone.label) for _, r in found)
-    cells: Cells = defaultdict(dict)
-    for run, record in found:
-        correct = run.predictions(record)[f"{metric}_correct"].to_numpy(dtype=np.float64)
-        cell = cells[setting_key(record.job), task_key(record)]
-        outcomes = cell.setdefault(labels[component_key(record.job.backbone)], _Outcomes(record, {}))
-        outcomes.by_seed[record.job.seed] = correct
-    return cells
+    run_of: dict[str, RunDir] = {}
+    records: dict[str, Record] = {}
+    for run in map(RunDir, runs):
+        for record in newest(load(run.path)):
+            if record.status == "ok" and metric in record.metrics:
+                run_of[record.key], records[record.key] = run, record
+    labels = distinct_labels((component_key(r.job.backbone), r.job.backbone.label) for r in records.values())
+
+    def correct(record: Record) -> Correct:
+        return run_of[record.key].predictions(record)[f"{metric}_correct"].to_numpy(dtype=np.float64)
+
+    return {
+        cell: Outcomes(labels[cell.backbone], own[0], {record.job.seed: correct(record) for record in own})
+        for cell, own in cells(records.values()).items()
+    }
 
 
 def compare(runs: Sequence[Path], first: str, second: str) -> list[Difference]:
@@ -72,8 +71,8 @@ def compare(runs: Sequence[Path], first: str, second: str) -> list[Difference]:
     Raises:
         UsageError: a backbone has no results, or the two have no cell in common.
     """
-    cells = outcomes_by_cell(runs)
-    names = sorted({name for cell in cells.values() for name in cell})
+    outcomes = outcomes_by_cell(runs)
+    names = sorted({each.backbone for each in outcomes.values()})
     unknown = [
         Problem(f"no results of backbone {name!r}", nearest=nearest(name, names))
         for name in (first, second)
@@ -83,9 +82,11 @@ def compare(runs: Sequence[Path], first: str, second: str) -> list[Difference]:
         raise UsageError(unknown)
     if first == second:
         raise UsageError(f"cannot compare {first!r} with itself: give two different backbones")
-    found = [
-        _difference(cell[first], cell[second]) for cell in cells.values() if first in cell and second in cell
-    ]
+    one, two = (
+        {(cell.setting, cell.task): each for cell, each in outcomes.items() if each.backbone == name}
+        for name in (first, second)
+    )
+    found = [_difference(one[common], two[common]) for common in one if common in two]
     rows = [row for row in found if row is not None]
     if not rows:
         raise UsageError(f"{first!r} and {second!r} have no setting and task in common")
@@ -93,7 +94,7 @@ def compare(runs: Sequence[Path], first: str, second: str) -> list[Difference]:
     return [replace(row, p_holm=p) for row, p in zip(rows, adjusted, strict=True)]
 
 
-def _difference(one: _Outcomes, two: _Outcomes) -> Difference | None:
+def _difference(one: Outcomes, two: Outcomes) -> Difference | None:
     seeds = sorted(set(one.by_seed) & set(two.by_seed))
     same_images = (
         one.record.data and two.record.data and one.record.data.fingerprints == two.record.data.fingerprints
@@ -112,14 +113,13 @@ def _difference(one: _Outcomes, two: _Outcomes) -> Difference | None:
 
 def ranks(runs: Sequence[Path]) -> dict[str, dict[str, Interval]]:
     """By setting: the rank of each backbone with its interval; like the board, only backbones with all tasks."""
-    by_setting: dict[str, dict[str, dict[str, _Outcomes]]] = defaultdict(lambda: defaultdict(dict))
+    by_setting: dict[str, dict[str, dict[str, Outcomes]]] = defaultdict(lambda: defaultdict(dict))
     asked: dict[str, set[str]] = defaultdict(set)
-    for (setting, task), cell in outcomes_by_cell(runs).items():
-        for name, outcomes in cell.items():
-            by_setting[setting][name][task] = outcomes
-            asked[setting] |= {outcomes.record.job.task.label, *outcomes.record.job.suite.tasks}
+    for cell, found in outcomes_by_cell(runs).items():
+        by_setting[cell.setting][found.backbone][cell.task] = found
+        asked[cell.setting] |= {found.record.job.task.label, *found.record.job.suite.tasks}
     titles = distinct_labels((setting, _title(backbones)) for setting, backbones in by_setting.items())
-    found = {}
+    ranked = {}
     for setting, backbones in by_setting.items():
         tasks = {task for outcomes in backbones.values() for task in outcomes}
         whole = {
@@ -128,10 +128,10 @@ def ranks(runs: Sequence[Path]) -> dict[str, dict[str, Interval]]:
             if set(outcomes) == tasks and len({one.record.job.task.label for one in outcomes.values()}) >= len(asked[setting])
         }  # fmt: skip
         if len(whole) > 1:
-            found[titles[setting]] = rank_intervals(whole)
-    return found
+            ranked[titles[setting]] = rank_intervals(whole)
+    return ranked
 
 
-def _title(backbones: dict[str, dict[str, _Outcomes]]) -> str:
+def _title(backbones: dict[str, dict[str, Outcomes]]) -> str:
     job = next(iter(next(iter(backbones.values())).values())).record.job
     return f"{job.protocol.label} · {job.budget}"

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
+from vitbench.core.format import quantity
 from vitbench.report.charts.style import svg
 from vitbench.report.page import page_environment, page_styles
 
@@ -26,8 +27,8 @@ TILE_PX = 40
 
 def inspect_page(found: Inspection) -> str:
     """The HTML page of one inspection."""
-    facts = (
-        f"{found.params / 1e6:.1f} M parameters",
+    parts = (
+        f"{quantity(found.params)} parameters",
         f"{found.size_px} px",
         f"{len(found.distances)} blocks",
         f"{found.grid[0]} x {found.grid[1]} patches",
@@ -38,7 +39,7 @@ def inspect_page(found: Inspection) -> str:
         .render(
             spec=found.spec,
             origin=found.provenance,
-            facts=", ".join(facts),
+            summary=", ".join(parts),
             seen=[_shown(image) for image in found.images],
             distances=Markup(_distance_chart(found.distances)),
             filters=[_png(one, TILE_PX) for one in found.filters],

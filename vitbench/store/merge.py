@@ -67,14 +67,14 @@ def merge(sources: Sequence[Path], out: Path) -> int:
     earlier = [out] if (out / "records").is_dir() else []
     for run in map(RunDir, [*earlier, *sources]):
         for record in load(run.path, lambda text: problems.append(Problem(text))):
-            _choose(chosen, run, record, problems)
+            _choose(chosen, _Stored(run, record), problems)
     plans = [_plan(path, problems) for path in (*earlier, *sources)]
     locks = {lock for path in sources if (lock := _lock(path, problems)) is not None}
     if problems:
         raise UsageError(problems)
     for stored in chosen.values():
         if stored.run.path.resolve() != out.resolve():
-            _copy(stored.run, stored.record, target)
+            _copy(stored, target)
     write_rows(out, {row[0]: row for plan in plans for row in plan}.values())
     if len(locks) == 1 and not earlier:
         write_atomically(out / "suite.lock.yaml", locks.pop())
@@ -106,14 +106,15 @@ def _lock(path: Path, problems: list[Problem]) -> str | None:
         return None
 
 
-def _choose(chosen: dict[str, _Stored], run: RunDir, record: Record, problems: list[Problem]) -> None:
+def _choose(chosen: dict[str, _Stored], new: _Stored, problems: list[Problem]) -> None:
+    run, record = new.run, new.record
     if run.predictions_path(record.key).exists() and not run.is_whole(record):
         try:
             run.predictions(record)
         except UsageError as error:
             problems.extend(error.problems)
             return
-    new, other = _Stored(run, record), chosen.get(record.key)
+    other = chosen.get(record.key)
     if other is None or new.replaces(other):
         chosen[record.key] = new
     elif other.record.status == record.status == "ok" and not other.agrees_with(new):
@@ -131,8 +132,9 @@ def _scores(record: Record) -> str:
     return ", ".join(f"{name} {metric.value:.4f}" for name, metric in record.metrics.items())
 
 
-def _copy(run: RunDir, record: Record, target: RunDir) -> None:
-    predictions = run.predictions_path(record.key)
+def _copy(stored: _Stored, target: RunDir) -> None:
+    run, key = stored.run, stored.record.key
+    predictions = run.predictions_path(key)
     if predictions.exists():
-        write_atomically(target.predictions_path(record.key), predictions.read_bytes())
-    write_atomically(target.record_path(record.key), run.record_path(record.key).read_bytes())
+        write_atomically(target.predictions_path(key), predictions.read_bytes())
+    write_atomically(target.record_path(key), run.record_path(key).read_bytes())

@@ -13,6 +13,7 @@ from vitbench.data.preprocess import apply, preset
 from vitbench.data.resize import KERNELS
 from vitbench.protocols.finetune import batches
 from vitbench.protocols.finetune.batches import Order, TrainingImages
+from vitbench.protocols.finetune.distributed import ALONE, Process
 from vitbench.protocols.recipes import Recipe
 
 PLAIN = Recipe(steps=9, warmup_steps=0, base_lr=0.1, batch_size=6)
@@ -50,7 +51,7 @@ def made(
     crop=True,
     resident=True,
     monkeypatch=None,
-    rank_and_world_size=(0, 1),
+    process=ALONE,
 ):
     train, val = Photographs(13, sizes), Photographs(4, sizes)
     splits = [Split(s, np.arange(len(s)), np.arange(len(s)) + 100 * i) for i, s in enumerate((train, val))]
@@ -60,7 +61,7 @@ def made(
     )  # fmt: skip
     if not resident:
         monkeypatch.setattr(batches, "RESIDENT_BYTES", 0)
-    return TrainingImages(data, splits, recipe, 24, 200, rank_and_world_size), train.images + val.images
+    return TrainingImages(data, splits, recipe, 24, 200, process), train.images + val.images
 
 
 def test_every_epoch_has_every_example_once_and_the_order_depends_on_the_seed_only():
@@ -122,7 +123,7 @@ def test_ranks_make_their_parts_of_the_same_global_batch(crop, mixup_alpha):
     """Each rank reads the images of its own part, and with MixUp those they are paired with."""
     recipe = replace(PLAIN, crop=crop, flip=True, batch_size=7, mixup_alpha=mixup_alpha)
     whole, _ = made(recipe)
-    parts = [made(recipe, rank_and_world_size=(i, 3))[0] for i in range(3)]
+    parts = [made(recipe, process=Process(i, 3))[0] for i in range(3)]
     for step in (0, 2):
         images, labels = (torch.cat(each) for each in zip(*(p.batch(step) for p in parts), strict=True))
         assert torch.equal(labels, whole.batch(step)[1])

@@ -14,7 +14,7 @@ from timm.data.config import resolve_data_config
 from torch import Tensor, nn
 
 from vitbench.api import InputSpec, Provenance, Triple
-from vitbench.backbones.catalog import facts_of, trained_on
+from vitbench.backbones.catalog import entry_of, trained_on
 from vitbench.backbones.models.positions import PositionResize, check_patches, resize_position_embedding
 from vitbench.backbones.models.weights import load_into, read_checkpoint
 from vitbench.core.errors import DataMissingError, Problem, UsageError
@@ -157,7 +157,7 @@ class TimmBackbone(nn.Module):
         config: dict[str, Any] = getattr(model, "pretrained_cfg", {})
         tag = str(config.get("tag") or "")
         architecture = name.partition(".")[0]
-        known = facts_of(f"timm:{architecture}.{tag}")
+        known = entry_of(f"timm:{architecture}.{tag}")
         provenance = Provenance(
             _family(name),
             "pretrained",

@@ -46,7 +46,7 @@ class TorchvisionBackbone(nn.Module):
                 unknown("backbone", f"torchvision:{name}", [f"torchvision:{one}" for one in known])
             )
         enum = torchvision.models.get_model_weights(name)
-        facts: Any = enum.DEFAULT
+        entry: Any = enum.DEFAULT
         if weights is not None:
             if weights not in enum.__members__:
                 raise UsageError(
@@ -56,13 +56,13 @@ class TorchvisionBackbone(nn.Module):
                         next_step=f"choose one of {', '.join(enum.__members__)}",
                     )
                 )
-            facts = enum[weights]
-        preprocessing = facts.transforms()
+            entry = enum[weights]
+        preprocessing = entry.transforms()
         spec = InputSpec(
             size_px or int(preprocessing.crop_size[0]), tuple(preprocessing.mean), tuple(preprocessing.std)
         )
         with seeded(init_seed, "initial weights"):
-            model = _model(name, None if checkpoint is not None or weights is None else facts, size_px)
+            model = _model(name, None if checkpoint is not None or weights is None else entry, size_px)
         if checkpoint is not None:
             backbone = cls(model, spec, Provenance(name, "pretrained", "unknown", checkpoint.name))
             load_into(backbone.model, read_checkpoint(checkpoint), f"{checkpoint} for torchvision:{name}")
@@ -72,12 +72,12 @@ class TorchvisionBackbone(nn.Module):
             return cls(
                 model, spec, Provenance(family, "untrained", "none", f"initial weights, seed {init_seed}")
             )
-        seen = ("imagenet2012",) if "IMAGENET1K" in facts.name else ()
+        seen = ("imagenet2012",) if "IMAGENET1K" in entry.name else ()
         data = "ImageNet-1k" if seen else "unknown"
         return cls(
             model,
             spec,
-            Provenance(family, "pretrained", data, f"torchvision:{name} [{facts.name}]", trained_on=seen),
+            Provenance(family, "pretrained", data, f"torchvision:{name} [{entry.name}]", trained_on=seen),
         )
 
 

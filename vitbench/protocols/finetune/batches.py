@@ -26,6 +26,7 @@ from vitbench.data import augment
 from vitbench.data.loader import alone
 from vitbench.data.packed_images import PackedImages
 from vitbench.data.preprocess import moved
+from vitbench.protocols.finetune.distributed import ALONE, Process
 from vitbench.protocols.recipes import Recipe
 
 RESIDENT_SHARE = 0.25  # of a GPU's memory, for images held there
@@ -65,7 +66,7 @@ class Order:
 class TrainingImages:
     """The batches of a run: normalised images (B, 3, S, S) with labels (B,), or class probabilities (B, C) with MixUp.
 
-    `rank_and_world_size` selects this rank's part of every batch. Random numbers are drawn for the global batch, which
+    `process` selects this rank's part of every batch. Random numbers are drawn for the global batch, which
     therefore does not depend on the world size.
 
     Raises:
@@ -74,11 +75,11 @@ class TrainingImages:
 
     def __init__(
         self, data: Any, splits: Sequence[Split], recipe: Recipe, size_px: int, classes: int,
-        rank_and_world_size: tuple[int, int] = (0, 1),
+        process: Process = ALONE,
     ) -> None:  # fmt: skip
         self.data, self.recipe, self.size_px, self.classes = data, recipe, size_px, classes
         self.splits = splits
-        self.rank, self.world_size = rank_and_world_size
+        self.process = process
         self.ends = np.cumsum([len(split) for split in splits])
         self.labels = torch.as_tensor(np.concatenate([split.labels for split in splits])).to(data.device)
         self.order = Order(len(self.labels), recipe.batch_size, data.seed)
@@ -113,13 +114,13 @@ class TrainingImages:
         """Return this rank's part of a step's batch. MixUp pairs the global batch with itself in reverse."""
         chosen = self.order(step)
         draw_ids = _draw_ids(chosen, self.order.examples)
-        rows = np.array_split(np.arange(len(chosen)), self.world_size)[self.rank]
+        rows = np.array_split(np.arange(len(chosen)), self.process.world_size)[self.process.rank]
         with torch.no_grad():
             images, labels = self._augmented(chosen[rows], draw_ids[rows], step)
             if not self.augmentation.mixup_alpha:
                 return images, labels
             targets, partners = self._one_hot(labels), len(chosen) - 1 - rows
-            if self.world_size == 1:
+            if self.process.world_size == 1:
                 other_images, other_targets = images.flip(0), targets.flip(0)
             else:
                 other_images, labels = self._augmented(chosen[partners], draw_ids[partners], step)

@@ -8,6 +8,7 @@ are exchanged through the CPU, without synchronising the device.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -20,16 +21,27 @@ BUCKET_BYTES = 64 * 2**20  # per all-reduce
 T = TypeVar("T")
 
 
-def rank_and_world_size() -> tuple[int, int]:
-    """Return this process' rank and the world size: (0, 1) without torch.distributed."""
+@dataclass(frozen=True)
+class Process:
+    """One of the processes of a training run."""
+
+    rank: int = 0
+    world_size: int = 1
+
+
+ALONE = Process()
+
+
+def this_process() -> Process:
+    """Return this process: the only one without torch.distributed."""
     if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
+        return Process(dist.get_rank(), dist.get_world_size())
+    return ALONE
 
 
 def minimum(value: int) -> int:
     """Return the minimum of all ranks' values; every rank must call this."""
-    if rank_and_world_size()[1] == 1:
+    if this_process().world_size == 1:
         return value
     box = torch.tensor(value)
     dist.all_reduce(box, dist.ReduceOp.MIN)
@@ -38,7 +50,7 @@ def minimum(value: int) -> int:
 
 def broadcast(value: T) -> T:
     """Return rank 0's value on every rank, so that all ranks make the same decisions."""
-    if rank_and_world_size()[1] == 1:
+    if this_process().world_size == 1:
         return value
     box: list[Any] = [value]
     dist.broadcast_object_list(box, src=0)
@@ -48,14 +60,14 @@ def broadcast(value: T) -> T:
 
 def local_rows(tensor: Tensor) -> Tensor:
     """Return this rank's rows of a global batch."""
-    rank, world_size = rank_and_world_size()
-    return tensor.tensor_split(world_size)[rank]
+    process = this_process()
+    return tensor.tensor_split(process.world_size)[process.rank]
 
 
 @torch.no_grad()
 def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
     """Copy rank 0's values into these tensors on every rank."""
-    if rank_and_world_size()[1] > 1:
+    if this_process().world_size > 1:
         for tensor in tensors:
             whole = tensor.contiguous()
             dist.broadcast(whole, src=0)

@@ -40,7 +40,7 @@ class Search:
         backbone: Any = backbone_at_size(data, recipe)
         size_px = backbone.input.size_px
         images = batches.TrainingImages(
-            data, splits, recipe, size_px, data.num_classes, distributed.rank_and_world_size()
+            data, splits, recipe, size_px, data.num_classes, distributed.this_process()
         )
         checkpoint = self.checkpoints.checkpoint(name, recipe.fields())
         # Each run has its own random streams, so dropout does not depend on whether earlier runs were resumed.

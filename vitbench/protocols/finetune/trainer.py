@@ -48,7 +48,7 @@ class Trainer:
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.full_model = nn.Sequential(Features(backbone), self.head)
-        _, self.world_size = distributed.rank_and_world_size()
+        self.world_size = distributed.this_process().world_size
         self.sharded = self.world_size > 1 and fsdp.is_too_big(
             self.full_model, self.device, averaging=bool(recipe.averaging)
         )
