@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitbench.core.job import Dtype, PreprocessName
-from vitbench.core.record import Trial, Weights
+from vitbench.core.record import LoadReport, Trial, Weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,26 +43,29 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where the weights come from; shown beside every score."""
+    """Where the weights come from; shown beside every score. `notes` are added to the record."""
 
     family: str = "unknown"
     weights: Weights = "unknown"
     pretrain_data: str = "unknown"
     source: str = ""
-    weights_loaded: int | None = None
-    weights_missing: int | None = None
-    weights_unexpected: int | None = None
-    trained_on: tuple[str, ...] = ()  # data sets whose labels the weights were trained on
+    load: LoadReport | None = None
+    trained_on: tuple[str, ...] | None = (
+        None  # data sets whose labels the weights were trained on; None: not known
+    )
     pretrain_tpu_v3_core_days: float | None = None
     licence: str = ""
     pixel_warning: str = ""  # why pixels are not normalised as they were when these weights were trained
+    pixels_unknown: str = ""  # why it is not known how they were
+    notes: tuple[str, ...] = ()
 
 
 class BackboneModule(typing.Protocol):
     """The interface of a registered backbone: a `torch.nn.Module` with these three names.
 
-    Two more are optional: `provenance: Provenance` (default: the labels given to `register_backbone`) and
-    `at_resolution(size_px) -> nn.Module` (default: the backbone runs at its own image size only). `vitbench check` tests it.
+    Three more are optional: `provenance: Provenance` (default: the labels given to `register_backbone`);
+    `at_resolution(size_px) -> nn.Module` (default: the backbone runs at its own image size only); `trainable() -> nn.Module`,
+    the network that fine-tuning starts from (default: itself). `vitbench check` tests the backbone.
     """
 
     input: InputSpec

@@ -1,11 +1,14 @@
 """Every registered backbone conforms, and the check finds each fault it claims to find."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from vitbench.api import InputSpec, Provenance
 from vitbench.backbones.check import check_backbone
+from vitbench.core.record import LoadReport
 from vitbench.core.registry import BACKBONES, PROTOCOLS, TASKS
 from vitbench.engine.components import load_all
 
@@ -123,12 +126,49 @@ class NoInput(Good):
         del self.input
 
 
-class Missing(Good):
-    provenance = Provenance("x", "pretrained", "y", weights_loaded=3, weights_missing=2, weights_unexpected=0)
-
-
 class Unexpected(Good):
-    provenance = Provenance("x", "pretrained", "y", weights_loaded=3, weights_missing=0, weights_unexpected=4)
+    provenance = Provenance("x", "pretrained", "y", load=LoadReport(in_file=7, used=3, unused=("a.b", "c")))
+
+
+class AtAnySize(Good):
+    pooling = "mean"
+
+    def at_resolution(self, size_px):
+        other = copy.deepcopy(self)
+        other.input = InputSpec(size_px, (0.5,) * 3, (0.5,) * 3)
+        return other
+
+
+class ForgetsItsWeights(AtAnySize):
+    def at_resolution(self, size_px):
+        other = super().at_resolution(size_px)
+        nn.init.ones_(other.conv.weight)
+        return other
+
+
+class ForgetsItsVariant(AtAnySize):
+    def __init__(self, pooling="max"):
+        super().__init__()
+        self.pooling = pooling
+
+    def at_resolution(self, size_px):
+        other = super().at_resolution(size_px)
+        other.pooling = "mean"
+        return other
+
+
+class ForgetsItsNormalisation(AtAnySize):
+    def at_resolution(self, size_px):
+        other = super().at_resolution(size_px)
+        other.input = InputSpec(size_px, (0.0,) * 3, (1.0,) * 3)
+        return other
+
+
+class IsWiderThere(AtAnySize):
+    def at_resolution(self, size_px):
+        other = super().at_resolution(size_px)
+        other.conv, other.norm, other.feature_dim = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), 8
+        return other.eval()
 
 
 class NoGradient(Good):
@@ -172,7 +212,10 @@ class NoPixels(Good):
         (NoFeatures, "builds"),
         (Leaves, "shape"),
         (NoInput, "builds"),
-        (Missing, "weights"),
+        (ForgetsItsWeights, "other image size"),
+        (ForgetsItsVariant, "other image size"),
+        (ForgetsItsNormalisation, "other image size"),
+        (IsWiderThere, "other image size"),
         (NoPixels, "input"),
         (Unexpected, "weights"),
         (NoGradient, "gradient flow"),
@@ -183,6 +226,7 @@ class NoPixels(Good):
 def test_each_fault_is_found(module, item):
     with BACKBONES.restored():
         BACKBONES.register("good")(Good)
+        BACKBONES.register("resizable")(AtAnySize)
         BACKBONES.register("faulty")(module)
-        assert [f.item for f in check_backbone("good") if not f.ok] == []
+        assert [f.item for name in ("good", "resizable") for f in check_backbone(name) if not f.ok] == []
         assert item in [f.item for f in check_backbone("faulty") if not f.ok]

@@ -8,6 +8,7 @@ import torch
 
 import vitbench
 from tests.making.npz import golden, images, saved, weights
+from vitbench.backbones.check import check_backbone
 from vitbench.backbones.npz import load
 from vitbench.core.errors import DataMissingError, UsageError
 
@@ -194,6 +195,86 @@ def test_the_resnet_of_a_hybrid_equals_flax(tmp_path):
     assert (found.double() - wanted).abs().max() < 1e-4 * wanted.abs().max()
     assert backbone.features(images(7, 64)).shape == (4, 96)
     assert backbone.at_resolution(96).features(images(8, 96)).shape == (4, 96)
+
+
+def golden_of(name):
+    """A golden of big_vision or vision_transformer, its weights, and the image batch that it was made with."""
+    wanted = golden(name)
+    return (
+        wanted,
+        weights(wanted["spec"], "shared"),
+        images(int(wanted["image_seed"]), int(wanted["image_px"]))[:3],
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "family"), [("hybrid_r26", "Hybrid"), ("hybrid_root", "Hybrid"), ("vit_map", "ViT")]
+)
+def test_hybrids_of_any_stride_and_attention_pooling_equal_the_references(name, family, tmp_path):
+    wanted, arrays, batch = golden_of(name)
+    backbone = load(saved(arrays, tmp_path))
+    assert (backbone.provenance.family, backbone.input.size_px) == (family, int(wanted["image_px"]))
+    assert near(backbone.features(batch), wanted["features"], HIGH_TOLERANCE)
+    if "logits" in wanted:
+        assert near(backbone.logits(batch), wanted["logits"], HIGH_TOLERANCE)
+    assert backbone.provenance.load.unused == ()
+
+
+def test_attention_pooling_is_read_from_scanned_blocks_too(tmp_path):
+    wanted, arrays, batch = golden_of("vit_map")
+    plain = {name.removeprefix("params/img/"): value for name, value in arrays.items()}
+    path = saved({f"params/img/{name}": value for name, value in scanned(plain).items()}, tmp_path)
+    assert near(load(path).features(batch), wanted["features"], HIGH_TOLERANCE)
+
+
+def test_the_report_counts_what_was_read_and_names_the_rest(tmp_path):
+    arrays = weights(golden("vit_b")["spec"], "b")
+    extra = {f"params/txt/layer_{i}/kernel": np.ones(2) for i in range(12)} | {"params/t": np.ones(1)}
+    named = {f"params/img/{name}": value for name, value in arrays.items()} | {
+        "params/img/strange": np.ones(1)
+    }
+    load_report = load(saved(named | extra, tmp_path)).provenance.load
+    assert load_report.in_file == len(arrays) + 1 + 13
+    assert load_report.used == len(arrays) - 2
+    assert load_report.left_out == ("head/bias", "head/kernel")
+    assert load_report.unused == ("params… (13)", "strange")
+    del named["params/img/strange"]
+    assert load(saved(named, tmp_path)).provenance.load.unused == ()
+
+
+def test_fine_tuning_starts_without_pre_logits_and_nothing_counts_the_classifier(tmp_path):
+    """As the paper's App. B.1.1 and vit_jax's checkpoint.py: features before the layer, and only its parameters fewer."""
+    wanted = golden("vit_b")
+    backbone = load(saved(weights(wanted["spec"], "b"), tmp_path))
+    bare = backbone.trainable()
+    count = lambda module: sum(p.numel() for p in module.parameters())  # noqa: E731
+    assert count(backbone) - count(bare) == 96 * 96 + 96
+    assert not any("head" in name or "classifier" in name for name, _ in backbone.named_parameters())
+    batch = images(7, 64)
+    assert torch.allclose(
+        torch.tanh(backbone.pre_logits(bare.features(batch))), backbone.features(batch), atol=1e-6
+    )
+    assert near(backbone.logits(batch), wanted["logits"], VIT_TOLERANCE)
+    assert bare.at_resolution(96).pre_logits is None
+    assert (
+        load(saved(weights(golden("vit_a")["spec"], "a"), tmp_path, "a.npz")).trainable().pre_logits is None
+    )
+
+
+def test_a_file_with_pre_logits_is_fine_tuned_without_it(tmp_path, suite_file):
+    path = saved(weights(golden("vit_b")["spec"], "b"), tmp_path)
+    suite = suite_file(
+        f"name: n\nbudgets: [2-shot]\nlimit: 20\nbackbones: [{{name: 'npz:{path}'}}]\ntasks: [digits]\n"
+        "protocols: [{name: finetune, recipe: vit, steps: 2, batch_size: 4, size_px: 64, base_lr: 0.01}]\n"
+    )
+    (record,) = vitbench.run(suite, tmp_path / "run")
+    assert record.failure is None
+    assert record.backbone.feature_dim == 96
+    whole = load(path)
+    assert record.backbone.params == sum(p.numel() for p in whole.trainable().parameters())
+    assert any("pre_logits" in note for note in record.notes)
+    findings = check_backbone(f"npz:{path}")
+    assert [finding for finding in findings if finding.ok is False] == []
 
 
 def test_unusable_files_are_refused_with_the_reason(tmp_path):

@@ -49,6 +49,26 @@ def test_an_item_fails_alone_with_its_reason(item, failure):
     assert lacking(**change) == {item: reason}
 
 
+UNKNOWN = {
+    "pixels as the weights expect": ((), "", "nobody knows"),
+    "weights have not seen this task's labels": (None,),
+}
+
+
+@pytest.mark.parametrize(("item", "weights"), UNKNOWN.items())
+def test_what_nobody_knows_neither_holds_nor_fails(item, weights):
+    score = Metric(value=0.5, ci_low=0.4, ci_high=0.6, n=100)
+    checks = conformance(Evidence(make_job(budget="1k"), DataFacts(**DATA), score, *weights))
+    assert [(check.item, check.ok) for check in checks if not check.ok] == [(item, None)]
+    assert all(check.reason for check in checks if not check.ok)
+
+
+def test_a_stated_fault_is_no_doubt():
+    assert lacking(weights=((), "other mean", "nobody knows")) == {
+        "pixels as the weights expect": "other mean"
+    }
+
+
 def test_every_item_that_can_fail_is_tried():
     assert set(ITEMS) - set(FAILURES) == {"selection not on test"}  # test is sealed: tests/engine/test_job.py
 

@@ -181,7 +181,7 @@ def test_weights_that_cannot_be_had_say_so(worker, tmp_path):
     spec = component("timm", argument="resnet10t", checkpoint=str(bad))
     record = run_job(make_job(backbone="raw_pixels").model_copy(update={"backbone": spec}), worker).record
     assert record.failure.kind == "UsageError"
-    assert "never pickled objects" in record.failure.message
+    assert "pickled objects are never executed" in record.failure.message
 
 
 @pytest.mark.parametrize("protocol", ["ridge_probe", "knn", "finetune"])

@@ -46,7 +46,9 @@ def test_an_error_of_any_kind_is_its_jobs_alone(suite_file, tmp_path, error, sai
     options = RunOptions(device="cpu", workers=workers)
     result = run_suite(str(suite), tmp_path / "run", Overrides(plugins=[str(plugin)]), options)
     messages = {record.job.backbone.name: record.failure for record in result.records}
-    assert messages["odd"].message == said
+    assert said in messages["odd"].message
+    assert "odd.py:18" in f"{messages['odd'].message} {messages['odd'].where}"
+    assert messages["odd"].phase == "build"
     assert messages["raw_pixels"] is None
 
 

@@ -191,7 +191,7 @@ def test_only_unchanged_published_weights_are_compared(base, how):
         "checkpoint": None,
         "pooling": "own",
         "last_layers": 1,
-        "position_resize": "aligned",
+        "position_resize": "own",
         "size_px": 384,
     }
     _, found = cells(with_backbone(seeds(base), **stock))

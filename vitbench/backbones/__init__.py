@@ -7,7 +7,8 @@ and other heavy libraries only inside functions.
 import importlib
 import pkgutil
 
-NOT_SOURCES = ("build", "check", "cost", "inspect", "throughput")  # they import torch and register nothing
+# They import torch and register nothing.
+NOT_SOURCES = ("batch_norm_check", "build", "check", "cost", "inspect", "quick_check", "throughput")
 
 for _module in pkgutil.iter_modules(__path__):
     if not _module.ispkg and _module.name not in NOT_SOURCES:

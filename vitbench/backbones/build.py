@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from vitbench.backbones.models.wrapper import BuiltBackbone
-from vitbench.core.registry import BACKBONES
+from vitbench.core.registry import BACKBONES, StatedFacts
 from vitbench.core.seeding import seeded
 
 
@@ -34,7 +34,8 @@ def build(
         options = {**options, "pretrained": False, "checkpoint": None}
     with torch.device("meta") if meta else contextlib.nullcontext(), seeded(0, "construction"):
         entry, module = BACKBONES.make(spec, options)
-        backbone = BuiltBackbone(module, label or spec, entry.labels)
+        stated = StatedFacts.model_validate(dict(options))
+        backbone = BuiltBackbone(module, label or spec, entry.labels, stated)
         if size_px is not None:
             backbone = backbone.at_resolution(size_px)
     return backbone.to("meta").eval() if meta else backbone

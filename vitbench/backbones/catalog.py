@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +13,23 @@ from vitbench.core.registry import BACKBONES
 FILE = Path(__file__).with_name("catalog.yaml")
 # Endings of timm's tags for weights trained on ImageNet-1k labels
 FINE_TUNED_ON_IMAGENET = ("in1k", "ft_in1k")
+# Parts of tags of weights whose training is known to have used no task's labels (docs/protocols.md#model-names).
+OTHER_LABELS = (
+    "in21k",
+    "in22k",
+    "in12k",
+    "jft",
+    "lvd142m",
+    "lvd1689m",
+    "laion",
+    "openai",
+    "webli",
+    "datacomp",
+    "metaclip",
+    "dfn",
+    "mae",
+    "dino",
+)
 
 
 class CatalogEntry(BaseModel):
@@ -46,6 +64,7 @@ class _File(BaseModel):
     defaults: dict[str, str]
     backbones: list[dict[str, object]]
     traps: dict[str, str]
+    notes: dict[str, str]
 
 
 @cache
@@ -72,10 +91,21 @@ def entry_of(spec: str) -> CatalogEntry | None:
     return next((entry for entry in catalog() if entry.spec == spec), None)
 
 
-def trained_on(tag: str) -> tuple[str, ...]:
-    """Return the data sets whose labels were used to train weights with this timm tag, as far as the tag shows."""
+def notes_on(*specs: str) -> tuple[str, ...]:
+    """Return what a reader must know of backbones with one of these names, such as an activation that differs from training."""
+    found = [
+        note for pattern, note in _read().notes.items() if any(re.fullmatch(pattern, spec) for spec in specs)
+    ]
+    misread = _read().traps
+    return (*found, *(misread[spec] for spec in specs if spec in misread))
+
+
+def trained_on(tag: str) -> tuple[str, ...] | None:
+    """Return the data sets whose labels were used to train weights with this timm tag; None if the tag does not show it."""
     stem = tag.removesuffix("_384").removesuffix("_475").removesuffix("_e3")
-    return ("imagenet2012",) if stem.endswith(FINE_TUNED_ON_IMAGENET) else ()
+    if stem.endswith(FINE_TUNED_ON_IMAGENET):
+        return ("imagenet2012",)
+    return () if any(part in tag for part in OTHER_LABELS) else None
 
 
 for _entry in catalog():

@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
+from vitbench.backbones.batch_norm_check import batch_norm_finding
 from vitbench.backbones.build import build
 from vitbench.backbones.models.wrapper import BuiltBackbone
-from vitbench.core.errors import VitbenchError
+from vitbench.backbones.quick_check import BATCH, Check, Finding, Pass, guarded, quick_findings, raised
+from vitbench.core.errors import DataMissingError, UsageError, VitbenchError
 from vitbench.core.registry import BACKBONES
 from vitbench.core.seeding import torch_generator
 
-BATCH = 4
-# Another batch size may run another kernel, so results differ by float32 rounding; deep networks accumulate it.
-BATCH_TOLERANCE = 1e-3
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The result of one check: its name, whether it passed, and what was observed."""
-
-    item: str
-    ok: bool
-    text: str
-
-
-Check = Callable[[BuiltBackbone, Tensor, Tensor], Finding]
+OTHER_SIZE_PX = 32  # by how much the image size is changed: the largest common stride
+FEW_NAMES = 0.05  # of a network's tensors may depend on its image size: position embeddings do
 
 
 def check_backbone(spec: str, options: dict[str, Any] | None = None) -> list[Finding]:
@@ -38,116 +25,44 @@ def check_backbone(spec: str, options: dict[str, Any] | None = None) -> list[Fin
 
     Raises:
         UsageError: no backbone has that name, or an option is invalid.
+        DataMissingError: the weights are not here and cannot be downloaded.
     """
     BACKBONES.check(spec, options or {})
     rebuild = partial(build, spec, options or {})
     try:
         backbone = rebuild()
+    except DataMissingError:  # nothing is wrong with the backbone: its weights are not here
+        raise
     except VitbenchError as error:
         return [Finding("builds", False, str(error))]
     except (Exception, SystemExit) as error:  # noqa: BLE001  plugin code may raise anything
-        return [Finding("builds", False, f"{type(error).__name__}: {error}")]
+        return [Finding("builds", False, raised(error))]
     return list(_findings(backbone, rebuild))
-
-
-def _guarded(
-    item: str,
-    check: Check,
-    backbone: BuiltBackbone,
-    images: Tensor,
-    features: Tensor,
-) -> Finding:
-    """Run a check; an exception is a failed finding."""
-    try:
-        return check(backbone, images, features)
-    except (Exception, SystemExit) as error:  # noqa: BLE001  plugin code may raise anything
-        return Finding(item, False, f"raised {type(error).__name__}: {error}")
 
 
 def _findings(backbone: BuiltBackbone, rebuild: Callable[[], BuiltBackbone]) -> Iterator[Finding]:
     yield Finding("builds", True, f"{backbone.params:,} parameters, {backbone.feature_dim} features")
-    yield _normalisation(backbone)
-    yield _weights(backbone)
-    backbone.eval()
-    spec = backbone.input
-    images = torch.rand(BATCH, 3, spec.size_px, spec.size_px, generator=torch_generator(0, "check"))
-    try:
-        with torch.no_grad():
-            features = backbone.features(images * 2 - 1)
-    except (Exception, SystemExit) as error:  # noqa: BLE001  plugin code may raise anything
-        yield Finding("shape", False, f"features() raised {type(error).__name__}: {error}")
+    yield _labels_seen(backbone)
+    quick = list(quick_findings(backbone.eval()))
+    yield from quick
+    if not next((finding.ok for finding in quick if finding.item == "shape"), False):
         return
-    shape = _shape(backbone, features)
-    yield shape
-    if shape.ok:
-        for item, check in _CHECKS.items():
-            yield _guarded(item, check, backbone, images * 2 - 1, features)
-        yield _repeatable(backbone, rebuild)
+    size_px = backbone.input.size_px
+    noise = torch.rand(BATCH, 3, size_px, size_px, generator=torch_generator(0, "check"))
+    made = Pass(backbone, noise * 2 - 1, torch.empty(0))
+    for item, check in _CHECKS.items():
+        yield guarded(item, check, made)
+    if fitting := batch_norm_finding(backbone):
+        yield fitting
+    yield _repeatable(backbone, rebuild)
 
 
-def _normalisation(backbone: BuiltBackbone) -> Finding:
-    spec = backbone.input
-    ok = spec.size_px > 0 and all(value > 0 for value in spec.std)
-    return Finding("input", ok, f"{spec.size_px} px, mean {spec.mean}, std {spec.std}")
-
-
-def _weights(backbone: BuiltBackbone) -> Finding:
-    origin = backbone.provenance
-    missing = origin.weights_missing or 0
-    counts = "" if origin.weights_loaded is None else (
-        f"; {origin.weights_loaded} loaded, {missing} missing, {origin.weights_unexpected} unexpected"
-    )  # fmt: skip
-    text = f"{origin.family}, {origin.weights}, pre-trained on {origin.pretrain_data}{counts}"
-    return Finding("weights", missing == 0 and not origin.weights_unexpected, text)
-
-
-def _shape(backbone: BuiltBackbone, features: object) -> Finding:
-    wanted = (BATCH, backbone.feature_dim)
-    if not isinstance(features, Tensor):
-        return Finding("shape", False, f"features() returned {type(features).__name__}, not a Tensor")
-    shape = tuple(features.shape)
-    return Finding("shape", shape == wanted, f"{shape}" if shape == wanted else f"{shape}, expected {wanted}")
-
-
-def _finite(_backbone: BuiltBackbone, _images: Tensor, features: Tensor) -> Finding:
-    """No feature may be NaN or infinite."""
-    bad = int((~torch.isfinite(features)).sum())
-    return Finding(
-        "finite",
-        bad == 0,
-        "all features are finite" if not bad else f"{bad} features are NaN or infinite",
-    )
-
-
-def _deterministic(backbone: BuiltBackbone, images: Tensor, features: Tensor) -> Finding:
-    """Two forward passes on the same images must give the same features."""
-    with torch.no_grad():
-        again = backbone.features(images)
-    same = torch.equal(again, features)
-    advice = "two forward passes differ: is dropout active, or does features() draw random numbers?"
-    return Finding("determinism", same, "two forward passes are equal" if same else advice)
-
-
-def _batch_independent(backbone: BuiltBackbone, images: Tensor, features: Tensor) -> Finding:
-    """An image's features must not depend on the rest of its batch."""
-    with torch.no_grad():
-        alone = torch.cat([backbone.features(image[None]) for image in images])
-    scale = features.abs().max().clamp(min=1e-12)
-    error = float((alone - features).abs().max() / scale)
-    advice = "" if error <= BATCH_TOLERANCE else ": does a layer use batch statistics?"
-    return Finding("batch independence", error <= BATCH_TOLERANCE, f"relative difference {error:.1e}{advice}")
-
-
-def _modes(backbone: BuiltBackbone, _images: Tensor, _features: Tensor) -> Finding:
-    """`eval()` must reach every layer; otherwise BatchNorm keeps updating its statistics on test images."""
-    stuck = [name for name, module in backbone.named_modules() if module.training]
-    norms = sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in backbone.modules())
-    text = (
-        f"eval() reaches all layers ({norms} BatchNorm)"
-        if not stuck
-        else f"still in training mode after eval(): {', '.join(map(repr, stuck[:3]))}"
-    )
-    return Finding("eval mode", not stuck, text)
+def _labels_seen(backbone: BuiltBackbone) -> Finding:
+    """Which labels the weights have seen: scores on these are no transfer."""
+    seen = backbone.provenance.trained_on
+    if seen is None:
+        return Finding("labels seen", None, "not known: state `trained_on`, [] if the labels of no task")
+    return Finding("labels seen", True, f"those of {', '.join(seen)}" if seen else "none of a task's")
 
 
 def _repeatable(backbone: BuiltBackbone, rebuild: Callable[[], BuiltBackbone]) -> Finding:
@@ -157,18 +72,9 @@ def _repeatable(backbone: BuiltBackbone, rebuild: Callable[[], BuiltBackbone]) -
     return Finding("same weights twice", same, "two builds have equal weights" if same else advice)
 
 
-def _sees(_backbone: BuiltBackbone, _images: Tensor, features: Tensor) -> Finding:
-    """Features must depend on the image."""
-    spread = float(features.std(dim=0).max() / features.abs().max().clamp(min=1e-12))
-    return Finding(
-        "sees its input",
-        spread > 1e-6,
-        f"features of different images have a relative spread of {spread:.1e}",
-    )
-
-
-def _gradient(backbone: BuiltBackbone, images: Tensor, _features: Tensor) -> Finding:
-    """Gradients must reach every trainable weight; a backbone without any works with probes only."""
+def _gradient(made: Pass) -> Finding:
+    """Gradients must reach every weight that fine-tuning trains; a backbone without any works with probes only."""
+    backbone = made.backbone.trainable()
     weights = [(name, p) for name, p in backbone.named_parameters() if p.requires_grad]
     if not weights:
         frozen = backbone.params > 0
@@ -176,7 +82,7 @@ def _gradient(backbone: BuiltBackbone, images: Tensor, _features: Tensor) -> Fin
             "gradient flow", True, "frozen: for probes only" if frozen else "no weights: for probes only"
         )
     backbone.zero_grad()
-    backbone.features(images).square().sum().backward()
+    backbone.features(made.images).square().sum().backward()
     unreached = [name for name, p in weights if p.grad is None]
     backbone.zero_grad()
     text = (
@@ -187,11 +93,61 @@ def _gradient(backbone: BuiltBackbone, images: Tensor, _features: Tensor) -> Fin
     return Finding("gradient flow", not unreached, text)
 
 
+def _other_size(made: Pass) -> Finding:
+    """At another image size the network must be the same: its weights, but for position embeddings, and its settings."""
+    item, backbone = "other image size", made.backbone
+    try:
+        other = backbone.at_least(backbone.input.size_px + OTHER_SIZE_PX).eval()
+    except UsageError as error:
+        return Finding(item, True, f"not possible: {error.problems[0].what}")
+    size_px = other.input.size_px
+    noise = torch.rand(1, 3, size_px, size_px, generator=torch_generator(0, "check at another size"))
+    try:
+        with torch.no_grad():
+            features = other.features(noise * 2 - 1)
+    except UsageError as error:
+        return Finding(item, True, f"not possible: {error.problems[0].what}")
+    wrong = [*_other_weights(backbone, other), *_other_settings(backbone, other)]
+    if features.shape[1] != backbone.feature_dim and backbone.params:
+        wrong.append(f"{features.shape[1]} features in place of {backbone.feature_dim}")
+    if wrong:
+        return Finding(item, False, f"at_resolution({size_px}) is another network: {'; '.join(wrong[:3])}")
+    resized = [name for name in _resized(backbone, other) if "num_batches" not in name]
+    return Finding(
+        item, True, f"{size_px} px: equal weights" + (f", but {', '.join(resized[:3])}" if resized else "")
+    )
+
+
+def _resized(one: BuiltBackbone, other: BuiltBackbone) -> list[str]:
+    first, second = one.module.state_dict(), other.module.state_dict()
+    return [name for name in first if name in second and first[name].shape != second[name].shape]
+
+
+def _other_weights(one: BuiltBackbone, other: BuiltBackbone) -> Iterator[str]:
+    first, second = one.module.state_dict(), other.module.state_dict()
+    if first.keys() != second.keys():
+        yield f"it has other weights, such as {min(first.keys() ^ second.keys())}"
+        return
+    resized = _resized(one, other)
+    if len(resized) > max(FEW_NAMES * len(first), 1):
+        yield f"{len(resized)} of {len(first)} weights have other shapes, such as {resized[0]}"
+    changed = [name for name in first if name not in resized and not torch.equal(first[name], second[name])]
+    if changed:
+        yield f"{len(changed)} of {len(first)} weights have other values, such as {changed[0]}"
+
+
+def _other_settings(one: BuiltBackbone, other: BuiltBackbone) -> Iterator[str]:
+    if one.input.mean != other.input.mean or one.input.std != other.input.std:
+        yield "its input has another mean or std"
+    if one.provenance != other.provenance:
+        yield "its provenance differs"
+    own, found = vars(one.module), vars(other.module)
+    for name, value in own.items():
+        if isinstance(value, bool | str | float) and found.get(name) != value:
+            yield f"{name} is {found.get(name)!r}, not {value!r}"
+
+
 _CHECKS: dict[str, Check] = {
-    "finite": _finite,
-    "determinism": _deterministic,
-    "batch independence": _batch_independent,
-    "eval mode": _modes,
-    "sees its input": _sees,
     "gradient flow": _gradient,
+    "other image size": _other_size,
 }

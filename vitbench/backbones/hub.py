@@ -21,7 +21,6 @@ def transformers_backbone(
     revision: str = "main",
     pooling: Literal["own", "class_token", "patch_mean"] = "own",
     size_px: SizePx | None = None,
-    pretrain_data: str = "unknown",
 ) -> nn.Module:
     """A vision model of Hugging Face transformers, with its processor's image size, mean and std; needs the extra `hub`.
 
@@ -31,25 +30,21 @@ def transformers_backbone(
         pooling: `own` is the input of the checkpoint's classifier; without one, the pooled output if its weights are in the
             checkpoint, else the class token. Or take the class token or the mean patch token.
         size_px: image size in pixels; default: the processor's.
-        pretrain_data: name of the pre-training data, shown on the leaderboard.
     """
     from vitbench.backbones.models.hf import TransformersBackbone
 
-    return TransformersBackbone.build(model, revision, pooling, size_px, pretrain_data)
+    return TransformersBackbone.build(model, revision, pooling, size_px)
 
 
 @register_backbone("open_clip", argument="model", family="CLIP")
-def open_clip_backbone(
-    model: str, *, weights: str = "", pretrain_data: str = "unknown", init_seed: int = 0
-) -> nn.Module:
+def open_clip_backbone(model: str, *, weights: str = "", init_seed: int = 0) -> nn.Module:
     """An image encoder of open_clip, with its own image size, mean and std; needs the extra `hub`.
 
     Args:
         model: open_clip's name, such as ViT-B-32.
         weights: open_clip's tag of the weights, such as laion2b_s34b_b79k, or a checkpoint; empty: randomly initialised.
-        pretrain_data: name of the pre-training data, shown on the leaderboard.
         init_seed: seed of the random initialisation, if no weights are loaded.
     """
     from vitbench.backbones.models.hub import OpenClipBackbone
 
-    return OpenClipBackbone.build(model, weights, pretrain_data, init_seed)
+    return OpenClipBackbone.build(model, weights, init_seed)

@@ -27,26 +27,19 @@ def load(path: str | Path, position_resize: Literal["aligned", "timm"] = "aligne
     return load_file(Path(path), position_resize)
 
 
-@register_backbone("npz", argument="path", source="storage.googleapis.com/vit_models, bit_models")
+@register_backbone("npz", version=2, argument="path", source="storage.googleapis.com/vit_models, bit_models")
 def npz(
     path: Path,
     *,
     size_px: SizePx | None = None,
     position_resize: Literal["aligned", "timm"] = "aligned",
-    pretrain_data: str = "unknown",
 ) -> NpzBackbone:
-    """A .npz checkpoint of Google's, exactly as in the reference: ViT, AugReg, R50+ViT, BiT-S/M; features are the pre-logits.
+    """A .npz checkpoint of Google's, exact: ViT, AugReg, hybrids, SigLIP, BiT-S/M; features are the pre-logits.
 
     Args:
         path: the .npz file.
         size_px: image size in pixels; default: the checkpoint's.
         position_resize: how position embeddings are resized: `aligned` as in the ViT paper, or `timm` as in timm.
-        pretrain_data: name of the pre-training data, shown on the leaderboard.
     """
-    from dataclasses import replace
-
     backbone = load(path, position_resize)
-    if size_px is not None:
-        backbone = backbone.at_resolution(size_px)
-    backbone.provenance = replace(backbone.provenance, pretrain_data=pretrain_data)
-    return backbone
+    return backbone if size_px is None else backbone.at_resolution(size_px)

@@ -18,7 +18,7 @@ Triple = tuple[float, float, float]
 SizePx = Annotated[int, Field(ge=1, le=4096)]
 
 
-@register_backbone("timm", argument="model", unknown_argument=not_timm, family="timm")
+@register_backbone("timm", version=2, argument="model", unknown_argument=not_timm, family="timm")
 def timm_backbone(  # noqa: PLR0913  its parameters are the options of a suite
     model: str,
     *,
@@ -27,7 +27,8 @@ def timm_backbone(  # noqa: PLR0913  its parameters are the options of a suite
     size_px: SizePx | None = None,
     patch_px: SizePx | None = None,
     init_seed: int = 0,
-    position_resize: Literal["aligned", "timm"] = "aligned",
+    weights: Literal["ema", "raw"] | None = None,
+    position_resize: Literal["own", "aligned", "timm", "dinov2"] = "own",
     pooling: Literal["own", "class_token", "patch_mean", "class_token+patch_mean"] = "own",
     last_layers: Annotated[int, Field(ge=1, le=64)] = 1,
     mean: Triple | None = None,
@@ -38,28 +39,34 @@ def timm_backbone(  # noqa: PLR0913  its parameters are the options of a suite
     Args:
         model: timm's model name, with or without the tag of its weights.
         pretrained: load the named weights; false: randomly initialised, and marked as untrained in reports.
-        checkpoint: a .safetensors or .pth file to load instead (tensors only, never pickled code).
+        checkpoint: a .safetensors or .pth file to load instead, in any layout that timm reads (tensors only, no code).
         size_px: image size in pixels; default: that of the weights.
         patch_px: patch size in pixels of a randomly initialised ViT.
         init_seed: seed of the random initialisation, if no weights are loaded.
-        position_resize: how position embeddings are resized: `aligned` as in the ViT paper, or `timm` as in timm.
+        weights: of a checkpoint with both, the averaged weights (`ema`) or the others (`raw`); default: averaged, as timm.
+        position_resize: how position embeddings are resized: `own` as by the authors of the weights, `aligned` as in the ViT
+            paper, `timm` as in timm, `dinov2` as in DINOv2.
         pooling: `own` is the model's; for a transformer also its class token, the mean patch token, or both concatenated.
         last_layers: concatenate the class tokens of this many last blocks (DINOv2's linear probe uses 1 and 4).
         mean: mean of red, green and blue, subtracted from pixels / 255; default: that of timm's configuration.
         std: standard deviation of red, green and blue, by which the difference is divided; default: timm's.
     """
+    from vitbench.backbones.models import timm_weights
     from vitbench.backbones.models.timm import TimmBackbone
 
+    if weights is not None and checkpoint is None:
+        raise UsageError("`weights` chooses among the weights of a `checkpoint`: give one")
     if patch_px is not None and (checkpoint is not None or pretrained):
         raise UsageError("patch_px changes the architecture: set `pretrained: false` and no checkpoint")
     extra = {"patch_size": patch_px} if patch_px is not None else {}
     if checkpoint is not None:
-        backbone = TimmBackbone.from_file(model, checkpoint, extra)
+        backbone = TimmBackbone(timm_weights.from_file(model, checkpoint, extra, weights))
     elif pretrained:
-        backbone = TimmBackbone.pretrained(model, extra)
+        backbone = TimmBackbone(timm_weights.from_hub(model, extra))
     else:
-        backbone = TimmBackbone.untrained(model, size_px, extra, init_seed)
-    backbone.position_resize = position_resize
+        backbone = TimmBackbone(timm_weights.initialised(model, size_px, extra, init_seed))
+    if position_resize != "own":
+        backbone.position_resize = position_resize
     backbone.pool(pooling, last_layers)
     if size_px is not None:
         backbone = backbone.at_resolution(size_px)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-@register_backbone("torchvision", argument="model", family="torchvision")
+@register_backbone("torchvision", version=2, argument="model", family="torchvision")
 def torchvision_backbone(
     model: str,
     *,
@@ -27,7 +27,7 @@ def torchvision_backbone(
 
     Args:
         model: torchvision's model name, such as resnet50 or swin_t.
-        weights: name of the pre-trained weights, such as IMAGENET1K_V2.
+        weights: name of the pre-trained weights, such as IMAGENET1K_V2; of a checkpoint's, `ema` (default) or `raw`.
         pretrained: load these weights; false: randomly initialised, and marked as untrained in reports.
         checkpoint: a .safetensors or .pth file to load instead (tensors only, never pickled code).
         size_px: image size in pixels; default: that of the weights.

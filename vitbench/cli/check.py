@@ -6,6 +6,12 @@ import click
 
 from vitbench.cli.options import BACKBONE_SETTINGS, JSON, PLUGINS, backbone_options, load_plugins
 
+_MARKS = {
+    True: click.style("ok  ", fg="green"),
+    False: click.style("FAIL", fg="red", bold=True),
+    None: click.style("?   ", fg="yellow"),
+}
+
 
 @click.command(no_args_is_help=True)
 @click.argument("backbone")
@@ -13,9 +19,10 @@ from vitbench.cli.options import BACKBONE_SETTINGS, JSON, PLUGINS, backbone_opti
 @PLUGINS
 @JSON
 def check(backbone: str, settings: tuple[str, ...], plugins: tuple[str, ...], as_json: bool) -> int:
-    """Check a backbone plugin (a few seconds).
+    """Check a backbone (takes a few seconds).
 
-    Checks shapes, determinism, batch independence, modes, gradients and weights. Exits with 1 if a check fails.
+    Checks what was loaded, shapes, determinism, batch independence, modes, gradients, other image sizes and normalisation; a
+    question mark says that something is not known. Exits with 1 if a check fails.
     """
     import json
     from dataclasses import asdict
@@ -28,6 +35,5 @@ def check(backbone: str, settings: tuple[str, ...], plugins: tuple[str, ...], as
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False))
     else:
         for finding in findings:
-            mark = click.style("ok  ", fg="green") if finding.ok else click.style("FAIL", fg="red", bold=True)
-            click.echo(f"{mark} {finding.item}: {finding.text}")
-    return 0 if all(finding.ok for finding in findings) else 1
+            click.echo(f"{_MARKS[finding.ok]} {finding.item}: {finding.text}")
+    return 1 if any(finding.ok is False for finding in findings) else 0

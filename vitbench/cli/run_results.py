@@ -10,6 +10,7 @@ import click
 from vitbench.core.format import printable
 
 if TYPE_CHECKING:
+    from vitbench.core.record import Record
     from vitbench.engine.run import Result
 
 MOST_SHOWN = 10
@@ -74,11 +75,15 @@ def show_failures(result: Result) -> int:
         return 0 if len(result.records) == result.asked else 1
     failures = [record for record in result.records if record.failure is not None]
     click.echo(f"{result.failed} jobs failed:", err=True)
-    for record in failures[:MOST_SHOWN]:
+    alike: dict[tuple[str, str], list[Record]] = {}
+    for record in failures:
         message = record.failure.message if record.failure else ""
-        click.echo(printable(f"  {record.job.title}: {message}"), err=True)
-    if len(failures) > MOST_SHOWN:
-        click.echo(f"  and {len(failures) - MOST_SHOWN} more, all listed on the leaderboard", err=True)
+        alike.setdefault((record.job.backbone.label, message), []).append(record)
+    for (backbone, message), records in list(alike.items())[:MOST_SHOWN]:
+        title = records[0].job.title if len(records) == 1 else f"{backbone}, {len(records)} jobs"
+        click.echo(printable(f"  {title}: {message}"), err=True)
+    if len(alike) > MOST_SHOWN:
+        click.echo(f"  and {len(alike) - MOST_SHOWN} more, all listed on the leaderboard", err=True)
     click.echo(
         f"fix the cause, then: vitbench retry {result.run.path} (or the same command with --retry-failed)",
         err=True,

@@ -17,21 +17,34 @@ VAL_1K = 200
 class Evidence:
     """What the items are judged by: a job, its data and score, and what is known of the weights.
 
-    `trained_on` are data sets whose labels the weights were trained on; `pixel_warning` says why pixels are not normalised as
-    they were then.
+    `trained_on` are data sets whose labels the weights were trained on, None if that is not known; `pixel_warning` says why
+    pixels are not normalised as they were then, `pixels_unknown` why nobody can tell.
     """
 
     job: Job
     data: DataFacts
     score: Metric
-    trained_on: tuple[str, ...] = ()
+    trained_on: tuple[str, ...] | None = ()
     pixel_warning: str = ""
+    pixels_unknown: str = ""
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """Why it is not known whether an item holds."""
+
+    reason: str
 
 
 def conformance(evidence: Evidence) -> tuple[Check, ...]:
-    """Every item, with the reason where it does not hold."""
-    reasons = {item: check(evidence) for item, check in ITEMS.items()}
-    return tuple(Check(item=item, ok=not reason, reason=reason) for item, reason in reasons.items())
+    """Every item, with the reason where it does not hold or is not known to."""
+    return tuple(_judged(item, check(evidence)) for item, check in ITEMS.items())
+
+
+def _judged(item: str, found: str | Unknown) -> Check:
+    if isinstance(found, Unknown):
+        return Check(item=item, ok=None, reason=found.reason)
+    return Check(item=item, ok=not found, reason=found)
 
 
 def _limited(evidence: Evidence) -> str:
@@ -62,19 +75,27 @@ def _other_split(evidence: Evidence) -> str:
     return ""
 
 
-def _labels_seen(evidence: Evidence) -> str:
+def _labels_seen(evidence: Evidence) -> str | Unknown:
     dataset = evidence.data.dataset
+    if evidence.trained_on is None:
+        return Unknown("nobody has said which labels the weights were trained on: state `trained_on`")
     return f"the weights were trained on {dataset}" if dataset and dataset in evidence.trained_on else ""
 
 
+def _pixels(evidence: Evidence) -> str | Unknown:
+    if evidence.pixels_unknown and not evidence.pixel_warning:
+        return Unknown(evidence.pixels_unknown)
+    return evidence.pixel_warning
+
+
 NOT_LIMITED, READABLE = "not limited", "every image readable"  # the page has a notice of its own for these
-ITEMS: dict[str, Callable[[Evidence], str]] = {
+ITEMS: dict[str, Callable[[Evidence], str | Unknown]] = {
     NOT_LIMITED: _limited,
     READABLE: _unreadable,
     "exact N": _not_exact,
     "split": _other_split,
     "data as the reference has them": lambda evidence: "; ".join(evidence.data.departures),
-    "pixels as the weights expect": lambda evidence: evidence.pixel_warning,
+    "pixels as the weights expect": _pixels,
     "weights have not seen this task's labels": _labels_seen,
     # A protocol is given nothing that leads to test (vitbench.data.sealed): the engine opens it once, afterwards.
     "selection not on test": lambda _evidence: "",

@@ -11,6 +11,24 @@ from vitbench.core.job import Frozen, Job
 Weights = Literal["pretrained", "untrained", "none", "unknown"]
 
 
+class LoadReport(Frozen):
+    """What became of the arrays in a checkpoint. Long lists of names are shortened to their first part and a count.
+
+    A weight that features depend on and that the checkpoint lacks is an error, so none is missing here.
+    """
+
+    in_file: int = Field(description="arrays in the checkpoint, or in the part of it that was taken")
+    used: int = Field(description="weights and buffers of the backbone that were loaded from it")
+    left_out: tuple[str, ...] = Field(
+        default=(), description="arrays of heads and of parts used in training only"
+    )
+    unused: tuple[str, ...] = Field(default=(), description="all other arrays that the backbone does not use")
+    initialised: tuple[str, ...] = Field(
+        default=(), description="buffers that the checkpoint lacks and that no feature needs"
+    )
+    taken: str = Field(default="", description="what was taken where there were several candidates, and why")
+
+
 class BackboneFacts(Frozen):
     """The backbone that was evaluated, as read from the built model, not from its name."""
 
@@ -24,10 +42,10 @@ class BackboneFacts(Frozen):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     weights_digest: str
-    weights_loaded: int | None = None
-    weights_missing: int | None = None
-    weights_unexpected: int | None = None
-    trained_on: tuple[str, ...] = ()
+    load: LoadReport | None = Field(
+        default=None, description="None: nothing is known of how the weights were loaded"
+    )
+    trained_on: tuple[str, ...] | None = Field(default=(), description="None: not known")
     pretrain_tpu_v3_core_days: float | None = None
     licence: str = ""
 
@@ -119,10 +137,10 @@ class Trial(Frozen):
 
 
 class Check(Frozen):
-    """One item of the conformance list; `reason` says why it does not hold."""
+    """One item of the conformance list: whether it holds, None if that is not known; `reason` says why not."""
 
     item: str
-    ok: bool
+    ok: bool | None
     reason: str = ""
 
 
@@ -132,6 +150,7 @@ class Failure(Frozen):
     kind: str
     message: str
     where: str = ""
+    phase: str = Field(default="", description="what was being done: build, data, adapt or test")
 
 
 class Record(Frozen):
@@ -160,5 +179,9 @@ class Record(Frozen):
 
     @property
     def conformant(self) -> bool:
-        """Whether every item of the conformance list holds."""
-        return self.status == "ok" and bool(self.conformance) and all(check.ok for check in self.conformance)
+        """Whether every item of the conformance list is known to hold."""
+        return (
+            self.status == "ok"
+            and bool(self.conformance)
+            and all(check.ok is True for check in self.conformance)
+        )

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model
 
 from vitbench.core.errors import UsageError, first_reason, unknown
 from vitbench.core.files import digest_bytes
@@ -37,6 +37,7 @@ class Entry:
     labels: dict[str, str]
     argument: str = ""
     unknown_argument: Callable[[str], Sequence[str] | None] = lambda _argument: None
+    common: type[BaseModel] | None = None
 
     @property
     def summary(self) -> str:
@@ -51,8 +52,13 @@ class Entry:
 
     @cached_property
     def options(self) -> type[BaseModel]:
-        """A pydantic model of the options, from the signature of `build`."""
+        """A pydantic model of the options: those of the signature of `build`, and those that all of its kind take."""
         return _options_model(self)
+
+    @cached_property
+    def own_options(self) -> frozenset[str]:
+        """The options that `build` is given."""
+        return frozenset(_own_fields(self))
 
     @cached_property
     def locations(self) -> frozenset[str]:
@@ -61,11 +67,28 @@ class Entry:
         return frozenset(name for name, field in fields if _mentions_path(field.annotation))
 
 
-class Registry:
-    """The registered components of one kind, by name."""
+def _listed(value: object) -> object:
+    """One name stands for a list of one: it is how `--set` writes it."""
+    return (value,) if isinstance(value, str) else value
 
-    def __init__(self, kind: str) -> None:
+
+class StatedFacts(BaseModel):
+    """What a user states of a backbone's weights, where the adapter cannot know; None: not stated."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    pretrain_data: str | None = None
+    trained_on: Annotated[tuple[str, ...] | None, BeforeValidator(_listed)] = None
+    licence: str | None = None
+    source: str | None = None
+
+
+class Registry:
+    """The registered components of one kind, by name. `common` are options that every one takes and that it is not given."""
+
+    def __init__(self, kind: str, common: type[BaseModel] | None = None) -> None:
         self.kind = kind
+        self.common = common
         self._entries: dict[str, Entry] = {}
         self._aliases: dict[str, str] = {}
 
@@ -91,7 +114,9 @@ class Registry:
         def decorate(build: F) -> F:
             origin, suffix = _origin_of(build)
             versioned = f"{version}{suffix}"
-            entry = Entry(self.kind, name, build, versioned, origin, labels, argument, unknown_argument)
+            entry = Entry(
+                self.kind, name, build, versioned, origin, labels, argument, unknown_argument, self.common
+            )
             _ = entry.options  # a signature that cannot be read is reported at registration
             self._add(entry)
             return build
@@ -143,7 +168,7 @@ class Registry:
         """
         entry, argument = self.get(spec)
         checked = self.check(spec, options)
-        arguments = {name: getattr(checked, name) for name in entry.options.model_fields}
+        arguments = {name: getattr(checked, name) for name in entry.own_options}
         first = Path(argument).expanduser() if entry.argument_is_path else argument
         return entry, entry.build(*([first] if entry.argument else []), **arguments)
 
@@ -180,7 +205,7 @@ class Registry:
             self._entries = saved
 
 
-BACKBONES = Registry("backbone")
+BACKBONES = Registry("backbone", StatedFacts)
 TASKS = Registry("task")
 PROTOCOLS = Registry("protocol")
 register_backbone = BACKBONES.register
@@ -218,11 +243,18 @@ def _origin_of(build: Callable[..., Any]) -> tuple[str, str]:
 
 
 def _options_model(entry: Entry) -> type[BaseModel]:
+    common = entry.common.model_fields if entry.common else {}
+    fields: dict[str, Any] = {name: (field.annotation, field) for name, field in common.items()}
+    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
+    return create_model(f"{entry.name} options", __config__=config, **(fields | _own_fields(entry)))
+
+
+def _own_fields(entry: Entry) -> dict[str, Any]:
     parameters = list(inspect.signature(entry.build).parameters.values())
     if entry.argument:
         parameters = parameters[1:]
     hints = _hints(entry)
-    fields: dict[str, Any] = {
+    return {
         parameter.name: (
             hints.get(parameter.name, Any),
             ... if parameter.default is parameter.empty else parameter.default,
@@ -230,8 +262,6 @@ def _options_model(entry: Entry) -> type[BaseModel]:
         for parameter in parameters
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     }
-    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
-    return create_model(f"{entry.name} options", __config__=config, **fields)
 
 
 def _hints(entry: Entry) -> dict[str, Any]:

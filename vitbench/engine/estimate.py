@@ -113,7 +113,9 @@ class _Count:
         data = labelled_data(task, job.budget, job.seed, job.limit)
         test = thinned(task.test(), job.limit)
         protocol = PROTOCOLS.make(job.protocol.spec, job.protocol.options)[1]
-        effort = protocol.effort(data.train, data.val, job.task.name, backbone.params, job.resolution_px)
+        effort = protocol.effort(
+            data.train, data.val, job.task.name, backbone.trainable().params, job.resolution_px
+        )
         if effort is None:
             forward, backward = self._new(job, [*(data.pools or (data.train, data.val)), test]), 0
             flops = self._flops(key, backbone.input.size_px)

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
-from vitbench.api import Adapted, Labels, Protocol, Split, Task
+from vitbench.api import Adapted, Labels, Protocol, Provenance, Split, Task
 from vitbench.backbones.models.wrapper import BuiltBackbone
 from vitbench.compute.environment import describe
 from vitbench.compute.meter import Meter
@@ -46,9 +46,11 @@ def run_job(job: Job, worker: Worker) -> Outcome:
         StorageError: the disk is full.
     """
     with worker.watched(job):
+        steps = None
         try:
             LOG.info("%s on %s (key %s)", job.title, worker.device, job.key)
-            outcome = _JobRun(job, worker, Meter(worker.device)).run()
+            steps = _JobRun(job, worker, Meter(worker.device))
+            outcome = steps.run()
             outcome.record.model_dump_json()  # a record that cannot be written is a failure of this job, not of the run
         except KeyboardInterrupt:
             raise
@@ -60,9 +62,18 @@ def run_job(job: Job, worker: Worker) -> Outcome:
                 raise StorageError(
                     f"{job.title}: {error}; free some space, then run the same command again"
                 ) from error
-            return Outcome(failed(job, worker.device, error))
+            return Outcome(failed(job, worker.device, error, steps.phase if steps else ""))
         LOG.info("%s", {name: metric.value for name, metric in outcome.record.metrics.items()})
         return outcome
+
+
+def _remarks(origin: Provenance) -> Iterator[str]:
+    """What a reader must know of the network: what it is, what was taken of its checkpoint, and what was not used."""
+    yield from origin.notes
+    if origin.load and origin.load.taken:
+        yield f"weights taken: {origin.load.taken}"
+    if origin.load and origin.load.unused:
+        yield f"in the checkpoint and not used: {', '.join(origin.load.unused)}"
 
 
 def _other_rank_is_gone(error: BaseException) -> bool:
@@ -111,10 +122,12 @@ class _JobRun:
     worker: Worker
     meter: Meter
     notes: Notes = field(default_factory=Notes)
+    phase: str = ""
 
     @contextlib.contextmanager
     def _phase(self, name: str) -> Iterator[None]:
         """A phase of the job: metered, shown as progress, and logged."""
+        self.phase = name
         self.worker.heartbeat.update(name)
         with self.meter.phase(name):
             yield
@@ -122,14 +135,14 @@ class _JobRun:
 
     def run(self) -> Outcome:
         """Build, read the labelled data, adapt, and only then open the test split."""
+        protocol: Protocol = PROTOCOLS.make(self.job.protocol.spec, self.job.protocol.options)[1]
         with self._phase("build"):
-            protocol: Protocol = PROTOCOLS.make(self.job.protocol.spec, self.job.protocol.options)[1]
             backbone = self.worker.backbone(self.job)
         with self._phase("data"):
             entry, task = self.worker.task(self.job)
             data = sealed(labelled_data(task, self.job.budget, self.job.seed, self.job.limit))
             reader = self._reader(backbone, data.pools)
-        for remark in data.remarks:
+        for remark in (*_remarks(backbone.provenance), *data.remarks):
             self.notes.add(remark)
         with self._phase("adapt"):
             adapted = self._adapt(protocol, self._adaptation(backbone, data, reader, task))
@@ -262,7 +275,14 @@ class _JobRun:
             backbone = adapted.backbone  # at the image size of the protocol's recipe
         metrics = {rule.name: score(rule, answers.predictions, test) for rule in task.rules}
         main, origin = task.rules[0], backbone.provenance
-        evidence = Evidence(self.job, facts, metrics[main.name], origin.trained_on, origin.pixel_warning)
+        evidence = Evidence(
+            self.job,
+            facts,
+            metrics[main.name],
+            origin.trained_on,
+            origin.pixel_warning,
+            origin.pixels_unknown,
+        )
         record = Record(
             key=self.job.key,
             job=self.job,

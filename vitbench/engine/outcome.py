@@ -21,15 +21,17 @@ class Outcome:
     predictions: pd.DataFrame | None = None
 
 
-def failed(job: Job, device: str, error: BaseException) -> Record:
-    """The record of a failed job, with the reason."""
+def failed(job: Job, device: str, error: BaseException, phase: str = "") -> Record:
+    """The record of a failed job, with the reason, and with the phase that it failed in."""
     line = "" if isinstance(error, VitbenchError) else source_line_of(error)
     return Record(
         key=job.key,
         job=job,
         status="failed",
         env=describe(device),
-        failure=Failure(kind=storable(type(error).__name__), message=message_of(error), where=storable(line)),
+        failure=Failure(
+            kind=storable(type(error).__name__), message=message_of(error), where=storable(line), phase=phase
+        ),
         created=now(),
     )
 

@@ -62,7 +62,8 @@ class RunPlan:
         record = self.done.get(job.key)
         if record is None or options.force:
             return True
-        return options.retry_failed and record.status == "failed"
+        weights_missing = record.failure is not None and record.failure.kind == "DataMissingError"
+        return weights_missing or (options.retry_failed and record.status == "failed")
 
 
 def plan_suite(suite: str, out: Path | None, overrides: Overrides) -> RunPlan:

@@ -63,6 +63,10 @@ class JobQueue:
         for part in (self.several, self.single):
             part.finished(job)
 
+    def withdraw(self, unwanted: Callable[[Job], bool]) -> list[Job]:
+        """Take out the waiting jobs that are unwanted and that no other run holds."""
+        return [job for part in (self.several, self.single) for job in part.withdraw(unwanted)]
+
     def release(self) -> None:
         """Release the jobs that were taken and not finished."""
         for lock in self._locks.values():
@@ -111,6 +115,13 @@ class JobList:
         name, node = self._taken.pop(job.key, ("", ""))
         if name in self._groups:
             self._groups[name].cached_on.add(node)
+
+    def withdraw(self, unwanted: Callable[[Job], bool]) -> Iterator[Job]:
+        """Take out the waiting jobs that are unwanted and that no other run holds."""
+        for group in self._groups.values():
+            for job in [job for job in group.waiting if unwanted(job) and self._queue.claim(job)]:
+                group.waiting.remove(job)
+                yield job
 
     def _by_suitability(self, node: str) -> Iterator[str]:
         for suiting in (True, False):

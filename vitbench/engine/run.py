@@ -25,6 +25,7 @@ from vitbench.suite import Overrides
 
 if TYPE_CHECKING:
     from vitbench.engine.executors.workers import Workers
+    from vitbench.engine.outcome import Outcome
 
 __all__ = [
     "Overrides",
@@ -150,17 +151,13 @@ class _Run:
         if self.options.executor == "local" and (self.options.workers or 1) > 1:
             fork_server.context()  # its server imports torch while we do
         workers = _workers(self.plan, self.options)
-        from vitbench.engine.executors.dispatch import execute
-
         self._begin(workers)
         run = self.plan.run
         queue = JobQueue(run, self.before, self.pending)
         with contextlib.ExitStack() as stack:
             stack.callback(self.progress.end)
             stack.callback(queue.release)
-            outcomes = execute(queue, workers)
-            stack.enter_context(contextlib.closing(outcomes))
-            for job, outcome in outcomes:
+            for job, outcome in self._outcomes(queue, workers):
                 record = run.write(outcome.record, outcome.predictions)
                 if record.status == "ok":  # a failed job goes on from its checkpoints when it is retried
                     run.forget_checkpoints(job.key)
@@ -170,6 +167,26 @@ class _Run:
             for record in queue.elsewhere:
                 self.progress.finished(record)
                 yield record
+
+    def _outcomes(self, queue: JobQueue, workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
+        """Every job with its outcome; jobs of a backbone that cannot be built share the outcome of the first."""
+        from vitbench.engine.executors.dispatch import execute
+        from vitbench.engine.first_builds import cannot_be_built, same_failure, unbuildable
+        from vitbench.engine.worker import backbone_key
+
+        def others_of(job: Job, outcome: Outcome) -> Iterator[tuple[Job, Outcome]]:
+            key = backbone_key(job)
+            for other in queue.withdraw(lambda waiting: backbone_key(waiting) == key):
+                yield other, same_failure(other, outcome)
+
+        if workers.executor != "ray":  # a cluster's driver may have neither the weights nor the memory
+            for job, outcome in unbuildable(self.pending, workers.device):
+                yield from others_of(job, outcome)
+        with contextlib.closing(execute(queue, workers)) as outcomes:
+            for job, outcome in outcomes:
+                yield job, outcome
+                if cannot_be_built(outcome):
+                    yield from others_of(job, outcome)
 
     def _begin(self, workers: Workers) -> None:
         """Make the run directory, write what was asked for, and start the progress."""

@@ -14,6 +14,7 @@ import torch
 from vitbench.api import Task
 from vitbench.backbones.build import build
 from vitbench.backbones.models.wrapper import BuiltBackbone
+from vitbench.backbones.quick_check import refuse_faulty
 from vitbench.compute.flops import forward_flops
 from vitbench.core.errors import VitbenchError
 from vitbench.core.job import Job
@@ -81,7 +82,8 @@ class Worker:
     def _build(self, job: Job) -> BuiltBackbone:
         backbone = build(job.backbone.spec, job.backbone.options, job.backbone.label, job.resolution_px)
         backbone.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return backbone.eval()
+        refuse_faulty(backbone.eval(), job.backbone.spec)
+        return backbone
 
     def weights_digest(self, job: Job) -> str:
         """The digest of the job's weights, computed once."""

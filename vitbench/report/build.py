@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from vitbench.core.conformance import NOT_LIMITED, READABLE
@@ -146,8 +146,19 @@ def _items(records: Sequence[Record]) -> tuple[Item, ...]:
     for name in dict.fromkeys(check.item for check in checks):
         own = [check for check in checks if check.item == name]
         reasons = tuple(sorted({check.reason for check in own if not check.ok}))
-        found.append(Item(name, sum(check.ok for check in own), len(own), reasons))
-    return tuple(found)
+        holding, unknown = (sum(check.ok is outcome for check in own) for outcome in (True, None))
+        found.append(Item(name, holding, len(own), reasons, unknown))
+    return (*found, *_one_set_of_weights(records)) if found else ()
+
+
+def _one_set_of_weights(records: Sequence[Record]) -> Iterator[Item]:
+    """An item that only a row can have: its records were measured with the same weights, though a hub's may have changed."""
+    weights = {
+        record.backbone.weights_digest[:12]: record.backbone.source for record in records if record.backbone
+    }
+    if len(weights) > 1:
+        named = ", ".join(f"{source} (sha256 {digest})" for digest, source in sorted(weights.items()))
+        yield Item("one set of weights", 0, len(records), (f"different weights under one name: {named}",))
 
 
 def _cell(records: Sequence[Record], expected: int, column: Column) -> Cell:
@@ -184,7 +195,7 @@ def _cell(records: Sequence[Record], expected: int, column: Column) -> Cell:
 def departures_of(record: Record) -> list[str]:
     """Why a score does not conform, except for a limit and unreadable images, which have their own notices."""
     noticed = (NOT_LIMITED, READABLE)
-    return [check.reason for check in record.conformance if not check.ok and check.item not in noticed]
+    return [check.reason for check in record.conformance if check.ok is False and check.item not in noticed]
 
 
 def _ranked(rows: Iterable[Row]) -> list[Row]:

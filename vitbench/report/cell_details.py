@@ -13,13 +13,14 @@ from markupsafe import Markup
 
 from vitbench.core.format import energy, memory, quantity
 from vitbench.core.job import Component, Job
-from vitbench.core.record import Confusion, Cost, Record, Trial
+from vitbench.core.record import Confusion, Cost, LoadReport, Record, Trial
 from vitbench.report.keys import cells
 
 DIGITS = 5  # of fractions: 0.001 points
 # Points of loss curves on a page, at about seven bytes, and on one curve; with too many curves, only first seeds have one.
 PAGE_POINTS, FEWEST_POINTS, MOST_POINTS = 12_000, 8, 60
 MOST_CURVES = 1500
+_MARKS = {True: "✓", False: "✗", None: "?"}  # of a conformance item; None: not known
 NAME_LENGTH = 10  # of a key: 40 bits identify a cell of a page
 
 
@@ -98,9 +99,10 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         ("Budget", job.budget + (f", limited to {job.limit}" if job.limit is not None else "")),
     ]
     if backbone:
-        loaded = f", {backbone.weights_loaded} tensors loaded" if backbone.weights_loaded is not None else ""
+        loaded = f", {backbone.load.used} tensors loaded" if backbone.load else ""
         known += [
             ("Weights", f"{backbone.weights}{loaded}, sha256 {backbone.weights_digest[:16]}"),
+            *_load(backbone.load),
             ("Pre-training data", backbone.pretrain_data),
             ("Source", backbone.source),
             ("Licence", backbone.licence),
@@ -114,15 +116,24 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         ("Preprocessing", record.preprocess),
         ("Precision", f"{job.dtype}, features stored as {job.feature_dtype}"),
         ("Cost per seed", _cost(record.cost)),
-        *(
-            (f"{'✓' if check.ok else '✗'} {check.item}", check.reason or "holds")
-            for check in record.conformance
-        ),
+        *((f"{_MARKS[check.ok]} {check.item}", check.reason or "holds") for check in record.conformance),
         ("Software", ", ".join(f"{name} {version}" for name, version in env.packages.items())),
         ("Hardware", f"{env.device}, {env.threads} threads, Python {env.python}, {env.platform}"),
         ("Command", command(job)),
     ]
     return known
+
+
+def _load(load: LoadReport | None) -> list[tuple[str, str]]:
+    """What became of the checkpoint's other arrays."""
+    if load is None:
+        return []
+    return [
+        ("Checkpoint, taken", load.taken),
+        ("Checkpoint, left out", ", ".join(load.left_out)),
+        ("Checkpoint, not used", ", ".join(load.unused)),
+        ("Not in the checkpoint", ", ".join(load.initialised)),
+    ]
 
 
 def command(job: Job) -> str:

@@ -62,17 +62,23 @@ class Cell:
 
 @dataclass(frozen=True)
 class Item:
-    """An item of the conformance list over all records of a row."""
+    """An item of the conformance list over all records of a row: for how many it holds, and for how many that is not known."""
 
     item: str
     ok: int
     records: int
     reasons: tuple[str, ...]
+    unknown: int = 0
 
     @property
     def holds(self) -> bool:
-        """Whether it holds for every record."""
+        """Whether it is known to hold for every record."""
         return self.ok == self.records
+
+    @property
+    def fails(self) -> int:
+        """For how many records it does not hold."""
+        return self.records - self.ok - self.unknown
 
 
 @dataclass(frozen=True)
@@ -121,8 +127,13 @@ class Row:
 
     @property
     def conformant(self) -> bool:
-        """Whether every item holds for every record."""
+        """Whether every item is known to hold for every record."""
         return bool(self.conformance) and all(item.holds for item in self.conformance)
+
+    @property
+    def departs(self) -> bool:
+        """Whether an item does not hold for a record."""
+        return any(item.fails for item in self.conformance)
 
 
 GROUP_MEAN = "group mean"

@@ -47,7 +47,7 @@ _USUAL: dict[str, dict[str, object]] = {
     "knn": {"k": 20},  # of the results on DINOv2's model card
     "logistic_probe": {"c": "val", "values": 45},
     "ridge_probe": {"l2": "default"},
-    "timm": {"pretrained": True, "position_resize": "aligned", "pooling": "own", "last_layers": 1},
+    "timm": {"pretrained": True, "position_resize": "own", "pooling": "own", "last_layers": 1},
 }
 _FREE = (
     "label",

@@ -98,9 +98,13 @@ class Resolver:
 
     def _placed(self, registered: Entry, checked: BaseModel, path: tuple[Any, ...]) -> dict[str, Any]:
         """Return options as plain values; relative paths are relative to the file that names them, or to here for --set."""
-        options = {name: getattr(checked, name) for name in registered.options.model_fields}
+        options = {
+            name: value
+            for name in registered.options.model_fields
+            if (value := getattr(checked, name)) is not None or name in registered.own_options
+        }
         for name in registered.locations:
-            if isinstance(options[name], Path):
+            if isinstance(options.get(name), Path):
                 options[name] = self._absolute(options[name], (*path, name))
         return options
 

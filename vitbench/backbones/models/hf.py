@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from vitbench.api import InputSpec, Provenance
-from vitbench.backbones.models.hub import optional_library, triple
+from vitbench.backbones.models.hf_input import input_of, refuse_other_inputs
+from vitbench.backbones.models.hub import optional_library
+from vitbench.backbones.models.hub_access import hub_trouble, reason
+from vitbench.backbones.models.weights import shortened
 from vitbench.core.errors import DataMissingError, Problem, UsageError
+from vitbench.core.record import LoadReport
 from vitbench.core.seeding import torch_generator
 
 Pooling = Literal["own", "class_token", "patch_mean"]
@@ -51,10 +56,14 @@ class TransformersBackbone(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Features (B, D) of images (B, 3, S, S)."""
         if self.pooling == "own" and self.encoder:
-            return cast("Tensor", self.network(pixel_values=images).logits).flatten(1)
+            output = self.network(pixel_values=images)
+            scores = output.logits if "logits" in output else output.last_hidden_state  # PP-LCNet's
+            return cast("Tensor", scores).flatten(1)
         model: Any = self.network.get_submodule(self.encoder)
         output = model(pixel_values=images, **_all_patches(model, images))
         pooled = getattr(output, "pooler_output", None)
+        if pooled is None:
+            pooled = getattr(output, "cls_token_value", None)  # CvT's
         if self.pooling == "own" and pooled is not None:
             return cast("Tensor", pooled).flatten(1)
         states = cast("Tensor", output.last_hidden_state)
@@ -78,9 +87,7 @@ class TransformersBackbone(nn.Module):
         return states.mean(1)
 
     @classmethod
-    def build(
-        cls, name: str, revision: str, pooling: Pooling, size_px: int | None, pretrain_data: str
-    ) -> TransformersBackbone:
+    def build(cls, name: str, revision: str, pooling: Pooling, size_px: int | None) -> TransformersBackbone:
         """Load a model and its image processor; code from the hub is never executed.
 
         Raises:
@@ -88,10 +95,22 @@ class TransformersBackbone(nn.Module):
             DataMissingError: there is no such model, or it cannot be downloaded.
         """
         library = optional_library("transformers", "transformers")
+        if not sys.stderr.isatty():
+            library.utils.logging.disable_progress_bar()  # its bar of loading weights goes into logs too
         processor, loaded, report = _downloaded(library, name, revision)
-        encoder = loaded.base_model_prefix if _without_classifier(loaded) else ""
-        loaded = getattr(loaded, "vision_model", loaded)  # CLIP and similar models: the image encoder only
+        source = f"hf:{name}"
+        refuse_other_inputs(processor, loaded.config, source)
+        encoder = ""
+        if _without_classifier(loaded):
+            parts = (loaded.base_model_prefix, "vision_model", "encoder")
+            encoder = next((part for part in parts if hasattr(loaded, part)), "")
+        else:
+            loaded = getattr(
+                loaded, "vision_model", loaded
+            )  # CLIP and similar models: the image encoder only
         model: Any = loaded.get_submodule(encoder)
+        if not hasattr(model, "config"):  # HGNetV2: the parts stand side by side
+            model = loaded
         missing = _missing(report, model)
         if (
             any(weight.startswith("pooler.") for weight in missing)
@@ -104,23 +123,20 @@ class TransformersBackbone(nn.Module):
             what = f"hf:{name}: the checkpoint lacks {len(missing)} weights of the model, such as {shown}"
             step = "use a checkpoint of this architecture; transformers would initialise them randomly"
             raise UsageError(Problem(what, next_step=step))
-        size = processor.crop_size if getattr(processor, "do_center_crop", False) else processor.size
-        native_px = int(size.get("height") or size.get("shortest_edge"))
-        spec = InputSpec(size_px or native_px, triple(processor.image_mean), triple(processor.image_std))
+        spec = input_of(processor, model.config, source, size_px)
         provenance = Provenance(
             family=str(model.config.model_type),
             weights="pretrained",
-            pretrain_data=pretrain_data,
-            source=f"hf:{name}@{revision}",
-            weights_loaded=len(model.state_dict()),
-            weights_missing=0,
-            weights_unexpected=len(_not_of_a_head(report["unexpected_keys"])),
+            source=f"hf:{name}@{(getattr(model.config, '_commit_hash', None) or revision)[:12]}",
+            load=_report(model, report),
         )
         return cls(loaded.eval(), encoder, spec, pooling, provenance)
 
 
 def _downloaded(library: Any, name: str, revision: str) -> tuple[Any, Any, dict[str, Any]]:
     """The processor, the model (with its classifier if it was saved with one), and transformers' report of loading."""
+    if not Path(name).is_dir():
+        hub_trouble()
     how = {"revision": revision, "trust_remote_code": False}
     try:
         processor = library.AutoImageProcessor.from_pretrained(name, **how)
@@ -129,26 +145,31 @@ def _downloaded(library: Any, name: str, revision: str) -> tuple[Any, Any, dict[
         kind = library.AutoModelForImageClassification if classifies else library.AutoModel
         model, report = kind.from_pretrained(name, use_safetensors=True, output_loading_info=True, **how)
     except Exception as error:
-        first = str(error).strip().partition("\n")[0]
+        first = str(error).strip().partition("\n")[0] if Path(name).is_dir() else reason(error)
         raise DataMissingError(
             Problem(
                 f"hf:{name} cannot be loaded: {first}",
                 next_step="connect to the internet once to download it, or give the path of a saved model folder",
             )
         ) from error
-    return processor, model, dict(report)
+    return processor, model.float(), dict(report)  # transformers keeps the checkpoint's own precision
 
 
 def _without_classifier(model: Any) -> bool:
-    """Replace a linear classifier by the identity, so that `logits` are its input; False if there is no such classifier."""
-    head = getattr(model, "classifier", None)
-    if isinstance(head, nn.Linear):
-        model.classifier = nn.Identity()
-        return True
-    if isinstance(head, nn.Sequential) and isinstance(head[-1], nn.Linear):
-        head[-1] = nn.Identity()
-        return True
-    return False
+    """Replace the linear classifiers by the identity, so that the scores are their input; False if there is none."""
+    if not type(model).__name__.endswith("ForImageClassification"):
+        return False
+    inside = (f"{model.base_model_prefix}.", "vision_model.", "encoder.")
+    heads = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+        and module.out_features == model.config.num_labels
+        and not name.startswith(inside)
+    ]
+    for name in heads:
+        model.set_submodule(name, nn.Identity())
+    return bool(heads)
 
 
 def _missing(report: dict[str, Any], model: Any) -> list[str]:
@@ -158,18 +179,27 @@ def _missing(report: dict[str, Any], model: Any) -> list[str]:
     return sorted(name for name in own if any(key == name or key.endswith(f".{name}") for key in lacking))
 
 
-def _not_of_a_head(names: Iterable[str]) -> list[str]:
-    """Names in a checkpoint that the model does not have, without those of heads, which are left out on purpose."""
-    heads = (
-        "classifier",
-        "cls_classifier",
-        "distillation_classifier",
-        "head",
-        "decoder",
-        "lm_head",
-        "mask_token",
+_HEADS = (
+    "classifier",
+    "cls_classifier",
+    "distillation_classifier",
+    "head",
+    "decoder",
+    "lm_head",
+    "mask_token",
+)
+
+
+def _report(model: Any, report: dict[str, Any]) -> LoadReport:
+    """What became of the checkpoint's tensors, by transformers' own report."""
+    used, rest = len(model.state_dict()), list(report["unexpected_keys"])
+    heads = [name for name in rest if any(part in _HEADS for part in name.split("."))]
+    return LoadReport(
+        in_file=used + len(rest),
+        used=used,
+        left_out=shortened(heads),
+        unused=shortened(name for name in rest if name not in heads),
     )
-    return [name for name in names if not any(part in heads for part in name.split("."))]
 
 
 def _all_patches(model: Any, images: Tensor) -> dict[str, Tensor]:

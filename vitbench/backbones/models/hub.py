@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vitbench.api import InputSpec, Provenance, Triple
+from vitbench.backbones.models.hub_access import hub_trouble, reason
 from vitbench.core.errors import DataMissingError, Problem, UsageError, nearest
 from vitbench.core.seeding import seeded
 
@@ -49,7 +50,7 @@ class OpenClipBackbone(nn.Module):
         return cast("Tensor", self.model(images))
 
     @classmethod
-    def build(cls, name: str, weights: str, pretrain_data: str, init_seed: int) -> OpenClipBackbone:
+    def build(cls, name: str, weights: str, init_seed: int) -> OpenClipBackbone:
         """Load an image encoder, with pre-trained or seeded random weights.
 
         Raises:
@@ -61,17 +62,21 @@ class OpenClipBackbone(nn.Module):
             command = 'python -c "import open_clip; print(open_clip.list_models())"'
             close = nearest(name, library.list_models())
             raise UsageError(Problem(f"unknown open_clip model {name!r}", nearest=close, next_step=command))
+        if weights:
+            hub_trouble()
         try:
             with seeded(init_seed, "initial weights"):
-                whole = library.create_model(name, pretrained=weights or None)
+                whole = library.create_model(
+                    name, pretrained=weights or None, **_activation(library, name, weights)
+                )
         except Exception as error:
             raise DataMissingError(
                 Problem(
-                    f"open_clip:{name} [{weights}] cannot be loaded: {error}",
+                    f"open_clip:{name} [{weights}] cannot be loaded: {reason(error)}",
                     next_step="connect to the internet once to download it, or give `weights: FILE`",
                 )
             ) from error
-        encoder = whole.visual
+        encoder, quick = whole.visual, bool(_activation(library, name, weights).get("quick_gelu"))
         size = encoder.image_size
         size_px = int(size[0] if isinstance(size, tuple | list) else size)
         spec = InputSpec(size_px, triple(encoder.image_mean), triple(encoder.image_std))
@@ -79,5 +84,20 @@ class OpenClipBackbone(nn.Module):
         return cls(
             encoder.eval(),
             spec,
-            Provenance("CLIP", state, pretrain_data if weights else "none", f"open_clip:{name} [{weights}]"),
+            Provenance(
+                "CLIP",
+                state,
+                "unknown" if weights else "none",
+                f"open_clip:{name} [{weights}]",
+                trained_on=() if library.get_pretrained_cfg(name, weights) else None,
+                notes=("QuickGELU, as the weights were trained",)
+                if quick and "quickgelu" not in name
+                else (),
+            ),
         )
+
+
+def _activation(library: Any, name: str, weights: str) -> dict[str, bool]:
+    """The activation that the weights were trained with; open_clip warns of another one and goes on."""
+    known = library.get_pretrained_cfg(name, weights) if weights else None
+    return {"quick_gelu": bool(known.get("quick_gelu", False))} if known else {}

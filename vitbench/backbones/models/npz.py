@@ -1,4 +1,8 @@
-"""Build a backbone from one of Google's .npz checkpoints; array names and shapes determine the architecture."""
+"""Build a backbone from one of Google's .npz checkpoints; array names and shapes determine the architecture.
+
+The references put a probe on the output of the tanh layer `pre_logits`, and drop that layer before they fine-tune (ViT paper,
+App. B.1.1; VJ:vit_jax/checkpoint.py:181-188). The classifier is no part of the backbone.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,14 @@ from vitbench.backbones.models.npz_bit import build_bit
 from vitbench.backbones.models.npz_names import Arrays, read_npz
 from vitbench.backbones.models.npz_vit import build_vit
 from vitbench.backbones.models.positions import PositionResize, check_patches, resize_position_embedding
+from vitbench.backbones.models.weights import shortened
+from vitbench.core.record import LoadReport
 
+PRE_LOGITS = (
+    "features are the output of the tanh layer pre_logits; fine-tuning drops it, as the references do"
+)
+_HEADS = ("head/", "resnet/head/")
+_STATES = ("opt/", "opt_state/", "state/", "step")  # of optimisers, in dumps of training
 HALF = (0.5, 0.5, 0.5)  # ViT and BiT take pixels in [-1, 1] (docs/protocols.md#preprocessing-presets)
 
 
@@ -27,12 +38,13 @@ class NpzBackbone(nn.Module):
         built: tuple[Any, int] = (build_bit if is_bit else build_vit)(arrays, source)
         self.model: nn.Module = built[0]
         self.pre_logits = _dense(arrays, "pre_logits")
-        self.head = _head(arrays)
+        self._classifier = (_head(arrays),)  # in a tuple: not among the backbone's weights
         self.position_resize: PositionResize = position_resize
         self.input = InputSpec(built[1], HALF, HALF)
-        self.feature_dim = int(built[0].num_features)
+        self.feature_dim = _width(self.pre_logits) or int(built[0].num_features)
         family = "BiT" if is_bit else "Hybrid" if "conv_root/kernel" in arrays else "ViT"
-        self.provenance = Provenance(family, "pretrained", "unknown", source, len(arrays), 0, 0)
+        notes = (PRE_LOGITS,) if self.pre_logits is not None else ()
+        self.provenance = Provenance(family, "pretrained", "unknown", source, _report(arrays), notes=notes)
 
     def features(self, images: Tensor) -> Tensor:
         """The pre-logits (B, D) of images (B, 3, S, S)."""
@@ -46,9 +58,19 @@ class NpzBackbone(nn.Module):
         Raises:
             ValueError: the checkpoint has no classifier.
         """
-        if self.head is None:
+        features, (classifier,) = self.features(images), self._classifier
+        if classifier is None:
             raise ValueError(f"{self.provenance.source} has no classifier")
-        return cast("Tensor", self.head(self.features(images)))
+        return cast("Tensor", classifier.to(features.device)(features))
+
+    def trainable(self) -> NpzBackbone:
+        """The network without `pre_logits`, sharing all other weights: what the references fine-tune."""
+        if self.pre_logits is None:
+            return self
+        bare = copy.copy(self)
+        bare._modules = {**self._modules, "pre_logits": None}
+        bare.feature_dim = int(self.model.num_features)  # type: ignore[arg-type]
+        return bare
 
     def at_resolution(self, size_px: int) -> NpzBackbone:
         """The same weights at another image size; a ViT's position embeddings are resized.
@@ -78,6 +100,23 @@ def load(path: Path, position_resize: PositionResize = "aligned") -> NpzBackbone
         UsageError: it is not a ViT, hybrid or BiT checkpoint.
     """
     return NpzBackbone(read_npz(path), path.name, position_resize).eval()
+
+
+def _width(dense: nn.Linear | None) -> int | None:
+    return None if dense is None else dense.out_features
+
+
+def _report(arrays: Arrays) -> LoadReport:
+    """What became of the arrays: those that were read are used, but for the classifier's."""
+    heads = [name for name in arrays if name.startswith(_HEADS)]
+    states = [name for name in arrays.elsewhere if name.startswith(_STATES)]
+    rest = [name for name in arrays if name not in arrays.read and name not in heads]
+    return LoadReport(
+        in_file=len(arrays) + len(arrays.elsewhere),
+        used=len(arrays.read - set(heads)),
+        left_out=shortened([*heads, *states]),
+        unused=shortened([*rest, *(name for name in arrays.elsewhere if name not in states)]),
+    )
 
 
 def _dense(arrays: Arrays, name: str) -> nn.Linear | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,38 @@ from vitbench.backbones.models.archives import refuse_bomb
 from vitbench.core.errors import DataMissingError, Problem, UsageError
 
 Array = NDArray[np.float32]
-Arrays = dict[str, Array]
+
+
+class Arrays(dict[str, Array]):
+    """Arrays by name, which remember what was read; `elsewhere` are the file's arrays of other networks and of optimisers."""
+
+    def __init__(self, arrays: Mapping[str, Array], elsewhere: Iterable[str] = ()) -> None:
+        super().__init__(arrays)
+        self.elsewhere = tuple(elsewhere)
+        self.read: set[str] = set()
+
+    def __getitem__(self, name: str) -> Array:
+        self._is_read(name)
+        return super().__getitem__(name)
+
+    def _is_read(self, name: str) -> None:
+        self.read.add(name)
+
+    def inside(self, folder: str) -> Arrays:
+        """The arrays whose names begin with `folder`, without it; what is read of them counts as read here."""
+        return _Inside(self, folder)
+
+
+class _Inside(Arrays):
+    def __init__(self, whole: Arrays, folder: str) -> None:
+        super().__init__(
+            {name.removeprefix(folder): value for name, value in whole.items() if name.startswith(folder)}
+        )
+        self._whole, self._folder = whole, folder
+
+    def _is_read(self, name: str) -> None:
+        self._whole._is_read(self._folder + name)
+
 
 _PREFIXES = ("opt/target/", "params/img/", "params/", "target/")
 # From big_vision's names to the original ones; big_vision's LayerNorm_1 is the second norm of a block. Applied in this order.
@@ -62,11 +93,12 @@ def _float32(array: NDArray[np.generic]) -> Array:
 
 
 def canonical(arrays: Mapping[str, Array]) -> Arrays:
-    """Rename arrays to the original releases' names; scanned blocks are unstacked and optimiser states dropped."""
+    """Rename arrays to the original releases' names; scanned blocks are unstacked, optimiser states and text towers left."""
     names = list(arrays)
     prefix = next((one for one in _PREFIXES if any(name.startswith(one) for name in names)), "")
     chosen = {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
-    renamed: Arrays = {}
+    elsewhere = [name for name in names if not name.startswith(prefix)]
+    renamed: dict[str, Array] = {}
     for name, value in chosen.items():
         for pattern, replacement in _RENAMED:
             name = re.sub(pattern, replacement, name)
@@ -75,10 +107,10 @@ def canonical(arrays: Mapping[str, Array]) -> Arrays:
             renamed |= {f"Transformer/encoderblock_{i}/{rest}": part for i, part in enumerate(value)}
         else:
             renamed[name] = value
-    return _with_class_position(renamed)
+    return Arrays(_with_class_position(renamed), elsewhere)
 
 
-def _with_class_position(arrays: Arrays) -> Arrays:
+def _with_class_position(arrays: dict[str, Array]) -> dict[str, Array]:
     """Add a zero position embedding for the class token: newer big_vision adds positions before it prepends that token."""
     key = "Transformer/posembed_input/pos_embedding"
     if "cls" in arrays and key in arrays:

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from vitbench.core.errors import UnfilledError
 
-# `aligned`: bilinear, as in the ViT paper; `timm`: bicubic, antialiased (docs/protocols.md#position-embeddings).
-PositionResize = Literal["aligned", "timm"]
+# `aligned`: bilinear, as in the ViT paper; `timm`: bicubic, antialiased, also for DINOv2 with registers; `dinov2`: bicubic, by
+# a factor that is a little too large (docs/protocols.md#position-embeddings).
+PositionResize = Literal["aligned", "timm", "dinov2"]
+DINOV2_OFFSET = 0.1  # patches, added to the wanted grid (DN:dinov2/models/vision_transformer.py, interpolate_pos_encoding)
 
 
 def resize_position_embedding(
@@ -28,8 +30,11 @@ def resize_position_embedding(
     plane = embedding[:, prefix:].reshape(1, *grid, width).permute(0, 3, 1, 2).float()
     if how == "aligned":
         resized = F.interpolate(plane, wanted, mode="bilinear", align_corners=True)
-    else:
+    elif how == "timm":
         resized = F.interpolate(plane, wanted, mode="bicubic", antialias=True, align_corners=False)
+    else:
+        factors = [(new + DINOV2_OFFSET) / old for new, old in zip(wanted, grid, strict=True)]
+        resized = F.interpolate(plane, scale_factor=factors, mode="bicubic")
     flat = resized.permute(0, 2, 3, 1).reshape(1, -1, width).to(embedding.dtype)
     return torch.cat([embedding[:, :prefix], flat], dim=1)
 

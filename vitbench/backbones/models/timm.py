@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 import copy
-import warnings
+import inspect
+import itertools
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal, cast
 
-import timm
 import torch
 from timm.data.config import resolve_data_config
 from torch import Tensor, nn
 
-from vitbench.api import InputSpec, Provenance, Triple
-from vitbench.backbones.catalog import entry_of, trained_on
+from vitbench.api import InputSpec, Triple
 from vitbench.backbones.models.positions import PositionResize, check_patches, resize_position_embedding
-from vitbench.backbones.models.weights import load_into, read_checkpoint
-from vitbench.core.errors import DataMissingError, Problem, UsageError
-from vitbench.core.seeding import seeded
-
-# Pre-training data by token of timm's weight tags (docs/protocols.md#model-names).
-_DATA_TOKENS = {
-    "in21k": "ImageNet-21k", "in22k": "ImageNet-22k", "in12k": "ImageNet-12k", "in1k": "ImageNet-1k",
-    "jft": "JFT-300M", "lvd142m": "LVD-142M", "lvd1689m": "LVD-1689M", "laion2b": "LAION-2B",
-    "openai": "WIT-400M", "webli": "WebLI", "lvd": "LVD",
-}  # fmt: skip
-_FAMILIES = (
-    ("vit_base_r50", "Hybrid"), ("vit_large_r50", "Hybrid"), ("vit_small_r26", "Hybrid"), ("vit_tiny_r_", "Hybrid"),
-    ("vit_", "ViT"), ("deit", "DeiT"), ("swin", "Swin"), ("tf_efficientnet", "EfficientNet"),
-    ("efficientnet", "EfficientNet"), ("convnext", "ConvNeXt"), ("mixer", "Mixer"),
-)  # fmt: skip
-
+from vitbench.backbones.models.timm_weights import TimmModel, create, puts_norm_in_head
+from vitbench.core.errors import Problem, UsageError
 
 Pooling = Literal["own", "class_token", "patch_mean", "class_token+patch_mean"]
 
@@ -39,24 +23,24 @@ Pooling = Literal["own", "class_token", "patch_mean", "class_token+patch_mean"]
 class TimmBackbone(nn.Module):
     """A timm model without its classifier."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        name: str,
-        size_px: int,
-        extra: dict[str, Any],
-        provenance: Provenance,
-    ) -> None:
+    def __init__(self, built: TimmModel, size_px: int | None = None) -> None:
         super().__init__()
-        check_patches(model, size_px, f"timm:{name}")
+        model: Any = built.model
+        size_px = size_px or _native_px(model)
+        check_patches(model, size_px, f"timm:{built.name}")
         config = resolve_data_config({}, model=model)
         self.model = model
-        self.name = name
-        self.extra = extra
+        self.name = built.name
+        self.extra = built.extra
         self.input = InputSpec(size_px, _triple(config["mean"]), _triple(config["std"]))
-        self.feature_dim = int(getattr(model, "head_hidden_size", None) or model.num_features)  # type: ignore[arg-type]
-        self.provenance = provenance
-        self.position_resize: PositionResize = "aligned"
+        self.whole = puts_norm_in_head(built.name)
+        if "pre_logits" not in inspect.signature(model.forward_head).parameters:
+            raise UsageError(
+                f"timm:{built.name} is an encoder without pre-logits: choose a model with a classifier"
+            )
+        self.feature_dim = int(getattr(model, "head_hidden_size", None) or model.num_features)
+        self.provenance = built.provenance
+        self.position_resize: PositionResize = own_resize(built.name)
         self.pooling: Pooling = "own"
         self.last_layers = 1
 
@@ -78,19 +62,34 @@ class TimmBackbone(nn.Module):
         if last_layers > blocks:
             raise UsageError(f"timm:{self.name} has {blocks} blocks, fewer than last_layers {last_layers}")
         self.pooling, self.last_layers = pooling, last_layers
-        own = int(self.model.num_features)  # type: ignore[arg-type]
+        own = int(self.model.num_features)
         self.feature_dim = own * (last_layers * (pooling != "patch_mean") + ("patch_mean" in pooling))
 
     def features(self, images: Tensor) -> Tensor:
         """The pre-logits, or the chosen tokens, (B, D) of images (B, 3, S, S)."""
-        if (self.pooling, self.last_layers) != ("own", 1):
-            return self._tokens(images)
-        tokens = self.model.forward_features(images)  # type: ignore[operator]
-        return cast("Tensor", self.model.forward_head(tokens, pre_logits=True))  # type: ignore[operator]
+        try:
+            if (self.pooling, self.last_layers) != ("own", 1):
+                return self._tokens(images)
+            if self.whole:
+                return cast("Tensor", self.model(images))
+            tokens = self.model.forward_features(images)
+            return cast("Tensor", self.model.forward_head(tokens, pre_logits=True))
+        except AssertionError as error:  # how timm's architectures refuse an image size
+            raise self._refused(images.shape[-1], error) from error
+        except NotImplementedError as error:
+            raise UsageError(f"timm:{self.name} is an encoder without pre-logits: {error}") from error
+
+    def _refused(self, size_px: int, error: BaseException) -> UsageError:
+        because = f": {error}" if f"{error}" else ""
+        step = f"leave out `size_px`, or choose another; its own is {self.input.size_px} px"
+        return UsageError(Problem(f"timm:{self.name} does not work at {size_px} px{because}", next_step=step))
 
     def _tokens(self, images: Tensor) -> Tensor:
-        """Normalised class tokens of the last blocks, then the mean patch token of the last (DN:dinov2/eval/linear.py)."""
-        found = self.model.forward_intermediates(  # type: ignore[operator]
+        """Normalised class tokens of the last blocks, then the mean patch token of the last (DN:dinov2/eval/linear.py).
+
+        Where the head is put on normalised means (`fc_norm`), as in BEiT and fine-tuned MAE, that norm is the model's last.
+        """
+        found = self.model.forward_intermediates(
             images,
             indices=self.last_layers,
             norm=True,
@@ -98,9 +97,10 @@ class TimmBackbone(nn.Module):
             return_prefix_tokens=True,
             intermediates_only=True,
         )
-        parts = [prefix[:, 0] for _, prefix in found] if self.pooling != "patch_mean" else []
+        last_norm: Any = getattr(self.model, "fc_norm", None) or nn.Identity()
+        parts = [last_norm(prefix[:, 0]) for _, prefix in found] if self.pooling != "patch_mean" else []
         if "patch_mean" in self.pooling:
-            parts.append(found[-1][0].mean(1))
+            parts.append(last_norm(found[-1][0].mean(1)))
         return torch.cat(parts, dim=1)
 
     def at_resolution(self, size_px: int) -> TimmBackbone:
@@ -112,18 +112,45 @@ class TimmBackbone(nn.Module):
         if size_px == self.input.size_px:
             return self
         check_patches(self.model, size_px, f"timm:{self.name}")
-        if getattr(self.model, "patch_embed", None) is None:
+        model = self._model_at(size_px)
+        if model is self.model:
             resized = copy.copy(self)
             resized.input = InputSpec(size_px, self.input.mean, self.input.std)
             return resized
-        resized = TimmBackbone(
-            _vit_at(self.model, self.name, size_px, self.extra, self.position_resize),
-            self.name, size_px, self.extra, self.provenance,
-        )  # fmt: skip
+        resized = TimmBackbone(TimmModel(model, self.name, self.provenance, self.extra), size_px)
         resized.input = InputSpec(size_px, self.input.mean, self.input.std)
         resized.position_resize = self.position_resize
         resized.pool(self.pooling, self.last_layers)
         return resized
+
+    def _model_at(self, size_px: int) -> nn.Module:
+        """The model for another image size: itself where it takes any, as most convolutional ones do.
+
+        Raises:
+            UsageError: the architecture works at its own image size only.
+        """
+        if getattr(self.model, "patch_embed", None) is not None and self._takes_size():
+            try:
+                return _vit_at(self.model, self.name, size_px, self.extra, self.position_resize)
+            except (
+                AssertionError,
+                AttributeError,
+                ValueError,
+            ) as error:  # how timm's architectures refuse a size
+                raise self._refused(size_px, error) from error
+        own, other = (_meta_error(self.model, size) for size in (self.input.size_px, size_px))
+        if other is not None and own is None:
+            raise self._refused(size_px, other) from other
+        return cast("nn.Module", self.model)
+
+    def _takes_size(self) -> bool:
+        """Whether the architecture is built for an image size."""
+        try:
+            with torch.device("meta"):
+                create(self.name, pretrained=False, img_size=self.input.size_px, **self.extra)
+        except UsageError:
+            return False
+        return True
 
     def normalising(self, mean: Triple | None, std: Triple | None) -> TimmBackbone:
         """Set mean and std (None: unchanged) and return self; a change from timm's weights is recorded as a pixel warning."""
@@ -132,79 +159,10 @@ class TimmBackbone(nn.Module):
             own = f"mean {self.input.mean}, std {self.input.std}"
             warning = f"pixels are normalised by mean {chosen.mean}, std {chosen.std}; the weights were trained with {own}"
             self.provenance = replace(self.provenance, pixel_warning=warning)
+        if mean and std:
+            self.provenance = replace(self.provenance, pixels_unknown="")
         self.input = chosen
         return self
-
-    @classmethod
-    def pretrained(cls, name: str, extra: dict[str, Any]) -> TimmBackbone:
-        """Build a model with timm's pre-trained weights.
-
-        Raises:
-            UsageError: the model does not take the options in `extra`.
-            DataMissingError: the weights are not in the cache and cannot be downloaded.
-        """
-        try:
-            model = _create(name, pretrained=True, **extra)
-        except UsageError:
-            raise
-        except Exception as error:  # each download client raises its own exceptions
-            raise DataMissingError(
-                Problem(
-                    f"the weights of timm:{name} cannot be loaded: {_one_line(error)}",
-                    next_step="connect to the internet once to download them, or set `checkpoint: FILE` or `pretrained: false`",
-                )
-            ) from error
-        config: dict[str, Any] = getattr(model, "pretrained_cfg", {})
-        tag = str(config.get("tag") or "")
-        architecture = name.partition(".")[0]
-        known = entry_of(f"timm:{architecture}.{tag}")
-        provenance = Provenance(
-            _family(name),
-            "pretrained",
-            known.data if known else _pretrain_data(tag),
-            f"timm:{architecture}.{tag}",
-            trained_on=known.trained_on if known else trained_on(tag),
-            pretrain_tpu_v3_core_days=known.tpu_v3_core_days if known else None,
-            licence=known.licence if known else str(config.get("license") or ""),
-        )
-        return cls(model, name, _native_px(model), extra, provenance)
-
-    @classmethod
-    def from_file(cls, name: str, checkpoint: Path, extra: dict[str, Any]) -> TimmBackbone:
-        """Build a model with the weights of a local checkpoint.
-
-        Raises:
-            UsageError: a weight is missing or has another shape, or the checkpoint cannot be read without unpickling.
-        """
-        model = _create(name, pretrained=False, **extra)
-        count = load_into(model, read_checkpoint(checkpoint), f"{checkpoint} for timm:{name}")
-        provenance = Provenance(
-            _family(name), "pretrained", "unknown", checkpoint.name, count.loaded, count.missing, count.unexpected
-        )  # fmt: skip
-        return cls(model, name, _native_px(model), extra, provenance)
-
-    @classmethod
-    def untrained(cls, name: str, size_px: int | None, extra: dict[str, Any], init_seed: int) -> TimmBackbone:
-        """Build a randomly initialised model, directly for image size `size_px` if given."""
-        with seeded(init_seed, "initial weights"):
-            model = _create(name, pretrained=False, **extra)
-            if size_px is not None and getattr(model, "patch_embed", None) is not None:
-                model = _create(name, pretrained=False, img_size=size_px, **extra)
-        provenance = Provenance(_family(name), "untrained", "none", f"initial weights, seed {init_seed}")
-        return cls(model, name, size_px or _native_px(model), extra, provenance)
-
-
-def _create(name: str, **options: Any) -> nn.Module:
-    try:
-        with warnings.catch_warnings():
-            # timm warns about renamed models; `vitbench list` shows them instead
-            warnings.simplefilter("ignore")
-            model = timm.create_model(name, num_classes=0, **options)
-    except TypeError as error:
-        raise UsageError(
-            f"timm:{name} does not accept {', '.join(sorted(options))}: {_one_line(error)}"
-        ) from error
-    return model
 
 
 def _native_px(model: nn.Module) -> int:
@@ -217,7 +175,7 @@ def _vit_at(
     model: nn.Module, name: str, size_px: int, extra: dict[str, Any], how: PositionResize
 ) -> nn.Module:
     """Return a copy of a ViT for another image size."""
-    resized = _create(name, pretrained=False, img_size=size_px, **extra)
+    resized = create(name, pretrained=False, img_size=size_px, **extra)
     state = model.state_dict()
     wanted = resized.state_dict()
     for key, value in state.items():
@@ -231,27 +189,39 @@ def _vit_at(
     return resized.train(model.training)
 
 
+def _meta_error(model: nn.Module, size_px: int) -> Exception | None:
+    """What stops a forward pass at an image size, found without arithmetic; None if nothing does."""
+    tensors = itertools.chain(model.named_parameters(), model.named_buffers())
+    weights = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
+    training = model.training
+    try:
+        model.eval()
+        with torch.no_grad():
+            torch.func.functional_call(model, weights, (torch.empty(1, 3, size_px, size_px, device="meta"),))
+    except Exception as error:  # noqa: BLE001  each architecture raises its own
+        return error
+    finally:
+        model.train(training)
+    return None
+
+
 def _grid(model: nn.Module) -> tuple[int, int]:
     height, width = model.patch_embed.grid_size  # type: ignore[union-attr,misc]
     return int(height), int(width)
 
 
-def _family(name: str) -> str:
-    if "resnetv2" in name and "_bit" in name:
-        return "BiT"
-    return next((family for prefix, family in _FAMILIES if name.startswith(prefix)), name.split("_")[0])
-
-
-def _pretrain_data(tag: str) -> str:
-    before_fine_tuning = tag.split("_ft_")[0]
-    found = [data for token, data in _DATA_TOKENS.items() if token in before_fine_tuning]
-    return found[0] if found else "unknown"
+def own_resize(name: str) -> PositionResize:
+    """How the authors of the weights resize position embeddings (docs/protocols.md#position-embeddings)."""
+    architecture, _, tag = name.partition(".")
+    if "dinov2" in architecture:
+        return "timm" if "reg" in architecture else "dinov2"
+    google = not tag or tag.startswith(("orig_", "augreg", "sam_"))
+    plain = architecture.startswith("vit_") and not any(
+        word in architecture for word in ("clip", "siglip", "dinov3")
+    )
+    return "aligned" if google and plain else "timm"
 
 
 def _triple(values: Any) -> tuple[float, float, float]:
     first, second, third = map(float, values)
     return first, second, third
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

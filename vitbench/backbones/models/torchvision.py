@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,7 +10,8 @@ import torchvision
 from torch import Tensor, nn
 
 from vitbench.api import InputSpec, Provenance
-from vitbench.backbones.models.weights import load_into, read_checkpoint
+from vitbench.backbones.models.checkpoint_file import read_checkpoint
+from vitbench.backbones.models.weights import Averaging, Target, load_into
 from vitbench.core.errors import DataMissingError, Problem, UsageError, nearest, unknown
 from vitbench.core.seeding import seeded
 
@@ -34,7 +36,7 @@ class TorchvisionBackbone(nn.Module):
     def build(
         cls, name: str, weights: str | None, checkpoint: Path | None, size_px: int | None, init_seed: int
     ) -> TorchvisionBackbone:
-        """Build a model by name; `weights` None gives a randomly initialised one.
+        """Build a model by name; `weights` None gives a randomly initialised one, `ema` and `raw` choose among a checkpoint's.
 
         Raises:
             UsageError: there is no such model or weights, or the model has no linear layer to remove.
@@ -47,7 +49,10 @@ class TorchvisionBackbone(nn.Module):
             )
         enum = torchvision.models.get_model_weights(name)
         entry: Any = enum.DEFAULT
-        if weights is not None:
+        averaging: Averaging | None = None
+        if checkpoint is not None and weights in ("ema", "raw"):
+            averaging = "ema" if weights == "ema" else "raw"
+        elif weights is not None:
             if weights not in enum.__members__:
                 raise UsageError(
                     Problem(
@@ -64,15 +69,22 @@ class TorchvisionBackbone(nn.Module):
         with seeded(init_seed, "initial weights"):
             model = _model(name, None if checkpoint is not None or weights is None else entry, size_px)
         if checkpoint is not None:
-            backbone = cls(model, spec, Provenance(name, "pretrained", "unknown", checkpoint.name))
-            load_into(backbone.model, read_checkpoint(checkpoint), f"{checkpoint} for torchvision:{name}")
+            backbone = cls(model, spec, Provenance(name.partition("_")[0], "pretrained"))
+            target = Target(backbone.model, f"torchvision:{name}")
+            report = load_into(target, read_checkpoint(checkpoint), averaging)
+            unknown_pixels = (
+                "the checkpoint does not say how pixels were normalised: torchvision's mean and std are used"
+            )
+            backbone.provenance = replace(
+                backbone.provenance, source=checkpoint.name, load=report, pixels_unknown=unknown_pixels
+            )
             return backbone
         family = name.partition("_")[0]
         if weights is None:
             return cls(
                 model, spec, Provenance(family, "untrained", "none", f"initial weights, seed {init_seed}")
             )
-        seen = ("imagenet2012",) if "IMAGENET1K" in entry.name else ()
+        seen = ("imagenet2012",) if "IMAGENET1K" in entry.name else None
         data = "ImageNet-1k" if seen else "unknown"
         return cls(
             model,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from vitbench.api import InputSpec, Provenance
-from vitbench.core.errors import UnfilledError, UsageError
+from vitbench.core.errors import Problem, UnfilledError, UsageError, nearest
+from vitbench.core.registry import TASKS, StatedFacts
 
 T = TypeVar("T")
 
@@ -17,7 +19,9 @@ T = TypeVar("T")
 class BuiltBackbone(nn.Module):
     """A registered module whose declarations have been checked. Final: do not subclass."""
 
-    def __init__(self, module: nn.Module, name: str, labels: dict[str, str]) -> None:
+    def __init__(
+        self, module: nn.Module, name: str, labels: dict[str, str], stated: StatedFacts | None = None
+    ) -> None:
         super().__init__()
         self.module = module
         self.name = name
@@ -32,8 +36,8 @@ class BuiltBackbone(nn.Module):
                 pretrain_data=labels.get("pretrain_data", "unknown"),
                 source=labels.get("source", ""),
             )
-        self.provenance = provenance
-        self._labels = labels
+        self.provenance = _with_stated(provenance, stated)
+        self._labels, self._stated = labels, stated
 
     def features(self, images: Tensor) -> Tensor:
         """Features (B, D) of normalised images (B, 3, S, S)."""
@@ -57,7 +61,14 @@ class BuiltBackbone(nn.Module):
                 f"backbone {self.name!r} takes images of {self.input.size_px} px only: "
                 "it has no at_resolution(size_px)"
             )
-        return BuiltBackbone(resized(size_px), self.name, self._labels)
+        return BuiltBackbone(resized(size_px), self.name, self._labels, self._stated)
+
+    def trainable(self) -> BuiltBackbone:
+        """The network that fine-tuning starts from: without the layers that the reference drops before; usually itself."""
+        own = getattr(self.module, "trainable", None)
+        if own is None:
+            return self
+        return BuiltBackbone(own(), self.name, self._labels, self._stated)
 
     def at_least(self, size_px: int) -> BuiltBackbone:
         """The same weights at `size_px` or the next multiple of the patch size: 518 px for 512 px and patches of 14 px.
@@ -87,6 +98,24 @@ class BuiltBackbone(nn.Module):
             flat = tensor.detach().cpu().contiguous().reshape(-1)
             total.update(flat.view(torch.uint8).numpy().data)
         return total.hexdigest()
+
+
+def _with_stated(provenance: Provenance, stated: StatedFacts | None) -> Provenance:
+    """The provenance with what the user states of it; weights that were never trained have seen no labels."""
+    given = stated.model_dump(exclude_none=True) if stated else {}
+    if unknown_sets := sorted(set(given.get("trained_on", ())) - _data_sets()):
+        close = nearest(unknown_sets[0], _data_sets())
+        step = "name data sets that tasks use (`vitbench list tasks`); all others belong into `pretrain_data`"
+        raise UsageError(
+            Problem(f"trained_on: no task uses a data set {unknown_sets[0]!r}", nearest=close, next_step=step)
+        )
+    if provenance.weights in ("untrained", "none") and provenance.trained_on is None:
+        given.setdefault("trained_on", ())
+    return replace(provenance, **given)
+
+
+def _data_sets() -> set[str]:
+    return {entry.labels["dataset"] for entry in TASKS.entries() if entry.labels.get("dataset")}
 
 
 def _declared(module: nn.Module, name: str, attribute: str, kind: type[T]) -> T:

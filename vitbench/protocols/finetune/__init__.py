@@ -133,7 +133,7 @@ class Finetune(RecipeOptions):
 
     def _recipes(self, data: Adaptation) -> tuple[Recipe, ...]:
         module: Any = data.backbone
-        params = sum(weight.numel() for weight in module.parameters())
+        params = sum(weight.numel() for weight in search.trainable(module).parameters())
         choice = self._choice(data.train, data.val, data.task, params, data.resolution_px)
         if choice.departs:
             data.note(choice.departs)

@@ -117,13 +117,18 @@ def snap_to_patches(data: Adaptation, recipes: Sequence[Recipe]) -> tuple[Recipe
     )
 
 
+def trainable(backbone: Any) -> Any:
+    """The network that training starts from, without the layers that the reference drops before."""
+    return backbone.trainable() if hasattr(backbone, "trainable") else backbone
+
+
 def backbone_at_size(data: Adaptation, recipe: Recipe) -> Any:
     """Return a copy of the backbone at the recipe's image size, or at the next larger one that its patches tile.
 
     Raises:
         UsageError: the backbone works at one image size only.
     """
-    backbone: Any = copy.deepcopy(data.backbone)
+    backbone: Any = copy.deepcopy(trainable(data.backbone))
     if recipe.size_px is None or recipe.size_px == backbone.input.size_px:
         return backbone
     return backbone.at_least(recipe.size_px).to(data.device).eval()

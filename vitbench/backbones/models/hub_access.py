@@ -1,0 +1,38 @@
+"""Whether the Hugging Face hub can be asked: once a process, within seconds, instead of minutes for each file."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from typing import Any
+
+ANSWER_WITHIN_S = 5.0
+LONGEST_REASON = 300  # characters of another library's message
+
+
+@functools.cache
+def hub_trouble() -> str:
+    """Return why the hub cannot be asked, '' if it can; then only what is in the cache is used, without waiting.
+
+    A hub that never answers takes 6.5 minutes a file otherwise (huggingface_hub asks again six times for 60 s); transformers
+    waits for ever (HfApi.model_info has no time limit).
+    """
+    hub: Any = importlib.import_module("huggingface_hub")
+    constants: Any = hub.constants
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    try:
+        hub.utils.get_session().head(constants.ENDPOINT, timeout=ANSWER_WITHIN_S)
+    except Exception as error:  # noqa: BLE001  each client raises its own exceptions
+        constants.HF_HUB_OFFLINE = True  # as the variable of that name does
+        return f"{constants.ENDPOINT} does not answer ({type(error).__name__}: {error})"
+    return ""
+
+
+def reason(error: BaseException) -> str:
+    """Return what stopped a download, in one line: the hub's silence, or else the first error of the chain."""
+    if trouble := hub_trouble():
+        return trouble
+    while (earlier := error.__cause__ or error.__context__) is not None:
+        error = earlier
+    return " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__
