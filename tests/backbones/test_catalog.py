@@ -1,11 +1,14 @@
 """The catalog: every alias is a timm name with correct figures, and training data is marked."""
 
+import json
+
 import pytest
 import timm
 import torch
 
 import vitbench
-from vitbench.backbones.catalog import catalog, entry_of, trained_on, traps
+from tests.making.command import vitbench as vitbench_command
+from vitbench.backbones.catalog import catalog, entry_of, notes_on, trained_on, traps
 from vitbench.backbones.timm_names import not_timm
 from vitbench.core.registry import BACKBONES
 
@@ -41,6 +44,32 @@ def test_misleading_names_have_a_note(capsys):
     assert default in traps()["timm:vit_base_patch16_224"]
 
 
+@pytest.mark.parametrize(
+    ("spec", "notes"),
+    [
+        ("timm:vit_large_patch16_224.orig_in21k", ["GELU by erf", "without the layer pre_logits"]),
+        ("timm:vit_huge_patch14_224.orig_in21k", ["GELU by erf", "without the layer pre_logits", "392 px"]),
+        ("timm:vit_small_patch16_224.augreg_in21k", ["GELU by erf"]),
+        ("timm:vit_base_patch16_224.augreg2_in21k_ft_in1k", ["GELU by erf"]),
+        ("timm:vit_base_patch14_dinov2.lvd142m", ["at 224 px"]),
+        ("timm:vit_base_patch16_224", ["fine-tuned on ImageNet-1k"]),
+        ("timm:resnet50.a1_in1k", []),
+        ("timm:vit_base_patch16_224.mae", []),
+    ],
+)
+def test_traps_are_noted_by_the_full_name(spec, notes):
+    found = notes_on(spec)
+    assert len(found) == len(notes)
+    assert all(part in note for part, note in zip(notes, found, strict=True))
+
+
+def test_the_list_shows_the_notes():
+    shown = vitbench_command("list", "backbones", "timm:vit_huge_patch14_224.orig*").stdout
+    assert "note: fine-tuned at 392 px" in shown
+    rows = json.loads(vitbench_command("list", "backbones", "vit-h14", "--json").stdout)
+    assert len(rows[0]["notes"]) == 3
+
+
 def test_an_alias_in_a_suite_is_its_full_spec_under_the_short_label(suite_file, tmp_path):
     suite = suite_file(
         "name: c\nbudgets: [full]\nbackbones: [{name: effnet-b0-ns, pretrained: false, size_px: 32}]\n"
@@ -64,6 +93,9 @@ def test_an_alias_in_a_suite_is_its_full_spec_under_the_short_label(suite_file, 
         ("goog_teacher_in21k_ft_in1k_384", ("imagenet2012",)),
         ("lvd142m", ()),
         ("fb_in22k", ()),
+        ("laion2b", ()),
+        ("my_own", None),
+        ("", None),
     ],
 )
 def test_timm_tags_give_the_data_sets_trained_on(tag, seen):

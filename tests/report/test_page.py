@@ -74,3 +74,31 @@ def test_a_large_board_stays_small(tiny_records):
     assert re.findall(r"https?:|//[a-z]|src=|@import|url\(", page) == []
     carried = json.loads(re.search(r'id="details">(.*?)</script>', page)[1])
     assert len(carried["cells"]) == 20 * 25
+
+
+def doubted(record):
+    """The record with one item of its conformance list that nobody knows."""
+    first, *others = record.conformance
+    doubt = first.model_copy(update={"ok": None, "reason": "nobody has said"})
+    return record.model_copy(update={"conformance": (doubt, *others)})
+
+
+def test_what_is_not_known_is_neither_a_tick_nor_a_cross(tiny_records):
+    whole = render(tiny_records)
+    page = render([doubted(record) for record in tiny_records])
+    count = len(tiny_records[0].conformance)
+    assert f"✓ {count}/{count}" in whole
+    assert f"✓ {count}/{count}" not in page
+    assert f'<span class="unknown">{count - 1}/{count}<small> 1 not known</small></span>' in page
+    assert "? not known for" in page
+    assert "nobody has said" in page
+    assert "not conformant:" not in page  # no dagger: that is for what does not hold
+
+
+def test_a_row_of_different_weights_says_so(tiny_records):
+    first, *others = tiny_records
+    other = first.backbone.model_copy(update={"weights_digest": "f" * 64, "source": "hub@abc"})
+    page = render([first.model_copy(update={"backbone": other}), *others])
+    assert "different weights under one name" in page
+    assert "hub@abc (sha256 ffffffffffff)" in page
+    assert "one set of weights" not in render(tiny_records)

@@ -49,7 +49,7 @@ def _findings(backbone: BuiltBackbone, rebuild: Callable[[], BuiltBackbone]) -> 
         return
     size_px = backbone.input.size_px
     noise = torch.rand(BATCH, 3, size_px, size_px, generator=torch_generator(0, "check"))
-    made = Pass(backbone, noise * 2 - 1, torch.empty(0))
+    made = Pass(backbone, noise * 2 - 1, torch.empty(0), torch.empty(0))
     for item, check in _CHECKS.items():
         yield guarded(item, check, made)
     if fitting := batch_norm_finding(backbone):

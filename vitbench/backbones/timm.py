@@ -51,7 +51,7 @@ def timm_backbone(  # noqa: PLR0913  its parameters are the options of a suite
         mean: mean of red, green and blue, subtracted from pixels / 255; default: that of timm's configuration.
         std: standard deviation of red, green and blue, by which the difference is divided; default: timm's.
     """
-    from vitbench.backbones.models import timm_weights
+    from vitbench.backbones.models import timm_file, timm_weights
     from vitbench.backbones.models.timm import TimmBackbone
 
     if weights is not None and checkpoint is None:
@@ -60,7 +60,7 @@ def timm_backbone(  # noqa: PLR0913  its parameters are the options of a suite
         raise UsageError("patch_px changes the architecture: set `pretrained: false` and no checkpoint")
     extra = {"patch_size": patch_px} if patch_px is not None else {}
     if checkpoint is not None:
-        backbone = TimmBackbone(timm_weights.from_file(model, checkpoint, extra, weights))
+        backbone = TimmBackbone(timm_file.from_file(model, checkpoint, extra, weights))
     elif pretrained:
         backbone = TimmBackbone(timm_weights.from_hub(model, extra))
     else:

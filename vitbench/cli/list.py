@@ -36,7 +36,7 @@ def _option(name: str, field: Any) -> str:
 
 
 def _backbones(pattern: str) -> list[Row]:
-    from vitbench.backbones.catalog import catalog, entry_of, traps
+    from vitbench.backbones.catalog import catalog, entry_of, notes_on, traps
 
     if not pattern.startswith("timm:"):
         named = [
@@ -45,6 +45,7 @@ def _backbones(pattern: str) -> list[Row]:
                 "options": [],
                 **entry.model_dump(mode="json"),
                 "summary": f"{entry.spec}: {entry.summary}",
+                "notes": notes_on(entry.spec),
             }
             for entry in catalog()
         ]
@@ -57,7 +58,8 @@ def _backbones(pattern: str) -> list[Row]:
     return [
         {
             "name": spec,
-            "summary": misleading.get(spec) or (found.summary if (found := known[spec]) else ""),
+            "summary": found.summary if (found := known[spec]) else "",
+            "notes": notes_on(spec),
             "options": [],
         }
         for spec in specs
@@ -149,6 +151,7 @@ def _table(rows: list[Row]) -> str:
     lines = []
     for row in rows:
         lines.append(f"{row['name']:{width}}  {row['summary']}".rstrip())
+        lines += [f"{'':{width}}    note: {note}" for note in row.get("notes", ())]
         if row["options"]:
             lines.append(f"{'':{width}}    options: {', '.join(row['options'])}")
     return "\n".join(lines)

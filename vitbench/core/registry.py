@@ -244,9 +244,10 @@ def _origin_of(build: Callable[..., Any]) -> tuple[str, str]:
 
 def _options_model(entry: Entry) -> type[BaseModel]:
     common = entry.common.model_fields if entry.common else {}
-    fields: dict[str, Any] = {name: (field.annotation, field) for name, field in common.items()}
+    fields: dict[str, Any] = _own_fields(entry)
+    fields |= {name: (field.annotation, field) for name, field in common.items() if name not in fields}
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
-    return create_model(f"{entry.name} options", __config__=config, **(fields | _own_fields(entry)))
+    return create_model(f"{entry.name} options", __config__=config, **fields)
 
 
 def _own_fields(entry: Entry) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vitbench.api import InputSpec, Provenance
 from vitbench.backbones.models.hf_input import input_of, refuse_other_inputs
 from vitbench.backbones.models.hub import optional_library
-from vitbench.backbones.models.hub_access import hub_trouble, reason
+from vitbench.backbones.models.hub_access import COMMIT_LETTERS, cached_file, hub_trouble, reason
 from vitbench.backbones.models.weights import shortened
 from vitbench.core.errors import DataMissingError, Problem, UsageError
 from vitbench.core.record import LoadReport
@@ -127,10 +127,16 @@ class TransformersBackbone(nn.Module):
         provenance = Provenance(
             family=str(model.config.model_type),
             weights="pretrained",
-            source=f"hf:{name}@{(getattr(model.config, '_commit_hash', None) or revision)[:12]}",
+            source=f"hf:{name}@{_commit(name, revision)}",
             load=_report(model, report),
         )
         return cls(loaded.eval(), encoder, spec, pooling, provenance)
+
+
+def _commit(name: str, revision: str) -> str:
+    """The commit that the weights were read from; the revision itself for a folder."""
+    config = None if Path(name).is_dir() else cached_file(name, ("config.json",), revision)
+    return config.parent.name[:COMMIT_LETTERS] if config else revision
 
 
 def _downloaded(library: Any, name: str, revision: str) -> tuple[Any, Any, dict[str, Any]]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import importlib
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 ANSWER_WITHIN_S = 5.0
+COMMIT_LETTERS = 12  # of a commit's hash, in names of sources
 LONGEST_REASON = 300  # characters of another library's message
 
 
@@ -27,6 +30,16 @@ def hub_trouble() -> str:
         constants.HF_HUB_OFFLINE = True  # as the variable of that name does
         return f"{constants.ENDPOINT} does not answer ({type(error).__name__}: {error})"
     return ""
+
+
+def cached_file(repository: str, files: Sequence[str], revision: str | None = None) -> Path | None:
+    """Return the first of these files that is in the hub's cache; None if none is. Its folder is named after the commit."""
+    hub: Any = importlib.import_module("huggingface_hub")
+    for file in files:
+        found = hub.try_to_load_from_cache(repository, file, revision=revision)
+        if isinstance(found, str):
+            return Path(found)
+    return None
 
 
 def reason(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vitbench.api import InputSpec, Triple
 from vitbench.backbones.models.positions import PositionResize, check_patches, resize_position_embedding
-from vitbench.backbones.models.timm_weights import TimmModel, create, puts_norm_in_head
+from vitbench.backbones.models.timm_create import TimmModel, create, puts_norm_in_head
 from vitbench.core.errors import Problem, UsageError
 
 Pooling = Literal["own", "class_token", "patch_mean", "class_token+patch_mean"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -62,12 +62,16 @@ class Match:
 
 @dataclass(frozen=True)
 class Target:
-    """A backbone without classifier, to be loaded: its name, its library's conversion of foreign names, its heads' names."""
+    """A backbone without classifier, to be loaded: its name, its library's conversion of foreign names, its heads' names.
+
+    `others` gives the names of other architectures that a checkpoint fits, for a message.
+    """
 
     module: nn.Module
     name: str
     convert: Convert | None = None
     heads: frozenset[str] = field(default_factory=frozenset)
+    others: Callable[[Checkpoint], Sequence[str]] = lambda _checkpoint: ()
 
     @property
     def needed(self) -> Weights:
@@ -243,7 +247,10 @@ def _mismatch(target: Target, checkpoint: Checkpoint, found: Match) -> Problem:
         given, wanted = (tuple(side[shapes[0]].shape) for side in (found.weights, own))
         said.append(f"{shapes[0]} has shape {given}, expected {wanted}")
     what = f"{checkpoint.path} for {target.name}: {'; '.join(said)}"
-    return Problem(what, next_step="check that the checkpoint was saved from this architecture")
+    fitting = tuple(target.others(checkpoint))
+    return Problem(
+        what, nearest=fitting, next_step="check that the checkpoint was saved from this architecture"
+    )
 
 
 def _some(names: list[str]) -> str:
