@@ -288,3 +288,29 @@ def test_averaged_weights_of_a_torchvision_checkpoint_are_taken_or_refused(tmp_p
     torch.save({"model": raw}, tmp_path / "r.pth")
     with pytest.raises(UsageError, match="has no averaged weights"):
         made("torchvision:resnet18", checkpoint=tmp_path / "r.pth", weights="ema")
+
+
+def test_a_checkpoint_of_open_clip_is_reported_with_its_text_encoder_left_out(tmp_path):
+    library = pytest.importorskip("open_clip")
+    torch.save(library.create_model("ViT-B-32").state_dict(), tmp_path / "w.pt")
+    origin = made("open_clip:ViT-B-32", weights=str(tmp_path / "w.pt")).provenance
+    assert origin.load.in_file > origin.load.used > 100
+    assert "transformer… (144)" in origin.load.left_out
+    assert origin.trained_on is None
+    assert "does not say how pixels" in origin.pixels_unknown
+    with pytest.raises(UsageError, match="saved from this architecture"):
+        made("open_clip:ViT-B-16", weights=str(tmp_path / "w.pt"))
+
+
+def test_torchvisions_own_weights_are_reported(monkeypatch):
+    state = torchvision.models.resnet18().state_dict()
+    monkeypatch.setattr(
+        torchvision.models.ResNet18_Weights, "get_state_dict", lambda *_args, **_options: state
+    )
+    origin = made("torchvision:resnet18").provenance
+    assert (origin.load.in_file, origin.load.used, origin.load.left_out) == (
+        122,
+        120,
+        ("fc.bias", "fc.weight"),
+    )
+    assert origin.trained_on == ("imagenet2012",)

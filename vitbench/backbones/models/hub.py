@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from vitbench.api import InputSpec, Provenance, Triple
-from vitbench.backbones.models.hub_access import hub_trouble, reason
+from vitbench.backbones.models.hub_access import LONGEST_REASON, hub_trouble, reason
+from vitbench.backbones.models.weights import shortened
 from vitbench.core.errors import DataMissingError, Problem, UsageError, nearest
+from vitbench.core.record import LoadReport
 from vitbench.core.seeding import seeded
 
 
@@ -54,7 +57,7 @@ class OpenClipBackbone(nn.Module):
         """Load an image encoder, with pre-trained or seeded random weights.
 
         Raises:
-            UsageError: open_clip is not installed, or has no such model.
+            UsageError: open_clip is not installed, or has no such model, or a file does not fit it.
             DataMissingError: the weights cannot be downloaded.
         """
         library = optional_library("open_clip", "open_clip_torch")
@@ -62,7 +65,8 @@ class OpenClipBackbone(nn.Module):
             command = 'python -c "import open_clip; print(open_clip.list_models())"'
             close = nearest(name, library.list_models())
             raise UsageError(Problem(f"unknown open_clip model {name!r}", nearest=close, next_step=command))
-        if weights:
+        is_file = bool(weights) and Path(weights).is_file()
+        if weights and not is_file:
             hub_trouble()
         try:
             with seeded(init_seed, "initial weights"):
@@ -70,6 +74,10 @@ class OpenClipBackbone(nn.Module):
                     name, pretrained=weights or None, **_activation(library, name, weights)
                 )
         except Exception as error:
+            if is_file:
+                what = f"{weights} for open_clip:{name}: {' '.join(str(error).split())[:LONGEST_REASON]}"
+                step = "check that the checkpoint was saved from this architecture"
+                raise UsageError(Problem(what, next_step=step)) from error
             raise DataMissingError(
                 Problem(
                     f"open_clip:{name} [{weights}] cannot be loaded: {reason(error)}",
@@ -81,20 +89,27 @@ class OpenClipBackbone(nn.Module):
         size_px = int(size[0] if isinstance(size, tuple | list) else size)
         spec = InputSpec(size_px, triple(encoder.image_mean), triple(encoder.image_std))
         state: Literal["pretrained", "untrained"] = "pretrained" if weights else "untrained"
-        return cls(
-            encoder.eval(),
-            spec,
-            Provenance(
-                "CLIP",
-                state,
-                "unknown" if weights else "none",
-                f"open_clip:{name} [{weights}]",
-                trained_on=() if library.get_pretrained_cfg(name, weights) else None,
-                notes=("QuickGELU, as the weights were trained",)
-                if quick and "quickgelu" not in name
-                else (),
-            ),
+        unknown = (
+            "the file does not say how pixels were normalised: open_clip's mean and std of the model are used"
         )
+        provenance = Provenance(
+            "CLIP",
+            state,
+            "unknown" if weights else "none",
+            f"open_clip:{name} [{weights}]",
+            load=_report(whole) if weights else None,
+            trained_on=() if library.get_pretrained_cfg(name, weights) else None,
+            pixels_unknown=unknown if is_file else "",
+            notes=("QuickGELU, as the weights were trained",) if quick and "quickgelu" not in name else (),
+        )
+        return cls(encoder.eval(), spec, provenance)
+
+
+def _report(whole: nn.Module) -> LoadReport:
+    """What became of the checkpoint's tensors: open_clip loads all of them or none; the text encoder is left out."""
+    names = list(whole.state_dict())
+    others = [name for name in names if not name.startswith("visual.")]
+    return LoadReport(in_file=len(names), used=len(names) - len(others), left_out=shortened(others))
 
 
 def _activation(library: Any, name: str, weights: str) -> dict[str, bool]:

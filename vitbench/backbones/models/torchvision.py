@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from vitbench.api import InputSpec, Provenance
 from vitbench.backbones.models.checkpoint_file import read_checkpoint
-from vitbench.backbones.models.weights import Averaging, Target, load_into
+from vitbench.backbones.models.weights import Averaging, Target, load_into, shortened
 from vitbench.core.errors import DataMissingError, Problem, UsageError, nearest, unknown
+from vitbench.core.record import LoadReport
 from vitbench.core.seeding import seeded
 
 NATIVE_PX = 224
@@ -84,13 +85,18 @@ class TorchvisionBackbone(nn.Module):
             return cls(
                 model, spec, Provenance(family, "untrained", "none", f"initial weights, seed {init_seed}")
             )
+        whole = list(model.state_dict())
         seen = ("imagenet2012",) if "IMAGENET1K" in entry.name else None
         data = "ImageNet-1k" if seen else "unknown"
-        return cls(
-            model,
-            spec,
-            Provenance(family, "pretrained", data, f"torchvision:{name} [{entry.name}]", trained_on=seen),
-        )
+        origin = Provenance(family, "pretrained", data, f"torchvision:{name} [{entry.name}]", trained_on=seen)
+        backbone = cls(model, spec, origin)
+        own = backbone.model.state_dict()
+        left_out = shortened(
+            each for each in whole if each not in own
+        )  # torchvision loads all tensors or none
+        report = LoadReport(in_file=len(whole), used=len(own), left_out=left_out)
+        backbone.provenance = replace(origin, load=report)
+        return backbone
 
 
 def _model(name: str, weights: Any, size_px: int | None) -> nn.Module:
