@@ -54,7 +54,7 @@ FEWER = {
 }
 MODELS = [name for name in (SMALLEST + OTHERS).split() if timm.is_model(name)]
 # Large networks without anything of their own about sizes: left out where the image size changes.
-LARGE = ("pnasnet5large", "nasnetalarge", "vgg11", "mobilenetv5_base")
+LARGE = ("pnasnet5large", "nasnetalarge", "vgg11", "mobilenetv5_base", "sam2_hiera_tiny", "sequencer2d_s")
 SIZED = [name for name in MODELS if name not in LARGE]
 CLASSES = 5
 

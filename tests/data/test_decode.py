@@ -139,3 +139,27 @@ def test_a_decompression_bomb_is_refused(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     with pytest.raises(ValueError, match="bomb"):
         decode(encoded(Image.fromarray(RGB)), exif_rotate=True)
+
+
+@pytest.mark.parametrize("before", [0, 5_000, 60_000])
+def test_exif_turns_an_image_wherever_it_stands_in_the_file(before):
+    """As after XMP: other segments may come first."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 48), (200, 30, 30)).save(buffer, "JPEG", exif=exif)
+    data = buffer.getvalue()
+    segment = (
+        b"\xff\xe1" + (before + 2).to_bytes(2, "big") + b"http://ns.adobe.com/xap/1.0/".ljust(before, b" ")
+        if before
+        else b""
+    )
+    moved = data[:2] + segment + data[2:]
+    assert decode(moved, exif_rotate=True).shape == (64, 48, 3)
+    assert decode(moved, exif_rotate=False).shape == (48, 64, 3)
+
+
+def test_the_word_exif_inside_an_image_turns_nothing():
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 48)).save(buffer, "JPEG", comment=b"Exif\0\0 not really")
+    assert decode(buffer.getvalue(), exif_rotate=True).shape == (48, 64, 3)

@@ -1,3 +1,6 @@
+import os
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -106,3 +109,69 @@ def test_a_wrong_folder_layout_is_explained(images, spoil, message):
     spoil(images)
     with pytest.raises(DataMissingError, match=message):
         folder(images).train()
+
+
+def test_linked_folders_and_nested_links_are_read(images, tmp_path):
+    (images / "train" / "cat").rename(tmp_path / "cats")
+    (images / "train" / "cat").symlink_to(tmp_path / "cats")
+    (tmp_path / "more").mkdir()
+    for i in range(4):
+        (tmp_path / "cats" / f"{i}.png").rename(tmp_path / "more" / f"{i}.png")
+    (tmp_path / "cats" / "nested").symlink_to(tmp_path / "more")
+    task = folder(images)
+    assert len(task.train()) + len(task.val()) + len(task.test()) == 30
+
+
+def test_what_is_no_image_file_is_no_image(images):
+    os.mkfifo(images / "train/cat/zz.png")
+    (images / "train/cat/000.png").mkdir()
+    (images / "train/cat/.ipynb_checkpoints").mkdir()
+    (images / "train/cat/.ipynb_checkpoints/0-checkpoint.png").write_bytes(b"")
+    (images / "train/__MACOSX").mkdir()
+    task = folder(images)
+    assert task.class_names == ("cat", "dog", "eel")
+    assert len(task.train()) + len(task.val()) + len(task.test()) == 30
+
+
+@pytest.mark.parametrize("name", ["valid", "validation", "Val", "VALID", "dev"])
+def test_split_folders_are_known_by_their_common_names(images, name):
+    shutil.copytree(images / "train", images / name)
+    shutil.copytree(images / "train", images / "Testing")
+    task = folder(images)
+    assert [len(split) for split in (task.train(), task.val(), task.test())] == [30, 30, 30]
+    assert names(task.val())[0].startswith(f"{name}/cat/")
+
+
+def test_two_folders_of_one_split_are_refused(images):
+    for name in ("val", "validation"):
+        shutil.copytree(images / "train", images / name)
+    with pytest.raises(DataMissingError, match="several folders of val: val, validation"):
+        folder(images)
+
+
+def test_an_empty_split_is_told_before_anything_runs(images):
+    (images / "test" / "cat").mkdir(parents=True)
+    (images / "test" / "dog").mkdir()
+    with pytest.raises(DataMissingError, match="test contains no images"):
+        folder(images)
+
+
+def test_files_that_may_be_images_and_are_not_read_are_counted_by_suffix(images):
+    (images / "train/cat/notes.txt").write_text("x")
+    assert folder(images).departures() == ()
+    for name in ("1.heic", "2.heic", "scan"):
+        (images / "train/dog" / name).write_bytes(b"x")
+    assert folder(images).departures() == (
+        "3 files in class folders are not read: .heic 2, without suffix 1",
+    )
+
+
+@pytest.mark.parametrize("suffix", ["jfif", "pgm", "avif", "jp2", "pnm"])
+def test_every_format_that_can_be_read_is_read(images, suffix):
+    image = Image.fromarray(RNG.integers(0, 255, (8, 8), dtype=np.uint8))
+    kind = {"jfif": "JPEG", "pgm": "PPM", "pnm": "PPM", "avif": "AVIF", "jp2": "JPEG2000"}[suffix]
+    image.save(images / "train/cat" / f"new.{suffix}", kind)
+    task = folder(images)
+    splits = [task.train(), task.val(), task.test()]
+    (found,) = [(s, i) for s in splits for i in s.indices if s.source.name(i).endswith(suffix)]
+    assert found[0].source.read([int(found[1])])[0].shape == (8, 8, 3)

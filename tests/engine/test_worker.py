@@ -2,13 +2,20 @@
 
 from dataclasses import dataclass
 
+import pytest
+import timm
 import torch
+from PIL import Image
 
+import vitbench
 from tests.making.jobs import RESNET, component, make_job
 from vitbench.api import Adapted, InputSpec, Protocol
 from vitbench.core.registry import BACKBONES, PROTOCOLS
 from vitbench.engine.job import run_job
+from vitbench.engine.plan import RunOptions, plan_suite
+from vitbench.engine.run import run_planned
 from vitbench.engine.worker import Worker
+from vitbench.suite import Overrides
 
 FINETUNE = {"recipe": "own", "steps": 6, "warmup_steps": 1, "base_lr": 0.05, "batch_size": 16}
 
@@ -120,3 +127,27 @@ def test_resolution_is_refused_where_the_architecture_is_tied_to_its_size(worker
 
 def replace_resolution(job, size_px):
     return job.model_copy(update={"resolution_px": size_px})
+
+
+@pytest.mark.parametrize("what", ["weights", "data"])
+def test_content_that_changed_after_planning_fails_the_job_with_both_digests(what, tmp_path, suite_file):
+    """The key names what was planned: nothing else may be scored under it."""
+    torch.save(timm.create_model("test_resnet", num_classes=0).state_dict(), tmp_path / "w.pth")
+    for name, level in (("dark", 20), ("bright", 200)):
+        (tmp_path / "images/train" / name).mkdir(parents=True)
+        for i in range(8):
+            Image.new("RGB", (8, 8), (level + i,) * 3).save(tmp_path / "images/train" / name / f"{i}.png")
+    suite = suite_file(
+        f"name: c\nbudgets: [full]\nbackbones: [{{name: 'timm:test_resnet', checkpoint: '{tmp_path}/w.pth', size_px: 32}}]\n"
+        f"tasks: [{{name: mine, source: folder, path: '{tmp_path}/images'}}]\nprotocols: [knn]\n"
+    )
+    plan = plan_suite(str(suite), tmp_path / "run", Overrides())
+    if what == "weights":
+        torch.save(timm.create_model("test_resnet", num_classes=0).state_dict(), tmp_path / "w.pth")
+    else:
+        Image.new("RGB", (8, 8), (99, 0, 0)).save(tmp_path / "images/train/dark/3.png")
+    (record,) = run_planned(plan, RunOptions(device="cpu")).records
+    assert "has changed since the job was planned: sha256 " in record.failure.message
+    again = vitbench.run(suite, tmp_path / "run", device="cpu")
+    assert again[0].status == "ok"
+    assert again[0].key != record.key

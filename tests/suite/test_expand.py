@@ -137,13 +137,16 @@ def test_places_in_a_suite_are_relative_to_it_and_missing_ones_are_named(suite_f
         DataMissingError, match=rf"suite.yaml:5: task 'folder': {tmp_path}/pets does not exist"
     ):
         plan(path)
-    (tmp_path / "pets").mkdir()
-    (tmp_path / "pets" / "a.txt").write_text("1")
+    (tmp_path / "pets" / "train" / "cat").mkdir(parents=True)
+    image = tmp_path / "pets" / "train" / "cat" / "a.png"
+    image.write_text("1")
     first = plan(path).jobs[0]
     assert first.task.label == "mine"
-    (tmp_path / "pets" / "a.txt").write_text("2")
+    image.write_text("2")
     assert plan(path).jobs[0].key != first.key  # the content counts, not the place
-    (tmp_path / "pets" / "a.txt").write_text("1")
+    image.write_text("1")
+    (tmp_path / "pets" / "runs").mkdir()
+    (tmp_path / "pets" / "runs" / "report.html").write_text("beside the folders of splits: not read")
     (tmp_path / "pets").rename(tmp_path / "moved")
     assert plan(path, f"tasks.mine.path={tmp_path}/moved").jobs[0].key == first.key
 

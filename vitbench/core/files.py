@@ -1,4 +1,4 @@
-"""Reading and writing files: atomically, with a checksum where damage must be found, and digests of files and folders."""
+"""Reading and writing files: atomically, with a checksum where damage must be found."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import stat
 import tempfile
 from pathlib import Path
 
-# Above this a folder's digest reads names and sizes only: hashing ImageNet's 150 GB would take longer than a probe.
-CONTENT_DIGEST_LIMIT_BYTES = 256 * 2**20
 MOST_READ_BYTES = 256 * 2**20  # a hundred times the largest record, plan or heartbeat
 HEX_DIGITS = 64  # of a SHA-256
 
@@ -98,21 +96,4 @@ def digest_bytes(*parts: bytes) -> str:
     for part in parts:
         total.update(len(part).to_bytes(8, "big"))
         total.update(part)
-    return total.hexdigest()
-
-
-def digest_path(path: Path) -> str:
-    """SHA-256 of a file's content, or of a folder's sorted file names with their sizes and (up to 256 MiB) contents."""
-    if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    files = sorted(entry for entry in path.rglob("*") if entry.is_file())
-    sizes = [entry.stat().st_size for entry in files]
-    with_content = sum(sizes) <= CONTENT_DIGEST_LIMIT_BYTES
-    total = hashlib.sha256()
-    for entry, size in zip(files, sizes, strict=True):
-        name = entry.relative_to(path).as_posix().encode("utf-8", "surrogateescape")
-        total.update(b"%d:%s:%d:" % (len(name), name, size))
-        if with_content:
-            total.update(entry.read_bytes())
     return total.hexdigest()

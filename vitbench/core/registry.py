@@ -18,6 +18,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model
 
+from vitbench.core.digest import digest_path
 from vitbench.core.errors import UsageError, first_reason, unknown
 from vitbench.core.files import digest_bytes
 
@@ -38,6 +39,7 @@ class Entry:
     argument: str = ""
     unknown_argument: Callable[[str], Sequence[str] | None] = lambda _argument: None
     common: type[BaseModel] | None = None
+    digest: Callable[[Path], str] = digest_path
 
     @property
     def summary(self) -> str:
@@ -99,13 +101,14 @@ class Registry:
         version: int = 1,
         argument: str = "",
         unknown_argument: Callable[[str], Sequence[str] | None] = lambda _argument: None,
+        digest: Callable[[Path], str] = digest_path,
         **labels: str,
     ) -> Callable[[F], F]:
         """Decorate a class or a function that makes a component.
 
         Raise `version` whenever a change moves a score: it is part of every Job's key. `argument` is the name of the text after
         the colon in specs such as `timm:NAME`; it becomes the first parameter. `unknown_argument` returns None for an argument
-        that exists, otherwise similar names.
+        that exists, otherwise similar names. `digest` is that of what is read at a path; by default of all files there.
 
         Raises:
             UsageError: the name is taken by something else, or a parameter's type cannot be resolved.
@@ -115,7 +118,16 @@ class Registry:
             origin, suffix = _origin_of(build)
             versioned = f"{version}{suffix}"
             entry = Entry(
-                self.kind, name, build, versioned, origin, labels, argument, unknown_argument, self.common
+                self.kind,
+                name,
+                build,
+                versioned,
+                origin,
+                labels,
+                argument,
+                unknown_argument,
+                self.common,
+                digest,
             )
             _ = entry.options  # a signature that cannot be read is reported at registration
             self._add(entry)

@@ -37,8 +37,9 @@ class BadImageError(VitbenchError):
 
 JPEG_MAGIC = b"\xff\xd8\xff"
 # Formats that Pillow may read: some of the others start programs (EPS runs Ghostscript).
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000")
 ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
+APP1, START_OF_SCAN = 0xE1, 0xDA  # markers of JPEG segments: of metadata, and of the image itself
 
 
 def decode(data: bytes, *, exif_rotate: bool, fast_dct: bool = False) -> Pixels:
@@ -95,13 +96,29 @@ def _pillow(data: bytes, *, exif_rotate: bool) -> Pixels:
 
 def _is_rotated(data: bytes) -> bool:
     """Whether an EXIF tag rotates the image; True if it cannot be read, so that Pillow decides."""
-    if b"Exif" not in data[:4096]:
+    if data.startswith(JPEG_MAGIC) and not _has_exif(data):
         return False
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return int(image.getexif().get(ORIENTATION, 1)) != 1
     except Exception:  # noqa: BLE001  damaged tags raise anything
         return True
+
+
+def _has_exif(jpeg: bytes) -> bool:
+    """Whether a segment before the image itself is Exif, wherever it stands: XMP and previews may come first."""
+    at = 2
+    while at + 4 <= len(jpeg) and jpeg[at] == 0xFF:
+        marker, length = jpeg[at + 1], int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        if marker == 0xFF:  # a fill byte
+            at += 1
+        elif marker == START_OF_SCAN:
+            return False
+        elif marker == APP1 and jpeg[at + 4 : at + 8] == b"Exif":
+            return True
+        else:
+            at += 2 + length
+    return b"Exif" in jpeg[:at]
 
 
 def _to_rgb(image: Image.Image) -> Pixels:

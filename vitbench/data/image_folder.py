@@ -4,21 +4,46 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from vitbench.api import ImageSource, Pixels
+from vitbench.core.digest import SYSTEM_FOLDERS, digest_files, digest_path, walk
 from vitbench.core.errors import DataMissingError, Problem
-from vitbench.core.files import digest_bytes, digest_path, write_atomically
+from vitbench.core.files import digest_bytes, write_atomically
 from vitbench.core.settings import cache_dir
 from vitbench.data.decode import BadImageError, decode
 
-READ_WHOLE = 50_000  # files: reading more takes longer than listing them
-SAMPLED = 2_000
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
+# Of the formats in decode.FORMATS.
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
+    ".avif", ".jp2", ".j2k",
+)  # fmt: skip
+DOCUMENTS = (
+    ".txt",
+    ".md",
+    ".json",
+    ".csv",
+    ".tsv",
+    ".xml",
+    ".html",
+    ".yaml",
+    ".yml",
+    ".py",
+    ".log",
+    ".pdf",
+    ".mat",
+)
+# Names of folders of splits, in any case.
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,15 +59,9 @@ class FolderSource(ImageSource):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of names and contents in order; above 50,000 files, of all sizes and a sample of the contents."""
-        if len(self.files) > READ_WHOLE:
-            spread = self.files[:: len(self.files) // SAMPLED]
-            sizes = [(self.root / file).stat().st_size for file in self.files]
-            digests = [repr(sizes).encode(), *(digest_path(self.root / file).encode() for file in spread)]
-        else:
-            digests = [digest_path(self.root / file).encode() for file in self.files]
-        names = "\n".join(self.files).encode("utf-8", "surrogateescape")
-        return digest_bytes(b"exif" if self.exif_rotate else b"plain", names, *digests)
+        """SHA-256 of names and contents in order, and of whether EXIF rotates them."""
+        content = digest_files(self.root, self.files).encode()
+        return digest_bytes(b"exif" if self.exif_rotate else b"plain", content)
 
     def read(self, indices: Sequence[int], *, fast_dct: bool = False) -> list[Pixels]:
         """Decode the images at these indices.
@@ -81,7 +100,9 @@ def class_folders(folder: Path) -> list[str]:
             )
         )
     names = sorted(
-        entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+        entry.name
+        for entry in folder.iterdir()
+        if entry.is_dir() and not entry.name.startswith(".") and entry.name not in SYSTEM_FOLDERS
     )
     if len(names) < 2:
         raise DataMissingError(f"{folder} holds {len(names)} class folder(s); a task needs at least two")
@@ -100,16 +121,56 @@ def image_files(root: Path, split: str, classes: Sequence[str]) -> tuple[list[st
     files: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        found = sorted(
-            path.relative_to(root).as_posix()
-            for path in (root / split / name).rglob("*")
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-        )
-        if not found and split == "train":
+        inside = walk(root / split / name) if (root / split / name).is_dir() else ()
+        found = sorted(f"{split}/{name}/{file}" for file in inside if _is_image(file))
+        if not found and split.lower() in SPLIT_NAMES["train"]:
             raise DataMissingError(f"{root / split / name} contains no images")
         files += found
         labels += [label] * len(found)
     return files, labels
+
+
+def _is_image(file: str) -> bool:
+    return Path(file).suffix.lower() in IMAGE_SUFFIXES
+
+
+def split_folders(root: Path) -> dict[str, str]:
+    """The folder of each split below a root, by the split's name: `valid`, `Validation` and `dev` are folders of val.
+
+    Raises:
+        DataMissingError: a split has two folders.
+    """
+    found: dict[str, list[str]] = {}
+    for entry in sorted(root.iterdir()) if root.is_dir() else ():
+        for split, names in SPLIT_NAMES.items():
+            if entry.is_dir() and entry.name.lower() in names:
+                found.setdefault(split, []).append(entry.name)
+    for split, folders in found.items():
+        if len(folders) > 1:
+            raise DataMissingError(f"{root} has several folders of {split}: {', '.join(folders)}; leave one")
+    return {split: folders[0] for split, folders in found.items()}
+
+
+def digest_of_images(root: Path) -> str:
+    """SHA-256 of the names and contents of all files in the folders of splits; of a single file, of its content."""
+    if not root.is_dir():
+        return digest_path(root)
+    folders = split_folders(root).values()
+    return digest_files(
+        root, [f"{folder}/{file}" for folder in sorted(folders) for file in walk(root / folder)]
+    )
+
+
+def unused_files(root: Path, splits: Iterable[str]) -> str:
+    """How many files in these splits' class folders may be images that are not read, by suffix; '' if there are none."""
+    counts: Counter[str] = Counter()
+    for split in splits:
+        inside = (
+            Path(file).suffix.lower() for file in walk(root / split) if "/" in file and not _is_image(file)
+        )
+        counts.update(suffix or "without suffix" for suffix in inside if suffix not in DOCUMENTS)
+    listed = ", ".join(f"{suffix} {n}" for suffix, n in counts.most_common())
+    return f"{sum(counts.values())} files in class folders are not read: {listed}" if counts else ""
 
 
 def unreadable(source: FolderSource) -> list[int]:

@@ -16,9 +16,9 @@ from vitbench.backbones.build import build
 from vitbench.backbones.models.wrapper import BuiltBackbone
 from vitbench.backbones.quick_check import refuse_faulty
 from vitbench.compute.flops import forward_flops
-from vitbench.core.errors import VitbenchError
-from vitbench.core.job import Job
-from vitbench.core.registry import TASKS, Entry
+from vitbench.core.errors import Problem, VitbenchError
+from vitbench.core.job import Component, Job
+from vitbench.core.registry import BACKBONES, TASKS, Entry, Registry
 from vitbench.data.decoded_cache import DecodedCache
 from vitbench.engine.feature_cache import FeatureCache
 from vitbench.engine.job_log import logged
@@ -80,7 +80,9 @@ class Worker:
         self.digests.pop(key, None)
 
     def _build(self, job: Job) -> BuiltBackbone:
+        check_contents(BACKBONES, job.backbone)
         backbone = build(job.backbone.spec, job.backbone.options, job.backbone.label, job.resolution_px)
+        check_contents(BACKBONES, job.backbone)  # a file that was replaced while it was read
         backbone.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         refuse_faulty(backbone.eval(), job.backbone.spec)
         return backbone
@@ -103,9 +105,26 @@ class Worker:
     def task(self, job: Job) -> tuple[Entry, Task]:
         """The job's task; its splits are read when first asked for."""
         key = f"{sorted(job.task.identity().items())}"
+        check_contents(TASKS, job.task)
         if key not in self.tasks:
             self.tasks[key] = TASKS.make(job.task.spec, job.task.options)
         return self.tasks[key]
+
+
+def check_contents(registry: Registry, component: Component) -> None:
+    """Compare the files and folders of a component with what they were when the job was planned.
+
+    Raises:
+        VitbenchError: one has changed: the job's key names other content than would be read.
+    """
+    for name, planned in component.contents.items():
+        path = Path(component.argument if name == "argument" else component.options[name])
+        found = registry.get(component.spec)[0].digest(path) if path.exists() else "nothing"
+        if found != planned:
+            what = (
+                f"{path} has changed since the job was planned: sha256 {planned[:16]} then, {found[:16]} now"
+            )
+            raise VitbenchError(Problem(what, next_step="run the same command again: it plans anew"))
 
 
 def backbone_key(job: Job) -> str:

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import to_jsonable_python
 
 from vitbench.core.errors import Problem, UsageError, nearest
-from vitbench.core.files import digest_path
 from vitbench.core.job import Component
 from vitbench.core.registry import Entry
 from vitbench.suite.suite_file import KINDS, BackboneEntry, Defaults, ProtocolEntry, TaskEntry, problems_of
@@ -122,7 +121,7 @@ class Resolver:
             if not isinstance(target, Path):
                 continue
             if target.exists():
-                contents[name] = digest_path(target)
+                contents[name] = registered.digest(target)
             else:
                 what = f"{registered.kind} {registered.name!r}: {target} does not exist"
                 self.missing.append(Problem(what, where, next_step=f"correct its `{name}`"))

@@ -13,12 +13,20 @@ from vitbench.api import Split, Task
 from vitbench.core.errors import DataMissingError, UsageError
 from vitbench.core.registry import register_task
 from vitbench.data.arrays import stratified_parts
-from vitbench.data.image_folder import FolderSource, class_folders, image_files, unreadable
+from vitbench.data.image_folder import (
+    FolderSource,
+    class_folders,
+    digest_of_images,
+    image_files,
+    split_folders,
+    unreadable,
+    unused_files,
+)
 
 Fraction = Annotated[float, Field(gt=0, lt=0.9)]
 
 
-@register_task("folder", group="folder", source="your own images")
+@register_task("folder", digest=digest_of_images, group="folder", source="your own images")
 def folder(
     path: Path,
     on_bad_image: Literal["stop", "skip"] = "stop",
@@ -27,7 +35,7 @@ def folder(
     val_share: Fraction = 0.1,
     test_share: Fraction = 0.2,
 ) -> Task:
-    """Images in PATH/train/<class>/*; val/ and test/ likewise, or stratified random fractions of train.
+    """Images in PATH/train/<class>/*; val/ (or valid/, validation/) and test/ likewise, or random fractions of train.
 
     Args:
         path: the folder that holds train/.
@@ -56,7 +64,8 @@ class FolderTask(Task):
         self, path: Path, *, skip: bool, exif_rotate: bool, seed: int, shares: Mapping[str, float]
     ) -> None:
         self.path, self.skip, self.exif_rotate = path, skip, exif_rotate
-        self.class_names = tuple(class_folders(path / "train"))
+        self._folders = split_folders(path)
+        self.class_names = tuple(class_folders(path / self._folders.get("train", "train")))
         self._skipped: list[str] = []
         self._splits = self._cut(seed, shares)
 
@@ -76,9 +85,19 @@ class FolderTask(Task):
         """Names of the images that were skipped because they cannot be decoded."""
         return tuple(self._skipped)
 
+    def departures(self) -> tuple[str, ...]:
+        """Files that lie in class folders and are not read."""
+        unused = unused_files(self.path, self._folders.values())
+        return (unused,) if unused else ()
+
     def _cut(self, seed: int, shares: Mapping[str, float]) -> dict[str, Split]:
         """Return the splits by name; those without a folder are taken from train. Each source holds only its split's files."""
-        found = {name: self._read(name) for name in ("train", "val", "test") if (self.path / name).is_dir()}
+        found = {name: self._read(folder) for name, folder in self._folders.items()}
+        for name, (files, _) in found.items():
+            if not files:
+                raise DataMissingError(
+                    f"{self.path / self._folders[name]} contains no images in class folders"
+                )
         missing = [name for name in ("val", "test") if name not in found]
         files, labels = found["train"]
         cut = stratified_parts(np.asarray(labels), [shares[name] for name in missing], seed)
@@ -99,7 +118,7 @@ class FolderTask(Task):
         self._skipped.extend(whole.name(i) for i in sorted(bad))
         kept = [i for i in range(len(files)) if i not in bad]
         emptied = sorted(set(labels) - {labels[i] for i in kept})
-        if emptied and name == "train":
+        if emptied and name == self._folders["train"]:
             classes = ", ".join(self.class_names[i] for i in emptied)
             raise DataMissingError(f"{self.path / name}: no image can be decoded of: {classes}")
         return [files[i] for i in kept], [labels[i] for i in kept]
