@@ -28,15 +28,17 @@ def pack(run: Path, output: Path) -> None:
 @click.option("--check", "check_only", is_flag=True, help="Only verify; write nothing.")
 @output_folder("--out", "Run directory to fill.")
 def unpack(submission: Path, check_only: bool, output: Path | None) -> int:
-    """Verify a submission, and unpack it with --out.
+    """Verify a submission, and unpack it with --out: into a new run directory, or merged into one as `vitbench merge` does.
 
-    Only valid records are written. Nothing in a submission is executed.
+    Only valid records are written; the suite and the environment of a run that is there stay. Nothing in a submission is
+    executed.
 
     Exits with 1 if there are problems.
     """
     from vitbench.core.errors import UsageError
     from vitbench.store.submission import check
     from vitbench.store.submission import unpack as unpack_into
+    from vitbench.store.submission_checks import NOT_CHECKED, summary
 
     if not check_only and output is None:
         raise UsageError("choose --out DIR to unpack, or --check to only verify")
@@ -48,8 +50,10 @@ def unpack(submission: Path, check_only: bool, output: Path | None) -> int:
         click.echo(printable(f"not conformant: {item}: {reason} ({times} records)"))
     good = sum(record.conformant for record in found.records)
     click.echo(f"{len(found.records)} records, {good} conformant, {_count(found.problems)}")
+    click.echo(summary(record.key for record in found.records), err=True)
+    click.echo(NOT_CHECKED, err=True)
     if output is not None:
-        unpack_into(found, output)
+        click.echo(f"{output}: {unpack_into(found, output)} records", err=True)
     return 1 if found.problems else 0
 
 

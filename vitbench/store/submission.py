@@ -5,22 +5,21 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from vitbench.core.conformance import ITEMS
 from vitbench.core.errors import Problem, UsageError
 from vitbench.core.files import write_atomically
 from vitbench.core.record import Record
-from vitbench.core.wilson import wilson
-from vitbench.store.predictions import read_predictions
+from vitbench.store.merge import merge
 from vitbench.store.record_file import decode, load
 from vitbench.store.run_dir import RunDir
+from vitbench.store.submission_checks import Labels, faults
 
 _NAMES = re.compile(
     r"records/[0-9a-f]{24}\.json|predictions/[0-9a-f]{24}\.parquet|env\.json|suite\.lock\.yaml"
@@ -107,15 +106,17 @@ def check(path: Path) -> Checked:
             Problem(f"{path} is not a submission: {error}", next_step="vitbench pack RUN -o submission.zip")
         ) from error
     problems = [f"{name[:100]!r} does not belong in a submission; left out" for name in strange]
-    records = []
+    records, labels = [], Labels()
     for name, data in sorted(files.items()):
         if name.startswith("records/"):
-            found = _record(name, data, files, problems)
+            found = _record(name, data, files, problems, labels)
             records += [found] if found else []
     return Checked(tuple(records), tuple(problems), files)
 
 
-def _record(name: str, data: bytes, files: dict[str, bytes], problems: list[str]) -> Record | None:
+def _record(
+    name: str, data: bytes, files: dict[str, bytes], problems: list[str], labels: Labels
+) -> Record | None:
     try:
         record = decode(data)
     except ValueError as error:
@@ -129,39 +130,31 @@ def _record(name: str, data: bytes, files: dict[str, bytes], problems: list[str]
         if hashlib.sha256(table).hexdigest() != record.predictions_sha256:
             problems.append(f"{name}: its predictions are missing or do not match its SHA-256")
             return None
-        problems += [f"{name}: {text}" for text in _scores_that_differ(record, table)]
+        if wrong := [f"{name}: {text}" for text in faults(record, table, labels)]:
+            problems += wrong
+            return None
     return record
 
 
-def _scores_that_differ(record: Record, table: bytes) -> list[str]:
-    """Return a text for every metric that differs from what the predictions give."""
-    if record.data is None:
-        return ["the number of test examples is missing"]
-    try:
-        rows = read_predictions(table, record.data.n_test)
-        columns = {name: rows[f"{name}_correct"].to_numpy(dtype=float) for name in record.metrics}
-        right = rows["prediction"].to_numpy() == rows["label"].to_numpy()
-    except Exception as error:  # noqa: BLE001  a stranger's file may raise anything
-        return [f"its predictions are not readable: {type(error).__name__}: {error}"]
-    wrong = []
-    if "top1" in columns and not (columns["top1"] == right).all():
-        wrong.append("top1_correct differs from prediction == label")
-    for name, metric in record.metrics.items():
-        counted = columns[name][~np.isnan(columns[name])]
-        n, hits = len(counted), int(counted.sum())
-        low, high = wilson(hits, n) if n else (0.0, 0.0)
-        if n != metric.n or not n or abs(hits / n - metric.value) > 1e-6:
-            recomputed = f"{hits / n:.4f}" if n else "nothing"
-            wrong.append(
-                f"{name} is stated as {metric.value:.4f} (n = {metric.n}), but the predictions give {recomputed} (n = {n})"
-            )
-        elif abs(low - metric.ci_low) > 1e-6 or abs(high - metric.ci_high) > 1e-6:
-            wrong.append(f"the interval of {name} is not the Wilson interval of the predictions")
-    return wrong
+def unpack(checked: Checked, out: Path) -> int:
+    """Write the valid records and their predictions to a new run directory, or merge them into one that is there.
+
+    Returns how many records it has then. Its own suite and environment are never replaced.
+
+    Raises:
+        UsageError: there is no valid record, or one differs from that of the same job there; nothing is written.
+    """
+    if not checked.records:
+        raise UsageError("no valid record in this submission: nothing was written")
+    if not out.exists():
+        _write(checked, out)
+        return len(checked.records)
+    with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=out.parent) as folder:
+        _write(checked, Path(folder) / "run")
+        return merge([Path(folder) / "run"], out)
 
 
-def unpack(checked: Checked, out: Path) -> None:
-    """Write the valid records and their predictions to a run directory."""
+def _write(checked: Checked, out: Path) -> None:
     kept = {f"{folder}/{record.key}.{end}" for record in checked.records for folder, end in _PARTS}
     for name, data in checked.files.items():
         if name in kept or "/" not in name:
