@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from vitbench.core.job import Component, Job, SuiteContext, shots_of
-from vitbench.core.record import Record
+from vitbench.core.record import Cost, Record, Trial
 
 
 def component(**changes):
@@ -87,3 +87,36 @@ def test_a_score_that_is_no_fraction_is_no_record(tiny_records, value):
     assert text != record.model_dump_json()
     with pytest.raises(ValidationError):
         Record.model_validate_json(text)
+
+
+NON_FINITE = (float("inf"), float("-inf"), float("nan"))
+
+
+@pytest.mark.parametrize("value", NON_FINITE)
+def test_a_number_that_is_not_finite_is_refused_with_its_fields_name(value):
+    with pytest.raises(ValidationError, match=r"options[\s\S]*l2 is (inf|-inf|nan): only finite"):
+        Component(name="knn", version="1", label="knn", options={"l2": value})
+    with pytest.raises(ValidationError, match=r"grid is"):
+        Trial(options={"grid": [1.0, value]}, split="val", metric="top1", value=0.5, chosen=True)
+    for field in ({"value": value}, {"certificate": {"gap": value}}, {"curve": {"loss": (value,)}}):
+        with pytest.raises(ValidationError, match=next(iter(field))):
+            Trial(**{"options": {}, "split": "val", "metric": "top1", "value": 0.5, "chosen": True, **field})
+
+
+COST = {
+    "seconds": {"adapt": 1.0}, "device": "cpu", "device_kind": "cpu", "peak_memory_bytes": 1, "flops_per_image": 1,
+    "images_forward": 1, "images_backward": 0, "energy_joules": 1.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seconds": {"adapt": -1.0}}, {"seconds": {"adapt": float("nan")}}, {"flops_per_image": 10**400},
+        {"flops_per_image": -1}, {"images_forward": -1}, {"peak_memory_bytes": -1}, {"energy_joules": float("inf")},
+    ],
+)  # fmt: skip
+def test_costs_that_cannot_be_are_refused(change):
+    assert Cost(**COST).work_s == 1.0
+    with pytest.raises(ValidationError, match=next(iter(change))):
+        Cost(**{**COST, **change})

@@ -263,3 +263,14 @@ def test_a_suite_may_name_published_rows_and_is_told_of_those_that_are_not(suite
     assert yaml.safe_load(found.lock)["published"] == ["vit2021-t9"]
     with pytest.raises(UsageError, match=r"suite.yaml:5: published.*no published id begins with 'vit2021-x'"):
         plan(suite_file(f"{head}published: [vit2021-t9, vit2021-x]\n"))
+
+
+def test_an_option_that_is_not_finite_is_refused_where_it_stands(suite_file):
+    path = suite_file(
+        "name: f\nbudgets: [full]\nbackbones: [raw_pixels]\ntasks: [digits]\nprotocols:\n"
+        "  - {name: logistic_probe, c: 1.0e+999}\n"
+    )
+    with pytest.raises(
+        UsageError, match=r"suite.yaml:6: protocol 'logistic_probe', option c is inf: only finite numbers"
+    ):
+        plan(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from functools import cached_property
@@ -15,9 +16,9 @@ from vitbench.core.files import digest_bytes
 
 
 class Frozen(BaseModel):
-    """Base of all stored data: immutable, and unknown fields are refused."""
+    """Base of all stored data: immutable; unknown fields and numbers that are not finite are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A changed copy without the cached properties, which pydantic would copy along."""
@@ -51,6 +52,28 @@ def shots_of(budget: str) -> int | None:
     return int(budget.removesuffix("-shot")) if budget.endswith("-shot") else None
 
 
+def check_finite(value: Any, name: str = "") -> Any:
+    """The value, if every number in it is finite: JSON has no others.
+
+    Raises:
+        ValueError: one is not; the message names the field.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name or 'a value'} is {value}: only finite numbers can be recorded")
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            check_finite(inner, f"{name}.{key}".lstrip("."))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            check_finite(inner, name)
+    return value
+
+
+Options = Annotated[
+    dict[str, Any], AfterValidator(check_finite)
+]  # of a component or a trial; every number in them is finite
+
+
 class Component(Frozen):
     """A registered backbone, task or protocol with every option spelled out.
 
@@ -62,7 +85,7 @@ class Component(Frozen):
     version: str
     label: str
     argument: str = ""
-    options: dict[str, Any] = Field(default={})
+    options: Options = Field(default={})
     contents: dict[str, str] = Field(default={})
 
     @property

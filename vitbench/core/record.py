@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vitbench.core.job import Frozen, Job
+from vitbench.core.job import Frozen, Job, Options
 
 Weights = Literal["pretrained", "untrained", "none", "unknown"]
 
@@ -46,7 +46,7 @@ class BackboneFacts(Frozen):
         default=None, description="None: nothing is known of how the weights were loaded"
     )
     trained_on: tuple[str, ...] | None = Field(default=(), description="None: not known")
-    pretrain_tpu_v3_core_days: float | None = None
+    pretrain_tpu_v3_core_days: Annotated[float, Field(ge=0)] | None = None
     licence: str = ""
 
 
@@ -77,17 +77,22 @@ class Confusion(Frozen):
     mistakes: tuple[tuple[str, str, int], ...] = ()
 
 
+# Of costs: no machine has done more than a ten-thousandth of this.
+Count = Annotated[int, Field(ge=0, le=10**27)]
+Amount = Annotated[float, Field(ge=0, le=1e27)]
+
+
 class Cost(Frozen):
     """The cost of the job here: device-seconds by phase, FLOPs, memory, and GPU energy. Never part of a score."""
 
-    seconds: dict[str, float]
+    seconds: dict[str, Amount]
     device: str
     device_kind: Literal["cpu", "cuda"]
-    peak_memory_bytes: int
-    flops_per_image: int | None
-    images_forward: int
-    images_backward: int
-    energy_joules: float | None = Field(default=None, description="of the whole GPU during the job, by NVML")
+    peak_memory_bytes: Count
+    flops_per_image: Count | None
+    images_forward: Count
+    images_backward: Count
+    energy_joules: Amount | None = Field(default=None, description="of the whole GPU during the job, by NVML")
 
     @property
     def work_s(self) -> float:
@@ -126,7 +131,7 @@ class Metric(Frozen):
 class Trial(Frozen):
     """One setting of a selection: its options, and its score on the split that it was judged on."""
 
-    options: dict[str, Any]
+    options: Options
     split: Literal["val", "train"]
     metric: str
     value: float | None
@@ -172,7 +177,7 @@ class Record(Frozen):
     failure: Failure | None = None
     predictions_sha256: str = ""
     confusion: Confusion | None = None
-    worst: tuple[int, ...] = Field(
+    worst: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         default=(), description="positions of wrong test examples, most confident errors first"
     )
     created: str

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import to_jsonable_python
 
 from vitbench.core.errors import Problem, UsageError, nearest
-from vitbench.core.job import Component
+from vitbench.core.job import Component, check_finite
 from vitbench.core.registry import Entry
 from vitbench.suite.suite_file import KINDS, BackboneEntry, Defaults, ProtocolEntry, TaskEntry, problems_of
 from vitbench.suite.yaml_lines import Located
@@ -80,9 +80,11 @@ class Resolver:
         known = registered.options.model_fields
         given = {key: value for key, value in defaults.items() if key in known} | entry.options
         try:
-            return registered.options.model_validate(given)
+            checked = registered.options.model_validate(given)
         except ValidationError as error:
             items = error.errors()
+        else:
+            return checked if self._finite(registered, checked, path, where) else None
         strangers = [item for item in items if item["type"] == "extra_forbidden"]
         for item in strangers:
             name = str(item["loc"][0])
@@ -94,6 +96,17 @@ class Resolver:
         found = problems_of((item for item in items if item not in strangers), self.located, path)
         self.problems += found if path else [Problem(problem.what, where) for problem in found]
         return None
+
+    def _finite(self, registered: Entry, checked: BaseModel, path: tuple[Any, ...], where: str) -> bool:
+        """Whether every number of the options is finite; others cannot be recorded, and their jobs would never be done."""
+        before = len(self.problems)
+        for name, value in checked:
+            try:
+                check_finite(value, name)
+            except ValueError as error:
+                line = self.located.where((*path, name)) if path else where
+                self.problems.append(Problem(f"{registered.kind} {registered.name!r}, option {error}", line))
+        return len(self.problems) == before
 
     def _placed(self, registered: Entry, checked: BaseModel, path: tuple[Any, ...]) -> dict[str, Any]:
         """Return options as plain values; relative paths are relative to the file that names them, or to here for --set."""
