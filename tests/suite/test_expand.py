@@ -274,3 +274,24 @@ def test_an_option_that_is_not_finite_is_refused_where_it_stands(suite_file):
         UsageError, match=r"suite.yaml:6: protocol 'logistic_probe', option c is inf: only finite numbers"
     ):
         plan(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("[{name: raw_pixels, label: Pixels}]", "[{name: raw_pixels, label: A}, {name: raw_pixels, label: B}]", "'A' and 'B'"),
+        (
+            "[{name: raw_pixels, label: Pixels}]", "[{name: raw_pixels, label: A}, {name: raw_pixels, size_px: 16, label: B}]",
+            "'A' and 'B'",
+        ),
+        (
+            "tasks: [digits, photo_regions]", "tasks: [digits, photo_regions, {name: again, source: digits}]",
+            "'digits' and 'again'",
+        ),
+    ],
+)  # fmt: skip
+def test_one_thing_under_two_labels_is_refused(suite_file, old, new, said):
+    """Both rows would have the same keys, and one of them would have no score."""
+    assert old in BASE
+    with pytest.raises(UsageError, match=f"{said} are the same"):
+        plan(suite_file(BASE.replace(old, new)))

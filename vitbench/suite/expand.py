@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -214,4 +214,15 @@ def _same_labels(grid: Grid, located: Located) -> list[Problem]:
                     f"two different {kind} have the label {component.label!r}: give one of them another {key}"
                 )
                 problems.append(Problem(what, located.where((kind,))))
-    return problems
+    return [*problems, *_same_components(grid, located)]
+
+
+def _same_components(grid: Grid, located: Located) -> Iterator[Problem]:
+    """Problems of one component under two labels: its jobs would have one key, and one of its rows no score."""
+    for kind, components in (("backbones", grid.backbones), ("tasks", grid.tasks)):
+        first: dict[str, str] = {}
+        for component in components:
+            label = first.setdefault(component.digest, component.label)
+            if label != component.label:
+                what = f"the {kind} {label!r} and {component.label!r} are the same, with the same options and content"
+                yield Problem(what, located.where((kind,)), next_step="leave one of them out")
