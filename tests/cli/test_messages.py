@@ -4,12 +4,14 @@ import errno
 import os
 import socket
 import string
+import subprocess
 from pathlib import Path
 
 import yaml
 from hypothesis import given, settings
 
 from tests.making.bad_input import FAST, NASTY, SMALLEST, handled
+from tests.making.command import MODULE, environment
 from tests.making.command import vitbench as command
 from vitbench.engine.run import run_suite
 
@@ -89,3 +91,25 @@ def test_at_most_a_thousand_workers_can_be_asked_for(tiny, tmp_path):
     said = command("run", tiny, "--out", tmp_path / "x", "--workers", "1000000000")
     assert said.returncode == 2
     assert Path(tmp_path / "x").exists() is False
+
+
+def test_an_output_that_cannot_be_written_is_said(tiny, tmp_path):
+    """A full pipe or disk is no bug of ours."""
+    run_suite(str(tiny), tmp_path / "run")
+    with Path("/dev/full").open("w") as full:
+        arguments = [*MODULE, "export", str(tmp_path / "run")]
+        done = subprocess.run(
+            arguments, stdout=full, stderr=subprocess.PIPE, text=True, env=environment(), check=False
+        )
+    assert done.returncode == 1
+    assert "error: the output cannot be written: No space left on device" in done.stderr
+    assert "bug" not in done.stderr
+
+
+def test_what_the_terminals_encoding_lacks_is_escaped(tiny, tmp_path):
+    run_suite(str(tiny), tmp_path / "run")
+    arguments = [*MODULE, "run", str(tiny), "--out", str(tmp_path / "run")]
+    variables = environment(PYTHONIOENCODING="latin-1")
+    done = subprocess.run(arguments, capture_output=True, encoding="latin-1", env=variables, check=False)
+    assert done.returncode == 0, done.stderr
+    assert r"\u2500" in done.stdout  # the line below the board's heading

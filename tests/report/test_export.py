@@ -3,6 +3,7 @@ import io
 import json
 
 import pandas as pd
+import pytest
 
 from tests.making.boards import NAMES, VTAB
 from tests.making.boards import board as made_board
@@ -80,3 +81,13 @@ def test_gaps_and_departures_are_marked_in_pasted_tables(tiny_records):
     assert "†" in markdown(board).split("differs from the reference: another split")[0]
     assert r"$\dagger$" in latex(board)
     assert "% † differs from the reference" in latex(board)
+
+
+@pytest.mark.parametrize("label", ["=1+1", "+1", "-1", "@x", "\tx", "plain"])
+def test_a_label_is_no_formula_in_a_spreadsheet(tiny_records, label):
+    first = tiny_records[0]
+    backbone = first.job.backbone.model_copy(update={"label": label})
+    record = first.model_copy(update={"job": first.job.model_copy(update={"backbone": backbone})})
+    cell = next(csv.DictReader(io.StringIO(export([record], "csv").decode())))["backbone"]
+    assert cell == (label if label == "plain" else f"'{label}")
+    assert json.loads(export([record], "json"))[0]["backbone"] == label

@@ -147,3 +147,15 @@ def test_tests_mirror_the_package():
     for file in TESTS.rglob("test_*.py"):
         folder = file.parent.relative_to(TESTS)
         assert folder.parts[0] in NOT_MIRRORED or (ROOT / "vitbench" / folder).is_dir(), file
+
+
+def test_text_is_read_and_written_as_utf8_by_name():
+    """Whatever the locale says: files of one machine are read on another."""
+    found = []
+    for path in (ROOT / "vitbench").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+            reads_text = is_call and node.func.attr in ("read_text", "write_text")
+            if reads_text and "encoding" not in {keyword.arg for keyword in node.keywords}:
+                found.append(f"{path.name}:{node.lineno}")
+    assert found == []

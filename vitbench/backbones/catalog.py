@@ -71,7 +71,7 @@ class _File(BaseModel):
 def _read() -> _File:
     import yaml
 
-    return _File.model_validate(yaml.safe_load(FILE.read_text()))
+    return _File.model_validate(yaml.safe_load(FILE.read_text(encoding="utf-8")))
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import errno
 import gc
+import io
 import os
 import sys
 
@@ -61,6 +62,11 @@ def main() -> None:
     """Run the command line; a user's mistake gives a message and an exit code, never a traceback."""
     # With torch loaded, the garbage collection at exit takes half a second.
     atexit.register(gc.freeze)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # a name that the terminal's encoding lacks is escaped, not an error
+            stream.reconfigure(errors="backslashreplace")
     code = _exit_code(False if os.environ.get("NO_COLOR") else None)
     if "TORCHELASTIC_RUN_ID" in os.environ:  # one of several processes started by torchrun
         from vitbench.engine.executors.fork_server import leave
@@ -98,6 +104,10 @@ def _unexpected(error: Exception, color: bool | None) -> int:
         step = NEXT_STEPS.get(error.errno or 0, "")
         say(f"error: {str(error.filename)[:200]}: {error.strerror}{step and chr(10)}{step}", "red", color)
         return 2 if error.errno in BAD_PATH else 1
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  or closing it raises again
+        say(f"error: the output cannot be written: {error.strerror}\n{_FREE}", "red", color)
+        return 1
     say(f"error: {type(error).__name__}: {error} ({source_line_of(error)})", "red", color)
     say(
         "this is a bug in vitbench or in a plugin; set VITBENCH_DEBUG=1 to see the traceback", "yellow", color

@@ -31,7 +31,10 @@ def show_results(result: Result, *, as_json: bool) -> None:
 def _is_shown(result: Result) -> bool:
     """Whether the page shows the records that are there now."""
     try:
-        return result.run.report_path.is_file() and _shown(result).read_text() == result.run.state()
+        return (
+            result.run.report_path.is_file()
+            and _shown(result).read_text(encoding="utf-8") == result.run.state()
+        )
     except OSError:
         return False
 

@@ -84,7 +84,7 @@ def _version(package: str) -> str:
 
 def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
-    for line in info.read_text().splitlines() if info.is_file() else ():
+    for line in info.read_text(encoding="utf-8").splitlines() if info.is_file() else ():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()

@@ -5,15 +5,19 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from vitbench.core.record import Record
 from vitbench.report.build import boards
 from vitbench.report.leaderboard import GROUP_MEAN, Board, Cell, Row
 from vitbench.report.tidy import tidy
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Format = Literal["csv", "json", "parquet", "md", "latex"]
 DEPARTS = "†"
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet computes a text that begins so
 FORMATS: tuple[Format, ...] = ("csv", "json", "parquet", "md", "latex")
 
 
@@ -24,13 +28,22 @@ def export(records: Sequence[Record], form: Format) -> bytes:
         tidy(records).to_parquet(buffer, index=False)
         return buffer.getvalue()
     if form == "csv":
-        return str(tidy(records).to_csv(index=False)).encode()
+        return str(_guarded(tidy(records)).to_csv(index=False)).encode()
     if form == "json":
         table = tidy(records).astype(object)
         rows = table.where(table.notna(), None).to_dict(orient="records")
         return (json.dumps(rows, indent=1, ensure_ascii=False, default=lambda v: v.item()) + "\n").encode()
     render = markdown if form == "md" else latex
     return ("\n".join(render(board) for board in boards(records))).encode()
+
+
+def _guarded(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with an apostrophe before texts that a spreadsheet would take for a formula."""
+
+    def text(value: object) -> object:
+        return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+    return table.map(text)
 
 
 def percent(value: float | None) -> str:

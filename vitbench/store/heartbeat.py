@@ -74,7 +74,7 @@ class HeartbeatWriter:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             draft = self.folder / f".{self.key}.{os.getpid()}"
-            draft.write_text(heartbeat.model_dump_json())
+            draft.write_text(heartbeat.model_dump_json(), encoding="utf-8")
             draft.replace(self.folder / f"{self.key}.json")
         except OSError:  # progress lines must not make a job fail
             self.folder = None

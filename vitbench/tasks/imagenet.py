@@ -68,7 +68,9 @@ def real_labels() -> tuple[frozenset[int], ...]:
     spec = find_spec("timm")
     if spec is None or spec.origin is None:
         raise DataMissingError("timm, which ships the ReaL labels, is not installed: pip install timm")
-    text = (Path(spec.origin).parent / "data" / "_info" / "imagenet_real_labels.json").read_text()
+    text = (Path(spec.origin).parent / "data" / "_info" / "imagenet_real_labels.json").read_text(
+        encoding="utf-8"
+    )
     return tuple(frozenset(labels) for labels in json.loads(text))
 
 
@@ -103,7 +105,7 @@ def _packaged(name: str) -> tuple[str, ...]:
     """Return a list shipped with TFDS: WordNet ids in class order, or of each validation image in the devkit's order."""
     spec = find_spec("tensorflow_datasets")
     root = Path(spec.origin).parent if spec and spec.origin else Path()
-    return tuple((root / "datasets" / "imagenet2012" / name).read_text().split())
+    return tuple((root / "datasets" / "imagenet2012" / name).read_text(encoding="utf-8").split())
 
 
 def wordnet_ids() -> tuple[str, ...]:

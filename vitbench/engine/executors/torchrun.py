@@ -107,7 +107,7 @@ def run_in_processes(job: Job, worker: Worker, processes: int, plugins: Sequence
             "run": str(worker.run) if worker.run else None, "plugins": list(plugins), "out": folder,
             "parent": os.getpid(),
         }  # fmt: skip
-        (Path(folder) / "request.json").write_text(json.dumps(request))
+        (Path(folder) / "request.json").write_text(json.dumps(request), encoding="utf-8")
         how = [
             "-m",
             "torch.distributed.run",
@@ -140,7 +140,7 @@ def _run_to_end(command: Sequence[str], output: Path) -> tuple[int, str]:
             except subprocess.TimeoutExpired:
                 process.kill()
             raise
-    return code, output.read_text(errors="replace")
+    return code, output.read_text(encoding="utf-8", errors="replace")
 
 
 def _end_with(parent: int) -> None:
@@ -155,7 +155,7 @@ def _end_with(parent: int) -> None:
 
 def _main(request_path: Path) -> None:
     """One of the processes of `run_in_processes`."""
-    request = json.loads(request_path.read_text())
+    request = json.loads(request_path.read_text(encoding="utf-8"))
     threading.Thread(target=_end_with, args=(request["parent"],), daemon=True).start()
     load_all(request["plugins"])
     run = Path(request["run"]) if request["run"] else None
@@ -166,7 +166,7 @@ def _main(request_path: Path) -> None:
             folder = Path(request["out"])
             if outcome.predictions is not None:
                 outcome.predictions.to_parquet(folder / "predictions.parquet", index=False)
-            (folder / "record.json").write_text(outcome.record.model_dump_json())
+            (folder / "record.json").write_text(outcome.record.model_dump_json(), encoding="utf-8")
     finally:
         dist.destroy_process_group()
 
