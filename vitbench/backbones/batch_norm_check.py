@@ -12,7 +12,6 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
 from vitbench.api import Triple
@@ -68,7 +67,7 @@ def _padding(backbone: BuiltBackbone, photographs: Tensor) -> Finding | None:
     other = _evenness(with_other_padding(backbone), images)
     if other - own <= PADDING_GAIN:
         return None
-    same = any(isinstance(module, Conv2dSame) for module in backbone.modules())
+    same = any(map(_is_same_padded, backbone.modules()))
     name = "PyTorch's padding (without `tf_`)" if same else "TensorFlow's padding (`timm:tf_…`)"
     text = (
         f"mirror images agree to {own:.2f}, with {name} to {other:.2f}: were the weights trained with that?"
@@ -119,16 +118,23 @@ def _evenness(backbone: BuiltBackbone, images: Tensor) -> float:
 def with_other_padding(backbone: BuiltBackbone) -> BuiltBackbone:
     """A copy whose strided convolutions pad as TensorFlow does, or if they do, as PyTorch does."""
     other = copy.deepcopy(backbone)
-    same = any(isinstance(module, Conv2dSame) for module in other.modules())
+    same = any(map(_is_same_padded, other.modules()))
     for name, module in list(other.named_modules()):
         strided = isinstance(module, nn.Conv2d) and module.stride[0] > 1 and module.kernel_size[0] > 1
-        if strided and isinstance(module, Conv2dSame) == same:
+        if isinstance(module, nn.Conv2d) and strided and _is_same_padded(module) == same:
             parent, _, own = name.rpartition(".")
             setattr(other.get_submodule(parent), own, _repadded(module, same=not same))
     return other
 
 
+def _is_same_padded(module: nn.Module) -> bool:
+    """Whether it is timm's convolution with TensorFlow's padding."""
+    return type(module).__name__ == "Conv2dSame"
+
+
 def _repadded(layer: nn.Conv2d, *, same: bool) -> nn.Conv2d:
+    from timm.layers.conv2d_same import Conv2dSame  # imports all of timm: four seconds
+
     kernel: tuple[int, int] = (layer.kernel_size[0], layer.kernel_size[1])
     padding = 0 if same else (kernel[0] // 2, kernel[1] // 2)
     made = (Conv2dSame if same else nn.Conv2d)(

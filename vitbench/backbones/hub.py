@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -31,6 +32,10 @@ def transformers_backbone(
             checkpoint, else the class token. Or take the class token or the mean patch token.
         size_px: image size in pixels; default: the processor's.
     """
+    from vitbench.backbones.models.hub_access import ask_early
+
+    if not Path(model).is_dir():
+        ask_early()
     from vitbench.backbones.models.hf import TransformersBackbone
 
     return TransformersBackbone.build(model, revision, pooling, size_px)

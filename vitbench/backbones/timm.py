@@ -51,6 +51,10 @@ def timm_backbone(  # noqa: PLR0913  its parameters are the options of a suite
         mean: mean of red, green and blue, subtracted from pixels / 255; default: that of timm's configuration.
         std: standard deviation of red, green and blue, by which the difference is divided; default: timm's.
     """
+    from vitbench.backbones.models.hub_access import ask_early
+
+    if pretrained and checkpoint is None:
+        ask_early()
     from vitbench.backbones.models import timm_file, timm_weights
     from vitbench.backbones.models.timm import TimmBackbone
 

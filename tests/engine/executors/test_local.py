@@ -73,6 +73,7 @@ def test_workers_run_the_code_of_their_driver(slow, tmp_path, monkeypatch):
     assert done.stderr.count("wrong") == 0
 
 
+@pytest.mark.slow
 def test_two_runs_in_one_directory_share_the_work(slow, tmp_path):
     suite, plugin = slow
     out, log = tmp_path / "run", tmp_path / "marker"

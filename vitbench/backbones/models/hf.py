@@ -142,6 +142,10 @@ def _commit(name: str, revision: str) -> str:
 def _downloaded(library: Any, name: str, revision: str) -> tuple[Any, Any, dict[str, Any]]:
     """The processor, the model (with its classifier if it was saved with one), and transformers' report of loading."""
     if not Path(name).is_dir():
+        _ = (
+            library.AutoImageProcessor,
+            library.AutoModelForImageClassification,
+        )  # imported while the hub answers
         hub_trouble()
     how = {"revision": revision, "trust_remote_code": False}
     try:

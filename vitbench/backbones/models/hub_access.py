@@ -5,31 +5,52 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-ANSWER_WITHIN_S = 5.0
+ANSWER_WITHIN_S = 4.0
 COMMIT_LETTERS = 12  # of a commit's hash, in names of sources
 LONGEST_REASON = 300  # characters of another library's message
 
 
-@functools.cache
+def ask_early() -> None:
+    """Begin to ask the hub, so that it answers while heavy libraries are imported."""
+    _answer()
+
+
 def hub_trouble() -> str:
     """Return why the hub cannot be asked, '' if it can; then only what is in the cache is used, without waiting.
 
     A hub that never answers takes 6.5 minutes a file otherwise (huggingface_hub asks again six times for 60 s); transformers
     waits for ever (HfApi.model_info has no time limit).
     """
-    hub: Any = importlib.import_module("huggingface_hub")
-    constants: Any = hub.constants
-    if constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE is set"
-    try:
-        hub.utils.get_session().head(constants.ENDPOINT, timeout=ANSWER_WITHIN_S)
-    except Exception as error:  # noqa: BLE001  each client raises its own exceptions
+    constants, answer = _answer()
+    trouble = answer.result()
+    if trouble:
         constants.HF_HUB_OFFLINE = True  # as the variable of that name does
-        return f"{constants.ENDPOINT} does not answer ({type(error).__name__}: {error})"
-    return ""
+    return trouble
+
+
+@functools.cache
+def _answer() -> tuple[Any, Future[str]]:
+    """The settings of the hub's library, and what asking the hub once gives: '' or the reason why it does not answer."""
+    constants: Any = importlib.import_module("huggingface_hub.constants")
+    session: Any = importlib.import_module("huggingface_hub.utils").get_session()
+    address = constants.ENDPOINT
+
+    def ask() -> str:
+        try:
+            session.head(address, timeout=ANSWER_WITHIN_S)
+        except Exception as error:  # noqa: BLE001  each client raises its own exceptions
+            return f"{address} does not answer ({type(error).__name__}: {error})"
+        return ""
+
+    if constants.HF_HUB_OFFLINE:
+        known: Future[str] = Future()
+        known.set_result("HF_HUB_OFFLINE is set")
+        return constants, known
+    return constants, ThreadPoolExecutor(1).submit(ask)
 
 
 def cached_file(repository: str, files: Sequence[str], revision: str | None = None) -> Path | None:
