@@ -1,6 +1,7 @@
 """Models of torchvision, transformers and open_clip, and the choice of a ViT's tokens as features."""
 
 import numpy as np
+import open_clip
 import pytest
 import timm
 import torch
@@ -119,7 +120,6 @@ def test_an_unknown_transformers_model_is_missing_data(tmp_path):
 
 
 def test_an_image_encoder_of_open_clip():
-    import open_clip
 
     backbone = made("open_clip:ViT-B-32", init_seed=1)
     assert backbone.input.size_px == 224
@@ -191,16 +191,14 @@ def test_clip_weights_run_with_the_activation_that_they_were_trained_with():
         "vit_base_patch32_clip_quickgelu_224.openai", "resnet50_clip.openai", "resnet10t",
     ):  # fmt: skip
         assert _with_quick_gelu(kept) == kept
-    library = pytest.importorskip("open_clip")
-    assert _activation(library, "ViT-B-32", "openai") == {"quick_gelu": True}
-    assert _activation(library, "ViT-B-32", "laion2b_s34b_b79k") == {"quick_gelu": False}
-    assert _activation(library, "ViT-B-32", "my.pt") == {}
+    assert _activation(open_clip, "ViT-B-32", "openai") == {"quick_gelu": True}
+    assert _activation(open_clip, "ViT-B-32", "laion2b_s34b_b79k") == {"quick_gelu": False}
+    assert _activation(open_clip, "ViT-B-32", "my.pt") == {}
 
 
 def test_open_clip_builds_the_activation_that_it_is_told():
-    library = pytest.importorskip("open_clip")
     for name, quick in (("ViT-B-32", True), ("ViT-B-32-quickgelu", False)):
-        visual = library.create_model(name, quick_gelu=quick).visual
+        visual = open_clip.create_model(name, quick_gelu=quick).visual
         assert ("QuickGELU" in {type(module).__name__ for module in visual.modules()}) is quick
 
 
@@ -291,8 +289,7 @@ def test_averaged_weights_of_a_torchvision_checkpoint_are_taken_or_refused(tmp_p
 
 
 def test_a_checkpoint_of_open_clip_is_reported_with_its_text_encoder_left_out(tmp_path):
-    library = pytest.importorskip("open_clip")
-    torch.save(library.create_model("ViT-B-32").state_dict(), tmp_path / "w.pt")
+    torch.save(open_clip.create_model("ViT-B-32").state_dict(), tmp_path / "w.pt")
     origin = made("open_clip:ViT-B-32", weights=str(tmp_path / "w.pt")).provenance
     assert origin.load.in_file > origin.load.used > 100
     assert "transformer… (144)" in origin.load.left_out
