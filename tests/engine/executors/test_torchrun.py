@@ -54,6 +54,7 @@ def test_processes_that_are_stopped_one_after_the_other_keep_their_state(
     assert not list((out / "records").glob("*.json"))
 
 
+@pytest.mark.slow
 def test_a_job_that_asks_for_several_processes_gets_them(suite_file, plugin, tmp_path):
     text = TUNED.format(steps=12, rates=[0.1], clip="none").replace(
         "recipe: own", "recipe: own, replicas: {}"
