@@ -1,7 +1,13 @@
 """The search over base learning rates: validation chooses, and all labels are learned from."""
 
+from types import SimpleNamespace
+
+import pytest
+import torch
+
 import vitbench
 from tests.making.suites import TUNED, tuned
+from vitbench.protocols.finetune import Finetune
 from vitbench.protocols.recipes import Recipe
 
 
@@ -63,3 +69,27 @@ def test_few_examples_make_whole_batches(suite_file, plugin, tmp_path):
     (record,) = vitbench.run(suite_file(text), tmp_path / "more", limit=20, plugins=[plugin])
     assert record.failure is None
     assert record.cost.images_backward == 4 * 96
+
+
+class WithPreLogits(torch.nn.Module):
+    """Of ViT-B/16's size with its hidden layer and a classifier, of which fine-tuning drops both; nothing is allocated."""
+
+    def __init__(self, kept=85_800_000, dropped=17_300_000):
+        super().__init__()
+        self.kept = torch.nn.Parameter(torch.empty(kept, device="meta"))
+        self.dropped = torch.nn.Parameter(torch.empty(dropped, device="meta")) if dropped else None
+
+    def trainable(self):
+        return WithPreLogits(dropped=0)
+
+
+@pytest.mark.parametrize(("dropped", "rate"), [(17_300_000, 0.01), (0, 0.01)])
+def test_the_released_recipe_goes_by_the_parameters_that_are_trained(dropped, rate):
+    """103 million with what is dropped would take 0.03, where the reference takes 0.01."""
+    split = type("Split", (), {"__len__": lambda _self: 25_000})()
+    data = SimpleNamespace(
+        backbone=WithPreLogits(dropped=dropped), train=split, val=split, task="cifar10", resolution_px=None, flip=True,
+        crop=True, note=lambda _text: None,
+    )  # fmt: skip
+    (recipe,) = Finetune(recipe="vit-released")._recipes(data)
+    assert recipe.base_lr == rate
