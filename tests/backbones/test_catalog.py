@@ -47,10 +47,17 @@ def test_misleading_names_have_a_note(capsys):
 @pytest.mark.parametrize(
     ("spec", "notes"),
     [
-        ("timm:vit_large_patch16_224.orig_in21k", ["GELU by erf", "without the layer pre_logits"]),
-        ("timm:vit_huge_patch14_224.orig_in21k", ["GELU by erf", "without the layer pre_logits", "392 px"]),
-        ("timm:vit_small_patch16_224.augreg_in21k", ["GELU by erf"]),
-        ("timm:vit_base_patch16_224.augreg2_in21k_ft_in1k", ["GELU by erf"]),
+        ("timm:vit_large_patch16_224.orig_in21k", ["GELU by its tanh", "without the layer pre_logits"]),
+        (
+            "timm:vit_huge_patch14_224.orig_in21k",
+            ["GELU by its tanh", "without the layer pre_logits", "392 px"],
+        ),
+        ("timm:vit_small_patch16_224.augreg_in21k", ["GELU by its tanh"]),
+        ("timm:vit_base_patch16_224.augreg2_in21k_ft_in1k", []),  # fine-tuned by timm, with timm's network
+        ("timm:vit_base_patch16_siglip_224.webli", ["GELU by its tanh"]),
+        ("timm:vit_so400m_patch14_siglip_378.webli_ft_in1k", []),
+        ("timm:flexivit_base.1200ep_in1k", ["GELU by its tanh"]),
+        ("timm:mixer_b16_224.goog_in21k", ["GELU by its tanh"]),
         ("timm:vit_base_patch14_dinov2.lvd142m", ["at 224 px"]),
         ("timm:vit_base_patch16_224", ["fine-tuned on ImageNet-1k"]),
         ("timm:resnet50.a1_in1k", []),

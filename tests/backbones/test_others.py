@@ -11,7 +11,7 @@ from vitbench.backbones.build import build
 from vitbench.backbones.check import check_backbone
 from vitbench.backbones.models.hub import _activation
 from vitbench.backbones.models.timm import own_resize
-from vitbench.backbones.models.timm_weights import _with_quick_gelu
+from vitbench.backbones.models.timm_activation import with_quick_gelu
 from vitbench.core.errors import DataMissingError, UsageError
 from vitbench.core.registry import BACKBONES
 
@@ -182,15 +182,13 @@ def test_the_patch_mean_of_models_with_a_last_norm_is_what_their_head_is_put_on(
 
 def test_clip_weights_run_with_the_activation_that_they_were_trained_with():
     """Both libraries have the weights under a name with GELU and a name with QuickGELU."""
-    assert (
-        _with_quick_gelu("vit_base_patch32_clip_224.openai") == "vit_base_patch32_clip_quickgelu_224.openai"
-    )
-    assert _with_quick_gelu("vit_huge_patch14_clip_378.dfn5b") == "vit_huge_patch14_clip_quickgelu_378.dfn5b"
+    assert with_quick_gelu("vit_base_patch32_clip_224.openai") == "vit_base_patch32_clip_quickgelu_224.openai"
+    assert with_quick_gelu("vit_huge_patch14_clip_378.dfn5b") == "vit_huge_patch14_clip_quickgelu_378.dfn5b"
     for kept in (
         "vit_base_patch32_clip_224.laion2b", "vit_base_patch32_clip_224", "vit_base_patch16_clip_224.openai_ft_in1k",
         "vit_base_patch32_clip_quickgelu_224.openai", "resnet50_clip.openai", "resnet10t",
     ):  # fmt: skip
-        assert _with_quick_gelu(kept) == kept
+        assert with_quick_gelu(kept) == kept
     assert _activation(open_clip, "ViT-B-32", "openai") == {"quick_gelu": True}
     assert _activation(open_clip, "ViT-B-32", "laion2b_s34b_b79k") == {"quick_gelu": False}
     assert _activation(open_clip, "ViT-B-32", "my.pt") == {}

@@ -5,11 +5,16 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from vitbench.core.registry import BACKBONES
 
+TANH_GELU = {
+    "own": "GELU by its tanh approximation, with which the weights were trained; timm's network has erf (`activation: timm`)",
+    "timm": "GELU by erf, as timm builds it; the weights were trained with its tanh approximation",
+}
 FILE = Path(__file__).with_name("catalog.yaml")
 # Endings of timm's tags for weights trained on ImageNet-1k labels
 FINE_TUNED_ON_IMAGENET = ("in1k", "ft_in1k")
@@ -64,6 +69,7 @@ class _File(BaseModel):
     defaults: dict[str, str]
     backbones: list[dict[str, object]]
     traps: dict[str, str]
+    tanh_gelu: list[str]
     notes: dict[str, str]
 
 
@@ -91,13 +97,19 @@ def entry_of(spec: str) -> CatalogEntry | None:
     return next((entry for entry in catalog() if entry.spec == spec), None)
 
 
-def notes_on(*specs: str) -> tuple[str, ...]:
-    """Return what a reader must know of backbones with one of these names, such as an activation that differs from training."""
+def has_tanh_gelu(spec: str) -> bool:
+    """Return whether weights with this full name were trained with GELU's tanh approximation, unlike timm's network."""
+    return any(re.fullmatch(pattern, spec) for pattern in _read().tanh_gelu)
+
+
+def notes_on(*specs: str, activation: Literal["own", "timm"] = "own") -> tuple[str, ...]:
+    """Return what a reader must know of backbones with one of these names, such as an activation that differs from timm's."""
+    gelu = [TANH_GELU[activation]] if any(map(has_tanh_gelu, specs)) else []
     found = [
         note for pattern, note in _read().notes.items() if any(re.fullmatch(pattern, spec) for spec in specs)
     ]
     misread = _read().traps
-    return (*found, *(misread[spec] for spec in specs if spec in misread))
+    return (*gelu, *found, *(misread[spec] for spec in specs if spec in misread))
 
 
 def trained_on(tag: str) -> tuple[str, ...] | None:

@@ -18,7 +18,7 @@ Triple = tuple[float, float, float]
 SizePx = Annotated[int, Field(ge=1, le=4096)]
 
 
-@register_backbone("timm", version=2, argument="model", unknown_argument=not_timm, family="timm")
+@register_backbone("timm", version=3, argument="model", unknown_argument=not_timm, family="timm")
 def timm_backbone(  # noqa: PLR0913  its parameters are the options of a suite
     model: str,
     *,
@@ -29,6 +29,7 @@ def timm_backbone(  # noqa: PLR0913  its parameters are the options of a suite
     init_seed: int = 0,
     weights: Literal["ema", "raw"] | None = None,
     position_resize: Literal["own", "aligned", "timm", "dinov2"] = "own",
+    activation: Literal["own", "timm"] = "own",
     pooling: Literal["own", "class_token", "patch_mean", "class_token+patch_mean"] = "own",
     last_layers: Annotated[int, Field(ge=1, le=64)] = 1,
     mean: Triple | None = None,
@@ -46,6 +47,8 @@ def timm_backbone(  # noqa: PLR0913  its parameters are the options of a suite
         weights: of a checkpoint with both, the averaged weights (`ema`) or the others (`raw`); default: averaged, as timm.
         position_resize: how position embeddings are resized: `own` as by the authors of the weights, `aligned` as in the ViT
             paper, `timm` as in timm, `dinov2` as in DINOv2.
+        activation: of timm's own weights: `own` is the one they were trained with (tanh GELU in Google's ViTs, QuickGELU in
+            OpenAI's), `timm` is that of timm's network of this name.
         pooling: `own` is the model's; for a transformer also its class token, the mean patch token, or both concatenated.
         last_layers: concatenate the class tokens of this many last blocks (DINOv2's linear probe uses 1 and 4).
         mean: mean of red, green and blue, subtracted from pixels / 255; default: that of timm's configuration.
@@ -66,7 +69,7 @@ def timm_backbone(  # noqa: PLR0913  its parameters are the options of a suite
     if checkpoint is not None:
         backbone = TimmBackbone(timm_file.from_file(model, checkpoint, extra, weights))
     elif pretrained:
-        backbone = TimmBackbone(timm_weights.from_hub(model, extra))
+        backbone = TimmBackbone(timm_weights.from_hub(model, extra, activation))
     else:
         backbone = TimmBackbone(timm_weights.initialised(model, size_px, extra, init_seed))
     if position_resize != "own":

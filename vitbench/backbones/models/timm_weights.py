@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import torch
 from safetensors import safe_open
-from timm.models import get_pretrained_cfg, is_model
 from torch import nn
 
 from vitbench.api import Provenance
 from vitbench.backbones.catalog import entry_of, notes_on, trained_on
 from vitbench.backbones.models.checkpoint_file import Checkpoint, read_checkpoint
 from vitbench.backbones.models.hub_access import COMMIT_LETTERS, cached_file, hub_trouble, reason
+from vitbench.backbones.models.timm_activation import trained_activation, with_quick_gelu
 from vitbench.backbones.models.timm_create import TimmModel, create, family_of
 from vitbench.backbones.models.timm_file import target_of
 from vitbench.backbones.models.weights import load_into
@@ -22,6 +23,7 @@ from vitbench.core.errors import DataMissingError, Problem, UsageError
 from vitbench.core.record import LoadReport
 from vitbench.core.seeding import seeded
 
+Activation = Literal["own", "timm"]
 # Pre-training data by token of timm's weight tags (docs/protocols.md#model-names).
 _DATA_TOKENS = {
     "in21k": "ImageNet-21k", "in22k": "ImageNet-22k", "in12k": "ImageNet-12k", "in1k": "ImageNet-1k",
@@ -30,14 +32,16 @@ _DATA_TOKENS = {
 }  # fmt: skip
 
 
-def from_hub(asked: str, extra: dict[str, Any]) -> TimmModel:
-    """A model with timm's pre-trained weights, with the activation that they were trained with.
+def from_hub(asked: str, extra: dict[str, Any], activation: Activation = "own") -> TimmModel:
+    """A model with timm's pre-trained weights, with the activation that they were trained with (`own`) or timm's.
 
     Raises:
         UsageError: the model does not take the options in `extra`, or its weights lack some that features depend on.
         DataMissingError: the weights are not in the cache and cannot be downloaded.
     """
-    name = _with_quick_gelu(asked)
+    name = with_quick_gelu(asked) if activation == "own" else asked
+    if activation == "own":
+        extra = {**extra, **trained_activation(name)}
     hub_trouble()
     try:
         model = create(name, pretrained=True, **extra)
@@ -54,22 +58,20 @@ def from_hub(asked: str, extra: dict[str, Any]) -> TimmModel:
     tag, architecture = str(config.get("tag") or ""), name.partition(".")[0]
     spec = f"timm:{architecture}.{tag}"
     known = entry_of(f"timm:{asked.partition('.')[0]}.{tag}")
-    file = _cached_file(config)
-    quick = (
-        ()
-        if name == asked
-        else (f"built as {architecture}: the weights were trained with QuickGELU, not with GELU",)
+    file, version = _cached_file(config, name)
+    built = [f"built as {architecture}: the weights were trained with QuickGELU, not with GELU"] * (
+        name != asked
     )
     provenance = Provenance(
         family_of(name),
         "pretrained",
         known.data if known else _pretrain_data(tag),
-        f"{spec}@{file.parent.name[:COMMIT_LETTERS]}" if file else spec,
-        load=_load_report(model, name, file) if file else None,
+        f"{spec}@{version}",
+        load=_load_report(model, name, file),
         trained_on=known.trained_on if known else trained_on(tag),
         pretrain_tpu_v3_core_days=known.tpu_v3_core_days if known else None,
         licence=known.licence if known else str(config.get("license") or ""),
-        notes=(*quick, *notes_on(spec, f"timm:{asked}")),
+        notes=(*built, *notes_on(spec, f"timm:{asked}", activation=activation)),
     )
     return TimmModel(model, name, provenance, extra)
 
@@ -99,30 +101,27 @@ def _load_report(model: nn.Module, name: str, file: Path) -> LoadReport:
     return load_into(target, read_checkpoint(file))
 
 
-def _cached_file(config: dict[str, Any]) -> Path | None:
-    """The file in the hub's cache that timm has loaded; None if the weights came from elsewhere."""
+def _cached_file(config: dict[str, Any], name: str) -> tuple[Path, str]:
+    """The file in a cache that timm has loaded, and its version: the hub's commit, or the file's name at a plain address.
+
+    Raises:
+        UsageError: timm has loaded them from elsewhere, so that nobody could say what was loaded.
+    """
     repository, _, revision = str(config.get("hf_hub_id") or "").partition("@")
-    if not repository:
-        return None
-    given = config.get("hf_hub_filename")
-    files = (given,) if given else ("model.safetensors", "pytorch_model.bin")
-    return cached_file(repository, files, revision or None)
-
-
-def _with_quick_gelu(name: str) -> str:
-    """The name under which timm has the same weights with QuickGELU, if it has: they were trained with it."""
-    architecture, _, _ = name.partition(".")
-    other = architecture.replace("_clip_", "_clip_quickgelu_")
-    if other == architecture or "quickgelu" in architecture or not is_model(other):
-        return name
-    try:
-        own = get_pretrained_cfg(name)
-        quick = get_pretrained_cfg(f"{other}.{own.tag}" if own else other)
-    except RuntimeError:  # there are no weights of this tag
-        return name
-    if own is None or quick is None or not quick.hf_hub_id or quick.hf_hub_id != own.hf_hub_id:
-        return name
-    return f"{other}.{own.tag}"
+    if repository:
+        given = config.get("hf_hub_filename")
+        files = (given,) if given else ("model.safetensors", "pytorch_model.bin")
+        found = cached_file(repository, files, revision or None)
+        if found:
+            return found, found.parent.name[:COMMIT_LETTERS]
+    file_name = Path(urlsplit(str(config.get("url") or "")).path).name
+    downloaded = Path(torch.hub.get_dir()) / "checkpoints" / file_name
+    if file_name and downloaded.is_file() and not config.get("custom_load"):
+        return downloaded, file_name
+    what = (
+        f"timm:{name} was loaded from a place that vitbench cannot read, so nobody could say what was loaded"
+    )
+    raise UsageError(Problem(what, next_step="download the file and name it with `checkpoint: FILE`"))
 
 
 def _pretrain_data(tag: str) -> str:
