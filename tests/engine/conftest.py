@@ -25,7 +25,8 @@ def flaky(tmp_path, suite_file):
     plugin.write_text(FLAKY)
     marker.touch()
     suite = suite_file(
-        f"name: f\nseeds: [0, 1, 2]\nbackbones: [raw_pixels]\ntasks: [digits]\nprotocols: [{{name: flaky, marker: {marker}}}]\n"
+        "name: f\nseeds: [0, 1, 2]\nbackbones: [raw_pixels]\ntasks: [digits]\n"
+        f"protocols: [{{name: flaky, marker: 'at:{marker}'}}]\n"
     )
     return suite, plugin, marker
 

@@ -11,6 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 import vitbench
 from tests.making.jobs import RESNET, component, make_job
 from vitbench.api import Adapted, Protocol, Task
+from vitbench.core.digest import digest_path
 from vitbench.core.record import Trial
 from vitbench.core.registry import PROTOCOLS, TASKS
 from vitbench.data.arrays import array_split
@@ -179,6 +180,7 @@ def test_weights_that_cannot_be_had_say_so(worker, tmp_path):
     bad = tmp_path / "bad.pth"
     bad.write_bytes(b"\x80\x04\x95not a state dict")
     spec = component("timm", argument="resnet10t", checkpoint=str(bad))
+    spec = spec.model_copy(update={"contents": {"checkpoint": digest_path(bad)}})
     record = run_job(make_job(backbone="raw_pixels").model_copy(update={"backbone": spec}), worker).record
     assert record.failure.kind == "UsageError"
     assert "pickled objects are never executed" in record.failure.message

@@ -1,11 +1,20 @@
 """Jobs without a suite."""
 
 from vitbench.core.job import Component, Job, SuiteContext
+from vitbench.core.registry import BACKBONES, PROTOCOLS, TASKS
 
 
 def component(name, label="", argument="", **options):
     """A part of a job: a backbone, a task or a protocol with its options."""
-    return Component(name=name, version="1", label=label or name, argument=argument, options=options)
+    return Component(
+        name=name, version=_version(name), label=label or name, argument=argument, options=options
+    )
+
+
+def _version(name):
+    """The version of a component that is registered, whatever it is; "1" for others."""
+    entries = [entry for registry in (BACKBONES, TASKS, PROTOCOLS) for entry in registry.entries()]
+    return next((entry.version for entry in entries if entry.name == name), "1")
 
 
 RESNET = component(

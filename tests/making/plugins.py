@@ -44,27 +44,27 @@ from vitbench.api import Adapted, Protocol
 @register_protocol("flaky")
 @dataclass(frozen=True)
 class Flaky(Protocol):
-    "Fails while a file is there."
+    "Fails while a file is there: `at:` and its path, which alone would be in the key by its content."
     marker: str = ""
 
     def depends_on_seed(self, budget):
         return True
 
     def adapt(self, data):
-        if data.seed == 1 and __import__("os").path.exists(self.marker):
+        if data.seed == 1 and __import__("os").path.exists(self.marker[3:]):
             raise RuntimeError("fixed later")
         return Adapted(data.backbone, lambda x: torch.zeros(len(x), data.num_classes), False)
 """
 
 
 SLOW = FLAKY.replace(
-    'if data.seed == 1 and __import__("os").path.exists(self.marker):\n            raise RuntimeError("fixed later")',
+    'if data.seed == 1 and __import__("os").path.exists(self.marker[3:]):\n            raise RuntimeError("fixed later")',
     """import fcntl, os, time
         global held  # as long as the process runs
         if "held" not in globals():
-            held = os.open(f"{self.marker}.{os.getpid()}", os.O_CREAT | os.O_RDWR)
+            held = os.open(f"{self.marker[3:]}.{os.getpid()}", os.O_CREAT | os.O_RDWR)
             fcntl.flock(held, fcntl.LOCK_EX)
-        with open(self.marker, "a") as log:  # short lines are appended whole
+        with open(self.marker[3:], "a") as log:  # short lines are appended whole
             log.write(f"{data.seed} {os.getpid()}\\n")
         time.sleep(0.4)""",
 )

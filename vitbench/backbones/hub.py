@@ -17,7 +17,7 @@ SizePx = Annotated[int, Field(ge=1, le=4096)]
 
 @register_backbone("hf", version=2, argument="model", family="transformers")
 def transformers_backbone(
-    model: str,
+    model: str | Path,  # a folder of that name comes before the hub's
     *,
     revision: str = "main",
     pooling: Literal["own", "class_token", "patch_mean"] = "own",
@@ -38,7 +38,7 @@ def transformers_backbone(
         ask_early()
     from vitbench.backbones.models.hf import TransformersBackbone
 
-    return TransformersBackbone.build(model, revision, pooling, size_px)
+    return TransformersBackbone.build(str(model), revision, pooling, size_px)
 
 
 @register_backbone("open_clip", argument="model", family="CLIP")

@@ -74,6 +74,15 @@ def _state(facts: os.stat_result) -> tuple[int, ...]:
     return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino, facts.st_dev
 
 
+def folder_state(folder: Path) -> str:
+    """A digest of the names, sizes and times of all files in a folder: it changes when one of them may have changed."""
+    return _state_digest(list(_files(folder)))
+
+
+def _state_digest(files: Sequence[_File]) -> str:
+    return digest_bytes(*(repr((os.fsencode(file.name), file.state)).encode() for file in files))
+
+
 def digest_path(path: Path) -> str:
     """SHA-256 of a file's content, or of the names and contents of all files that `walk` finds in a folder.
 
@@ -115,8 +124,7 @@ def _digests(files: Sequence[_File], path: Path) -> list[str]:
     total_bytes = sum(file.size_bytes for file in files)
     if total_bytes < CACHED_FROM_BYTES:
         return [_digest(file.path) for file in files]
-    state = digest_bytes(*(repr((os.fsencode(file.name), file.state)).encode() for file in files))
-    cached = cache_dir() / "digests-1" / f"{state}.txt"
+    cached = cache_dir() / "digests-1" / f"{_state_digest(files)}.txt"
     with contextlib.suppress(OSError):
         known = cached.read_text(encoding="ascii").split()
         if len(known) == len(files):

@@ -77,8 +77,8 @@ Options = Annotated[
 class Component(Frozen):
     """A registered backbone, task or protocol with every option spelled out.
 
-    `contents` holds a digest of the file or folder behind each option that is a path. Neither the path nor `label` is part of
-    the identity, so a moved folder or a renamed row keeps its results.
+    `contents` holds a digest of the file or folder behind each option that is a path, and of prepared data (`data`). Neither
+    the path nor `label` is part of the identity, so a moved folder or a renamed row keeps its results.
     """
 
     name: str

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from vitbench.core.errors import Problem, UsageError, message_of, source_line_of
 from vitbench.core.registry import loading
+from vitbench.core.source_files import digest_sources, source_files
 
 GROUP = "vitbench.plugins"
 MESSAGE_AFTER_S, STOP_AFTER_S = 5.0, 120.0  # of a plugin's import: until a message, until it is stopped
@@ -59,8 +60,44 @@ def _load_entry_point(point: EntryPoint) -> LoadedPlugin:
         return LoadedPlugin(point.name, package, _trouble(point.load))
 
 
-@cache
+_loaded: dict[str, tuple[LoadedPlugin, str]] = {}  # by name, with the digest of the code that was imported
+
+
 def _load_named(name: str) -> LoadedPlugin:
+    """Import a plugin, unless its code has not changed since this process did."""
+    file, module = _source_of(name)
+    digest = digest_sources(file, module) if file else ""
+    known = _loaded.get(name)
+    if known and known[1] == digest:
+        return known[0]
+    if known and file:
+        _forget(source_files(file, module))
+    _loaded[name] = (_import_named(name), digest)
+    return _loaded[name][0]
+
+
+def _source_of(name: str) -> tuple[Path | None, str]:
+    """The file of a plugin, and its module's name if it is named as one; None if it cannot be found."""
+    if Path(name).suffix == ".py":
+        return (Path(name).resolve() if Path(name).is_file() else None), ""
+    with contextlib.suppress(Exception):  # finding a submodule imports its package
+        found = importlib.util.find_spec(name)
+        if found and found.origin and Path(found.origin).is_file():
+            return Path(found.origin).resolve(), name
+    return None, name
+
+
+def _forget(sources: Iterable[Path]) -> None:
+    """Let modules that come from these files be imported anew."""
+    changed = {str(source) for source in sources}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if name != "__main__" and file and str(Path(file).resolve()) in changed:
+            del sys.modules[name]
+    importlib.invalidate_caches()
+
+
+def _import_named(name: str) -> LoadedPlugin:
     path = Path(name)
     if path.suffix == ".py":
         if not path.is_file():

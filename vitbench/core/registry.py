@@ -8,65 +8,20 @@ name.
 from __future__ import annotations
 
 import contextlib
-import inspect
-import typing
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
+from vitbench.core.code_digest import code_version
 from vitbench.core.digest import digest_path
+from vitbench.core.entry import Entry
 from vitbench.core.errors import UsageError, first_reason, unknown
-from vitbench.core.files import digest_bytes
+from vitbench.core.source_files import BUILT_IN
 
 F = TypeVar("F", bound=Callable[..., Any])
-BUILT_IN = "vitbench"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One registered component. `labels` are facts about it, shown in lists and on pages."""
-
-    kind: str
-    name: str
-    build: Callable[..., Any]
-    version: str
-    origin: str
-    labels: dict[str, str]
-    argument: str = ""
-    unknown_argument: Callable[[str], Sequence[str] | None] = lambda _argument: None
-    common: type[BaseModel] | None = None
-    digest: Callable[[Path], str] = digest_path
-
-    @property
-    def summary(self) -> str:
-        """The first line of its docstring."""
-        return (inspect.getdoc(self.build) or "").split("\n")[0].rstrip(".")
-
-    @cached_property
-    def argument_is_path(self) -> bool:
-        """Whether the text after the colon is a path: a Job's key then depends on the content there."""
-        first = next(iter(_hints(self).values()), None) if self.argument else None
-        return first is Path
-
-    @cached_property
-    def options(self) -> type[BaseModel]:
-        """A pydantic model of the options: those of the signature of `build`, and those that all of its kind take."""
-        return _options_model(self)
-
-    @cached_property
-    def own_options(self) -> frozenset[str]:
-        """The options that `build` is given."""
-        return frozenset(_own_fields(self))
-
-    @cached_property
-    def locations(self) -> frozenset[str]:
-        """The options that are paths."""
-        fields = self.options.model_fields.items()
-        return frozenset(name for name, field in fields if _mentions_path(field.annotation))
 
 
 def _listed(value: object) -> object:
@@ -102,32 +57,36 @@ class Registry:
         argument: str = "",
         unknown_argument: Callable[[str], Sequence[str] | None] = lambda _argument: None,
         digest: Callable[[Path], str] = digest_path,
+        data: Callable[[Mapping[str, Any]], str] | None = None,
         **labels: str,
     ) -> Callable[[F], F]:
         """Decorate a class or a function that makes a component.
 
         Raise `version` whenever a change moves a score: it is part of every Job's key. `argument` is the name of the text after
         the colon in specs such as `timm:NAME`; it becomes the first parameter. `unknown_argument` returns None for an argument
-        that exists, otherwise similar names. `digest` is that of what is read at a path; by default of all files there.
+        that exists, otherwise similar names. `digest` is that of what is read at a path; by default of all files there. `data`
+        returns the digest of what is read from elsewhere, given the options, '' if nothing is.
 
         Raises:
             UsageError: the name is taken by something else, or a parameter's type cannot be resolved.
         """
+        registered_in = Path(sys._getframe(1).f_code.co_filename)
 
         def decorate(build: F) -> F:
-            origin, suffix = _origin_of(build)
-            versioned = f"{version}{suffix}"
+            origin, code = _origin_of(build, registered_in)
             entry = Entry(
                 self.kind,
                 name,
                 build,
-                versioned,
+                version,
+                code,
                 origin,
                 labels,
                 argument,
                 unknown_argument,
                 self.common,
                 digest,
+                data,
             )
             _ = entry.options  # a signature that cannot be read is reported at registration
             self._add(entry)
@@ -237,63 +196,15 @@ def loading(package: str) -> Iterator[None]:
         _loading_package.pop()
 
 
-def _origin_of(build: Callable[..., Any]) -> tuple[str, str]:
-    """The origin of a component, and the suffix of its version.
+def _origin_of(build: Callable[..., Any], registered_in: Path) -> tuple[str, Callable[[], str]]:
+    """The origin of a component, and a function that returns the part of its version that follows its code.
 
-    A plugin adds its distribution's name and version and a digest of its source file: an edit re-runs its jobs.
+    A plugin adds its distribution's name and version and a digest of its own source.
     """
     if build.__module__.startswith(f"{BUILT_IN}."):
-        return BUILT_IN, ""
-    try:
-        file = Path(inspect.getfile(build))
-        source, digest = file.name, digest_bytes(file.read_bytes())[:12]
-    except (TypeError, OSError):
-        source, digest = build.__module__, "interactive"
-    if _loading_package:
-        return _loading_package[-1], f"+{_loading_package[-1].replace(' ', '-')}.{digest}"
-    return source, f"+{digest}"
-
-
-def _options_model(entry: Entry) -> type[BaseModel]:
-    common = entry.common.model_fields if entry.common else {}
-    fields: dict[str, Any] = _own_fields(entry)
-    fields |= {name: (field.annotation, field) for name, field in common.items() if name not in fields}
-    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
-    return create_model(f"{entry.name} options", __config__=config, **fields)
-
-
-def _own_fields(entry: Entry) -> dict[str, Any]:
-    parameters = list(inspect.signature(entry.build).parameters.values())
-    if entry.argument:
-        parameters = parameters[1:]
-    hints = _hints(entry)
-    return {
-        parameter.name: (
-            hints.get(parameter.name, Any),
-            ... if parameter.default is parameter.empty else parameter.default,
-        )
-        for parameter in parameters
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-    }
-
-
-def _hints(entry: Entry) -> dict[str, Any]:
-    """The types of the parameters; the return type may be known to type checkers only.
-
-    Raises:
-        UsageError: a parameter's annotation cannot be resolved, so its values could not be checked.
-    """
-    function: Any = entry.build.__init__ if inspect.isclass(entry.build) else entry.build
-    own = {name: hint for name, hint in inspect.get_annotations(function).items() if name != "return"}
-    holder = type("Parameters", (), {"__annotations__": own})
-    try:
-        return typing.get_type_hints(holder, getattr(function, "__globals__", {}), include_extras=True)
-    except NameError as error:
-        what = f"{entry.kind} {entry.name!r}: the type of a parameter cannot be resolved: {error}"
-        raise UsageError(f"{what}; import it outside `if TYPE_CHECKING`") from error
-
-
-def _mentions_path(annotation: Any) -> bool:
-    if annotation is Path:
-        return True
-    return any(_mentions_path(inner) for inner in typing.get_args(annotation))
+        return BUILT_IN, str
+    source, digest = code_version(build, registered_in)
+    if not _loading_package:
+        return source, lambda: f"+{digest()}"
+    package = _loading_package[-1]
+    return package, lambda: f"+{package.replace(' ', '-')}.{digest()}"

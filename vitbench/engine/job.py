@@ -19,10 +19,11 @@ from vitbench.backbones.models.wrapper import BuiltBackbone
 from vitbench.compute.environment import describe
 from vitbench.compute.meter import Meter
 from vitbench.core.conformance import Evidence, conformance
+from vitbench.core.entry import Entry
 from vitbench.core.errors import StorageError, VitbenchError, is_full, message_of
 from vitbench.core.job import Job
 from vitbench.core.record import Cost, DataFacts, Record
-from vitbench.core.registry import PROTOCOLS, Entry
+from vitbench.core.registry import PROTOCOLS
 from vitbench.core.seeding import seeded
 from vitbench.data.budgets import LabelledData, labelled_data, thinned
 from vitbench.data.preprocess import Preprocess, preset
@@ -32,7 +33,7 @@ from vitbench.engine.features import FeatureReader
 from vitbench.engine.job_log import LOG
 from vitbench.engine.outcome import Outcome, failed, now
 from vitbench.engine.scoring import backbone_facts, confusion, score, worst
-from vitbench.engine.worker import Worker, backbone_key
+from vitbench.engine.worker import Worker, backbone_key, check_contents
 
 SCORES_PER_BLOCK = 8192
 # Packages whose version features depend on.
@@ -135,6 +136,7 @@ class _JobRun:
 
     def run(self) -> Outcome:
         """Build, read the labelled data, adapt, and only then open the test split."""
+        check_contents(PROTOCOLS, self.job.protocol)
         protocol: Protocol = PROTOCOLS.make(self.job.protocol.spec, self.job.protocol.options)[1]
         with self._phase("build"):
             backbone = self.worker.backbone(self.job)

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 from vitbench.core.errors import DataMissingError, Problem, UsageError, VitbenchError
-from vitbench.core.job import Job
+from vitbench.core.job import Component, Job
 from vitbench.core.plugins import LoadedPlugin
 from vitbench.core.record import Record
 from vitbench.core.registry import TASKS
 from vitbench.engine.components import load_all
 from vitbench.engine.schedule import shard
+from vitbench.store.record_file import load
 from vitbench.store.run_dir import RunDir
 from vitbench.suite import Overrides, expand, find_suite, read_suite
 from vitbench.suite.expand import ExpandedSuite
@@ -80,7 +81,38 @@ def plan_suite(suite: str, out: Path | None, overrides: Overrides) -> RunPlan:
         broken = [Problem(plugin.warning) for plugin in plugins if plugin.trouble]
         raise type(error)([*error.problems, *broken]) from error
     run = RunDir(out or Path("runs") / expanded.name)
+    expanded = _as_recorded(expanded, run)
     return RunPlan(expanded, run, run.done(expanded.jobs), plugins, overrides)
+
+
+def _as_recorded(suite: ExpandedSuite, run: RunDir) -> ExpandedSuite:
+    """The suite, with the data that its records name for tasks whose data are not on this machine.
+
+    What such a task would read cannot be known here, so that its results are neither thrown away nor measured again.
+    """
+    absent = {_without_data(job.task) for job in suite.jobs if _lacks_data(job.task)}
+    if not absent or not any(run.record_files()):
+        return suite
+    records = sorted(load(run.path, lambda _unreadable: None), key=lambda record: record.created)
+    known = {_without_data(record.job.task): record.job.task.contents for record in records}
+
+    def as_recorded(job: Job) -> Job:
+        identity = _without_data(job.task)
+        if identity not in absent or identity not in known:
+            return job
+        return job.model_copy(update={"task": job.task.model_copy(update={"contents": known[identity]})})
+
+    return replace(suite, jobs=tuple(map(as_recorded, suite.jobs)))
+
+
+def _lacks_data(task: Component) -> bool:
+    entry = TASKS.get(task.spec)[0]
+    return entry.data is not None and "data" not in task.contents and not task.options.get("path")
+
+
+def _without_data(task: Component) -> str:
+    contents = {name: digest for name, digest in task.contents.items() if name != "data"}
+    return f"{task.model_copy(update={'contents': contents}).identity()}"
 
 
 def relabelled(plan: RunPlan) -> dict[str, Record]:

@@ -16,15 +16,17 @@ from vitbench.backbones.build import build
 from vitbench.backbones.models.wrapper import BuiltBackbone
 from vitbench.backbones.quick_check import refuse_faulty
 from vitbench.compute.flops import forward_flops
+from vitbench.core.entry import Entry
 from vitbench.core.errors import Problem, VitbenchError
 from vitbench.core.job import Component, Job
-from vitbench.core.registry import BACKBONES, TASKS, Entry, Registry
+from vitbench.core.registry import BACKBONES, TASKS, Registry
 from vitbench.data.decoded_cache import DecodedCache
 from vitbench.engine.feature_cache import FeatureCache
 from vitbench.engine.job_log import logged
 from vitbench.store.heartbeat import HeartbeatWriter
 
 BACKBONES_HELD = 2
+SHA256_LETTERS = 64
 
 
 @dataclass
@@ -112,19 +114,29 @@ class Worker:
 
 
 def check_contents(registry: Registry, component: Component) -> None:
-    """Compare the files and folders of a component with what they were when the job was planned.
+    """Compare the code, files and folders of a component with what they were when the job was planned.
 
     Raises:
-        VitbenchError: one has changed: the job's key names other content than would be read.
+        VitbenchError: one has changed: the job's key names other content than would be used.
     """
-    for name, planned in component.contents.items():
-        path = Path(component.argument if name == "argument" else component.options[name])
-        found = registry.get(component.spec)[0].digest(path) if path.exists() else "nothing"
+    entry = registry.get(component.spec)[0]
+    changes = {f"the code of {component.spec}": (component.version, entry.version)}
+    found_now = entry.content(component.options, component.argument)
+    places = entry.places(component.options, component.argument)
+    for name in component.contents.keys() | found_now.keys():
+        what = f"{places[name]}" if name in places else f"the data of {component.spec}"
+        changes[what] = (component.contents.get(name, "nothing"), found_now.get(name, "nothing"))
+    for what, (planned, found) in changes.items():
         if found != planned:
-            what = (
-                f"{path} has changed since the job was planned: sha256 {planned[:16]} then, {found[:16]} now"
+            message = (
+                f"{what} has changed since the job was planned: {_short(planned)} then, {_short(found)} now"
             )
-            raise VitbenchError(Problem(what, next_step="run the same command again: it plans anew"))
+            raise VitbenchError(Problem(message, next_step="run the same command again: it plans anew"))
+
+
+def _short(digest: str) -> str:
+    """A SHA-256 shortened for a message; a version as it is."""
+    return f"sha256 {digest[:16]}" if len(digest) == SHA256_LETTERS else digest
 
 
 def backbone_key(job: Job) -> str:

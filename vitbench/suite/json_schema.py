@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vitbench.core.registry import Entry
+from vitbench.core.entry import Entry
 from vitbench.suite.suite_file import KINDS, SuiteFile
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_jsonable_python
 
+from vitbench.core.entry import Entry
 from vitbench.core.errors import Problem, UsageError, nearest
 from vitbench.core.job import Component, check_finite
-from vitbench.core.registry import Entry
 from vitbench.suite.suite_file import KINDS, BackboneEntry, Defaults, ProtocolEntry, TaskEntry, problems_of
 from vitbench.suite.yaml_lines import Located
 
@@ -44,10 +44,9 @@ class Resolver:
         if checked is None:
             return None
         options = self._placed(registered, checked, path)
-        contents = self._contents(registered, options, where, sorted(registered.locations))
         if registered.argument_is_path:
             argument = str(self._absolute(Path(argument), path))
-            contents |= self._contents(registered, {"argument": Path(argument)}, where, ["argument"])
+        contents = self._contents(registered, options, argument, where)
         label = entry.name if isinstance(entry, TaskEntry) else entry.label or entry.name
         return registered, Component(
             name=registered.name,
@@ -126,16 +125,10 @@ class Resolver:
         return (base / given.expanduser()).resolve()
 
     def _contents(
-        self, registered: Entry, options: Mapping[str, Any], where: str, names: Iterable[str]
+        self, registered: Entry, options: Mapping[str, Any], argument: str, where: str
     ) -> dict[str, str]:
-        contents = {}
-        for name in names:
-            target = options[name]
-            if not isinstance(target, Path):
-                continue
-            if target.exists():
-                contents[name] = registered.digest(target)
-            else:
-                what = f"{registered.kind} {registered.name!r}: {target} does not exist"
+        for name, path in registered.places(options, argument).items():
+            if not path.exists():
+                what = f"{registered.kind} {registered.name!r}: {path} does not exist"
                 self.missing.append(Problem(what, where, next_step=f"correct its `{name}`"))
-        return contents
+        return registered.content(options, argument)

@@ -8,6 +8,7 @@ from vitbench.data.tfds.splits import held_out, prepared_task
 CALTECH101 = declare(
     DataSet(
         "caltech101",
+        names="7acb91cb3788",
         majors=(3,),
         sizes={"train": 3060, "test": 6084},  # train: 30 images per class of 102; test: unbalanced
         title=lambda example: example.text("image/file_name"),
@@ -17,7 +18,11 @@ CALTECH101 = declare(
 
 
 @register_task(
-    "vtab/caltech101", group="natural", dataset="caltech101", source="VTAB; TA:data/caltech.py:69-77"
+    "vtab/caltech101",
+    group="natural",
+    data=CALTECH101.content,
+    dataset="caltech101",
+    source="VTAB; TA:data/caltech.py:69-77",
 )
 def caltech101() -> Task:
     """101 object categories and a background class, about 300 x 200 px, some greyscale."""

@@ -22,7 +22,11 @@ CIFAR10, CIFAR100 = (
 
 
 @register_task(
-    "cifar10", group="vit", dataset="cifar10", source="ViT paper App. B.1.1; BV:configs/transfer.py:66-77"
+    "cifar10",
+    group="vit",
+    data=CIFAR10.content,
+    dataset="cifar10",
+    source="ViT paper App. B.1.1; BV:configs/transfer.py:66-77",
 )
 def cifar10() -> Task:
     """10 object classes, 32 x 32 px; last 2 % of train used for validation."""
@@ -30,14 +34,24 @@ def cifar10() -> Task:
 
 
 @register_task(
-    "cifar100", group="vit", dataset="cifar100", source="ViT paper App. B.1.1; BV:configs/transfer.py:66-77"
+    "cifar100",
+    group="vit",
+    data=CIFAR100.content,
+    dataset="cifar100",
+    source="ViT paper App. B.1.1; BV:configs/transfer.py:66-77",
 )
 def cifar100() -> Task:
     """100 object classes, 32 x 32 px; last 2 % of train used for validation."""
     return prepared_task(CIFAR100, held_out(2), classes=100)
 
 
-@register_task("vtab/cifar100", group="natural", dataset="cifar100", source="VTAB; TA:data/cifar.py:57-67")
+@register_task(
+    "vtab/cifar100",
+    group="natural",
+    data=CIFAR100.content,
+    dataset="cifar100",
+    source="VTAB; TA:data/cifar.py:57-67",
+)
 def vtab_cifar100() -> Task:
     """100 object classes, 32 x 32 px; last 10 % of train used for validation."""
     return prepared_task(CIFAR100, held_out(10), classes=100)

@@ -28,7 +28,13 @@ COUNTS = tuple(f"{n} objects" for n in range(3, 11))
 DISTANCES = ("to 8", "8 to 8.5", "8.5 to 9", "9 to 9.5", "9.5 to 10", "over 10")
 
 
-@register_task("vtab/clevr_count", group="structured", dataset="clevr", source="VTAB; TA:data/clevr.py:32-34")
+@register_task(
+    "vtab/clevr_count",
+    group="structured",
+    data=CLEVR.content,
+    dataset="clevr",
+    source="VTAB; TA:data/clevr.py:32-34",
+)
 def clevr_count() -> Task:
     """Number of objects in the scene, 3 to 10; no random crop, which could remove an object."""
     # docs/protocols.md#flips-and-crops
@@ -36,7 +42,11 @@ def clevr_count() -> Task:
 
 
 @register_task(
-    "vtab/clevr_distance", group="structured", dataset="clevr", source="VTAB; TA:data/clevr.py:45-53"
+    "vtab/clevr_distance",
+    group="structured",
+    data=CLEVR.content,
+    dataset="clevr",
+    source="VTAB; TA:data/clevr.py:45-53",
 )
 def clevr_distance() -> Task:
     """Distance from the camera to the nearest object, in 6 classes."""

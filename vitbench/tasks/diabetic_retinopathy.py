@@ -27,6 +27,7 @@ RETINOPATHY = declare(
 @register_task(
     "vtab/diabetic_retinopathy",
     group="specialized",
+    data=RETINOPATHY.content,
     dataset="diabetic_retinopathy_detection/btgraham-300",
     source="VTAB; TA:data/diabetic_retinopathy.py",
 )

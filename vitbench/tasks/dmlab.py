@@ -17,7 +17,9 @@ DMLAB = declare(
 )
 
 
-@register_task("vtab/dmlab", group="structured", dataset="dmlab", source="VTAB; TA:data/dmlab.py")
+@register_task(
+    "vtab/dmlab", group="structured", data=DMLAB.content, dataset="dmlab", source="VTAB; TA:data/dmlab.py"
+)
 def dmlab() -> Task:
     """Object close, far or very far, with positive or negative reward; 360 x 480 px frames of a 3D maze."""
     # docs/protocols.md#flips-and-crops

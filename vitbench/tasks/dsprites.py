@@ -37,7 +37,11 @@ BINS = tuple(map(str, range(16)))
 
 
 @register_task(
-    "vtab/dsprites_location", group="structured", dataset="dsprites", source="VTAB; TA:data/dsprites.py:67-99"
+    "vtab/dsprites_location",
+    group="structured",
+    data=DSPRITES.content,
+    dataset="dsprites",
+    source="VTAB; TA:data/dsprites.py:67-99",
 )
 def dsprites_location() -> Task:
     """Horizontal position of the shape in 16 classes, 64 x 64 px; split 80/10/10."""
@@ -48,6 +52,7 @@ def dsprites_location() -> Task:
 @register_task(
     "vtab/dsprites_orientation",
     group="structured",
+    data=DSPRITES.content,
     dataset="dsprites",
     source="VTAB; TA:data/dsprites.py:67-99",
 )

@@ -8,6 +8,7 @@ from vitbench.data.tfds.splits import official, prepared_task
 DTD = declare(
     DataSet(
         "dtd",
+        names="8216c82ba46f",
         majors=(3,),
         sizes={"train": 1880, "validation": 1880, "test": 1880},
         # class/file.jpg (TFDS:image_classification/dtd.py:88-100)
@@ -17,7 +18,9 @@ DTD = declare(
 )
 
 
-@register_task("vtab/dtd", group="natural", dataset="dtd", source="VTAB; TA:data/dtd.py:29-37")
+@register_task(
+    "vtab/dtd", group="natural", data=DTD.content, dataset="dtd", source="VTAB; TA:data/dtd.py:29-37"
+)
 def dtd() -> Task:
     """47 texture attributes, 40 images per class in each split."""
     return prepared_task(DTD, official(), classes=47)

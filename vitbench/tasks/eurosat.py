@@ -8,6 +8,7 @@ from vitbench.data.tfds.splits import carved, prepared_task
 EUROSAT = declare(
     DataSet(
         "eurosat/rgb",
+        names="9ce11aec9bcc",
         majors=(2,),
         sizes={"train": 27_000},
         # label_label_N.jpg: the class appears twice (TFDS:image_classification/eurosat.py:152-166)
@@ -20,7 +21,11 @@ EUROSAT = declare(
 
 
 @register_task(
-    "vtab/eurosat", group="specialized", dataset="eurosat/rgb", source="VTAB; TA:data/eurosat.py:47-67"
+    "vtab/eurosat",
+    group="specialized",
+    data=EUROSAT.content,
+    dataset="eurosat/rgb",
+    source="VTAB; TA:data/eurosat.py:47-67",
 )
 def eurosat() -> Task:
     """10 land-use classes, 64 x 64 px satellite images; split 60/20/20."""

@@ -8,6 +8,7 @@ from vitbench.data.tfds.splits import carved, held_out, prepared_task
 CARS196 = declare(
     DataSet(
         "cars196",
+        names="e0381b6b9731",
         majors=(2,),
         at_least=(2, 1, 0),  # pinned by the reference, and the first version with example ids
         sizes={"train": 8144, "test": 8041},
@@ -23,11 +24,18 @@ BIRDS = declare(
     )
 )
 UC_MERCED = declare(
-    DataSet("uc_merced", majors=(2,), sizes={"train": 2100}, title=lambda example: example.text("filename"))
+    DataSet(
+        "uc_merced",
+        names="02ddc4b26da9",
+        majors=(2,),
+        sizes={"train": 2100},
+        title=lambda example: example.text("filename"),
+    )
 )
 COLORECTAL = declare(
     DataSet(
         "colorectal_histology",
+        names="01e409221b33",
         majors=(2,),
         sizes={"train": 5000},
         title=lambda example: example.text("filename"),
@@ -35,7 +43,13 @@ COLORECTAL = declare(
 )
 
 
-@register_task("cars196", group="fewshot", dataset="cars196", source="BV:configs/common_fewshot.py:35-45")
+@register_task(
+    "cars196",
+    group="fewshot",
+    data=CARS196.content,
+    dataset="cars196",
+    source="BV:configs/common_fewshot.py:35-45",
+)
 def cars196() -> Task:
     """196 car models; shots from all of train; budget `full`: last 10 % of train used for validation."""
     return prepared_task(CARS196, held_out(10), classes=196)
@@ -44,6 +58,7 @@ def cars196() -> Task:
 @register_task(
     "caltech_birds2011",
     group="fewshot",
+    data=BIRDS.content,
     dataset="caltech_birds2011",
     source="SC:scenic/train_lib/transfer/fewshot_utils.py",
 )
@@ -52,7 +67,13 @@ def caltech_birds2011() -> Task:
     return prepared_task(BIRDS, held_out(10), classes=200)
 
 
-@register_task("uc_merced", group="fewshot", dataset="uc_merced", source="BV:configs/common_fewshot.py:35-45")
+@register_task(
+    "uc_merced",
+    group="fewshot",
+    data=UC_MERCED.content,
+    dataset="uc_merced",
+    source="BV:configs/common_fewshot.py:35-45",
+)
 def uc_merced() -> Task:
     """21 land-use classes; first 1,000 of 2,100 images are train (budget `full`: 100 of them for validation), the rest test."""
     return prepared_task(UC_MERCED, carved(900, 100, of=2100), classes=21)
@@ -61,6 +82,7 @@ def uc_merced() -> Task:
 @register_task(
     "colorectal_histology",
     group="fewshot",
+    data=COLORECTAL.content,
     dataset="colorectal_histology",
     source="SC:scenic/train_lib/transfer/fewshot_utils.py",
 )

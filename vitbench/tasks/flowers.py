@@ -8,6 +8,7 @@ from vitbench.data.tfds.splits import held_out, official, prepared_task
 FLOWERS = declare(
     DataSet(
         "oxford_flowers102",
+        names="e578c3c6a068",
         majors=(2,),
         # trnid, valid and tstid of setid.mat: test is the largest (other libraries swap them; docs/protocols.md#flowers102)
         sizes={"train": 1020, "validation": 1020, "test": 6149},
@@ -20,6 +21,7 @@ FLOWERS = declare(
 @register_task(
     "oxford_flowers102",
     group="vit",
+    data=FLOWERS.content,
     dataset="oxford_flowers102",
     source="ViT paper App. B.1.1; BV:configs/transfer.py:66-77",
 )
@@ -31,6 +33,7 @@ def oxford_flowers102() -> Task:
 @register_task(
     "vtab/flowers102",
     group="natural",
+    data=FLOWERS.content,
     dataset="oxford_flowers102",
     source="VTAB; TA:data/oxford_flowers102.py",
 )

@@ -42,7 +42,11 @@ VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 
 
 @register_task(
-    "imagenet", group="vit", dataset="imagenet2012", source="ViT paper App. B.1.1; ReaL: arXiv 2006.07159"
+    "imagenet",
+    group="vit",
+    data=IMAGENET.content,
+    dataset="imagenet2012",
+    source="ViT paper App. B.1.1; ReaL: arXiv 2006.07159",
 )
 def imagenet(path: Path | None = None) -> Task:
     """1,000 classes, tested on the 50,000 validation images, also with ReaL labels; `path`: class folders instead of TFDS."""

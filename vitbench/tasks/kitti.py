@@ -20,7 +20,11 @@ DISTANCES = ("vehicle within 8 m", "vehicle at 8 to 20 m", "vehicle beyond 20 m"
 
 
 @register_task(
-    "vtab/kitti_distance", group="structured", dataset="kitti", source="VTAB; TA:data/kitti.py:90-103"
+    "vtab/kitti_distance",
+    group="structured",
+    data=KITTI.content,
+    dataset="kitti",
+    source="VTAB; TA:data/kitti.py:90-103",
 )
 def kitti_distance() -> Task:
     """Distance of the nearest car, van or truck, in 4 classes; about 375 x 1242 px, squashed to a square."""

@@ -19,6 +19,7 @@ PATCH_CAMELYON = declare(
 @register_task(
     "vtab/patch_camelyon",
     group="specialized",
+    data=PATCH_CAMELYON.content,
     dataset="patch_camelyon",
     source="VTAB; TA:data/patch_camelyon.py",
 )

@@ -8,6 +8,7 @@ from vitbench.data.tfds.splits import held_out, prepared_task
 PETS = declare(
     DataSet(
         "oxford_iiit_pet",
+        names="c69058d9fa69",
         majors=(4, 3),  # 4.0.0: same images in the same order, 12 of them re-encoded (docs/protocols.md#pets)
         sizes={"train": 3680, "test": 3669},
         key=lambda example, _split: example.text("file_name"),
@@ -19,6 +20,7 @@ PETS = declare(
 @register_task(
     "oxford_iiit_pet",
     group="vit",
+    data=PETS.content,
     dataset="oxford_iiit_pet",
     source="ViT paper App. B.1.1; BV:configs/transfer.py:66-77",
 )
@@ -30,6 +32,7 @@ def oxford_iiit_pet() -> Task:
 @register_task(
     "vtab/pets",
     group="natural",
+    data=PETS.content,
     dataset="oxford_iiit_pet",
     source="VTAB; TA:data/oxford_iiit_pet.py:28, 52-74",
 )

@@ -8,6 +8,7 @@ from vitbench.data.tfds.splits import carved, prepared_task
 RESISC45 = declare(
     DataSet(
         "resisc45",
+        names="e7ca50ed444a",
         majors=(3,),
         sizes={"train": 31_500},
         # label_label_NNN.jpg: the class appears twice (TFDS:datasets/resisc45/resisc45_dataset_builder.py:111-120)
@@ -27,7 +28,11 @@ RESISC45 = declare(
 
 
 @register_task(
-    "vtab/resisc45", group="specialized", dataset="resisc45", source="VTAB; TA:data/resisc45.py:47-67"
+    "vtab/resisc45",
+    group="specialized",
+    data=RESISC45.content,
+    dataset="resisc45",
+    source="VTAB; TA:data/resisc45.py:47-67",
 )
 def resisc45() -> Task:
     """45 land-use classes, 256 x 256 px aerial images; split 60/20/20."""

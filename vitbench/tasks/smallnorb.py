@@ -23,6 +23,7 @@ ELEVATIONS = tuple(f"{degrees}°" for degrees in range(30, 75, 5))
 @register_task(
     "vtab/smallnorb_azimuth",
     group="structured",
+    data=SMALLNORB.content,
     dataset="smallnorb",
     source="VTAB; TA:data/smallnorb.py:55-82",
 )
@@ -35,6 +36,7 @@ def smallnorb_azimuth() -> Task:
 @register_task(
     "vtab/smallnorb_elevation",
     group="structured",
+    data=SMALLNORB.content,
     dataset="smallnorb",
     source="VTAB; TA:data/smallnorb.py:55-82",
 )

@@ -8,6 +8,7 @@ from vitbench.data.tfds.splits import official, prepared_task
 SUN397 = declare(
     DataSet(
         "sun397/tfds",
+        names="c4dceb1756ee",
         majors=(4,),
         sizes={"train": 76_128, "validation": 10_875, "test": 21_750},
         also={"train": (76_127, "TFDS 4.9.10 omits one image, after the first 800")},
@@ -17,7 +18,13 @@ SUN397 = declare(
 )
 
 
-@register_task("vtab/sun397", group="natural", dataset="sun397/tfds", source="VTAB; TA:data/sun397.py")
+@register_task(
+    "vtab/sun397",
+    group="natural",
+    data=SUN397.content,
+    dataset="sun397/tfds",
+    source="VTAB; TA:data/sun397.py",
+)
 def sun397() -> Task:
     """397 scene categories, images of up to 120,000 pixels."""
     return prepared_task(SUN397, official(), classes=397)

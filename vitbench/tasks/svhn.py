@@ -8,7 +8,13 @@ from vitbench.data.tfds.splits import held_out, prepared_task
 SVHN = declare(DataSet("svhn_cropped", majors=(3,), sizes={"train": 73_257, "test": 26_032}))
 
 
-@register_task("vtab/svhn", group="natural", dataset="svhn_cropped", source="VTAB; TA:data/svhn.py:71-88")
+@register_task(
+    "vtab/svhn",
+    group="natural",
+    data=SVHN.content,
+    dataset="svhn_cropped",
+    source="VTAB; TA:data/svhn.py:71-88",
+)
 def svhn() -> Task:
     """Digits of house numbers, 32 x 32 px; digit 0 is class 0."""
     return prepared_task(SVHN, held_out(10), classes=10)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from vitbench.core.digest import digest_files, walk
 from vitbench.core.errors import DataMissingError, Problem
+from vitbench.core.files import digest_bytes
 from vitbench.data.tfds.example import Example, Rule, stored
 from vitbench.data.tfds.order import Key
 
@@ -40,6 +42,7 @@ class DataSet:
         title: Returns the name of an example for messages and pages.
         ink: Factor by which stored pixels are multiplied.
         manual: Files that users must download themselves.
+        names: The digest (see `names_digest`) of the label names that TFDS's own builder states, if it does.
         prepared_at_fault: Why the membership of splits cannot be checked, if so.
     """
 
@@ -55,6 +58,7 @@ class DataSet:
     ink: int = 1
     also: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     manual: tuple[ManualFile, ...] = ()
+    names: str = ""
     prepared_at_fault: str = ""
 
     @property
@@ -68,19 +72,47 @@ class DataSet:
         Raises:
             DataMissingError: there is none; the message names the command that prepares it.
         """
-        folder = data_dir() / self.name
-        accepted = [path for path in _versions(folder) if self.accepts(_version(path))]
-        found, unreadable = [], []
-        for path in accepted:
-            try:
-                found.append(Prepared(path, _version(path), _read_info(path / "dataset_info.json")))
-            except DataMissingError as error:
-                unreadable.append(error)
-        if not found and unreadable:
-            raise unreadable[-1]
-        if not found:
-            raise DataMissingError(self._missing(folder), [self.name])
-        return max(found, key=lambda copy: copy.version)
+        newest = self.newest()
+        if newest is None:
+            raise DataMissingError(self._missing(data_dir() / self.name), [self.name])
+        try:
+            info = _read_info(newest / "dataset_info.json")
+            if trouble := _contradiction(info, newest, self.builder):
+                raise DataMissingError(f"{newest / 'dataset_info.json'} cannot be right: {trouble}")
+        except DataMissingError as error:
+            problem = Problem(error.problems[0].what, next_step=self.mended(newest))
+            raise DataMissingError(problem, [self.name]) from error
+        return Prepared(newest, _version(newest), info)
+
+    def newest(self) -> Path | None:
+        """The folder of the newest copy of an accepted version, whole or broken; None if there is none."""
+        return max(self.versions(), key=_version, default=None)
+
+    def versions(self) -> list[Path]:
+        """The folders of all copies of accepted versions, whole or broken."""
+        return [path for path in _versions(data_dir() / self.name) if self.accepts(_version(path))]
+
+    def mended(self, broken: Path) -> str:
+        """What to do about a broken copy. A copy of another version beside it is not used unasked: its data may differ."""
+        others = [path for path in self.versions() if path != broken]
+        after = f"  (moves it aside, and uses {max(others, key=_version).name} beside it)" if others else ""
+        return f"vitbench data prepare {self.name}{after}"
+
+    def content(self, options: Mapping[str, Any] | None = None) -> str:
+        """SHA-256 of what is read of the prepared copy: version, description, label names, and files in their order.
+
+        '' for a task that reads folders instead (`path` in its options), whose content is known by other means.
+
+        Raises:
+            DataMissingError: there is no copy.
+        """
+        if (options or {}).get("path"):
+            return ""
+        copy = self.locate()
+        names = [name for name in walk(copy.path) if _is_read(name, copy.readable)]
+        return digest_bytes(
+            self.name.encode(), copy.path.name.encode(), digest_files(copy.path, names).encode()
+        )
 
     def accepts(self, version: tuple[int, ...]) -> bool:
         """Whether a version has the reference's data."""
@@ -132,6 +164,16 @@ def data_dir() -> Path:
     return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
+def names_digest(names: Sequence[str]) -> str:
+    """The first 12 hex digits of the SHA-256 over label names, one per line in class order."""
+    return digest_bytes("\n".join(names).encode())[:12]
+
+
+def _is_read(name: str, file_format: str) -> bool:
+    """Whether a file of a copy is read in this format: its examples, or a description of them."""
+    return f".{file_format}" in name or name.endswith((".json", ".txt"))
+
+
 def _versions(folder: Path) -> list[Path]:
     """Folders of prepared versions below NAME[/CONFIG]."""
     try:
@@ -158,6 +200,21 @@ def _read_info(path: Path) -> Mapping[str, Any]:
     if not isinstance(facts, dict):
         raise DataMissingError(f"{path} cannot be read: it is not a JSON object")
     return facts
+
+
+def _contradiction(info: Mapping[str, Any], path: Path, builder: str) -> str:
+    """What in a copy's description contradicts its place or itself; empty if nothing does."""
+    for field_name, wanted in (("version", path.name), ("name", builder)):
+        if info.get(field_name, wanted) != wanted:
+            return f"its {field_name} is {info[field_name]}, in the folder of {wanted}"
+    names = [str(split.get("name")) for split in info.get("splits", [])]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        return f"it lists the split {twice[0]!r} twice"
+    for split in info.get("splits", []):
+        lengths = split.get("shardLengths", [])
+        if not all(str(n).isdecimal() for n in lengths):
+            return f"its split {split['name']!r} has shards of {', '.join(map(str, lengths[:5]))} examples"
+    return ""
 
 
 DATA_SETS: dict[str, DataSet] = {}

@@ -56,11 +56,12 @@ def prepare(data: DataSet, file_format: str = "tfrecord") -> Status:
         UsageError: see `check_before`.
     """
     found = status_of(data)
+    if found.state == "broken" and len(data.versions()) > 1:
+        found = _move_aside(data)
     if found.state == "ready":
         return found
     check_before(data)
-    if found.state == "broken":
-        _move_aside(data)
+    _move_aside(data)
     began = time.time()
     returncode = _run_process(data.name, file_format)
     after = status_of(data)
@@ -76,12 +77,20 @@ def _run_process(name: str, file_format: str) -> int:
     return subprocess.run(command, env=environment, check=False).returncode
 
 
-def _move_aside(data: DataSet) -> None:
-    """Rename the folders of a data set's versions: TFDS regards any such folder as prepared, whatever it contains."""
+def _move_aside(data: DataSet) -> Status:
+    """Rename the folders of broken copies, which TFDS would regard as prepared; returns the state of what is left."""
     folder = data_dir() / data.name
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and all(map(str.isdecimal, path.name.split("."))):
-            path.rename(path.with_name(f"{path.name}.broken-{time.strftime('%Y%m%dT%H%M%S')}"))
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        numbered = path.is_dir() and all(map(str.isdecimal, path.name.split(".")))
+        if numbered and not (path / "dataset_info.json").is_file():
+            _rename(path)
+    while (found := status_of(data)).state == "broken" and (newest := data.newest()) is not None:
+        _rename(newest)
+    return found
+
+
+def _rename(path: Path) -> None:
+    path.rename(path.with_name(f"{path.name}.broken-{time.strftime('%Y%m%dT%H%M%S')}"))
 
 
 def _explain(data: DataSet, began: float) -> Problem:

@@ -16,19 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitbench.api import ImageSource, Indices, Pixels, Split
+from vitbench.core.digest import folder_state
 from vitbench.core.errors import DataMissingError, Problem
 from vitbench.core.files import digest_bytes, write_atomically
 from vitbench.core.settings import cache_dir
 from vitbench.data.decode import BadImageError, decode
 from vitbench.data.tfds.dataset import DataSet, Prepared
 from vitbench.data.tfds.example import Example
+from vitbench.data.tfds.order import order_hash
 from vitbench.data.tfds.shard_file import FORMATS, DamagedFileError
 from vitbench.data.tfds.shards import Shards, Stretch
 
 FINGERPRINTED = 1000  # examples at the start of a slice, and as many spread over it
 CACHED_FROM = 20_000  # examples: labels of large slices are cached, because reading them reads the images too
 AT_ONCE = 256
-COLUMNS_FORMAT = 1
+COLUMNS_FORMAT = 2  # raise it when a check of what is cached is added
 NAME = "name"
 T = TypeVar("T")
 
@@ -43,10 +45,17 @@ class RecordSource(ImageSource):
 
     @cached_property
     def _shards(self) -> Shards:
-        builder = _builder(str(self.copy.path), self.copy.readable)
+        return self._shards_of(self.spec)
+
+    @cached_property
+    def _whole(self) -> Shards:
+        return self._shards_of(self.spec.partition("[")[0])
+
+    def _shards_of(self, spec: str) -> Shards:
+        builder = _builder_of(self.copy)
         stretches = tuple(
             Stretch(Path(str(part.filename)), part.skip, part.take, part.examples_in_shard)
-            for part in builder.info.splits[self.spec].file_instructions
+            for part in builder.info.splits[spec].file_instructions
         )
         missing = [str(part.path) for part in stretches if not part.path.is_file()]
         if missing:
@@ -112,15 +121,62 @@ class RecordSource(ImageSource):
         Raises:
             DamagedFileError: an example cannot be read, or lacks what the function reads.
         """
+        return self._read(self._shards, self.spec, positions, what)
+
+    def _map_whole(self, positions: Sequence[int], what: Callable[[Example], T]) -> list[T]:
+        """The same for positions in the whole split: no label outside of the slice is looked at."""
+        return self._read(self._whole, self.spec.partition("[")[0], positions, what)
+
+    def _read(
+        self, shards: Shards, spec: str, positions: Sequence[int], what: Callable[[Example], T]
+    ) -> list[T]:
         found = []
-        for position, record in zip(positions, self._shards.read(positions), strict=True):
+        for position, record in zip(positions, shards.read(positions), strict=True):
             try:
                 found.append(what(Example(record)))
             except ValueError as error:
-                raise DamagedFileError(
-                    f"{self.copy.path}: example {position} of {self.spec}: {error}"
-                ) from error
+                raise DamagedFileError(f"{self.copy.path}: example {position} of {spec}: {error}") from error
         return found
+
+    def _place(self, example: Example) -> bytes:
+        """The hash by which TFDS orders the examples of a split; b'' if examples do not carry their key.
+
+        Raises:
+            ValueError: the example belongs to another split.
+        """
+        if self.data.key is None:
+            return b""
+        split = self.spec.partition("[")[0]
+        try:
+            return order_hash(split, self.data.key(example, split))
+        except ValueError as error:
+            raise ValueError(f"it does not belong to {split}: {error}") from error
+
+    def _check_order(self, places: Sequence[bytes]) -> None:
+        """Check that examples are in TFDS's order, also after the file before them and before the next one.
+
+        Files that have been exchanged, within a split or between splits, break it (docs/protocols.md#stored-order).
+
+        Raises:
+            DamagedFileError: they are not.
+        """
+        if self.data.key is None or not places:
+            return
+        before, after = (self._map_whole(positions, self._place) for positions in self._neighbours())
+        ordered = [*before, *places, *after]
+        wrong = next((i for i in range(1, len(ordered)) if ordered[i - 1] >= ordered[i]), None)
+        if wrong is not None:
+            what = f"{self.copy.path}: example {wrong - len(before)} of {self.spec} is not in TFDS's order"
+            step = f"files of other splits or shards may have taken its place: vitbench data verify {self.data.name}"
+            raise DamagedFileError(Problem(what, next_step=step))
+
+    def _neighbours(self) -> tuple[list[int], list[int]]:
+        """Positions in the whole split: the last example of the file before this slice's, and the first of the file after."""
+        whole, own = self._whole.stretches, self._shards.stretches
+        starts = np.cumsum([0, *(stretch.take for stretch in whole)]).tolist()
+        files = [stretch.path for stretch in whole]
+        first, last = files.index(own[0].path), files.index(own[-1].path)
+        return [starts[first] - 1] * (first > 0), [starts[last + 1]] * (last + 1 < len(files))
 
     @cached_property
     def _columns(self) -> dict[str, NDArray[Any]]:
@@ -140,27 +196,35 @@ class RecordSource(ImageSource):
 
         title = self.data.title
         rules = list(self.data.labels.values())
-        rows: list[tuple[bytes, list[int]]] = []
+        rows: list[tuple[bytes, list[int], bytes]] = []
 
-        def row(example: Example) -> tuple[bytes, list[int]]:
+        def row(example: Example) -> tuple[bytes, list[int], bytes]:
             name = title(example).encode() if title is not None else b""
-            return name, [rule(example) for rule in rules]
+            return name, [rule(example) for rule in rules], self._place(example)
 
         quiet = None if len(self) >= CACHED_FROM else True  # None: a bar on terminals only
         with tqdm(total=len(self), desc=f"labels of {self.data.name}", disable=quiet, leave=False) as bar:
             for start in range(0, len(self), AT_ONCE):
                 rows += self._map(range(start, min(start + AT_ONCE, len(self))), row)
                 bar.update(len(rows) - start)
+        self._check_order([place for _, _, place in rows])
         columns: dict[str, NDArray[Any]] = {
-            rule: np.asarray([labels[i] for _, labels in rows], dtype=np.int64)
+            rule: np.asarray([labels[i] for _, labels, _ in rows], dtype=np.int64)
             for i, rule in enumerate(self.data.labels)
         }
-        columns[NAME] = np.asarray([name for name, _ in rows] if title is not None else [], dtype=np.bytes_)
+        columns[NAME] = np.asarray(
+            [name for name, _, _ in rows] if title is not None else [], dtype=np.bytes_
+        )
         return columns
 
 
+def _builder_of(copy: Prepared) -> Any:
+    """TFDS's reader of a copy's description, as it is now."""
+    return _builder(str(copy.path), copy.readable, folder_state(copy.path))
+
+
 @cache
-def _builder(path: str, file_format: str) -> Any:
+def _builder(path: str, file_format: str, _state: str) -> Any:
     import tensorflow_datasets as tfds
 
     try:
@@ -186,13 +250,13 @@ def broken(copy: Prepared, splits: Iterable[str] | None = None) -> str:
 
 def shard_paths(copy: Prepared, split: str) -> list[Path]:
     """The files of a split, whether they exist or not."""
-    builder = _builder(str(copy.path), copy.readable)
+    builder = _builder_of(copy)
     return [Path(str(path)) for path in builder.info.splits[split].filepaths]
 
 
 def class_names(copy: Prepared, feature: str) -> tuple[str, ...]:
     """The class names of a stored label feature."""
-    return tuple(_builder(str(copy.path), copy.readable).info.features[feature].names)
+    return tuple(_builder_of(copy).info.features[feature].names)
 
 
 def _cached(key: str, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
@@ -208,14 +272,13 @@ def _cached(key: str, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, 
         return made
 
 
-_sources: OrderedDict[tuple[str, str, str, int], RecordSource] = OrderedDict()
+_sources: OrderedDict[tuple[str, str, str, str], RecordSource] = OrderedDict()
 SOURCES_HELD = 16
 
 
 def source_of(data: DataSet, copy: Prepared, spec: str) -> RecordSource:
     """The source of a slice of a prepared copy, shared by all tasks on the same images so that labels are read once."""
-    stamp = (copy.path / "dataset_info.json").stat().st_mtime_ns
-    key = (data.name, str(copy.path.resolve()), spec, stamp)
+    key = (data.name, str(copy.path.resolve()), spec, folder_state(copy.path))
     _sources[key] = _sources.pop(key) if key in _sources else RecordSource(data, copy, spec)
     while len(_sources) > SOURCES_HELD:
         _sources.popitem(last=False)

@@ -8,7 +8,7 @@ from functools import cache
 
 from vitbench.api import TOP1, Part, ScoreRule, Split, Task
 from vitbench.core.errors import DataMissingError, Problem
-from vitbench.data.tfds.dataset import DataSet, Prepared
+from vitbench.data.tfds.dataset import DataSet, Prepared, names_digest
 from vitbench.data.tfds.source import broken, class_names, labelled, source_of
 
 
@@ -98,8 +98,10 @@ class PreparedTask(Task):
         return self._read(self.slices.train if part == "train" else self.slices.val, n)
 
     def departures(self) -> tuple[str, ...]:
-        """Splits that do not have the reference's number of examples."""
-        return departures(self.data, self.copy)
+        """Splits that do not have the reference's number of examples, and other label names."""
+        names = self.data.names and names_digest(class_names(self.copy, self.label))
+        other = f"{self.data.name} has other label names, or in another order, than TFDS's builder states"
+        return (*departures(self.data, self.copy), *[other] * (names != self.data.names))
 
     def _sliced(self, part: Slice, first: int | None = None) -> Split:
         split = labelled(source_of(self.data, self.copy, part.spec(self.copy.sizes, first)), self.label)
@@ -134,7 +136,7 @@ def _check(data: DataSet, copy: Prepared, slices: Slices) -> None:
         else broken(copy, sorted(wanted))
     )
     if trouble:
-        problem = Problem(f"data set {data.name}: {trouble}", next_step=f"vitbench data prepare {data.name}")
+        problem = Problem(f"data set {data.name}: {trouble}", next_step=data.mended(copy.path))
         raise DataMissingError(problem, [data.name])
 
 

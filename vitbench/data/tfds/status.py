@@ -43,8 +43,8 @@ def status_of(data: DataSet) -> Status:
     try:
         copy = data.locate()
     except DataMissingError as error:
-        if "cannot be read" in str(error):
-            return Status(data.name, "broken", detail=str(error))
+        if data.newest() is not None:
+            return Status(data.name, "broken", detail=error.problems[0].what)
         return _absent(data)
     try:
         trouble = broken(copy)
