@@ -29,9 +29,6 @@ Indices = NDArray[np.int64]
 Labels = NDArray[np.int64]
 
 
-# ---------------------------------------------------------------- backbones
-
-
 @dataclass(frozen=True)
 class InputSpec:
     """The images that a backbone expects: square, `size_px` wide, pixels (x / 255 - mean) / std."""
@@ -50,9 +47,7 @@ class Provenance:
     pretrain_data: str = "unknown"
     source: str = ""
     load: LoadReport | None = None
-    trained_on: tuple[str, ...] | None = (
-        None  # data sets whose labels the weights were trained on; None: not known
-    )
+    trained_on: tuple[str, ...] | None = None  # data sets whose labels they were trained on; None: not known
     pretrain_tpu_v3_core_days: float | None = None
     licence: str = ""
     pixel_warning: str = ""  # why pixels are not normalised as they were when these weights were trained
@@ -61,11 +56,10 @@ class Provenance:
 
 
 class BackboneModule(typing.Protocol):
-    """The interface of a registered backbone: a `torch.nn.Module` with these three names.
+    """The interface of a registered backbone: a `torch.nn.Module` with these three names. `vitbench check` tests it.
 
-    Three more are optional: `provenance: Provenance` (default: the labels given to `register_backbone`);
-    `at_resolution(size_px) -> nn.Module` (default: the backbone runs at its own image size only); `trainable() -> nn.Module`,
-    the network that fine-tuning starts from (default: itself). `vitbench check` tests the backbone.
+    Optional: `provenance: Provenance` (default: the labels given to `register_backbone`), `at_resolution(size_px)` (default:
+    its own image size only), `trainable()`, the network that fine-tuning starts from (default: itself).
     """
 
     input: InputSpec
@@ -96,11 +90,12 @@ class Backbone(typing.Protocol):
         ...
 
 
-# ---------------------------------------------------------------- data
-
-
 class ImageSource(ABC):
     """Images in a fixed order, decoded on demand. Labels are the task's."""
+
+    one_encoding: ClassVar[bool] = (
+        False  # whether equal images are stored as equal bytes, which `stored_digests` tell
+    )
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -123,6 +118,10 @@ class ImageSource(ABC):
     @abstractmethod
     def name(self, index: int) -> str:
         """The name of an image in messages and predictions."""
+
+    def stored_digests(self, indices: Indices) -> Sequence[bytes] | None:  # noqa: ARG002  of sources that have files
+        """Digests of images as they are stored, where they cost less than decoding; None otherwise."""
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,6 +202,10 @@ class Task(ABC):
         """How the data differ from the reference's."""
         return ()
 
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader must know of the data, such as classes without a test image; said before anything is trained."""
+        return ()
+
     @staticmethod
     def of(class_names: Sequence[str], splits: Callable[[], tuple[Split, Split, Split]]) -> Task:
         """A task of three splits that are made together: train, val and test."""
@@ -210,11 +213,8 @@ class Task(ABC):
 
 
 class _ThreeSplits(Task):
-    def __init__(
-        self, class_names: tuple[str, ...], splits: Callable[[], tuple[Split, Split, Split]]
-    ) -> None:
-        self.class_names = class_names
-        self._splits = splits
+    def __init__(self, names: tuple[str, ...], splits: Callable[[], tuple[Split, Split, Split]]) -> None:
+        self.class_names, self._splits = names, splits
 
     def train(self) -> Split:
         return self._splits()[0]
@@ -224,9 +224,6 @@ class _ThreeSplits(Task):
 
     def test(self) -> Split:
         return self._splits()[2]
-
-
-# ---------------------------------------------------------------- protocols
 
 
 @dataclass(frozen=True, kw_only=True)

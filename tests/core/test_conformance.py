@@ -4,7 +4,7 @@ import pytest
 
 from tests.making.jobs import make_job
 from vitbench.core.conformance import ITEMS, Evidence, conformance
-from vitbench.core.record import DataFacts, Metric
+from vitbench.core.record import DataFacts, Duplicates, Metric
 
 DATA = {
     "group": "",
@@ -14,7 +14,11 @@ DATA = {
     "n_test": 100,
     "fingerprints": {},
     "dataset": "cifar10",
+    "duplicates": Duplicates(compared="pixels", test_in_train=0, test_in_val=0, val_in_train=0),
 }
+DOUBLES = Duplicates(
+    compared="pixels", test_in_train=3, test_in_val=0, val_in_train=1, examples=(("a", "b"),)
+)
 
 
 def lacking(budget="1k", limit=None, counted=100, weights=(), **facts):
@@ -30,6 +34,10 @@ FAILURES = {
     "exact N": ({"counted": 96}, "96 of 100 test examples are counted"),
     "split": ({"n_train": 700}, "700 + 200 examples instead of 800 + 200"),
     "data as the reference has them": ({"departures": ("too small", "odd")}, "too small; odd"),
+    "no image in two splits": (
+        {"duplicates": DOUBLES, "dataset": ""},
+        "3 test images are training images, 1 validation images are training images, such as a = b",
+    ),
     "pixels as the weights expect": ({"weights": ((), "other mean")}, "other mean"),
     "weights have not seen this task's labels": (
         {"weights": (("cifar10",),)},
@@ -61,6 +69,13 @@ def test_what_nobody_knows_neither_holds_nor_fails(item, weights):
     checks = conformance(Evidence(make_job(budget="1k"), DataFacts(**DATA), score, *weights))
     assert [(check.item, check.ok) for check in checks if not check.ok] == [(item, None)]
     assert all(check.reason for check in checks if not check.ok)
+
+
+@pytest.mark.parametrize("facts", [{"duplicates": None}, {"duplicates": DOUBLES}])
+def test_doubles_of_a_published_data_set_and_old_records_are_not_known(facts):
+    score = Metric(value=0.5, ci_low=0.4, ci_high=0.6, n=100)
+    checks = conformance(Evidence(make_job(budget="1k"), DataFacts(**{**DATA, **facts}), score))
+    assert [(check.item, check.ok) for check in checks if not check.ok] == [("no image in two splits", None)]
 
 
 def test_a_stated_fault_is_no_doubt():

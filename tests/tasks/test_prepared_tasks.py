@@ -183,7 +183,7 @@ def test_dsprites_masks_are_black_and_white(data_dir):
 def test_labels_of_one_data_set_are_read_in_one_pass(data_dir, monkeypatch):
     count, distance = clevr.clevr_count().train(), clevr.clevr_distance().train()
     assert count.source.fingerprint == distance.source.fingerprint  # so that features are extracted once
-    assert set(count.source._columns) == {"count", "distance", "name"}
+    assert set(count.source._columns) == {"count", "distance", "name", "signature"}
     assert not np.array_equal(count.labels, distance.labels)
 
 

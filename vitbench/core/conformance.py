@@ -82,6 +82,17 @@ def _labels_seen(evidence: Evidence) -> str | Unknown:
     return f"the weights were trained on {dataset}" if dataset and dataset in evidence.trained_on else ""
 
 
+def _duplicates(evidence: Evidence) -> str | Unknown:
+    """Images in two splits."""
+    data = evidence.data
+    if data.duplicates is None:
+        return Unknown("the splits were not compared: run the job again with this version")
+    found = data.duplicates.text
+    if found and data.dataset and not data.departures:
+        return Unknown(f"{found}; whether the release itself has them is not known")
+    return found
+
+
 def _pixels(evidence: Evidence) -> str | Unknown:
     if evidence.pixels_unknown and not evidence.pixel_warning:
         return Unknown(evidence.pixels_unknown)
@@ -95,6 +106,7 @@ ITEMS: dict[str, Callable[[Evidence], str | Unknown]] = {
     "exact N": _not_exact,
     "split": _other_split,
     "data as the reference has them": lambda evidence: "; ".join(evidence.data.departures),
+    "no image in two splits": _duplicates,
     "pixels as the weights expect": _pixels,
     "weights have not seen this task's labels": _labels_seen,
     # A protocol is given nothing that leads to test (vitbench.data.sealed): the engine opens it once, afterwards.

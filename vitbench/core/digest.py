@@ -103,11 +103,20 @@ def digest_files(root: Path, names: Sequence[str]) -> str:
     Raises:
         OSError: a file cannot be read.
     """
+    return _combined(names, digests_of_files(root, names))
+
+
+def digests_of_files(root: Path, names: Sequence[str]) -> list[str]:
+    """SHA-256 of each of these files below a root.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
     files = []
     for name in names:
         facts = (root / name).stat()
         files.append(_File(name, os.fspath(root / name), facts.st_size, _state(facts)))
-    return _combined(names, _digests(files, root))
+    return _digests(files, root)
 
 
 def _combined(names: Sequence[str], digests: Sequence[str]) -> str:

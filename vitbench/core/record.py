@@ -50,6 +50,33 @@ class BackboneFacts(Frozen):
     licence: str = ""
 
 
+class Duplicates(Frozen):
+    """Images that are equal to one of another split, among those that the job used."""
+
+    compared: Literal["pixels", "files"] = Field(
+        description="decoded pixels; or, of many images, their files as stored"
+    )
+    test_in_train: int = Field(ge=0, description="test images that are training images too")
+    test_in_val: int = Field(ge=0, description="test images that are validation images too")
+    val_in_train: int = Field(ge=0, description="validation images that are training images too")
+    examples: tuple[tuple[str, str], ...] = Field(default=(), description="some pairs of names")
+
+    @property
+    def text(self) -> str:
+        """The counts and a pair in words; '' if no image is in two splits."""
+        counts = {
+            "test images are training images": self.test_in_train,
+            "test images are validation images": self.test_in_val,
+            "validation images are training images": self.val_in_train,
+        }
+        found = ", ".join(f"{n:,} {what}" for what, n in counts.items() if n)
+        return (
+            f"{found}, such as {self.examples[0][0]} = {self.examples[0][1]}"
+            if found and self.examples
+            else found
+        )
+
+
 class DataFacts(Frozen):
     """The data that were trained and scored on."""
 
@@ -63,6 +90,7 @@ class DataFacts(Frozen):
     skipped: tuple[str, ...] = ()
     departures: tuple[str, ...] = ()
     version: str = Field(default="", description="version of the prepared data set")
+    duplicates: Duplicates | None = Field(default=None, description="None: splits were not compared")
 
 
 class Confusion(Frozen):

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from vitbench.api import ImageSource, Pixels
-from vitbench.core.digest import SYSTEM_FOLDERS, digest_files, digest_path, walk
+from vitbench.api import ImageSource, Indices, Pixels
+from vitbench.core.digest import SYSTEM_FOLDERS, digest_files, digest_path, digests_of_files, walk
 from vitbench.core.errors import DataMissingError, Problem
 from vitbench.core.files import digest_bytes, write_atomically
 from vitbench.core.settings import cache_dir
@@ -80,6 +80,11 @@ class FolderSource(ImageSource):
         if bad:
             raise BadImageError(bad, len(indices))
         return images
+
+    def stored_digests(self, indices: Indices) -> Sequence[bytes]:
+        """SHA-256 of each file, which the fingerprint has needed too."""
+        chosen = [self.files[index] for index in indices.tolist()]
+        return [digest.encode() for digest in digests_of_files(self.root, chosen)]
 
     def name(self, index: int) -> str:
         """The path below the root; bytes that are not UTF-8 are escaped."""

@@ -14,12 +14,11 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
-from vitbench.api import Adapted, Labels, Protocol, Provenance, Split, Task
+from vitbench.api import Adapted, Labels, Protocol, Split, Task
 from vitbench.backbones.models.wrapper import BuiltBackbone
 from vitbench.compute.environment import describe
 from vitbench.compute.meter import Meter
 from vitbench.core.conformance import Evidence, conformance
-from vitbench.core.entry import Entry
 from vitbench.core.errors import StorageError, VitbenchError, is_full, message_of
 from vitbench.core.job import Job
 from vitbench.core.record import Cost, DataFacts, Record
@@ -30,6 +29,7 @@ from vitbench.data.preprocess import Preprocess, preset
 from vitbench.data.sealed import sealed
 from vitbench.engine.adaptation import JobAdaptation, Notes
 from vitbench.engine.features import FeatureReader
+from vitbench.engine.job_facts import data_facts, weights_remarks
 from vitbench.engine.job_log import LOG
 from vitbench.engine.outcome import Outcome, failed, now
 from vitbench.engine.scoring import backbone_facts, confusion, score, worst
@@ -66,15 +66,6 @@ def run_job(job: Job, worker: Worker) -> Outcome:
             return Outcome(failed(job, worker.device, error, steps.phase if steps else ""))
         LOG.info("%s", {name: metric.value for name, metric in outcome.record.metrics.items()})
         return outcome
-
-
-def _remarks(origin: Provenance) -> Iterator[str]:
-    """What a reader must know of the network: what it is, what was taken of its checkpoint, and what was not used."""
-    yield from origin.notes
-    if origin.load and origin.load.taken:
-        yield f"weights taken: {origin.load.taken}"
-    if origin.load and origin.load.unused:
-        yield f"in the checkpoint and not used: {', '.join(origin.load.unused)}"
 
 
 def _other_rank_is_gone(error: BaseException) -> bool:
@@ -142,16 +133,20 @@ class _JobRun:
             backbone = self.worker.backbone(self.job)
         with self._phase("data"):
             entry, task = self.worker.task(self.job)
-            data = sealed(labelled_data(task, self.job.budget, self.job.seed, self.job.limit))
+            drawn = labelled_data(task, self.job.budget, self.job.seed, self.job.limit)
+            data = sealed(drawn)
             reader = self._reader(backbone, data.pools)
-        for remark in (*_remarks(backbone.provenance), *data.remarks):
+        for remark in (*weights_remarks(backbone.provenance), *task.remarks(), *data.remarks):
             self.notes.add(remark)
         with self._phase("adapt"):
             adapted = self._adapt(protocol, self._adaptation(backbone, data, reader, task))
         # All choices are made and frozen: only now is the test split opened, once.
         with self._phase("test"):
             scored = self._test(adapted, task)
-        facts = self._data_facts(entry, scored, data)
+        self.worker.heartbeat.update("comparing splits")
+        facts = data_facts(entry, task, drawn, scored.test)
+        if facts.duplicates and facts.duplicates.text:
+            self.notes.add(facts.duplicates.text)
         return self._outcome(adapted, facts, scored)
 
     def _test(self, adapted: Adapted, task: Task) -> Scored:
@@ -254,21 +249,6 @@ class _JobRun:
         own = scores.gather(1, labels)[:, 0]
         others = scores.scatter(1, labels, -torch.inf).amax(1)
         return Answers(predictions, (others - own).float().cpu().numpy())
-
-    def _data_facts(self, entry: Entry, scored: Scored, data: LabelledData) -> DataFacts:
-        splits = {"train": data.train, "val": data.val, "test": scored.test}
-        return DataFacts(
-            group=entry.labels.get("group", ""),
-            dataset=entry.labels.get("dataset", ""),
-            num_classes=len(scored.task.class_names),
-            n_train=len(data.train),
-            n_val=len(data.val),
-            n_test=len(scored.test),
-            fingerprints={name: split.source.fingerprint for name, split in splits.items() if len(split)},
-            skipped=scored.task.skipped(),
-            departures=scored.task.departures(),
-            version=scored.task.version,
-        )
 
     def _outcome(self, adapted: Adapted, facts: DataFacts, scored: Scored) -> Outcome:
         task, test, answers = scored.task, scored.test, scored.answers

@@ -193,11 +193,16 @@ class TFRecordFile(ShardFile):
 FORMATS: dict[str, type[ShardFile]] = {"array_record": ArrayRecordFile, "tfrecord": TFRecordFile}
 
 
-def masked_crc32c(data: bytes) -> int:
-    """The checksum of the tfrecord format: CRC-32C, rotated and shifted."""
+def crc32c(data: bytes) -> int:
+    """The CRC-32C of some bytes."""
     import google_crc32c
 
-    crc = int(google_crc32c.value(data))
+    return int(google_crc32c.value(data))
+
+
+def masked_crc32c(data: bytes) -> int:
+    """The checksum of the tfrecord format: CRC-32C, rotated and shifted."""
+    crc = crc32c(data)
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
