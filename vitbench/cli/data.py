@@ -16,6 +16,7 @@ from vitbench.cli.options import DATA_DIR, JSON
 
 if TYPE_CHECKING:
     from vitbench.data.tfds.dataset import DataSet
+    from vitbench.data.tfds.verify import Item
 
 NAMES = click.argument("names", nargs=-1, metavar="[DATASET|TASK|SUITE]...")
 
@@ -148,9 +149,9 @@ def _check_before(chosen: Sequence[DataSet]) -> None:
 def verify(names: tuple[str, ...], as_json: bool) -> int:
     """Verify data sets against the reference: sizes, order, draws, labels.
 
-    This reads all images. A folder is checked for being a known copy of VTAB-1k.
+    This reads all images. Of a folder of images, equal ones in two splits or classes are listed, and files that are not read;
+    it is also checked for being a known copy of VTAB-1k.
     """
-    from vitbench.data.tfds.verify import Item, recognise_dump
     from vitbench.data.tfds.verify import verify as verify_one
 
     rows: list[tuple[str, Item]] = []
@@ -163,7 +164,8 @@ def verify(names: tuple[str, ...], as_json: bool) -> int:
 
     for name in names:
         if _is_folder(name):
-            add(name, recognise_dump(Path(name)))
+            for item in _of_folder(Path(name)):
+                add(name, item)
     rest = tuple(name for name in names if not _is_folder(name))
     with _bar() as report:
         for one in _chosen(rest) if rest else []:
@@ -172,6 +174,18 @@ def verify(names: tuple[str, ...], as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps([{"name": name, **asdict(item)} for name, item in rows], indent=1))
     return 0 if all(item.ok is not False for _, item in rows) else 1
+
+
+def _of_folder(path: Path) -> Iterator[Item]:
+    """The checks of a folder of images."""
+    from vitbench.core.registry import TASKS
+    from vitbench.data.image_folder import split_folders
+    from vitbench.data.tfds.verify import recognise_dump
+    from vitbench.data.verify_folder import verify_folder
+
+    yield recognise_dump(path)
+    if "train" in split_folders(path):
+        yield from verify_folder(TASKS.make("folder", {"path": path})[1])
 
 
 def _is_folder(name: str) -> bool:

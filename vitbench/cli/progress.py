@@ -49,6 +49,10 @@ class TerminalProgress(Progress):
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
+    def remark(self, text: str) -> None:
+        """Print what is to be known of the data."""
+        sys.stderr.write(f"{printable(text)}\n")
+
     def finished(self, record: Record) -> None:
         """Count a job, and print its failure if it failed."""
         if self._bar is None:

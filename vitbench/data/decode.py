@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import warnings
+from typing import Any
 
 import numpy as np
 import simplejpeg
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from vitbench.api import Pixels
@@ -36,20 +38,35 @@ class BadImageError(VitbenchError):
 
 
 JPEG_MAGIC = b"\xff\xd8\xff"
-# Formats that Pillow may read: some of the others start programs (EPS runs Ghostscript).
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000")
+# Suffixes of all formats that Pillow reads, by format, but those of NOT_OFFERED. Formats with a clear mark come first.
+SUFFIXES: dict[str, tuple[str, ...]] = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "PNG": (".png", ".apng"), "GIF": (".gif",), "BMP": (".bmp",),
+    "WEBP": (".webp",), "TIFF": (".tif", ".tiff"), "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"), "AVIF": (".avif", ".avifs"),
+    "JPEG2000": (".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c"), "MPO": (".mpo",), "DIB": (".dib",), "QOI": (".qoi",),
+    "PSD": (".psd",), "DDS": (".dds",), "SGI": (".sgi", ".bw", ".rgb", ".rgba"), "SUN": (".ras",), "ICO": (".ico",),
+    "CUR": (".cur",), "ICNS": (".icns",), "PCX": (".pcx",), "DCX": (".dcx",), "XBM": (".xbm",), "XPM": (".xpm",),
+    "IM": (".im",), "MSP": (".msp",), "PCD": (".pcd",), "PIXAR": (".pxr",), "FLI": (".fli", ".flc"), "FTEX": (".ftc", ".ftu"),
+    "GBR": (".gbr",),
+    "BLP": (".blp",), "TGA": (".tga", ".icb", ".vda", ".vst"),
+}  # fmt: skip
+FORMATS = tuple(name for name in SUFFIXES if name != "MPO")  # which Pillow opens as JPEG
+# They start programs (EPS runs Ghostscript), need Windows, have no decoder in Pillow, or are no pictures.
+NOT_OFFERED = ("EPS", "WMF", "PDF", "BUFR", "GRIB", "HDF5", "MPEG", "PALM", "FITS", "IPTC")
+LOSSY = ("JPEG", "WEBP", "AVIF", "JPEG2000")
+WHITE_INTEGER, WHITE_FLOAT = 65_535, 1.0  # of images of more than 8 bits, unless the task says otherwise
 ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 APP1, START_OF_SCAN = 0xE1, 0xDA  # markers of JPEG segments: of metadata, and of the image itself
 
 
-def decode(data: bytes, *, exif_rotate: bool, fast_dct: bool = False) -> Pixels:
+def decode(data: bytes, *, exif_rotate: bool, fast_dct: bool = False, white: float | None = None) -> Pixels:
     """Decode one image to (H, W, 3) uint8 RGB.
 
     Greyscale and palette images become RGB and alpha is dropped (bit-equal to TensorFlow's `decode_image(channels=3)`, see
-    docs/protocols.md#jpeg-decoding); 16-bit images keep their upper eight bits. With `exif_rotate` the image is rotated as
-    its EXIF tag says and as every viewer shows it; the reference data sets ignore the tag. JPEGs are decoded by
-    libjpeg-turbo, bit-equal to Pillow, or with `fast_dct` bit-equal to TensorFlow's default (up to 13 levels away from
-    Pillow).
+    docs/protocols.md#jpeg-decoding). Of images of more than 8 bits, `white` becomes 255 and 0 stays 0, whatever values occur in
+    the image: by default 65,535 for integers, of which the upper eight bits are kept, and 1.0 for floats. With `exif_rotate`
+    the image is rotated as its EXIF tag says and as every viewer shows it; the reference data sets ignore the tag. JPEGs are
+    decoded by libjpeg-turbo, bit-equal to Pillow, or with `fast_dct` bit-equal to TensorFlow's default (up to 13 levels away
+    from Pillow).
 
     Raises:
         ValueError: it cannot be decoded, or is a decompression bomb (over 179 million pixels).
@@ -60,7 +77,7 @@ def decode(data: bytes, *, exif_rotate: bool, fast_dct: bool = False) -> Pixels:
     )
     if turbo is not None:
         return turbo
-    pixels = _pillow(data, exif_rotate=exif_rotate)
+    pixels = _pillow(data, exif_rotate=exif_rotate, white=white)
     # Pillow reads it, so its defects are minor: libjpeg-turbo decodes it too, if it is not strict.
     if fast_dct and not rotated and data.startswith(JPEG_MAGIC):
         lenient = _turbo(data, fast_dct=True, strict=False)
@@ -80,13 +97,13 @@ def _turbo(data: bytes, *, fast_dct: bool, strict: bool) -> Pixels | None:
     return pixels
 
 
-def _pillow(data: bytes, *, exif_rotate: bool) -> Pixels:
+def _pillow(data: bytes, *, exif_rotate: bool, white: float | None) -> Pixels:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 upright = ImageOps.exif_transpose(image) if exif_rotate else image
-                return _to_rgb(upright)
+                return _to_rgb(upright, white)
     except Image.DecompressionBombError as error:
         raise ValueError("a decompression bomb") from error
     except Exception as error:  # damaged images raise anything
@@ -121,9 +138,20 @@ def _has_exif(jpeg: bytes) -> bool:
     return b"Exif" in jpeg[:at]
 
 
-def _to_rgb(image: Image.Image) -> Pixels:
-    if image.mode.startswith("I"):
-        wide = np.asarray(image)
-        grey = (wide >> 8 if wide.max(initial=0) > 255 else wide).clip(0, 255).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
+def is_wide(image: Image.Image) -> bool:
+    """Whether an image is grey with more than 8 bits."""
+    return image.mode.startswith(("I", "F"))
+
+
+def _to_rgb(image: Image.Image, white: float | None) -> Pixels:
+    if is_wide(image):
+        return np.repeat(_narrowed(np.asarray(image), white)[..., None], 3, axis=2)
     return np.array(image.convert("RGB"))
+
+
+def _narrowed(wide: NDArray[Any], white: float | None) -> NDArray[np.uint8]:
+    """Grey values (H, W) of more than 8 bits as uint8."""
+    if white is None and wide.dtype.kind in "iu":
+        return (wide.clip(0, WHITE_INTEGER) >> 8).astype(np.uint8)
+    scaled = np.nan_to_num(wide.astype(np.float64), nan=0.0) * (255 / (white or WHITE_FLOAT))
+    return scaled.clip(0, 255).round().astype(np.uint8)

@@ -76,6 +76,18 @@ def equal_images(splits: Mapping[str, Split], kind: Kind = "pixels") -> Iterator
                     yield Pair(name, position, other, first[digest])
 
 
+def equal_within(split: Split) -> Iterator[tuple[int, int]]:
+    """Yield the positions of images of one split that are equal: each with the first that it equals.
+
+    Raises:
+        BadImageError: an image cannot be decoded.
+    """
+    first: dict[bytes, int] = {}
+    for position, digest in enumerate(_digests(split, "pixels")):
+        if first.setdefault(digest, position) != position:
+            yield first[digest], position
+
+
 def names_of(splits: Mapping[str, Split], pair: Pair) -> tuple[str, str]:
     """The names of two equal images."""
     one, other = splits[pair.split], splits[pair.other]

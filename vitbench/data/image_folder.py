@@ -16,13 +16,10 @@ from vitbench.core.digest import SYSTEM_FOLDERS, digest_files, digest_path, dige
 from vitbench.core.errors import DataMissingError, Problem
 from vitbench.core.files import digest_bytes, write_atomically
 from vitbench.core.settings import cache_dir
-from vitbench.data.decode import BadImageError, decode
+from vitbench.data.decode import LOSSY, SUFFIXES, BadImageError, decode
 
-# Of the formats in decode.FORMATS.
-IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
-    ".avif", ".jp2", ".j2k",
-)  # fmt: skip
+IMAGE_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+LOSSY_SUFFIXES = frozenset(suffix for name in LOSSY for suffix in SUFFIXES[name])
 DOCUMENTS = (
     ".txt",
     ".md",
@@ -53,15 +50,17 @@ class FolderSource(ImageSource):
     root: Path
     files: tuple[str, ...]
     exif_rotate: bool
+    white: float | None = None  # see decode
 
     def __len__(self) -> int:
         return len(self.files)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of names and contents in order, and of whether EXIF rotates them."""
+        """SHA-256 of names and contents in order, and of how they are decoded."""
         content = digest_files(self.root, self.files).encode()
-        return digest_bytes(b"exif" if self.exif_rotate else b"plain", content)
+        white = [] if self.white is None else [repr(float(self.white)).encode()]
+        return digest_bytes(b"exif" if self.exif_rotate else b"plain", content, *white)
 
     def read(self, indices: Sequence[int], *, fast_dct: bool = False) -> list[Pixels]:
         """Decode the images at these indices.
@@ -74,7 +73,7 @@ class FolderSource(ImageSource):
         for index in indices:
             try:
                 data = (self.root / self.files[index]).read_bytes()
-                images.append(decode(data, exif_rotate=self.exif_rotate, fast_dct=fast_dct))
+                images.append(decode(data, exif_rotate=self.exif_rotate, fast_dct=fast_dct, white=self.white))
             except (ValueError, OSError) as error:
                 bad[self.name(index)] = str(error)
         if bad:
@@ -176,6 +175,19 @@ def unused_files(root: Path, splits: Iterable[str]) -> str:
         counts.update(suffix or "without suffix" for suffix in inside if suffix not in DOCUMENTS)
     listed = ", ".join(f"{suffix} {n}" for suffix, n in counts.most_common())
     return f"{sum(counts.values())} files in class folders are not read: {listed}" if counts else ""
+
+
+def mixed_formats(files: Iterable[str]) -> str:
+    """How many files have which suffix, if some are lossy and others are not; '' otherwise.
+
+    Where formats follow classes or splits, a network can tell these by the traces of compression.
+    """
+    counts = Counter(Path(file).suffix.lower() for file in files)
+    lossy = counts.keys() & LOSSY_SUFFIXES
+    if not lossy or lossy == counts.keys():
+        return ""
+    listed = ", ".join(f"{suffix} {n:,}" for suffix, n in counts.most_common())
+    return f"images are stored with and without loss: {listed}"
 
 
 def unreadable(source: FolderSource) -> list[int]:

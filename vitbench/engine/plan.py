@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -141,8 +141,10 @@ def _relabel(run: RunDir, job: Job) -> None:
         lock.release()
 
 
-def with_data(jobs: Sequence[Job], *, skip_missing: bool, others: bool) -> list[Job]:
-    """The jobs whose data are there. Every task is opened once, before anything runs.
+def with_data(
+    jobs: Sequence[Job], *, skip_missing: bool, others: bool, say: Callable[[str], None] = lambda _text: None
+) -> list[Job]:
+    """The jobs whose data are there. Every task is opened once, before anything runs, and its remarks are said.
 
     Raises:
         DataMissingError: with all that is missing, unless it is to be skipped and something is left: jobs, or `others`.
@@ -153,7 +155,9 @@ def with_data(jobs: Sequence[Job], *, skip_missing: bool, others: bool) -> list[
     broken: list[Problem] = []
     for identity, component in {str(job.task.identity()): job.task for job in jobs}.items():
         try:
-            TASKS.make(component.spec, component.options)
+            _, task = TASKS.make(component.spec, component.options)
+            for remark in (*task.remarks(), *task.departures()):
+                say(f"task {component.label!r}: {remark}")
         except DataMissingError as error:
             where = f"task {component.label!r}: "
             missing[identity] = [replace(problem, what=where + problem.what) for problem in error.problems]

@@ -45,6 +45,9 @@ class Progress:
     def begin(self, run: RunDir, jobs: Sequence[Job], done: Sequence[Record], workers: int) -> None:
         """The run starts: all its jobs, and the records of those that are finished already."""
 
+    def remark(self, text: str) -> None:
+        """Something is to be known of the data before anything is trained on them."""
+
     def finished(self, record: Record) -> None:
         """A job has ended."""
 
@@ -124,7 +127,9 @@ def run_planned(plan: RunPlan, options: RunOptions | None = None, progress: Prog
     wanted = len(pending)
     if pending:
         check_numbers()
-        pending = with_data(pending, skip_missing=options.skip_missing, others=bool(done))
+        pending = with_data(
+            pending, skip_missing=options.skip_missing, others=bool(done), say=progress.remark
+        )
     if pending:
         ended = _Run(plan, options, progress, dict(done), pending).records()
         with contextlib.closing(ended):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,15 +19,17 @@ from vitbench.data.image_folder import (
     class_folders,
     digest_of_images,
     image_files,
+    mixed_formats,
     split_folders,
     unreadable,
     unused_files,
 )
+from vitbench.data.wide_images import remark_on
 
 Fraction = Annotated[float, Field(gt=0, lt=0.9)]
 
 
-@register_task("folder", digest=digest_of_images, group="folder", source="your own images")
+@register_task("folder", version=2, digest=digest_of_images, group="folder", source="your own images")
 def folder(
     path: Path,
     on_bad_image: Literal["stop", "skip"] = "stop",
@@ -34,6 +37,7 @@ def folder(
     split_seed: int = 0,
     val_share: Fraction = 0.1,
     test_share: Fraction = 0.2,
+    white: Annotated[float, Field(gt=0)] | None = None,
 ) -> Task:
     """Images in PATH/train/<class>/*; val/ (or valid/, validation/) and test/ likewise, or random fractions of train.
 
@@ -44,6 +48,7 @@ def folder(
         split_seed: seed of the split, where val/ or test/ is missing.
         val_share: fraction of train for validation if there is no val/.
         test_share: fraction of train for test if there is no test/.
+        white: the value that is white in grey images of more than 8 bits; default: 65,535 for integers, 1 for floats.
 
     Raises:
         UsageError: the fractions leave no training images.
@@ -52,18 +57,27 @@ def folder(
     if val_share + test_share >= 1:
         raise UsageError(f"val_share {val_share} and test_share {test_share} leave no training images")
     shares = {"val": val_share, "test": test_share}
-    return FolderTask(
-        path, skip=on_bad_image == "skip", exif_rotate=exif_rotate, seed=split_seed, shares=shares
-    )
+    decoding = Decoding(skip=on_bad_image == "skip", exif_rotate=exif_rotate, white=white)
+    return FolderTask(path, decoding, seed=split_seed, shares=shares)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How images are decoded, and whether those that cannot be are left out."""
+
+    skip: bool
+    exif_rotate: bool
+    white: float | None
+
+
+CLASSES_NAMED = 5  # of those that a split lacks
 
 
 class FolderTask(Task):
     """The task of one folder. Files are listed on construction, so missing ones are reported before anything runs."""
 
-    def __init__(
-        self, path: Path, *, skip: bool, exif_rotate: bool, seed: int, shares: Mapping[str, float]
-    ) -> None:
-        self.path, self.skip, self.exif_rotate = path, skip, exif_rotate
+    def __init__(self, path: Path, decoding: Decoding, *, seed: int, shares: Mapping[str, float]) -> None:
+        self.path, self.decoding = path, decoding
         self._folders = split_folders(path)
         self.class_names = tuple(class_folders(path / self._folders.get("train", "train")))
         self._skipped: list[str] = []
@@ -90,6 +104,19 @@ class FolderTask(Task):
         unused = unused_files(self.path, self._folders.values())
         return (unused,) if unused else ()
 
+    def remarks(self) -> tuple[str, ...]:
+        """Classes without an image, formats with and without loss, and how images of more than 8 bits are read."""
+        files = [file for split in self._splits.values() for file in _files_of(split)]
+        found = [*map(self._classes_without, ("val", "test")), mixed_formats(files)]
+        return tuple(filter(None, [*found, remark_on(self._source(files))]))
+
+    def _classes_without(self, name: str) -> str:
+        """The classes of which a split has no image; '' if there are none."""
+        present = set(self._splits[name].labels.tolist())
+        absent = [label for i, label in enumerate(self.class_names) if i not in present]
+        more = f" and {len(absent) - CLASSES_NAMED} more" if len(absent) > CLASSES_NAMED else ""
+        return f"{name} has no image of: {', '.join(absent[:CLASSES_NAMED])}{more}" if absent else ""
+
     def _cut(self, seed: int, shares: Mapping[str, float]) -> dict[str, Split]:
         """Return the splits by name; those without a folder are taken from train. Each source holds only its split's files."""
         found = {name: self._read(folder) for name, folder in self._folders.items()}
@@ -106,14 +133,16 @@ class FolderTask(Task):
         return {name: self._split(*listed) for name, listed in found.items()}
 
     def _split(self, files: list[str], labels: list[int]) -> Split:
-        source = FolderSource(self.path, tuple(files), self.exif_rotate)
-        return Split(source, np.arange(len(files)), np.asarray(labels, dtype=np.int64))
+        return Split(self._source(files), np.arange(len(files)), np.asarray(labels, dtype=np.int64))
+
+    def _source(self, files: Sequence[str]) -> FolderSource:
+        return FolderSource(self.path, tuple(files), self.decoding.exif_rotate, self.decoding.white)
 
     def _read(self, name: str) -> tuple[list[str], list[int]]:
         files, labels = image_files(self.path, name, self.class_names)
-        if not self.skip:
+        if not self.decoding.skip:
             return files, labels
-        whole = FolderSource(self.path, tuple(files), self.exif_rotate)
+        whole = self._source(files)
         bad = set(unreadable(whole))
         self._skipped.extend(whole.name(i) for i in sorted(bad))
         kept = [i for i in range(len(files)) if i not in bad]
@@ -122,3 +151,8 @@ class FolderTask(Task):
             classes = ", ".join(self.class_names[i] for i in emptied)
             raise DataMissingError(f"{self.path / name}: no image can be decoded of: {classes}")
         return [files[i] for i in kept], [labels[i] for i in kept]
+
+
+def _files_of(split: Split) -> tuple[str, ...]:
+    source = split.source
+    return source.files if isinstance(source, FolderSource) else ()

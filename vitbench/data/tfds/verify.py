@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,11 +13,12 @@ import numpy as np
 
 from vitbench.core.errors import DataMissingError, UsageError, VitbenchError
 from vitbench.data.decode import JPEG_MAGIC
+from vitbench.data.duplicates import equal_images
 from vitbench.data.tfds.dataset import DataSet, Prepared
 from vitbench.data.tfds.example import Example
 from vitbench.data.tfds.order import Key, digest_keys, order_hash
 from vitbench.data.tfds.shard_file import DamagedFileError
-from vitbench.data.tfds.source import RecordSource
+from vitbench.data.tfds.source import RecordSource, labelled
 from vitbench.data.tfds.splits import departures
 
 FINGERPRINTED = 1000
@@ -88,9 +90,29 @@ def verify(
     )
     if data.prepared_at_fault:
         yield Item("membership", None, f"cannot be checked: {data.prepared_at_fault}")
+    readable = True
     for split in data.sizes:
         if split in copy.sizes:
-            yield from _split(data, copy, split, report)
+            for item in _split(data, copy, split, report):
+                readable &= item.what != f"{split} readable" or item.ok is True
+                yield item
+    if readable:
+        yield from _in_two_splits(data, copy)
+
+
+def _in_two_splits(data: DataSet, copy: Prepared) -> Iterator[Item]:
+    """Images that are stored in two splits; whether the release has them too is not known."""
+    names = {"train": "train", "validation": "val", "test": "test"}
+    splits = {
+        names[split]: labelled(RecordSource(data, copy, split), next(iter(data.labels)))
+        for split in data.sizes
+        if split in names and copy.sizes.get(split)
+    }
+    found = Counter((pair.split, pair.other) for pair in equal_images(splits, "files"))
+    for (split, other), n in found.items():
+        yield Item(f"{split} in {other}", None, f"{n:,} images are in both")
+    if not found and len(splits) > 1:
+        yield Item("equal images", True, "no image is in two splits")
 
 
 def _split(
