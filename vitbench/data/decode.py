@@ -50,7 +50,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "BLP": (".blp",), "TGA": (".tga", ".icb", ".vda", ".vst"),
 }  # fmt: skip
 FORMATS = tuple(name for name in SUFFIXES if name != "MPO")  # which Pillow opens as JPEG
-# They start programs (EPS runs Ghostscript), need Windows, have no decoder in Pillow, or are no pictures.
+# They start programs (EPS runs Ghostscript), need Windows, have no decoder in Pillow, or are no images.
 NOT_OFFERED = ("EPS", "WMF", "PDF", "BUFR", "GRIB", "HDF5", "MPEG", "PALM", "FITS", "IPTC")
 LOSSY = ("JPEG", "WEBP", "AVIF", "JPEG2000")
 WHITE_INTEGER, WHITE_FLOAT = 65_535, 1.0  # of images of more than 8 bits, unless the task says otherwise
