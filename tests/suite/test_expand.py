@@ -1,3 +1,5 @@
+import time
+
 import pytest
 import yaml
 
@@ -295,3 +297,40 @@ def test_one_thing_under_two_labels_is_refused(suite_file, old, new, said):
     assert old in BASE
     with pytest.raises(UsageError, match=f"{said} are the same"):
         plan(suite_file(BASE.replace(old, new)))
+
+
+def test_includes_have_a_budget(suite_file):
+    """Twenty-five files that each include the one before twice ask for 33 million."""
+    suite_file(BASE, "0.yaml")
+    for i in range(1, 26):
+        last = suite_file(f"include: [{i - 1}.yaml, {i - 1}.yaml]\n", f"{i}.yaml")
+    begun_s = time.monotonic()
+    with pytest.raises(UsageError, match=r"\.yaml:1: include: more than 100 files are included"):
+        read_suite(last)
+    assert time.monotonic() - begun_s < 5
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("passwd", "root:x:0:0:secret:/root:/bin/sh\n"), ("keys.yaml", "token: secret\nhost: secret\n"),
+     ("list.yaml", "- secret\n"), ("odd.yaml", "secret: [\n")],
+)  # fmt: skip
+def test_a_file_that_is_no_suite_is_not_quoted(suite_file, tmp_path, name, text):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / name).write_text(text)
+    with pytest.raises(UsageError) as raised:
+        read_suite(suite_file(f"include: elsewhere/{name}\n" + BASE))
+    assert f"{name} is not a suite file" in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
+def test_the_first_twenty_mistakes_are_shown_and_the_others_counted(suite_file):
+    entries = "\n".join(f"  - {{name: raw_pixels, label: L{i}, sizepx: {i}}}" for i in range(5000))
+    suite = suite_file(
+        BASE.replace("backbones: [{name: raw_pixels, label: Pixels}]", f"backbones:\n{entries}")
+    )
+    with pytest.raises(UsageError) as raised:
+        expand(read_suite(suite))
+    assert len(raised.value.problems) >= 5000
+    assert str(raised.value).count("has no option 'sizepx'") <= 20
+    assert str(raised.value).endswith(f"and {len(raised.value.problems) - 20:,} more")

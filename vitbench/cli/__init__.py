@@ -85,8 +85,8 @@ def _exit_code(color: bool | None) -> int:
         error.show()
         code = error.exit_code
     except VitbenchError as error:
-        for problem in error.problems:
-            say(f"error: {problem}", "red", color)
+        for text in error.shown():
+            say(f"error: {text}", "red", color)
         code = error.exit_code
     except BrokenPipeError:  # the reader of our output has gone: `vitbench list … | head`
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  or closing it raises again

@@ -35,6 +35,9 @@ class Problem:
         return "\n".join(lines)
 
 
+MOST_SHOWN = 20  # problems of one error; the others are counted
+
+
 class VitbenchError(Exception):
     """Base of all errors for users: the command line prints the message without a traceback."""
 
@@ -46,7 +49,14 @@ class VitbenchError(Exception):
         if isinstance(problems, Problem):
             problems = (problems,)
         self.problems: tuple[Problem, ...] = tuple(problems)
-        super().__init__("\n".join(map(str, self.problems)))
+        super().__init__("\n".join(self.shown()))
+
+    def shown(self) -> list[str]:
+        """The first problems as text, how many more there are, and the last one if it says what to do about all."""
+        first, rest = self.problems[:MOST_SHOWN], self.problems[MOST_SHOWN:]
+        last = rest[-1:] if rest and rest[-1].next_step and not rest[-1].where else ()
+        hidden = len(rest) - len(last)
+        return [*map(str, first), *([f"and {hidden:,} more"] if hidden else []), *map(str, last)]
 
     def __reduce__(self) -> tuple[type[VitbenchError], tuple[tuple[Problem, ...]]]:
         return type(self), (self.problems,)

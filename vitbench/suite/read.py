@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from vitbench.core.errors import Problem, UsageError, nearest
-from vitbench.suite.yaml_lines import KeyPath, Located, parse_value, read_yaml
+from vitbench.suite.suite_file import SuiteFile
+from vitbench.suite.yaml_lines import MAX_BYTES, KeyPath, Located, parse_value, read_yaml
 
 JOINED = ("backbones", "tasks", "protocols")
+MOST_INCLUDED = 100  # files, each counted as often as it is included: small files can ask for millions
+_SUITE_KEY = re.compile(rf"^({'|'.join(['include', *SuiteFile.model_fields])})[ \t]*:", re.MULTILINE)
 
 
 def packaged_suites() -> dict[str, Path]:
@@ -47,13 +50,13 @@ def read_suite(path: Path, settings: Iterable[str] = ()) -> Located:
     Raises:
         UsageError: a file cannot be read, includes itself, or the path of a setting does not exist.
     """
-    located = _with_includes(path, ())
+    located = _with_includes(path, (), iter(range(MOST_INCLUDED)))
     for setting in settings:
         _apply(located, setting)
     return located
 
 
-def _with_includes(path: Path, seen: tuple[Path, ...]) -> Located:
+def _with_includes(path: Path, seen: tuple[Path, ...], budget: Iterator[int]) -> Located:
     resolved = path.resolve()
     if resolved in seen:
         raise UsageError(f"{path} includes itself, through {', '.join(p.name for p in seen)}")
@@ -64,18 +67,31 @@ def _with_includes(path: Path, seen: tuple[Path, ...]) -> Located:
         )
     included = own.data.pop("include", None) or []
     merged = Located({}, {(): own.where(())})
+    where = own.where(("include",))
     if not isinstance(included, str | list):
-        raise UsageError(
-            Problem("include: expected a file or a list of files", where=own.where(("include",)))
-        )
+        raise UsageError(Problem("include: expected a file or a list of files", where=where))
     for name in [included] if isinstance(included, str) else included:
         target = path.parent / str(name)
-        if not target.is_file():
-            where = own.where(("include",))
-            raise UsageError(Problem(f"include: there is no file {target}", where=where))
-        _merge(merged, _with_includes(target, (*seen, resolved)))
+        _check_included(target, where)
+        if next(budget, None) is None:
+            raise UsageError(Problem(f"include: more than {MOST_INCLUDED} files are included", where=where))
+        _merge(merged, _with_includes(target, (*seen, resolved), budget))
     _merge(merged, own)
     return merged
+
+
+def _check_included(target: Path, where: str) -> None:
+    """Check that a file is a suite file, before anything of it can be quoted in a message.
+
+    Raises:
+        UsageError: there is no such file, or it is something else.
+    """
+    if not target.is_file():
+        raise UsageError(Problem(f"include: there is no file {target}", where=where))
+    with target.open(encoding="utf-8", errors="replace") as file:
+        is_suite = target.suffix in (".yaml", ".yml") and _SUITE_KEY.search(file.read(MAX_BYTES))
+    if not is_suite:
+        raise UsageError(Problem(f"include: {target} is not a suite file", where=where))
 
 
 def _merge(base: Located, more: Located) -> None:
