@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 SizePx = Annotated[int, Field(ge=1, le=4096)]
 
 
-@register_backbone("hf", version=2, argument="model", family="transformers")
+@register_backbone(
+    "hf", libraries=("transformers", "torch"), version=2, argument="model", family="transformers"
+)
 def transformers_backbone(
     model: str | Path,  # a folder of that name comes before the hub's
     *,
@@ -41,7 +43,7 @@ def transformers_backbone(
     return TransformersBackbone.build(str(model), revision, pooling, size_px)
 
 
-@register_backbone("open_clip", argument="model", family="CLIP")
+@register_backbone("open_clip", libraries=("open_clip", "torch"), argument="model", family="CLIP")
 def open_clip_backbone(model: str, *, weights: str = "", init_seed: int = 0) -> nn.Module:
     """An image encoder of open_clip, with its own image size, mean and std; needs the extra `hub`.
 

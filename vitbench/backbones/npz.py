@@ -27,7 +27,13 @@ def load(path: str | Path, position_resize: Literal["aligned", "timm"] = "aligne
     return load_file(Path(path), position_resize)
 
 
-@register_backbone("npz", version=2, argument="path", source="storage.googleapis.com/vit_models, bit_models")
+@register_backbone(
+    "npz",
+    libraries=("timm", "torch"),
+    version=2,
+    argument="path",
+    source="storage.googleapis.com/vit_models, bit_models",
+)
 def npz(
     path: Path,
     *,

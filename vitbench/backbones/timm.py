@@ -18,7 +18,9 @@ Triple = tuple[float, float, float]
 SizePx = Annotated[int, Field(ge=1, le=4096)]
 
 
-@register_backbone("timm", version=3, argument="model", unknown_argument=not_timm, family="timm")
+@register_backbone(
+    "timm", libraries=("timm", "torch"), version=3, argument="model", unknown_argument=not_timm, family="timm"
+)
 def timm_backbone(  # noqa: PLR0913  its parameters are the options of a suite
     model: str,
     *,

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-@register_backbone("torchvision", version=2, argument="model", family="torchvision")
+@register_backbone(
+    "torchvision", libraries=("torchvision", "torch"), version=2, argument="model", family="torchvision"
+)
 def torchvision_backbone(
     model: str,
     *,

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from vitbench.core.files import digest_bytes
-from vitbench.core.source_files import BUILT_IN, digest_sources, file_of, is_installed, source_files
+from vitbench.core.libraries import LIBRARIES
+from vitbench.core.source_files import (
+    BUILT_IN,
+    digest_sources,
+    file_of,
+    imported_names,
+    is_installed,
+    source_files,
+)
 
 # What every class has, or what says where it stands and not what it does.
 _INCIDENTAL = frozenset({
@@ -22,8 +30,10 @@ _INCIDENTAL = frozenset({
 })  # fmt: skip
 
 
-def code_version(build: Callable[..., Any], registered_in: Path) -> tuple[str, Callable[[], str]]:
-    """The name of the file or module that a component stands in, and a function that returns the digest of its code.
+def code_version(
+    build: Callable[..., Any], registered_in: Path
+) -> tuple[str, Callable[[], str], frozenset[str]]:
+    """The file or module that a component stands in, a function that returns the digest of its code, and what it imports.
 
     Code in files is that of the moment of this call, when it has just been imported; the file that registers a component counts
     too. Objects without a file, as in a notebook, are looked at on each call of the function, for what they refer to may have
@@ -31,11 +41,12 @@ def code_version(build: Callable[..., Any], registered_in: Path) -> tuple[str, C
     """
     file = file_of(build)
     if file is None:
-        return build.__module__, functools.partial(_live_digest, build)
+        return build.__module__, functools.partial(_live_digest, build), frozenset(LIBRARIES)
     digest = digest_sources(file, build.__module__)
     if registered_in.is_file() and registered_in.resolve() not in source_files(file, build.__module__):
         digest = digest_bytes(digest.encode(), digest_sources(registered_in.resolve()).encode())[:12]
-    return file.name, lambda: digest
+    imported = {name for source in source_files(file, build.__module__) for name in imported_names(source)}
+    return file.name, lambda: digest, frozenset(imported)
 
 
 def _live_digest(build: Callable[..., Any]) -> str:

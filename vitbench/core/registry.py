@@ -19,6 +19,7 @@ from vitbench.core.code_digest import code_version
 from vitbench.core.digest import digest_path
 from vitbench.core.entry import Entry
 from vitbench.core.errors import UsageError, first_reason, unknown
+from vitbench.core.libraries import library_versions
 from vitbench.core.source_files import BUILT_IN
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -58,6 +59,7 @@ class Registry:
         unknown_argument: Callable[[str], Sequence[str] | None] = lambda _argument: None,
         digest: Callable[[Path], str] = digest_path,
         data: Callable[[Mapping[str, Any]], str] | None = None,
+        libraries: Sequence[str] = (),
         **labels: str,
     ) -> Callable[[F], F]:
         """Decorate a class or a function that makes a component.
@@ -65,7 +67,8 @@ class Registry:
         Raise `version` whenever a change moves a score: it is part of every Job's key. `argument` is the name of the text after
         the colon in specs such as `timm:NAME`; it becomes the first parameter. `unknown_argument` returns None for an argument
         that exists, otherwise similar names. `digest` is that of what is read at a path; by default of all files there. `data`
-        returns the digest of what is read from elsewhere, given the options, '' if nothing is.
+        returns the digest of what is read from elsewhere, given the options, '' if nothing is. `libraries` are packages whose
+        versions features depend on; those that a plugin imports are found.
 
         Raises:
             UsageError: the name is taken by something else, or a parameter's type cannot be resolved.
@@ -73,7 +76,7 @@ class Registry:
         registered_in = Path(sys._getframe(1).f_code.co_filename)
 
         def decorate(build: F) -> F:
-            origin, code = _origin_of(build, registered_in)
+            origin, code = _origin_of(build, registered_in, libraries)
             entry = Entry(
                 self.kind,
                 name,
@@ -196,15 +199,19 @@ def loading(package: str) -> Iterator[None]:
         _loading_package.pop()
 
 
-def _origin_of(build: Callable[..., Any], registered_in: Path) -> tuple[str, Callable[[], str]]:
+def _origin_of(
+    build: Callable[..., Any], registered_in: Path, libraries: Sequence[str]
+) -> tuple[str, Callable[[], str]]:
     """The origin of a component, and a function that returns the part of its version that follows its code.
 
-    A plugin adds its distribution's name and version and a digest of its own source.
+    That is the versions of libraries that features depend on; a plugin adds its distribution's name and version and a digest of
+    its own source.
     """
     if build.__module__.startswith(f"{BUILT_IN}."):
-        return BUILT_IN, str
-    source, digest = code_version(build, registered_in)
+        return BUILT_IN, lambda: library_versions(libraries)
+    source, digest, imported = code_version(build, registered_in)
+    versions = library_versions([*libraries, *imported])
     if not _loading_package:
-        return source, lambda: f"+{digest()}"
+        return source, lambda: f"+{digest()}{versions}"
     package = _loading_package[-1]
-    return package, lambda: f"+{package.replace(' ', '-')}.{digest()}"
+    return package, lambda: f"+{package.replace(' ', '-')}.{digest()}{versions}"

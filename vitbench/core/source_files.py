@@ -62,7 +62,7 @@ def _sources(file: Path, module: str) -> Iterator[tuple[Path, Path]]:
         found = [place] if place.is_file() else list(_python_files(place))
         for source in found:
             yield place.parent, source
-        names = {name for source in found for name in _imported(source)}
+        names = {name for source in found for name in imported_names(source)}
         waiting += filter(None, (_own_place(name, place.parent) for name in sorted(names)))
 
 
@@ -92,7 +92,7 @@ def _python_files(folder: Path) -> Iterator[Path]:
                 yield from _python_files(Path(entry.path))
 
 
-def _imported(source: Path) -> set[str]:
+def imported_names(source: Path) -> set[str]:
     """Names of top-level modules that a file imports anywhere in it."""
     text = source.read_text(encoding="utf-8", errors="replace")
     found = set(_BY_NAME.findall(text))

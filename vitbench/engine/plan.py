@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 from vitbench.core.errors import DataMissingError, Problem, UsageError, VitbenchError
-from vitbench.core.job import Component, Job
+from vitbench.core.job import Component, Job, JobLabels
 from vitbench.core.plugins import LoadedPlugin
 from vitbench.core.record import Record
 from vitbench.core.registry import TASKS
 from vitbench.engine.components import load_all
 from vitbench.engine.schedule import shard
+from vitbench.store.plan_file import read_plan
 from vitbench.store.record_file import load
 from vitbench.store.run_dir import RunDir
 from vitbench.suite import Overrides, expand, find_suite, read_suite
@@ -113,6 +114,19 @@ def _lacks_data(task: Component) -> bool:
 def _without_data(task: Component) -> str:
     contents = {name: digest for name, digest in task.contents.items() if name != "data"}
     return f"{task.model_copy(update={'contents': contents}).identity()}"
+
+
+def measured_again(plan: RunPlan, pending: Sequence[Job]) -> str:
+    """How many pending jobs have a result of the last plan under another key; '' if none has."""
+    cells = {job.labels for job in pending}
+    keys = {job.key for job in plan.suite.jobs}
+    before: list[list[str]] = []
+    with contextlib.suppress(UsageError):  # it is damaged, and about to be written anew
+        before = read_plan(plan.run.path) or []
+    old = [row[0] for row in before if row[0] not in keys and JobLabels(*row[1:]) in cells]
+    n = sum(plan.run.record_path(key).is_file() for key in old)
+    what = "code, weights, data, options or versions have changed since"
+    return f"{n:,} results that are there are measured again: {what}" if n else ""
 
 
 def relabelled(plan: RunPlan) -> dict[str, Record]:

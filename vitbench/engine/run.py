@@ -17,7 +17,7 @@ from vitbench.core.plugins import LoadedPlugin
 from vitbench.core.record import Record
 from vitbench.core.settings import cache_dir, check_numbers
 from vitbench.engine.executors import fork_server
-from vitbench.engine.plan import RunOptions, RunPlan, plan_suite, relabelled, with_data
+from vitbench.engine.plan import RunOptions, RunPlan, measured_again, plan_suite, relabelled, with_data
 from vitbench.engine.queue import JobQueue
 from vitbench.store.plan_file import write_plan
 from vitbench.store.run_dir import RunDir
@@ -127,6 +127,8 @@ def run_planned(plan: RunPlan, options: RunOptions | None = None, progress: Prog
     wanted = len(pending)
     if pending:
         check_numbers()
+        if text := measured_again(plan, pending):
+            progress.remark(text)
         pending = with_data(
             pending, skip_missing=options.skip_missing, others=bool(done), say=progress.remark
         )
