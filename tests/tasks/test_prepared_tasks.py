@@ -107,6 +107,7 @@ def test_splits_and_classes_are_the_references(entry, lengths):
     task, found = lengths(entry)
     assert len(task.class_names) == classes
     assert found == tuple(sizes)
+    assert entry.n_test == sizes[2]
     assert group in (None, entry.labels["group"])
 
 

@@ -50,7 +50,7 @@ def unpack(submission: Path, check_only: bool, output: Path | None) -> int:
         click.echo(printable(f"not conformant: {item}: {reason} ({times} records)"))
     good = sum(record.conformant for record in found.records)
     click.echo(f"{len(found.records)} records, {good} conformant, {_count(found.problems)}")
-    click.echo(summary(record.key for record in found.records), err=True)
+    click.echo(summary(found.records), err=True)
     click.echo(NOT_CHECKED, err=True)
     if output is not None:
         click.echo(f"{output}: {unpack_into(found, output)} records", err=True)

@@ -58,6 +58,7 @@ class Registry:
         unknown_argument: Callable[[str], Sequence[str] | None] = lambda _argument: None,
         digest: Callable[[Path], str] = digest_path,
         data: Callable[[Mapping[str, Any]], str] | None = None,
+        n_test: int | None = None,
         **labels: str,
     ) -> Callable[[F], F]:
         """Decorate a class or a function that makes a component.
@@ -65,7 +66,8 @@ class Registry:
         Raise `version` whenever a change moves a score: it is part of every Job's key. `argument` is the name of the text after
         the colon in specs such as `timm:NAME`; it becomes the first parameter. `unknown_argument` returns None for an argument
         that exists, otherwise similar names. `digest` is that of what is read at a path; by default of all files there. `data`
-        returns the digest of what is read from elsewhere, given the options, '' if nothing is.
+        returns the digest of what is read from elsewhere, given the options, '' if nothing is. `n_test` is the number of test
+        examples of a task whose data are always the same: submissions are held to it.
 
         Raises:
             UsageError: the name is taken by something else, or a parameter's type cannot be resolved.
@@ -87,6 +89,7 @@ class Registry:
                 self.common,
                 digest,
                 data,
+                n_test,
             )
             _ = entry.options  # a signature that cannot be read is reported at registration
             self._add(entry)
