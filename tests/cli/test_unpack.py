@@ -2,20 +2,11 @@
 
 import re
 
-import pytest
-
 import vitbench as package
 from tests.making.command import imported, vitbench
 from tests.making.forged import forged
 from vitbench.store.record_file import load
 from vitbench.store.submission import pack
-
-
-@pytest.fixture
-def packed(tiny, tmp_path):
-    package.run(tiny, tmp_path / "run")
-    pack(tmp_path / "run", tmp_path / "s.zip")
-    return tmp_path / "s.zip"
 
 
 def bare(record):

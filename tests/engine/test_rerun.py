@@ -15,13 +15,6 @@ from vitbench.store.record_file import load
 from vitbench.store.submission import check, pack
 
 
-@pytest.fixture
-def packed(tiny, tmp_path):
-    vitbench.run(tiny, tmp_path / "run")
-    pack(tmp_path / "run", tmp_path / "s.zip")
-    return tmp_path / "s.zip"
-
-
 def bare(record):
     return record.model_copy(update={"confusion": None, "worst": ()})
 

@@ -136,7 +136,7 @@ def _confusion(record: Record, rows: pd.DataFrame) -> Iterator[str]:
 
 
 def _are_the_most(stated: Sequence[tuple[str, str, int]], found: np.ndarray) -> bool:
-    """Whether these are the most frequent confusions. Records do not name the classes: a name must stand for one class."""
+    """Whether these are the most frequent confusions. Records do not list the names of classes: each must have one."""
     counts = found.copy()
     np.fill_diagonal(counts, 0)
     most = np.argsort(-counts.ravel(), kind="stable")[: len(stated)]
@@ -144,7 +144,7 @@ def _are_the_most(stated: Sequence[tuple[str, str, int]], found: np.ndarray) -> 
         return False
     classes = [each for position in most for each in divmod(int(position), len(counts))]
     named = [name for true, predicted, _ in stated for name in (true, predicted)]
-    return len(set(zip(classes, named, strict=True))) == len(set(classes)) == len(set(named))
+    return len(set(zip(classes, named, strict=True))) == len(set(classes))
 
 
 def _worst(record: Record, columns: dict[str, np.ndarray]) -> Iterator[str]:
