@@ -17,7 +17,9 @@ def test_an_honest_submission_is_checked_run_again_and_unpacked(packed, tmp_path
     done = vitbench("unpack", packed, "--out", tmp_path / "new", "--rerun", "3", "--rerun-seed", "5")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 records, 4 conformant, no problems found" in done.stdout
-    assert "checked for 4 of 4 scores: the number of test examples" in done.stderr
+    assert (
+        "checked for 4 of 4 scores: the number of test examples is the task's; not known for 0" in done.stderr
+    )
     assert "checked for 4 scores: labels and correctness are those of the test data here" in done.stderr
     assert "run again: 3 of 4 jobs, chosen with --rerun-seed 5" in done.stderr
     assert done.stderr.count("seed 0: equal") + done.stderr.count("seed 1: equal") == 3
@@ -49,6 +51,8 @@ def test_what_is_not_checked_is_said(suite_file, data_dir, tmp_path):
     package.run(suite, tmp_path / "run", seeds=[0])
     pack(tmp_path / "run", tmp_path / "s.zip")
     with_data = vitbench("unpack", tmp_path / "s.zip", "--check", "--data-dir", data_dir, "--rerun", "1")
+    assert "checked for 0 of 1 scores: the number of test examples" in with_data.stderr
+    assert "other for 1, whose data state how they depart" in with_data.stderr
     assert "checked for 1 scores: labels and correctness are those" in with_data.stderr
     assert "run again: 1 of 1 jobs" in with_data.stderr
     done = vitbench("unpack", tmp_path / "s.zip", "--check", "--data-dir", tmp_path / "none", "--rerun", "1")

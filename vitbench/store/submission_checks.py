@@ -174,10 +174,13 @@ def _conformance(record: Record) -> Iterator[str]:
 
 def summary(records: Sequence[Record]) -> str:
     """What was checked of these records, for the terminal."""
-    scored = [record for record in records if record.status == "ok"]
-    sized = sum(known_size(record.job) is not None for record in scored)
+    scored = [record for record in records if record.status == "ok" and record.data]
+    sizes = [(known_size(record.job), record.data.n_test) for record in scored if record.data]
+    right = sum(known == stated for known, stated in sizes)
+    unknown = sum(known is None for known, _ in sizes)
     return (
         f"checked for {len(records)} records: SHA-256 and key, scores and intervals from predictions, correctness from "
         "labels, confusion, each example once, labels of equal test sets, conformance from job and data\n"
-        f"checked for {sized} of {len(scored)} scores: the number of test examples is the task's; of others it is not known"
+        f"checked for {right} of {len(sizes)} scores: the number of test examples is the task's; not known for {unknown}; "
+        f"other for {len(sizes) - right - unknown}, whose data state how they depart from the reference"
     )
