@@ -104,6 +104,17 @@ def tiny(suite_file):
 
 
 @pytest.fixture
+def packed(tiny, tmp_path):
+    """The tiny suite, run in tmp_path / "run", as a submission."""
+    import vitbench
+    from vitbench.store.submission import pack
+
+    vitbench.run(tiny, tmp_path / "run")
+    assert pack(tmp_path / "run", tmp_path / "s.zip") == 4
+    return tmp_path / "s.zip"
+
+
+@pytest.fixture
 def plugin(tmp_path):
     """The path of a plugin with the backbone that the suite TUNED fine-tunes."""
     (tmp_path / "small.py").write_text(SMALL)

@@ -21,25 +21,54 @@ from tests.making import npz
 from tests.making.command import vitbench
 from tests.making.paths import ROOT
 from vitbench.core.conformance import ITEMS
+from vitbench.core.registry import TASKS
 from vitbench.report.charts import CHARTS
 from vitbench.store.record_file import load
 from vitbench.store.run_dir import RunDir
-from vitbench.store.submission import pack
+from vitbench.store.submission import check, pack, unpack
 from vitbench.suite import expand, read_suite
 
 
 def with_predictions(folder):
-    """The example is committed without its predictions: here are some that give its scores."""
+    """The example is committed without its predictions: here are some that give its scores, on the tasks' own labels."""
     for record in load(folder):
-        matrix = np.asarray(record.confusion.matrix)
-        label, prediction = (np.repeat(axis.ravel(), matrix.ravel()) for axis in np.indices(matrix.shape))
+        test = TASKS.make(record.job.task.spec, record.job.task.options)[1].test()
+        prediction = predictions(test.labels, np.asarray(record.confusion.matrix), record.worst)
         table = {
-            "index": np.arange(len(label)),
-            "label": label,
+            "index": test.indices,
+            "label": test.labels,
             "prediction": prediction,
-            "top1_correct": (label == prediction) * 1.0,
+            "top1_correct": (test.labels == prediction) * 1.0,
         }
         RunDir(folder).write(record, pd.DataFrame(table))
+
+
+def predictions(labels, matrix, worst):
+    """Predictions (N,) that give a confusion matrix (C, C) and are wrong at the positions `worst`."""
+    found, first = labels.copy(), np.isin(np.arange(len(labels)), worst)
+    for label, counts in enumerate(matrix):
+        wrong = np.repeat(np.arange(len(counts)), np.where(np.arange(len(counts)) == label, 0, counts))
+        positions = np.flatnonzero(labels == label)
+        found[positions[np.argsort(~first[positions], kind="stable")][: len(wrong)]] = wrong
+    return found
+
+
+THEIRS = """
+name: theirs
+budgets: [full]
+preprocess: squash
+backbones: [{name: raw_pixels, size_px: 8}]
+tasks: [digits, photo_regions]
+protocols: [knn]
+"""
+
+
+def submission(folder):
+    """A submission that the reader has received."""
+    (folder / "theirs.yaml").write_text(THEIRS)
+    package.run(folder / "theirs.yaml", folder / "runs" / "their-own", seeds=[0])
+    pack(folder / "runs" / "their-own", folder / "theirs.zip")
+    unpack(check(folder / "theirs.zip"), folder / "runs" / "theirs")
 
 
 def images(folder):
@@ -69,6 +98,7 @@ def desk(tmp_path_factory):
     with_predictions(folder / "runs" / "quickstart")
     shutil.copytree(folder / "runs" / "quickstart", folder / "runs" / "laptop")
     pack(folder / "runs" / "quickstart", folder / "submission.zip")  # commands run in any order
+    submission(folder)
     for block in docs.BLOCKS:
         if block.file:
             (folder / block.file).write_text(block.text)

@@ -1,38 +1,19 @@
 """Results from hand to hand: whole, recomputed from their predictions, and harmless."""
 
 import contextlib
-import hashlib
-import io
 import zipfile
 
 import numpy as np
 import pytest
 
 import vitbench
+from tests.making.forged import changed, forged
 from vitbench.core.errors import UsageError
 from vitbench.core.record import Metric
-from vitbench.core.wilson import wilson
 from vitbench.engine.run import run_suite
 from vitbench.store.record_file import encode, load
 from vitbench.store.run_dir import RunDir
 from vitbench.store.submission import check, pack, unpack
-
-
-@pytest.fixture
-def packed(tiny, tmp_path):
-    vitbench.run(tiny, tmp_path / "run")
-    assert pack(tmp_path / "run", tmp_path / "s.zip") == 4
-    return tmp_path / "s.zip"
-
-
-def changed(path, change):
-    """The same file with another content of its first record."""
-    target = path.with_name("changed.zip")
-    with zipfile.ZipFile(path) as old, zipfile.ZipFile(target, "w") as new:
-        for name in old.namelist():
-            for other, data in change(name, old.read(name)):
-                new.writestr(other, data)
-    return target
 
 
 def test_what_is_packed_is_unpacked_and_done(packed, tiny, tmp_path):
@@ -136,82 +117,6 @@ def test_a_damaged_submission_is_an_error_or_checked(tiny, tmp_path):
         check(tmp_path / "bomb.zip")
 
 
-def forged(packed, tmp_path, change, table=None):
-    """The submission with its first record changed, and its predictions if `table` changes them; all digests fit."""
-    first = max(load(tmp_path / "run"), key=lambda record: "-shot" in record.job.budget)
-    rows = RunDir(tmp_path / "run").predictions(first)
-    if table is not None:
-        rows = table(rows)
-    buffer = io.BytesIO()
-    rows.to_parquet(buffer, index=False)
-    right = rows["top1_correct"].to_numpy(float)
-    low, high = wilson(int(right.sum()), len(right))
-    metrics = {"top1": Metric(value=right.mean(), ci_low=low, ci_high=high, n=len(right))}
-    digest = hashlib.sha256(buffer.getvalue()).hexdigest()
-    record = first.model_copy(update={"metrics": metrics, "predictions_sha256": digest})
-    record = change(record)
-    contents = {
-        f"records/{first.key}.json": encode(record),
-        f"predictions/{first.key}.parquet": buffer.getvalue(),
-    }
-    return check(changed(packed, lambda name, data: [(name, contents.get(name, data))])), first.key
-
-
-def same(record):
-    return record
-
-
-def once_right(rows):
-    """One right example, as often as there were examples."""
-    (row,) = rows[rows["prediction"] == rows["label"]][:1].to_dict("records")
-    return rows.assign(**row)
-
-
-def with_data(record, **facts):
-    return record.model_copy(update={"data": record.data.model_copy(update=facts)})
-
-
-FORGERIES = {
-    "labels set to predictions": (
-        lambda r: r.model_copy(update={"confusion": None}), lambda r: r.assign(label=r["prediction"], top1_correct=1.0),
-        "labels differ from those of",
-    ),
-    "one example many times": (same, once_right, "counted more than once"),
-    "correctness that labels do not give": (same, lambda r: r.assign(top1_correct=1.0), "differs from prediction == label"),
-    "half points": (same, lambda r: r.assign(top1_correct=0.5), "values other than 0, 1"),
-    "no metric": (lambda r: r.model_copy(update={"metrics": {}}), None, "has no metric"),
-    "a limit that is said to be none": (
-        lambda r: r.model_copy(update={"job": r.job.model_copy(update={"limit": 10})}), None, "key does not belong"
-    ),
-    "departures and a clean list": (
-        lambda r: with_data(r, departures=("other images",)), None,
-        "'data as the reference has them' holds; its job and data say",
-    ),
-    "fewer training images than shots": (
-        lambda r: with_data(r, n_train=3), None, "'split' holds; its job and data say"
-    ),
-    "a matrix of its own": (
-        lambda r: r.model_copy(update={"confusion": r.confusion.model_copy(update={"matrix": ((1,) * 10,) * 10})}), None,
-        "confusion matrix is not",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("forgery", FORGERIES)
-def test_what_is_forged_is_recomputed_told_and_left_out(forgery, packed, tmp_path):
-    change, table, said = FORGERIES[forgery]
-    found, key = forged(packed, tmp_path, change, table)
-    problems = "\n".join(found.problems)
-    assert said in problems
-    if forgery != "labels set to predictions":  # which of two is forged, nobody can tell
-        assert {record.key for record in found.records} == {r.key for r in load(tmp_path / "run")} - {key}
-
-
-def test_an_honest_submission_has_no_problem(packed, tmp_path):
-    found, _ = forged(packed, tmp_path, same)
-    assert found.problems == ()
-
-
 def test_unpacking_merges_into_a_run_and_replaces_nothing_of_it(packed, tiny, tmp_path):
     kept = (tmp_path / "run" / "suite.lock.yaml").read_bytes(), (tmp_path / "run" / "env.json").read_bytes()
     before = load(tmp_path / "run")
@@ -222,7 +127,7 @@ def test_unpacking_merges_into_a_run_and_replaces_nothing_of_it(packed, tiny, tm
         (tmp_path / "run" / "env.json").read_bytes(),
     )
     found, key = forged(
-        packed, tmp_path, lambda r: r.model_copy(update={"confusion": None}),
+        packed, tmp_path, lambda r: r.model_copy(update={"confusion": None, "worst": ()}),
         lambda r: r.assign(prediction=r["label"], top1_correct=1.0),
     )  # fmt: skip
     assert key in {

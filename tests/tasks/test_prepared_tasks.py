@@ -18,6 +18,7 @@ from vitbench.data.tfds.dataset import DATA_SETS
 from vitbench.data.tfds.source import RecordSource
 from vitbench.data.tfds.splits import Slice
 from vitbench.published import GROUP_OF, dataset_of
+from vitbench.store.known_tasks import MAIN_METRIC
 from vitbench.tasks import (
     caltech101,
     cifar,
@@ -107,6 +108,7 @@ def test_splits_and_classes_are_the_references(entry, lengths):
     task, found = lengths(entry)
     assert len(task.class_names) == classes
     assert found == tuple(sizes)
+    assert (entry.n_test, task.rules[0].name) == (sizes[2], MAIN_METRIC)
     assert group in (None, entry.labels["group"])
 
 

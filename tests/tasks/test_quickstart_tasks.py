@@ -4,6 +4,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from vitbench.core.registry import TASKS
+from vitbench.store.known_tasks import MAIN_METRIC
 
 
 def opened(name):
@@ -18,6 +19,7 @@ def opened(name):
 def test_sizes_classes_and_images(name, sizes, shape):
     task, splits = opened(name)
     assert [len(split) for split in splits] == sizes
+    assert (TASKS.get(name)[0].n_test, task.rules[0].name) == (sizes[2], MAIN_METRIC)
     for split in splits:
         assert set(split.labels) == set(range(len(task.class_names)))
         assert split.source.read([0])[0].shape == shape

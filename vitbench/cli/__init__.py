@@ -19,12 +19,13 @@ from vitbench.cli.inspect import inspect_
 from vitbench.cli.list import list_
 from vitbench.cli.merge import merge
 from vitbench.cli.new import new
-from vitbench.cli.pack import pack, unpack
+from vitbench.cli.pack import pack
 from vitbench.cli.prune import prune
 from vitbench.cli.report import export, report
 from vitbench.cli.retry import retry
 from vitbench.cli.run import run
 from vitbench.cli.status import status
+from vitbench.cli.unpack import unpack
 from vitbench.core.errors import VitbenchError, source_line_of
 from vitbench.core.format import printable
 

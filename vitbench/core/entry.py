@@ -21,7 +21,7 @@ LONGEST_PATH = 4096  # characters, on Linux
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered component. `labels` are facts about it, shown in lists and on pages."""
+    """One registered component. `labels` are facts about it, shown in lists and on pages; `n_test` is known of some tasks."""
 
     kind: str
     name: str
@@ -35,6 +35,7 @@ class Entry:
     common: type[BaseModel] | None = None
     digest: Callable[[Path], str] = digest_path
     data: Callable[[Mapping[str, Any]], str] | None = None
+    n_test: int | None = None
 
     @property
     def version(self) -> str:

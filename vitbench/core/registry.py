@@ -50,7 +50,7 @@ class Registry:
         self._entries: dict[str, Entry] = {}
         self._aliases: dict[str, str] = {}
 
-    def register(
+    def register(  # noqa: PLR0913  each is a fact that one kind of component needs
         self,
         name: str,
         *,
@@ -60,6 +60,7 @@ class Registry:
         digest: Callable[[Path], str] = digest_path,
         data: Callable[[Mapping[str, Any]], str] | None = None,
         libraries: Sequence[str] = (),
+        n_test: int | None = None,
         **labels: str,
     ) -> Callable[[F], F]:
         """Decorate a class or a function that makes a component.
@@ -68,7 +69,8 @@ class Registry:
         the colon in specs such as `timm:NAME`; it becomes the first parameter. `unknown_argument` returns None for an argument
         that exists, otherwise similar names. `digest` is that of what is read at a path; by default of all files there. `data`
         returns the digest of what is read from elsewhere, given the options, '' if nothing is. `libraries` are packages whose
-        versions features depend on; those that a plugin imports are found.
+        versions features depend on; those that a plugin imports are found. `n_test` is the number of test examples of a task
+        whose data are always the same: submissions are held to it.
 
         Raises:
             UsageError: the name is taken by something else, or a parameter's type cannot be resolved.
@@ -90,6 +92,7 @@ class Registry:
                 self.common,
                 digest,
                 data,
+                n_test,
             )
             _ = entry.options  # a signature that cannot be read is reported at registration
             self._add(entry)

@@ -8,18 +8,22 @@ import re
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vitbench.core.conformance import ITEMS
 from vitbench.core.errors import Problem, UsageError
 from vitbench.core.files import write_atomically
 from vitbench.core.record import Record
 from vitbench.store.merge import merge
+from vitbench.store.predictions import read_predictions
 from vitbench.store.record_file import decode, load
 from vitbench.store.run_dir import RunDir
 from vitbench.store.submission_checks import Labels, faults
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _NAMES = re.compile(
     r"records/[0-9a-f]{24}\.json|predictions/[0-9a-f]{24}\.parquet|env\.json|suite\.lock\.yaml"
@@ -38,6 +42,17 @@ class Checked:
     problems: tuple[str, ...]
     files: dict[str, bytes] = field(repr=False, default_factory=dict)
 
+    def predictions(self, record: Record) -> pd.DataFrame:
+        """The predictions of one of its records, one row per test example."""
+        table = self.files[f"predictions/{record.key}.parquet"]
+        return read_predictions(table, record.data.n_test if record.data else None)
+
+    def without(self, refused: Mapping[str, str]) -> Checked:
+        """The same without the records of these keys, each with the problem that it has."""
+        kept = tuple(record for record in self.records if record.key not in refused)
+        found = tuple(f"records/{key}.json: {text}" for key, text in refused.items())
+        return Checked(kept, self.problems + found, self.files)
+
     @property
     def lacking(self) -> Iterator[tuple[Record, str, str]]:
         """Yield the items of the conformance list that a record does not meet, with the reasons."""
@@ -45,10 +60,6 @@ class Checked:
             for check in record.conformance:
                 if not check.ok:
                     yield record, check.item, check.reason
-            stated = {check.item for check in record.conformance}
-            for item in ITEMS if record.status == "ok" else ():
-                if item not in stated:
-                    yield record, item, "not stated"
 
 
 def pack(path: Path, target: Path) -> int:
@@ -79,8 +90,11 @@ def _add(archive: zipfile.ZipFile, path: Path, name: str) -> None:
     archive.writestr(entry, path.read_bytes())
 
 
-def check(path: Path) -> Checked:
+def check(path: Path, beside: Path | None = None) -> Checked:
     """Read and verify a submission: names, sizes, digests, keys, and that the predictions give the scores.
+
+    Its test labels must be those of the run directory `beside`, where both have the same test set. Known tasks must be
+    registered before.
 
     Raises:
         UsageError: it is not a zip file, or would unpack to more than 4 GiB.
@@ -106,7 +120,7 @@ def check(path: Path) -> Checked:
             Problem(f"{path} is not a submission: {error}", next_step="vitbench pack RUN -o submission.zip")
         ) from error
     problems = [f"{name[:100]!r} does not belong in a submission; left out" for name in strange]
-    records, labels = [], Labels()
+    records, labels = [], Labels.of_run(beside) if beside else Labels()
     for name, data in sorted(files.items()):
         if name.startswith("records/"):
             found = _record(name, data, files, problems, labels)

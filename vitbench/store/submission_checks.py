@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vitbench.core.conformance import ITEMS, Evidence, conformance
-from vitbench.core.files import digest_bytes
+from vitbench.core.errors import UsageError
 from vitbench.core.record import Record
 from vitbench.core.wilson import wilson
+from vitbench.store.known_tasks import contradictions, known_size
 from vitbench.store.predictions import read_predictions
+from vitbench.store.record_file import load
+from vitbench.store.run_dir import RunDir
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,19 +33,32 @@ NOT_CHECKED = (
 
 @dataclass
 class Labels:
-    """The labels of every test set seen so far, by its fingerprint: all records of one test set must have the same."""
+    """The labels of every test set seen so far, by task and fingerprint: all records of one test set must have the same.
 
-    seen: dict[str, tuple[str, str]] = field(default_factory=dict)
+    By task too, as one image has other labels in another task. By index, as a limit leaves some out.
+    """
+
+    seen: dict[tuple[str, str], tuple[pd.Series[int], str]] = field(default_factory=dict)
 
     def fault(self, record: Record, rows: pd.DataFrame) -> Iterator[str]:
         """A text if these labels are not those of an earlier record of the same test set."""
         test = record.data.fingerprints.get("test", "") if record.data else ""
-        ordered = rows.sort_values("index")
-        parts = (ordered[name].to_numpy(dtype=np.int64).tobytes() for name in ("index", "label"))
-        digest = digest_bytes(*parts)
-        known, key = self.seen.setdefault(test, (digest, record.key))
-        if test and known != digest:
-            yield f"its test labels differ from those of {key[:8]}, which has the same test images"
+        own = rows.set_index("index")["label"].astype(np.int64)
+        known, name = self.seen.setdefault((record.job.task.name, test), (own, record.key[:8]))
+        shared = own.index.intersection(known.index)
+        if test and not own[shared].equals(known[shared]):
+            yield f"its test labels differ from those of {name}, which has the same test images"
+
+    @classmethod
+    def of_run(cls, path: Path) -> Labels:
+        """The labels in a run directory, of one record of each test set; records without readable predictions are left out."""
+        run, labels = RunDir(path), cls()
+        for record in load(path, lambda _unreadable: None) if any(run.record_files()) else ():
+            test = record.data.fingerprints.get("test", "") if record.data else ""
+            if record.status == "ok" and (record.job.task.name, test) not in labels.seen:
+                with contextlib.suppress(UsageError, KeyError, ValueError):
+                    list(labels.fault(record, run.predictions(record)))
+        return labels
 
 
 def faults(record: Record, table: bytes, labels: Labels) -> Iterator[str]:
@@ -52,12 +70,15 @@ def faults(record: Record, table: bytes, labels: Labels) -> Iterator[str]:
         rows = read_predictions(table, record.data.n_test)
         columns = {name: rows[f"{name}_correct"].to_numpy(dtype=float) for name in record.metrics}
         right = rows["prediction"].to_numpy() == rows["label"].to_numpy()
-        found = [*_rows(rows, columns, right), *_scores(record, columns), *_confusion(record, rows)]
+        found = [*_rows(rows, columns, right), *_classes(record, rows)]
+        found += [*_scores(record, columns), *_worst(record, columns)]
+        found = found or list(_confusion(record, rows))
         found = found or list(labels.fault(record, rows))
     except Exception as error:  # noqa: BLE001  a stranger's file may raise anything
         yield f"its predictions are not readable: {type(error).__name__}: {error}"
         return
     yield from found
+    yield from contradictions(record)
     yield from _conformance(record)
 
 
@@ -66,11 +87,23 @@ def _rows(rows: pd.DataFrame, columns: dict[str, np.ndarray], right: np.ndarray)
         yield "test examples are counted more than once"
     if not columns:
         yield "it has no metric"
+    for name in sorted(set(rows.columns) - {f"{name}_correct" for name in columns}):
+        if name.endswith("_correct"):
+            yield f"its predictions have {name}, which is not among its metrics"
     for name, values in columns.items():
         if not np.isin(values[~np.isnan(values)], (0, 1)).all():
             yield f"{name}_correct has values other than 0, 1 and not counted"
     if "top1" in columns and not (columns["top1"] == right).all():
         yield "top1_correct differs from prediction == label"
+
+
+def _classes(record: Record, rows: pd.DataFrame) -> Iterator[str]:
+    """Labels and predictions of classes that there are not."""
+    classes = record.data.num_classes if record.data else 0
+    for name in ("label", "prediction"):
+        least, most = int(rows[name].min()), int(rows[name].max())
+        if not 0 <= least <= most < classes:
+            yield f"its {name}s range from {least} to {most}, its task has {classes} classes"
 
 
 def _scores(record: Record, columns: dict[str, np.ndarray]) -> Iterator[str]:
@@ -88,18 +121,41 @@ def _scores(record: Record, columns: dict[str, np.ndarray]) -> Iterator[str]:
 
 
 def _confusion(record: Record, rows: pd.DataFrame) -> Iterator[str]:
-    """A confusion matrix that the predictions do not give."""
-    if record.confusion is None or not record.confusion.matrix:
+    """A confusion matrix, or a list of confusions, that the predictions do not give."""
+    if record.confusion is None or record.data is None:
         return
-    count = len(record.confusion.classes)
+    count = record.data.num_classes
     pairs = rows["label"].to_numpy(dtype=np.int64) * count + rows["prediction"].to_numpy(dtype=np.int64)
     found = np.bincount(pairs, minlength=count * count).reshape(count, count)
-    if found.tolist() != [list(row) for row in record.confusion.matrix]:
+    if record.confusion.matrix:
+        agrees = found.tolist() == [list(row) for row in record.confusion.matrix]
+    else:
+        agrees = _are_the_most(record.confusion.mistakes, found)
+    if not agrees:
         yield "its confusion matrix is not that of its predictions"
 
 
+def _are_the_most(stated: Sequence[tuple[str, str, int]], found: np.ndarray) -> bool:
+    """Whether these are the most frequent confusions. Records do not list the names of classes: each must have one."""
+    counts = found.copy()
+    np.fill_diagonal(counts, 0)
+    most = np.argsort(-counts.ravel(), kind="stable")[: len(stated)]
+    if [n for _, _, n in stated] != counts.flat[most].tolist() or (not stated and counts.any()):
+        return False
+    classes = [each for position in most for each in divmod(int(position), len(counts))]
+    named = [name for true, predicted, _ in stated for name in (true, predicted)]
+    return len(set(zip(classes, named, strict=True))) == len(set(classes))
+
+
+def _worst(record: Record, columns: dict[str, np.ndarray]) -> Iterator[str]:
+    """Examples that are listed as wrong and are not."""
+    correct = next(iter(columns.values()), np.empty(0))
+    if any(position >= len(correct) or correct[position] != 0 for position in record.worst):
+        yield "it lists examples as its worst errors that are no errors"
+
+
 def _conformance(record: Record) -> Iterator[str]:
-    """Items that are stated to hold and that the job and the data say do not."""
+    """Items that are left out, and those that are stated to hold and that the job and the data say do not."""
     metric = next(iter(record.metrics.values()), None)
     if metric is None or record.data is None:
         return
@@ -110,13 +166,21 @@ def _conformance(record: Record) -> Iterator[str]:
     stated = {check.item: check for check in record.conformance}
     for item in ITEMS:
         own = judged[item]
-        if item not in NOT_RECOMPUTED and item in stated and stated[item].ok is True and own.ok is not True:
+        if item not in stated:
+            yield f"it does not state whether {item!r} holds"
+        elif item not in NOT_RECOMPUTED and stated[item].ok is True and own.ok is not True:
             yield f"it states that {item!r} holds; its job and data say: {own.reason}"
 
 
-def summary(keys: Iterable[str]) -> str:
+def summary(records: Sequence[Record]) -> str:
     """What was checked of these records, for the terminal."""
+    scored = [record for record in records if record.status == "ok" and record.data]
+    sizes = [(known_size(record.job), record.data.n_test) for record in scored if record.data]
+    right = sum(known == stated for known, stated in sizes)
+    unknown = sum(known is None for known, _ in sizes)
     return (
-        f"checked for {len(list(keys))} records: SHA-256 and key, scores and intervals from predictions, correctness from "
-        "labels, confusion, each example once, labels of equal test sets, conformance from job and data"
+        f"checked for {len(records)} records: SHA-256 and key, scores and intervals from predictions, correctness from "
+        "labels, confusion, each example once, labels of equal test sets, conformance from job and data\n"
+        f"checked for {right} of {len(sizes)} scores: the number of test examples is the task's; not known for {unknown}; "
+        f"other for {len(sizes) - right - unknown}, whose data state how they depart from the reference"
     )

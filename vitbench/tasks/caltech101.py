@@ -22,6 +22,7 @@ CALTECH101 = declare(
     group="natural",
     data=CALTECH101.content,
     dataset="caltech101",
+    n_test=6084,
     source="VTAB; TA:data/caltech.py:69-77",
 )
 def caltech101() -> Task:

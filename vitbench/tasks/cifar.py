@@ -26,6 +26,7 @@ CIFAR10, CIFAR100 = (
     group="vit",
     data=CIFAR10.content,
     dataset="cifar10",
+    n_test=10_000,
     source="ViT paper App. B.1.1; BV:configs/transfer.py:66-77",
 )
 def cifar10() -> Task:
@@ -38,6 +39,7 @@ def cifar10() -> Task:
     group="vit",
     data=CIFAR100.content,
     dataset="cifar100",
+    n_test=10_000,
     source="ViT paper App. B.1.1; BV:configs/transfer.py:66-77",
 )
 def cifar100() -> Task:
@@ -50,6 +52,7 @@ def cifar100() -> Task:
     group="natural",
     data=CIFAR100.content,
     dataset="cifar100",
+    n_test=10_000,
     source="VTAB; TA:data/cifar.py:57-67",
 )
 def vtab_cifar100() -> Task:

@@ -33,6 +33,7 @@ DISTANCES = ("to 8", "8 to 8.5", "8.5 to 9", "9 to 9.5", "9.5 to 10", "over 10")
     group="structured",
     data=CLEVR.content,
     dataset="clevr",
+    n_test=15_000,
     source="VTAB; TA:data/clevr.py:32-34",
 )
 def clevr_count() -> Task:
@@ -46,6 +47,7 @@ def clevr_count() -> Task:
     group="structured",
     data=CLEVR.content,
     dataset="clevr",
+    n_test=15_000,
     source="VTAB; TA:data/clevr.py:45-53",
 )
 def clevr_distance() -> Task:

@@ -29,6 +29,7 @@ RETINOPATHY = declare(
     group="specialized",
     data=RETINOPATHY.content,
     dataset="diabetic_retinopathy_detection/btgraham-300",
+    n_test=42_670,
     source="VTAB; TA:data/diabetic_retinopathy.py",
 )
 def diabetic_retinopathy() -> Task:

@@ -28,7 +28,9 @@ def _splits() -> tuple[Split, Split, Split]:
     return train, val, test
 
 
-@register_task("digits", group="quickstart", source="scikit-learn, load_digits (UCI optdigits, test part)")
+@register_task(
+    "digits", group="quickstart", n_test=359, source="scikit-learn, load_digits (UCI optdigits, test part)"
+)
 def digits() -> Task:
     """Handwritten digits, 8 x 8 px greyscale, 10 classes; stratified split 60/20/20."""
     return Task.of(CLASSES, _splits)

@@ -18,7 +18,12 @@ DMLAB = declare(
 
 
 @register_task(
-    "vtab/dmlab", group="structured", data=DMLAB.content, dataset="dmlab", source="VTAB; TA:data/dmlab.py"
+    "vtab/dmlab",
+    group="structured",
+    data=DMLAB.content,
+    dataset="dmlab",
+    n_test=22_735,
+    source="VTAB; TA:data/dmlab.py",
 )
 def dmlab() -> Task:
     """Object close, far or very far, with positive or negative reward; 360 x 480 px frames of a 3D maze."""

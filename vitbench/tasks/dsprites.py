@@ -41,6 +41,7 @@ BINS = tuple(map(str, range(16)))
     group="structured",
     data=DSPRITES.content,
     dataset="dsprites",
+    n_test=73_728,
     source="VTAB; TA:data/dsprites.py:67-99",
 )
 def dsprites_location() -> Task:
@@ -54,6 +55,7 @@ def dsprites_location() -> Task:
     group="structured",
     data=DSPRITES.content,
     dataset="dsprites",
+    n_test=73_728,
     source="VTAB; TA:data/dsprites.py:67-99",
 )
 def dsprites_orientation() -> Task:

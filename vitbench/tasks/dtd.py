@@ -19,7 +19,12 @@ DTD = declare(
 
 
 @register_task(
-    "vtab/dtd", group="natural", data=DTD.content, dataset="dtd", source="VTAB; TA:data/dtd.py:29-37"
+    "vtab/dtd",
+    group="natural",
+    data=DTD.content,
+    dataset="dtd",
+    n_test=1880,
+    source="VTAB; TA:data/dtd.py:29-37",
 )
 def dtd() -> Task:
     """47 texture attributes, 40 images per class in each split."""

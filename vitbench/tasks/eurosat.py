@@ -25,6 +25,7 @@ EUROSAT = declare(
     group="specialized",
     data=EUROSAT.content,
     dataset="eurosat/rgb",
+    n_test=5400,
     source="VTAB; TA:data/eurosat.py:47-67",
 )
 def eurosat() -> Task:

@@ -48,6 +48,7 @@ COLORECTAL = declare(
     group="fewshot",
     data=CARS196.content,
     dataset="cars196",
+    n_test=8041,
     source="BV:configs/common_fewshot.py:35-45",
 )
 def cars196() -> Task:
@@ -60,6 +61,7 @@ def cars196() -> Task:
     group="fewshot",
     data=BIRDS.content,
     dataset="caltech_birds2011",
+    n_test=5794,
     source="SC:scenic/train_lib/transfer/fewshot_utils.py",
 )
 def caltech_birds2011() -> Task:
@@ -72,6 +74,7 @@ def caltech_birds2011() -> Task:
     group="fewshot",
     data=UC_MERCED.content,
     dataset="uc_merced",
+    n_test=1100,
     source="BV:configs/common_fewshot.py:35-45",
 )
 def uc_merced() -> Task:
@@ -84,6 +87,7 @@ def uc_merced() -> Task:
     group="fewshot",
     data=COLORECTAL.content,
     dataset="colorectal_histology",
+    n_test=3000,
     source="SC:scenic/train_lib/transfer/fewshot_utils.py",
 )
 def colorectal_histology() -> Task:

@@ -23,6 +23,7 @@ FLOWERS = declare(
     group="vit",
     data=FLOWERS.content,
     dataset="oxford_flowers102",
+    n_test=6149,
     source="ViT paper App. B.1.1; BV:configs/transfer.py:66-77",
 )
 def oxford_flowers102() -> Task:
@@ -35,6 +36,7 @@ def oxford_flowers102() -> Task:
     group="natural",
     data=FLOWERS.content,
     dataset="oxford_flowers102",
+    n_test=6149,
     source="VTAB; TA:data/oxford_flowers102.py",
 )
 def vtab_flowers102() -> Task:

@@ -46,6 +46,7 @@ VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
     group="vit",
     data=IMAGENET.content,
     dataset="imagenet2012",
+    n_test=50_000,
     source="ViT paper App. B.1.1; ReaL: arXiv 2006.07159",
 )
 def imagenet(path: Path | None = None) -> Task:

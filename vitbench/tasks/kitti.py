@@ -24,6 +24,7 @@ DISTANCES = ("vehicle within 8 m", "vehicle at 8 to 20 m", "vehicle beyond 20 m"
     group="structured",
     data=KITTI.content,
     dataset="kitti",
+    n_test=711,
     source="VTAB; TA:data/kitti.py:90-103",
 )
 def kitti_distance() -> Task:

@@ -21,6 +21,7 @@ PATCH_CAMELYON = declare(
     group="specialized",
     data=PATCH_CAMELYON.content,
     dataset="patch_camelyon",
+    n_test=32_768,
     source="VTAB; TA:data/patch_camelyon.py",
 )
 def patch_camelyon() -> Task:

@@ -22,6 +22,7 @@ PETS = declare(
     group="vit",
     data=PETS.content,
     dataset="oxford_iiit_pet",
+    n_test=3669,
     source="ViT paper App. B.1.1; BV:configs/transfer.py:66-77",
 )
 def oxford_iiit_pet() -> Task:
@@ -34,6 +35,7 @@ def oxford_iiit_pet() -> Task:
     group="natural",
     data=PETS.content,
     dataset="oxford_iiit_pet",
+    n_test=3669,
     source="VTAB; TA:data/oxford_iiit_pet.py:28, 52-74",
 )
 def vtab_pets() -> Task:

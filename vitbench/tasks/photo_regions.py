@@ -45,7 +45,7 @@ def _splits() -> tuple[Split, Split, Split]:
     return train, val, test
 
 
-@register_task("photo_regions", group="quickstart", source="scikit-learn, load_sample_images")
+@register_task("photo_regions", group="quickstart", n_test=416, source="scikit-learn, load_sample_images")
 def photo_regions() -> Task:
     """Which photograph and which sixth of it a 16 x 16 px patch is from; 12 classes, stratified split 60/20/20."""
     return Task.of(CLASSES, _splits)

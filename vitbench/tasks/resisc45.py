@@ -32,6 +32,7 @@ RESISC45 = declare(
     group="specialized",
     data=RESISC45.content,
     dataset="resisc45",
+    n_test=6300,
     source="VTAB; TA:data/resisc45.py:47-67",
 )
 def resisc45() -> Task:

@@ -25,6 +25,7 @@ ELEVATIONS = tuple(f"{degrees}°" for degrees in range(30, 75, 5))
     group="structured",
     data=SMALLNORB.content,
     dataset="smallnorb",
+    n_test=12_150,
     source="VTAB; TA:data/smallnorb.py:55-82",
 )
 def smallnorb_azimuth() -> Task:
@@ -38,6 +39,7 @@ def smallnorb_azimuth() -> Task:
     group="structured",
     data=SMALLNORB.content,
     dataset="smallnorb",
+    n_test=12_150,
     source="VTAB; TA:data/smallnorb.py:55-82",
 )
 def smallnorb_elevation() -> Task:

@@ -23,6 +23,7 @@ SUN397 = declare(
     group="natural",
     data=SUN397.content,
     dataset="sun397/tfds",
+    n_test=21_750,
     source="VTAB; TA:data/sun397.py",
 )
 def sun397() -> Task:

@@ -13,6 +13,7 @@ SVHN = declare(DataSet("svhn_cropped", majors=(3,), sizes={"train": 73_257, "tes
     group="natural",
     data=SVHN.content,
     dataset="svhn_cropped",
+    n_test=26_032,
     source="VTAB; TA:data/svhn.py:71-88",
 )
 def svhn() -> Task:
