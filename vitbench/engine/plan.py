@@ -151,7 +151,7 @@ def with_data(jobs: Sequence[Job], *, skip_missing: bool, others: bool) -> list[
     missing: dict[str, list[Problem]] = {}
     data_sets: list[str] = []
     broken: list[Problem] = []
-    for identity, component in {str(job.task.identity()): job.task for job in jobs}.items():
+    for identity, component in {job.task.identity_text: job.task for job in jobs}.items():
         try:
             TASKS.make(component.spec, component.options)
         except DataMissingError as error:
@@ -164,7 +164,7 @@ def with_data(jobs: Sequence[Job], *, skip_missing: bool, others: bool) -> list[
     problems = [problem for found in missing.values() for problem in found]
     if broken:
         raise UsageError([*broken, *problems])
-    left = [job for job in jobs if str(job.task.identity()) not in missing]
+    left = [job for job in jobs if job.task.identity_text not in missing]
     if missing and not (skip_missing and (left or others)):
         raise DataMissingError(_with_one_command(problems, data_sets))
     return left
