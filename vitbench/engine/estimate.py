@@ -95,7 +95,7 @@ def _lines(made: Estimate) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class _Data:
-    """What a job reads: labelled data, the number of test images, and by name the sizes of the splits whose features it needs."""
+    """What a job reads: labelled data, a number of test images, and by name the sizes of the splits whose features it needs."""
 
     labelled: LabelledData
     test_images: int
