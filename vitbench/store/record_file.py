@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,9 +44,18 @@ def load(path: Path, on_unreadable: Callable[[str], None] | None = None) -> list
     Raises:
         UsageError: there are no records, or a file is not a record.
     """
+    return load_files(files_of(path), on_unreadable)
+
+
+def load_files(files: Iterable[Path], on_unreadable: Callable[[str], None] | None = None) -> list[Record]:
+    """Return the records in these files; `on_unreadable` as for `load`.
+
+    Raises:
+        UsageError: a file is not a record.
+    """
     records = []
     with gc_paused():
-        for file in files_of(path):
+        for file in files:
             try:
                 records.append(load_file(file))
             except UsageError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from pydantic import BaseModel
 from vitbench.core.errors import Problem, UsageError, nearest
 from vitbench.core.files import read_file
 from vitbench.core.gc_pause import gc_paused
-from vitbench.core.job import Component
+from vitbench.core.job import Component, Job
 from vitbench.store.record_file import checked_body, files_of, load_file
 
 
@@ -45,10 +46,16 @@ def heads(run: Path) -> list[RecordHead]:
         UsageError: there are no records, or a file is not a record.
     """
     with gc_paused():
-        return [_head(file) for file in files_of(run)]
+        return [head_of(file) for file in files_of(run)]
 
 
-def _head(file: Path) -> RecordHead:
+def head_of(file: Path) -> RecordHead:
+    """The head of one record.
+
+    Raises:
+        UsageError: the file is not a record.
+    """
+    job: _Job | Job
     try:
         job = _Head.model_validate_json(checked_body(read_file(file))).job
     except (OSError, ValueError):
@@ -78,6 +85,22 @@ def chosen(
     for head in found:
         if all(not labels or getattr(head, kind) in labels for kind, labels in wanted.items()):
             yield head
+
+
+def files_of_part(
+    runs: Iterable[Path], backbones: Iterable[str], tasks: Iterable[str]
+) -> dict[Path, list[Path]]:
+    """The files of the records of each run whose backbone and task have these labels; without labels, of all.
+
+    Raises:
+        UsageError: a run has no records, or no record has a label.
+    """
+    backbones, tasks = list(backbones), list(tasks)
+    if not (backbones or tasks):
+        return {run: files_of(run) for run in runs}
+    found = {run: heads(run) for run in runs}
+    wanted = {head.file for head in chosen(itertools.chain.from_iterable(found.values()), backbones, tasks)}
+    return {run: [Path(head.file) for head in own if head.file in wanted] for run, own in found.items()}
 
 
 def related(found: Iterable[RecordHead], backbones: Iterable[str]) -> list[RecordHead]:
