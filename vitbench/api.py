@@ -265,8 +265,8 @@ class Adaptation(ABC):
         """Add a note to the record."""
 
     @abstractmethod
-    def report(self, done: int, total: int) -> None:
-        """Move the progress bar."""
+    def report(self, done: int, total: int, stage: str = "") -> None:
+        """Show `done` of `total` as progress, of a stage such as "trial 2 of 12, training step"; total 0: the stage alone."""
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,6 @@
+import hashlib
+import json
+
 import pytest
 from pydantic import ValidationError
 
@@ -40,6 +43,31 @@ def job(**changes):
 )
 def test_whatever_moves_a_score_moves_the_key(change):
     assert job(**change).key != job().key
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"limit": 10, "resolution_px": 64, "seed": 7, "preprocess": "fewshot"},
+        {"task": component(options={"b": 'ü"', "a": [1.5, None, {"z": True}]}, argument="é")},
+        {"backbone": component(options={"path": "/a"}, contents={"path": "abc"})},
+    ],
+    ids=str,
+)
+def test_a_key_is_the_digest_of_one_json_text(change):
+    """The text is joined from parts that jobs share; every record ever written is named by it."""
+    found = job(**change)
+    parts = {name: getattr(found, name).identity() for name in ("backbone", "task", "protocol")}
+    parts |= {"schema": 1, "budget": found.budget, "seed": found.seed, **found.measuring}
+    assert found.key == hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def test_the_jobs_of_a_cell_differ_in_their_seed_alone():
+    first = job(limit=3)
+    seeds = list(first.with_seeds([0, 5]))
+    assert seeds == [first, job(limit=3, seed=5)]
+    assert [each.key for each in seeds] == [first.key, job(limit=3, seed=5).key]
+    assert seeds[1].model_dump_json() == job(limit=3, seed=5).model_dump_json()
 
 
 def test_labels_and_places_do_not_move_the_key():

@@ -17,6 +17,7 @@ from vitbench.core.registry import PROTOCOLS, TASKS
 from vitbench.data.arrays import array_split
 from vitbench.engine.job import run_job
 from vitbench.engine.worker import Worker
+from vitbench.store.heartbeat import HeartbeatWriter
 
 RNG = np.random.default_rng(0)
 
@@ -51,6 +52,27 @@ def test_the_record_states_what_was_done(worker):
     assert record.env.packages["torch"] == torch.__version__.partition("+")[0]
     assert set(record.cost.seconds) == {"build", "data", "adapt", "features", "test"}
     assert all(seconds >= 0 for seconds in record.cost.seconds.values())
+
+
+@pytest.mark.parametrize(
+    ("protocol", "options", "stage"),
+    [
+        ("knn", {"k": "val"}, "voting with 6 values of k, to choose one on validation"),
+        ("logistic_probe", {"values": 3}, "fitting 3 values of C together, to choose one on validation"),
+        ("ridge_probe", {}, "fitting 30 values of l2, to choose one on validation"),
+        ("ridge_probe", {"l2": "loo"}, "fitting 30 values of l2, to choose one by leave-one-out"),
+    ],
+)
+def test_progress_says_when_features_are_done_and_a_probe_chooses(
+    worker, monkeypatch, protocol, options, stage
+):
+    """Progress said "features 797/797" while a probe fitted for minutes."""
+    phases = []
+    monkeypatch.setattr(HeartbeatWriter, "update", lambda _, phase, *counts: phases.append(phase))
+    outcome = run_job(make_job(protocol=component(protocol, **options), limit=100), worker)
+    assert outcome.record.failure is None
+    assert phases.index(f"adapt, {stage}") > phases.index("features")
+    assert phases[phases.index(f"adapt, {stage}") - 1] == "adapt"
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class RowAdaptation(Adaptation):
     def note(self, text):
         self.notes.append(text)
 
-    def report(self, done, total):
+    def report(self, done, total, stage=""):
         pass
 
 

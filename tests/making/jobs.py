@@ -28,6 +28,6 @@ def make_job(backbone="raw_pixels", task="digits", protocol="knn", **changes):
     fields = {
         "suite": SuiteContext(name="s", tasks=(task,), seeds=1), "budget": "full", "seed": 0,
         "backbone": component(backbone, **options.get(backbone, {})), "task": component(task),
-        "protocol": component(protocol, **options.get(protocol, {})),
+        "protocol": component(protocol, **options.get(protocol, {})) if isinstance(protocol, str) else protocol,
     }  # fmt: skip
     return Job(**{**fields, **changes})

@@ -13,6 +13,7 @@ from tests.making.command import vitbench as command
 from vitbench.core.errors import UsageError
 from vitbench.report.compare import compare, ranks
 from vitbench.report.statistics import bootstrap_means, difference, holm, mcnemar, rank_intervals
+from vitbench.store.run_dir import RunDir
 
 RNG = np.random.default_rng(5)
 
@@ -107,6 +108,33 @@ def test_two_backbones_on_the_same_images(run):
 def test_unknown_backbones_are_reported(run):
     with pytest.raises(UsageError, match=r"no results of backbone 'corse'[\s\S]*coarse"):
         compare([run], "corse", "fine")
+
+
+def test_only_what_is_compared_is_read(run, tmp_path):
+    """Among thousands of records, reading the predictions of all took most of a minute."""
+    wanted = compare([run], "coarse", "fine")
+    suite = tmp_path / "t.yaml"
+    suite.write_text(
+        "name: c\nbudgets: [full]\ntasks: [digits]\nprotocols: [ridge_probe]\n"
+        "backbones: [{name: raw_pixels, size_px: 3, label: other}]\n"
+    )
+    (other,) = vitbench.run(suite, tmp_path / "other")
+    RunDir(tmp_path / "other").predictions_path(other.key).unlink()
+    assert compare([run, tmp_path / "other"], "coarse", "fine") == wanted
+    with pytest.raises(UsageError, match=r"the predictions of other"):
+        compare([run, tmp_path / "other"], "coarse", "other")
+
+
+def test_a_backbone_under_two_labels_is_compared_whole(run, tmp_path):
+    """The label that it has last names all its records, also those that are under the other label."""
+    suite = tmp_path / "t.yaml"
+    suite.write_text(
+        "name: c\nbudgets: [1-shot]\ntasks: [digits]\nprotocols: [ridge_probe]\n"
+        "backbones: [{name: raw_pixels, size_px: 8, label: renamed}, {name: raw_pixels, size_px: 2, label: coarse}]\n"
+    )
+    vitbench.run(suite, tmp_path / "other")
+    rows = compare([run, tmp_path / "other"], "coarse", "renamed")
+    assert sorted(row.budget for row in rows) == ["1-shot", "2-shot", "full"]
 
 
 def test_ranks_of_a_run(run):

@@ -94,12 +94,16 @@ def dtype(default: str | None = None) -> Decorator:
 
 
 # What is run: the fields of Overrides.
-SUITE_OVERRIDES = _group(
+_PART = (
     click.option(
         "--backbone", "backbones", multiple=True, metavar="B",
-        help="Backbone to run: a label from the suite, or any spec (repeatable).",
+        help="Only this backbone: its label, or any spec where jobs are planned (repeatable).",
     ),
-    click.option("--task", "tasks", multiple=True, metavar="T", help="Task to run (repeatable)."),
+    click.option("--task", "tasks", multiple=True, metavar="T", help="Only this task (repeatable)."),
+)  # fmt: skip
+PART_OF_RESULTS = _group(*_PART)
+SUITE_OVERRIDES = _group(
+    *_PART,
     click.option("--protocol", "protocols", multiple=True, metavar="P", help="Protocol to run (repeatable)."),
     click.option("--budget", "budgets", multiple=True, metavar="B", help="Budget to run: full, 1k or N-shot (repeatable)."),
     click.option("--seeds", callback=_seeds, metavar="0,1,2", help="Seeds to run instead of the suite's."),

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vitbench.cli.options import RUNS, output_file
+from vitbench.cli.options import PART_OF_RESULTS, RUNS, output_file
+from vitbench.cli.page_limit import refuse_too_many
 from vitbench.core.format import printable
 
 if TYPE_CHECKING:
@@ -16,14 +17,14 @@ if TYPE_CHECKING:
     from vitbench.report.cell_details import Worst
 
 
-def _records(runs: tuple[Path, ...]) -> list[Record]:
-    """Return the records of all runs: of each directory the newest one of every cell."""
+def _records(files: dict[Path, list[Path]]) -> list[Record]:
+    """Return the records in the files of all runs: of each directory the newest one of every cell."""
     from vitbench.report.keys import newest
-    from vitbench.store.record_file import load
+    from vitbench.store.record_file import load_files
 
     found: dict[str, Record] = {}
-    for run in runs:
-        records = load(run)
+    for run, own in files.items():
+        records = load_files(own)
         kept = newest(records)
         if len(kept) < len(records):
             left = len(records) - len(kept)
@@ -56,15 +57,21 @@ def _records(runs: tuple[Path, ...]) -> list[Record]:
 @click.option(
     "--with-images", is_flag=True, help="Embed the 24 most confident errors per cell (needs the data sets)."
 )
+@PART_OF_RESULTS
 def report(
-    runs: tuple[Path, ...], output: Path | None, published: tuple[str, ...], figures: Path | None, with_images: bool
+    runs: tuple[Path, ...], output: Path | None, published: tuple[str, ...], figures: Path | None, with_images: bool,
+    backbones: tuple[str, ...], tasks: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Write the leaderboard of one or more runs: one self-contained HTML file."""
     from vitbench.core.errors import UsageError
+    from vitbench.store.record_heads import files_of_part
 
     _check_prefixes(published)
     if runs:
-        records = _write_page(runs, output, published, with_images=with_images)
+        if (backbones or tasks) and output is None:
+            raise UsageError("a page of a part of the results needs an output file: add -o FILE.html")
+        files = files_of_part(runs, backbones, tasks)
+        records = _write_page(files, output, published, with_images=with_images)
         if figures is not None:
             _write_figures(figures, records, published)
     elif not published:
@@ -76,7 +83,7 @@ def report(
 
 
 def _write_page(
-    runs: tuple[Path, ...], output: Path | None, published: tuple[str, ...], *, with_images: bool
+    files: dict[Path, list[Path]], output: Path | None, published: tuple[str, ...], *, with_images: bool
 ) -> list[Record]:
     """Write the page of several runs, and return their records."""
     from vitbench.core.errors import UsageError
@@ -84,11 +91,13 @@ def _write_page(
     from vitbench.report.page import Extras, render
     from vitbench.store.run_dir import estimated
 
+    runs = tuple(files)
     if len(runs) > 1 and output is None:
         raise UsageError("combining several runs needs an output file: add -o FILE.html")
+    refuse_too_many(files)
     target = output or runs[0] / "report.html"
     expected = {key: value for run in runs for key, value in estimated(run).items()}
-    records = _records(runs)
+    records = _records(files)
     worst = _images(runs, records) if with_images else {}
     write_atomically(target, render(records, Extras(expected, published, worst)))
     click.echo(str(target))
@@ -152,17 +161,21 @@ def _report_published(prefixes: tuple[str, ...], output: Path | None) -> None:
     help="csv, json, parquet: one row per job and metric; md, latex: the leaderboards.",
 )  # fmt: skip
 @output_file("The file  [default: stdout].")
-def export(runs: tuple[Path, ...], form: str, output: Path | None) -> None:
+@PART_OF_RESULTS
+def export(
+    runs: tuple[Path, ...], form: str, output: Path | None, backbones: tuple[str, ...], tasks: tuple[str, ...]
+) -> None:
     """Export the results of one or more runs as a table."""
     from vitbench.core.errors import UsageError
     from vitbench.core.files import write_atomically
     from vitbench.report.export import FORMATS
     from vitbench.report.export import export as render
+    from vitbench.store.record_heads import files_of_part
 
     known = next(name for name in FORMATS if name == form)
     if output is None and known == "parquet" and sys.stdout.isatty():
         raise UsageError("parquet is binary and cannot be shown in a terminal: add -o FILE.parquet")
-    content = render(_records(runs), known)
+    content = render(_records(files_of_part(runs, backbones, tasks)), known)
     if output is None:
         shown = content.decode() if sys.stdout.isatty() and known != "parquet" else None
         click.echo(content if shown is None else printable(shown), nl=False)

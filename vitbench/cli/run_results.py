@@ -22,10 +22,11 @@ def show_results(result: Result, *, as_json: bool) -> None:
         page = result.run.report_path
         click.echo(f"nothing to do: all {len(result.records)} jobs are done, see {page}", err=True)
         return
-    _write_page(result)
+    no_page = _write_page(result)
     _print(result, as_json)
     count = f"{len(result.records)} jobs, {result.ran} new"
-    click.echo(f"\n{count}. Leaderboard: {result.run.report_path}", err=True)
+    where = f"No leaderboard: {no_page}" if no_page else f"Leaderboard: {result.run.report_path}"
+    click.echo(printable(f"\n{count}. {where}"), err=True)
 
 
 def _is_shown(result: Result) -> bool:
@@ -43,21 +44,30 @@ def _shown(result: Result) -> Path:
     return result.run.path / ".shown"
 
 
-def _write_page(result: Result) -> None:
+def _write_page(result: Result) -> str:
+    """Write the page, and return why it cannot be written if there are too many records."""
+    from vitbench.cli.page_limit import refuse_too_many
+    from vitbench.core.errors import UsageError
     from vitbench.core.files import write_atomically
     from vitbench.report.keys import newest
     from vitbench.report.page import Extras, render
-    from vitbench.store.record_file import load
+    from vitbench.store.record_file import files_of, load_files
     from vitbench.store.run_dir import estimated
 
     unreadable: list[str] = []
     state = result.run.state()
-    everything = load(result.run.path, unreadable.append)
+    files = files_of(result.run.path)
+    try:
+        refuse_too_many({result.run.path: files})
+    except UsageError as error:
+        return str(error)
+    everything = load_files(files, unreadable.append)
     for message in unreadable:
         click.echo(printable(f"warning: left out: {message}"), err=True)
     page = render(newest(everything, result.records), Extras(estimated(result.run.path)))
     write_atomically(result.run.report_path, page)
     write_atomically(_shown(result), state)
+    return ""
 
 
 def _print(result: Result, as_json: bool) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import stat
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 MOST_READ_BYTES = 256 * 2**20  # a hundred times the largest record, plan or heartbeat
@@ -35,8 +36,21 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     Raises:
         OSError: it cannot be written; the error names `path`.
     """
+    _write_named(path, (content.encode("utf-8") if isinstance(content, str) else content,))
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write lines as UTF-8 like `write_atomically`, without holding them all in memory.
+
+    Raises:
+        OSError: they cannot be written; the error names `path`.
+    """
+    _write_named(path, (f"{line}\n".encode() for line in lines))
+
+
+def _write_named(path: Path, parts: Iterable[bytes]) -> None:
     try:
-        _write(path, content.encode("utf-8") if isinstance(content, str) else content)
+        _write(path, parts)
     except OSError as error:
         error.filename, error.filename2 = str(path), None
         raise
@@ -69,12 +83,12 @@ def _digest_line(content: bytes) -> bytes:
     return hashlib.sha256(content).hexdigest().encode("ascii") + b"\n"
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, parts: Iterable[bytes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o666 & ~_umask())

@@ -6,8 +6,8 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -74,6 +74,10 @@ Options = Annotated[
 ]  # of a component or a trial; every number in them is finite
 
 
+_as_json = json.JSONEncoder(sort_keys=True, ensure_ascii=True, default=str).encode
+_value_as_json = lru_cache(maxsize=4096, typed=True)(_as_json)  # the jobs of a suite have few distinct values
+
+
 class Component(Frozen):
     """A registered backbone, task or protocol with every option spelled out.
 
@@ -103,9 +107,14 @@ class Component(Frozen):
         }  # fmt: skip
 
     @cached_property
+    def identity_text(self) -> str:
+        """Its identity as JSON, written once for all jobs that share the component."""
+        return _as_json(self.identity())
+
+    @cached_property
     def digest(self) -> str:
         """A short name for its identity."""
-        return digest_bytes(json.dumps(self.identity(), sort_keys=True, default=str).encode())[:8]
+        return digest_bytes(self.identity_text.encode())[:8]
 
 
 class JobLabels(NamedTuple):
@@ -154,6 +163,13 @@ class Job(Frozen):
     test_resolution_px: int | None = None
     preprocess: PreprocessName = "squash"
 
+    def with_seeds(self, seeds: Iterable[int]) -> Iterator[Job]:
+        """This job under each of these seeds. The copies share all else, and it is not validated again: suites have many."""
+        shared = {name: self.__dict__[name] for name in type(self).model_fields}
+        given = self.model_fields_set
+        for seed in seeds:
+            yield Job.model_construct(given, **{**shared, "seed": seed})
+
     @property
     def measuring(self) -> dict[str, Any]:
         """The measurement settings: scores that differ in them are not compared."""
@@ -163,16 +179,14 @@ class Job(Frozen):
     def key(self) -> str:
         """Hash of everything the score depends on; the name of the record's file."""
         parts = {
-            "schema": SCHEMA_VERSION,
-            "backbone": self.backbone.identity(),
-            "task": self.task.identity(),
-            "protocol": self.protocol.identity(),
-            "budget": self.budget,
-            "seed": self.seed,
-            **self.measuring,
+            "backbone": self.backbone.identity_text,
+            "task": self.task.identity_text,
+            "protocol": self.protocol.identity_text,
         }
-        text = json.dumps(parts, sort_keys=True, ensure_ascii=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+        plain = {"schema": SCHEMA_VERSION, "budget": self.budget, "seed": self.seed, **self.measuring}
+        parts |= {name: _value_as_json(value) for name, value in plain.items()}
+        text = ", ".join(f'"{name}": {parts[name]}' for name in sorted(parts))  # as json.dumps joins them
+        return hashlib.sha256(f"{{{text}}}".encode()).hexdigest()[:KEY_LENGTH]
 
     @property
     def labels(self) -> JobLabels:

@@ -42,7 +42,9 @@ class JobAdaptation(Adaptation):
 
     def features(self, split: Split) -> Tensor:
         """Features (N, D) float32 of the backbone as it was loaded, on the device."""
-        return self.reader(split)
+        found = self.reader(split)
+        self.heartbeat.update("adapt")  # "features" is over, and what follows may take long
+        return found
 
     def pixels(self, split: Split, size_px: int | None = None) -> Tensor:
         """Images (N, 3, S, S) after the job's preprocessing, on the device."""
@@ -58,6 +60,6 @@ class JobAdaptation(Adaptation):
         """Add a note to the record."""
         self.notes.add(text)
 
-    def report(self, done: int, total: int) -> None:
-        """Move the progress bar."""
-        self.heartbeat.update("adapt", done, total)
+    def report(self, done: int, total: int, stage: str = "") -> None:
+        """Show `done` of `total` as progress, of a stage if it has a name."""
+        self.heartbeat.update(f"adapt, {stage}" if stage else "adapt", done, total)

@@ -167,7 +167,7 @@ def with_data(
     missing: dict[str, list[Problem]] = {}
     data_sets: list[str] = []
     broken: list[Problem] = []
-    for identity, component in {str(job.task.identity()): job.task for job in jobs}.items():
+    for identity, component in {job.task.identity_text: job.task for job in jobs}.items():
         try:
             _, task = TASKS.make(component.spec, component.options)
             for remark in (*task.remarks(), *task.departures()):
@@ -182,7 +182,7 @@ def with_data(
     problems = [problem for found in missing.values() for problem in found]
     if broken:
         raise UsageError([*broken, *problems])
-    left = [job for job in jobs if str(job.task.identity()) not in missing]
+    left = [job for job in jobs if job.task.identity_text not in missing]
     if missing and not (skip_missing and (left or others)):
         raise DataMissingError(_with_one_command(problems, data_sets))
     return left

@@ -77,7 +77,7 @@ def shared_work(job: Job) -> str:
     """A key that is equal for jobs that read the same features; a job that trains its backbone has its own."""
     if trains(job):
         return job.key
-    return f"{job.backbone.identity()} {job.measuring} {_dataset(job)}"
+    return f"{job.backbone.identity_text} {job.measuring} {_dataset(job)}"
 
 
 def _dataset(job: Job) -> str:

@@ -106,7 +106,7 @@ class Worker:
 
     def task(self, job: Job) -> tuple[Entry, Task]:
         """The job's task; its splits are read when first asked for."""
-        key = f"{sorted(job.task.identity().items())}"
+        key = job.task.identity_text
         check_contents(TASKS, job.task)
         if key not in self.tasks:
             self.tasks[key] = TASKS.make(job.task.spec, job.task.options)
@@ -141,4 +141,4 @@ def _short(digest: str) -> str:
 
 def backbone_key(job: Job) -> str:
     """The key of a built backbone: its identity and image size."""
-    return f"{sorted(job.backbone.identity().items())}@{job.resolution_px}"
+    return f"{job.backbone.identity_text}@{job.resolution_px}"

@@ -108,6 +108,7 @@ class LogisticProbe(Protocol):
         x = torch.cat([data.features(split) for split in parts])
         y = torch.as_tensor(np.concatenate([split.labels for split in parts]), device=data.device)
         c, trials = self._select(data, x, y)
+        data.report(0, 0, f"fitting all labelled data at C = {c:.3g}")
         final = fit(x, y, data.num_classes, 1 / c)
         certificate = _certificate(final, 0)
         if certificate["relative_gap"] > TOLERANCE:
@@ -125,6 +126,7 @@ class LogisticProbe(Protocol):
             c = DEFAULT_C if self.c == "val" else self.c
             return c, (fixed("c", c),)
         grid = np.logspace(LOWEST, HIGHEST, self.values).tolist()
+        data.report(0, 0, f"fitting {len(grid)} values of C together, to choose one on validation")
         solution = fit(x[train], y[train], data.num_classes, [1 / c for c in grid])
         accuracies = [
             (solution.scores(x[held_out], i).argmax(1) == y[held_out]).double().mean().item()

@@ -205,20 +205,25 @@ class RidgeProbe(Protocol):
                 return self._by_validation(data)
             data.note(f"no validation data to choose l2 on: used {FIXED_L2:g}")
         l2 = FIXED_L2 if isinstance(self.l2, str) else self.l2
-        solution = fit(*_labelled(data, data.train), data.num_classes, l2)
+        x, y = _labelled(data, data.train)
+        data.report(0, 0, f"fitting at l2 = {l2:g}")
+        solution = fit(x, y, data.num_classes, l2)
         return Adapted(data.backbone, lambda z: solution.scores(z, l2), False, (fixed("l2", l2),))
 
     def _by_validation(self, data: Adaptation) -> Adapted:
         x, y = _labelled(data, data.train)
         x_val, y_val = _labelled(data, data.val)
+        data.report(0, 0, f"fitting {len(GRID)} values of l2, to choose one on validation")
         scores = fit(x, y, data.num_classes, GRID).top1(x_val, y_val, GRID)
         l2, trials = select("l2", GRID, scores, ties="larger")
+        data.report(0, 0, f"fitting all labelled data at l2 = {l2:g}")
         final = fit(torch.cat([x, x_val]), torch.cat([y, y_val]), data.num_classes, l2)
         return Adapted(data.backbone, lambda z: final.scores(z, l2), False, trials)
 
     def _by_leave_one_out(self, data: Adaptation) -> Adapted:
         parts = [_labelled(data, split) for split in (data.train, data.val) if len(split)]
         x, y = (torch.cat(both) for both in zip(*parts, strict=True))
+        data.report(0, 0, f"fitting {len(GRID)} values of l2, to choose one by leave-one-out")
         solution = fit(x, y, data.num_classes, GRID)
         scores = solution.left_out_top1(x, y, GRID)
         l2, trials = select("l2", GRID, scores, ties="larger", split="train", metric="left-out top1")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from vitbench.core.errors import Problem, UsageError, nearest
 from vitbench.core.record import Record
 from vitbench.report.keys import CellKey, cells, component_key, distinct_labels, newest
 from vitbench.report.statistics import Correct, Interval, difference, holm, mcnemar, rank_intervals
-from vitbench.store.record_file import load
+from vitbench.store.record_file import load, load_file
+from vitbench.store.record_heads import heads, related
 from vitbench.store.run_dir import RunDir
 
 
@@ -42,16 +45,20 @@ class Outcomes:
     by_seed: dict[int, Correct]
 
 
-def outcomes_by_cell(runs: Sequence[Path], metric: str = "top1") -> dict[CellKey, Outcomes]:
+def outcomes_by_cell(
+    runs: Sequence[Path], metric: str = "top1", backbones: Sequence[str] = ()
+) -> dict[CellKey, Outcomes]:
     """Per-image results of all runs by cell, on the same test images, with distinct labels for backbones.
+
+    With `backbones`, only theirs are read.
 
     Raises:
         UsageError: a run has no records, or predictions are missing or damaged.
     """
     run_of: dict[str, RunDir] = {}
     records: dict[str, Record] = {}
-    for run in map(RunDir, runs):
-        for record in newest(load(run.path)):
+    for run, own in _records(runs, backbones):
+        for record in newest(own):
             if record.status == "ok" and metric in record.metrics:
                 run_of[record.key], records[record.key] = run, record
     labels = distinct_labels((component_key(r.job.backbone), r.job.backbone.label) for r in records.values())
@@ -62,7 +69,25 @@ def outcomes_by_cell(runs: Sequence[Path], metric: str = "top1") -> dict[CellKey
     return {
         cell: Outcomes(labels[cell.backbone], own[0], {record.job.seed: correct(record) for record in own})
         for cell, own in cells(records.values()).items()
+        if not backbones or _plain(labels[cell.backbone]) in map(_plain, backbones)
     }
+
+
+def _records(runs: Sequence[Path], backbones: Sequence[str]) -> Iterator[tuple[RunDir, list[Record]]]:
+    """The records of each run; with `backbones`, only those that decide the results of backbones shown under these labels."""
+    if not backbones:
+        yield from ((RunDir(run), load(run)) for run in runs)
+        return
+    found = {run: heads(run) for run in runs}
+    names = {*backbones, *map(_plain, backbones)}
+    wanted = set(related(itertools.chain.from_iterable(found.values()), names))
+    for run, own in found.items():
+        yield RunDir(run), [load_file(Path(head.file)) for head in own if head in wanted]
+
+
+def _plain(label: str) -> str:
+    """A backbone's label without what `distinct_labels` adds to labels that are shared."""
+    return re.sub(r" #[0-9a-f]{4}$", "", label)
 
 
 def compare(runs: Sequence[Path], first: str, second: str) -> list[Difference]:
@@ -71,15 +96,16 @@ def compare(runs: Sequence[Path], first: str, second: str) -> list[Difference]:
     Raises:
         UsageError: a backbone has no results, or the two have no cell in common.
     """
-    outcomes = outcomes_by_cell(runs)
-    names = sorted({each.backbone for each in outcomes.values()})
-    unknown = [
-        Problem(f"no results of backbone {name!r}", nearest=nearest(name, names))
-        for name in (first, second)
-        if name not in names
-    ]
+    outcomes = outcomes_by_cell(runs, backbones=(first, second))
+    known = {each.backbone for each in outcomes.values()}
+    unknown = {first, second} - known
     if unknown:
-        raise UsageError(unknown)
+        names = sorted(known | {head.backbone for run in runs for head in heads(run)} - unknown)
+        raise UsageError(
+            Problem(f"no results of backbone {name!r}", nearest=nearest(name, names))
+            for name in (first, second)
+            if name in unknown
+        )
     if first == second:
         raise UsageError(f"cannot compare {first!r} with itself: give two different backbones")
     one, two = (

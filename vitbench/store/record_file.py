@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,20 @@ if TYPE_CHECKING:
 _HEAD = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",\n')
 
 
+def files_of(path: Path) -> list[Path]:
+    """Return the files of all records of a run directory, or of a folder of record files, in order.
+
+    Raises:
+        UsageError: there are none.
+    """
+    folder = path / "records" if (path / "records").is_dir() else path
+    files = sorted(folder.glob("*.json")) if folder.is_dir() else []
+    files = [file for file in files if file.name != "env.json"]
+    if not files:
+        raise UsageError(Problem(f"no records in {path}", next_step="vitbench run SUITE --out " + str(path)))
+    return files
+
+
 def load(path: Path, on_unreadable: Callable[[str], None] | None = None) -> list[Record]:
     """Return all records of a run directory, or of a folder of record files.
 
@@ -30,16 +44,20 @@ def load(path: Path, on_unreadable: Callable[[str], None] | None = None) -> list
     Raises:
         UsageError: there are no records, or a file is not a record.
     """
-    folder = path / "records" if (path / "records").is_dir() else path
-    files = sorted(folder.glob("*.json")) if folder.is_dir() else []
-    files = [file for file in files if file.name != "env.json"]
-    if not files:
-        raise UsageError(Problem(f"no records in {path}", next_step="vitbench run SUITE --out " + str(path)))
+    return load_files(files_of(path), on_unreadable)
+
+
+def load_files(files: Iterable[Path], on_unreadable: Callable[[str], None] | None = None) -> list[Record]:
+    """Return the records in these files; `on_unreadable` as for `load`.
+
+    Raises:
+        UsageError: a file is not a record.
+    """
     records = []
     with gc_paused():
         for file in files:
             try:
-                records.append(_load_record(file))
+                records.append(load_file(file))
             except UsageError as error:
                 if on_unreadable is None:
                     raise
@@ -47,7 +65,12 @@ def load(path: Path, on_unreadable: Callable[[str], None] | None = None) -> list
     return records
 
 
-def _load_record(file: Path) -> Record:
+def load_file(file: Path) -> Record:
+    """Return the record in a file.
+
+    Raises:
+        UsageError: it is not a record.
+    """
     try:
         record = decode(read_file(file))
         trouble = "" if record.key == record.job.key else "its key does not belong to its job"
@@ -84,10 +107,19 @@ def decode(data: bytes) -> Record:
     Raises:
         ValueError: the contents are not what was written (ValidationError: they are, but by another version).
     """
+    return Record.model_validate_json(checked_body(data))
+
+
+def checked_body(data: bytes) -> bytes:
+    """Return the JSON text of a record's file.
+
+    Raises:
+        ValueError: it is not what was written.
+    """
     head = _HEAD.match(data)
     if head is None:
         raise ValueError("it does not begin with its SHA-256")
     body = data[head.end() :]
     if hashlib.sha256(body).hexdigest().encode() != head[1]:
         raise ValueError("SHA-256 mismatch: truncated, edited, or damaged on disk")
-    return Record.model_validate_json(b"{" + body)
+    return b"{" + body

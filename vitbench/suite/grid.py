@@ -54,22 +54,25 @@ class Grid:
         suite, entry = self.suite, resolved.entry
         every_task = dict.fromkeys([*(t.name for t in suite.tasks), task.label])
         expected = tuple(name for name in every_task if entry.tasks is None or name in entry.tasks)
+        measurement = self._measurement(resolved)
         for budget in _narrowed(suite.budgets, entry.budgets, self.budgets):
             seeds = _narrowed(suite.seeds, entry.seeds, self.seeds)
             if not resolved.protocol.depends_on_seed(budget):
                 seeds = [0][: len(seeds)]  # always the same one, whatever the seeds of the suite
-            for seed in seeds:
-                yield Job(
-                    suite=SuiteContext(
-                        name=suite.name, tasks=expected, seeds=len(seeds), published=tuple(suite.published)
-                    ),
-                    backbone=backbone,
-                    task=task,
-                    protocol=resolved.component,
-                    budget=budget,
-                    seed=seed,
-                    **self._measurement(resolved),
-                )
+            if not seeds:
+                continue
+            first = Job(
+                suite=SuiteContext(
+                    name=suite.name, tasks=expected, seeds=len(seeds), published=tuple(suite.published)
+                ),
+                backbone=backbone,
+                task=task,
+                protocol=resolved.component,
+                budget=budget,
+                seed=seeds[0],
+                **measurement,
+            )
+            yield from first.with_seeds(seeds)
 
     def _measurement(self, resolved: ResolvedProtocol) -> dict[str, Any]:
         """Return the measurement settings: the entry's own, else the suite's, else the protocol's default."""

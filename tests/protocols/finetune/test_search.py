@@ -9,6 +9,8 @@ import vitbench
 from tests.making.suites import TUNED, tuned
 from vitbench.protocols.finetune import Finetune
 from vitbench.protocols.recipes import Recipe
+from vitbench.store.heartbeat import HeartbeatWriter
+from vitbench.store.status import run_status
 
 
 def test_validation_chooses_and_all_labels_are_learned_from(suite_file, plugin, tmp_path):
@@ -32,6 +34,29 @@ def test_validation_chooses_and_all_labels_are_learned_from(suite_file, plugin, 
     assert not (tmp_path / "run" / "checkpoints").exists() or not list(
         (tmp_path / "run" / "checkpoints").iterdir()
     )
+
+
+def test_status_says_which_trial_is_at_work_and_on_what(suite_file, plugin, tmp_path, monkeypatch):
+    """A job of six trials said "adapt 6/6" from the last step of the first trial on, for minutes."""
+    seen = {}
+    update = HeartbeatWriter.update
+
+    def watched(writer, *progress):
+        update(writer, *progress)
+        seen.update(dict.fromkeys((each.phase, each.total) for each in run_status(tmp_path / "run").working))
+
+    monkeypatch.setattr(HeartbeatWriter, "update", watched)
+    (record,) = vitbench.run(
+        tuned(suite_file, rates=[1e-5, 0.3], steps=3), tmp_path / "run", limit=400, plugins=[plugin]
+    )
+    images = record.data.n_val
+    assert [phase for phase in seen if phase[0].startswith("adapt,")] == [
+        ("adapt, trial 1 of 2, training step", 3),
+        ("adapt, trial 1 of 2, validation image", images),
+        ("adapt, trial 2 of 2, training step", 3),
+        ("adapt, trial 2 of 2, validation image", images),
+        ("adapt, final run, training step", 3),
+    ]
 
 
 def test_every_field_of_the_recipe_is_in_the_record(suite_file, plugin, tmp_path):

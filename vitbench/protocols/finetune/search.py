@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -27,12 +28,14 @@ SCORING_BLOCK = 1024  # images preprocessed together
 class Search:
     """The training runs of one job. Each starts from the original backbone, or resumes from its own checkpoint.
 
-    `forward` and `backward` count the images of all runs: scored without gradients, and trained on.
+    `forward` and `backward` count the images of all runs: scored without gradients, and trained on. `stage` names the run
+    in progress lines.
     """
 
     def __init__(self, data: Adaptation, checkpoints: Checkpoints) -> None:
         self.data, self.checkpoints = data, checkpoints
         self.forward = self.backward = 0
+        self.stage = ""
 
     def train(self, recipe: Recipe, splits: Sequence[Split], name: str) -> tuple[Any, TrainLog]:
         """Return a trained copy of the backbone, in eval mode, and its log."""
@@ -43,11 +46,13 @@ class Search:
             data, splits, recipe, size_px, data.num_classes, distributed.this_process()
         )
         checkpoint = self.checkpoints.checkpoint(name, recipe.fields())
+        stage = f"{self.stage}training step"
+        data.report(0, recipe.steps, stage)  # the first steps are counted late, and compiling takes long
         # Each run has its own random streams, so dropout does not depend on whether earlier runs were resumed.
         with self.checkpoints.delaying_signals(), seeded(data.seed, f"finetune {name}"):
             log = train(
-                backbone, images.batches, data.num_classes, recipe, dtype=data.dtype, on_step=data.report,
-                checkpoint=checkpoint,
+                backbone, images.batches, data.num_classes, recipe, dtype=data.dtype, checkpoint=checkpoint,
+                on_step=partial(data.report, stage=stage),
             )  # fmt: skip
         self.backward += len(log.losses) * recipe.batch_size
         if log.batch_norm_size and log.batch_norm_size < recipe.batch_size:
@@ -62,6 +67,7 @@ class Search:
         size = max(log.micro_batch_size, micro_batch.ON_CPU)  # what fits with gradients fits without
         correct: Any = 0
         for first in range(0, len(split), SCORING_BLOCK):
+            self.data.report(first, len(split), f"{self.stage}validation image")
             part = split.take(np.arange(first, min(first + SCORING_BLOCK, len(split))))
             pixels = self.data.pixels(part, backbone.input.size_px)
             truth = torch.as_tensor(part.labels, device=pixels.device)
@@ -77,6 +83,7 @@ def run_trials(runs: Search, recipes: Sequence[Recipe]) -> tuple[Trial, ...]:
     """Train every recipe on train, score it on validation, and mark the best as chosen; none if all diverged."""
     trials = []
     for i, recipe in enumerate(recipes):
+        runs.stage = f"trial {i + 1} of {len(recipes)}, "
         outcome = distributed.broadcast(runs.checkpoints.done(f"trial-{i}", recipe.fields()))
         if outcome is None:
             forward, backward = runs.forward, runs.backward
@@ -92,6 +99,7 @@ def run_trials(runs: Search, recipes: Sequence[Recipe]) -> tuple[Trial, ...]:
             runs.backward += outcome["images"][1]
         del outcome["images"]
         trials.append(Trial(options=recipe.fields(), split="val", metric="top1", chosen=False, **outcome))
+    runs.stage = "final run, "
     scored = [i for i, trial in enumerate(trials) if trial.value is not None]
     best = max(scored, key=lambda i: (trials[i].value, -i), default=None)
     return tuple(trial.model_copy(update={"chosen": i == best}) for i, trial in enumerate(trials))

@@ -1,0 +1,86 @@
+"""`vitbench report` and `export` of a part of the results, and of more records than a page can have."""
+
+import csv
+import io
+import shlex
+
+import pytest
+
+import vitbench
+from tests.making.command import vitbench as command
+from vitbench.store.record_heads import heads, related
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    place = tmp_path_factory.mktemp("report")
+    suite = place / "s.yaml"
+    suite.write_text(
+        "name: r\nlimit: 20\nbudgets: [full]\ntasks: [digits, photo_regions]\nprotocols: [ridge_probe]\nbackbones:\n"
+        "  - {name: raw_pixels, size_px: 2, label: an a}\n  - {name: raw_pixels, size_px: 3, label: boring}\n"
+        "  - {name: raw_pixels, size_px: 4, label: c}\n"
+    )
+    vitbench.run(suite, place / "run")
+    return place / "run"
+
+
+def cells(text):
+    return sorted((row["backbone"], row["task"]) for row in csv.DictReader(io.StringIO(text)))
+
+
+def test_a_part_is_chosen_by_labels(run, tmp_path):
+    part = ["--backbone", "an a", "--backbone", "c", "--task", "digits"]
+    assert cells(command("export", run, *part).stdout) == [("an a", "digits"), ("c", "digits")]
+    assert len(cells(command("export", run).stdout)) == 6
+    assert command("report", run, *part, "-o", tmp_path / "x.html").returncode == 0
+    page = (tmp_path / "x.html").read_text()
+    assert "an a" in page
+    assert "boring" not in page
+
+
+def test_what_is_not_there_is_refused_with_the_nearest_label(run, tmp_path):
+    said = command("report", run, "--backbone", "an b", "--task", "digit", "-o", tmp_path / "x.html")
+    assert said.returncode == 2
+    assert "no results of backbone 'an b'" in said.stderr
+    assert "did you mean: digits" in said.stderr
+
+
+def test_a_part_does_not_replace_the_page_of_the_run(run):
+    said = command("report", run, "--backbone", "boring")
+    assert said.returncode == 2
+    assert "add -o FILE.html" in said.stderr
+
+
+def test_too_many_records_are_refused_before_any_is_loaded(run, tmp_path, monkeypatch):
+    """100,000 records would take more than 2 GB."""
+    monkeypatch.setattr("vitbench.cli.page_limit.MOST_RECORDS", 5)
+    with monkeypatch.context() as patch:
+        patch.setattr("vitbench.store.record_file.load_files", None)
+        said = command("report", run)
+    assert said.returncode == 2
+    assert "a page of 6 records" in said.stderr
+    (step,) = [line.partition("next:")[2] for line in said.stderr.splitlines() if "next:" in line]
+    arguments = shlex.split(step.replace("FILE.html", str(tmp_path / "x.html")))[1:]
+    assert command(*arguments).returncode == 0
+    assert (tmp_path / "x.html").is_file()
+
+
+def test_a_run_of_too_many_records_ends_without_a_page(run, monkeypatch):
+    monkeypatch.setattr("vitbench.cli.page_limit.MOST_RECORDS", 5)
+    page = run / "report.html"
+    page.unlink(missing_ok=True)
+    said = command("run", run.parent / "s.yaml", "--out", run)
+    assert said.returncode == 0
+    assert "No leaderboard: a page of 6 records" in said.stderr
+    assert not page.exists()
+
+
+def test_heads_say_what_records_are_of(run):
+    found = heads(run)
+    records = {record.key: record.job for record in vitbench.load_records(run)}
+    assert len(found) == len(records) == 6
+    for head in found:
+        (job,) = [job for key, job in records.items() if key in head.file]
+        assert (head.backbone, head.task) == (job.backbone.label, job.task.label)
+        assert head.backbone_digest == job.backbone.digest
+    assert {head.backbone for head in related(found, ["boring", "nobody"])} == {"boring"}
