@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vitbench.cli.readable import readable
 from vitbench.core.format import printable
 
 if TYPE_CHECKING:
@@ -47,16 +48,12 @@ def _write_page(result: Result) -> None:
     from vitbench.core.files import write_atomically
     from vitbench.report.keys import newest
     from vitbench.report.page import Extras, render
-    from vitbench.store.record_file import load
     from vitbench.store.run_dir import estimated
 
-    unreadable: list[str] = []
     state = result.run.state()
-    everything = load(result.run.path, unreadable.append)
-    for message in unreadable:
-        click.echo(printable(f"warning: left out: {message}"), err=True)
-    page = render(newest(everything, result.records), Extras(estimated(result.run.path)))
-    write_atomically(result.run.report_path, page)
+    everything, unreadable = readable(result.run.path)
+    extras = Extras(estimated(result.run.path), unreadable=tuple(unreadable))
+    write_atomically(result.run.report_path, render(newest(everything, result.records), extras))
     write_atomically(_shown(result), state)
 
 
