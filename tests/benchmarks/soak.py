@@ -82,17 +82,23 @@ def start(place: Path, out: Path, *how: str, cache: str = "cache") -> subprocess
     )  # fmt: skip
 
 
-def workers_of(pid: int) -> list[int]:
-    """The processes that work for a driver: children of the server that its workers are forked off."""
-    parents = {}
+def parents() -> dict[int, int]:
+    """The parent of every process."""
+    found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                found[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
             except OSError:
                 continue
-    below = [child for child, parent in parents.items() if parent == pid]
-    return [child for child, parent in parents.items() if parent in below]
+    return found
+
+
+def workers_of(pid: int) -> list[int]:
+    """The processes that work for a driver: children of the server that its workers are forked off."""
+    parent_of = parents()
+    below = [child for child, parent in parent_of.items() if parent == pid]
+    return [child for child, parent in parent_of.items() if parent in below]
 
 
 class Seen:
@@ -165,14 +171,22 @@ def soak(place: Path, kills: int, jobs: int, minutes: float, rng: random.Random)
 
 
 def actors() -> list[int]:
-    """Processes of the cluster that work on jobs."""
-    found = []
-    for entry in Path("/proc").iterdir():
+    """Processes of the cluster that work on jobs; another cluster on this machine is not ours to kill."""
+    parent_of, found = parents(), []
+    for pid in parent_of:
         try:
-            if entry.name.isdigit() and b"ray::_Bench" in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
+            works = b"ray::RayWorker" in Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
             continue
+        if works and os.getpid() in _ancestors(pid, parent_of):
+            found.append(pid)
+    return found
+
+
+def _ancestors(pid: int, parent_of: dict[int, int]) -> list[int]:
+    found = []
+    while pid := parent_of.get(pid, 0):
+        found.append(pid)
     return found
 
 

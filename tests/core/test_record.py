@@ -1,5 +1,6 @@
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -141,10 +142,19 @@ COST = {
     "change",
     [
         {"seconds": {"adapt": -1.0}}, {"seconds": {"adapt": float("nan")}}, {"flops_per_image": 10**400},
-        {"flops_per_image": -1}, {"images_forward": -1}, {"peak_memory_bytes": -1}, {"energy_joules": float("inf")},
+        {"flops_per_image": 2**63}, {"flops_per_image": -1}, {"images_forward": -1},
+        {"peak_memory_bytes": -1}, {"energy_joules": float("inf")},
     ],
 )  # fmt: skip
 def test_costs_that_cannot_be_are_refused(change):
     assert Cost(**COST).work_s == 1.0
     with pytest.raises(ValidationError, match=next(iter(change))):
         Cost(**{**COST, **change})
+
+
+@pytest.mark.parametrize(
+    "value", [2**1023, "half a pair: \ud800", {"\udcff": 1}, Path("/data/caf\udce9")], ids=["number", "text", "name", "path"]
+)  # fmt: skip
+def test_options_that_json_or_a_chart_cannot_hold_are_refused(value):
+    with pytest.raises(ValidationError, match=r"too many to be recorded|only text in UTF-8"):
+        Component(name="knn", version="1", label="knn", options={"at": value})

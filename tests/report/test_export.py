@@ -7,7 +7,7 @@ import pytest
 
 from tests.making.boards import NAMES, VTAB
 from tests.making.boards import board as made_board
-from vitbench.core.record import Check
+from vitbench.core.record import Check, Failure
 from vitbench.report.build import boards
 from vitbench.report.export import export, latex, markdown, terminal
 
@@ -91,3 +91,12 @@ def test_a_label_is_no_formula_in_a_spreadsheet(tiny_records, label):
     cell = next(csv.DictReader(io.StringIO(export([record], "csv").decode())))["backbone"]
     assert cell == (label if label == "plain" else f"'{label}")
     assert json.loads(export([record], "json"))[0]["backbone"] == label
+
+
+def test_a_carriage_return_does_not_end_a_row(tiny_records):
+    """Messages of progress bars, and of Windows, have some."""
+    failure = Failure(kind="X", message="10 %\r20 %\r\nfailed")
+    record = tiny_records[0].model_copy(update={"status": "failed", "metrics": {}, "failure": failure})
+    (row,) = csv.DictReader(io.StringIO(export([record], "csv").decode(), newline=""))
+    assert row["error"] == "10 %\n20 %\nfailed"
+    assert json.loads(export([record], "json"))[0]["error"] == failure.message

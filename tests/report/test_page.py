@@ -1,8 +1,11 @@
 import json
 import re
 
+import pytest
+
 from tests.making.boards import VTAB, board, with_all_that_a_record_can_hold
-from vitbench.core.record import Confusion
+from vitbench.core.record import Confusion, Trial
+from vitbench.report.cell_details import details
 from vitbench.report.charts import CHARTS
 from vitbench.report.page import Extras, render
 
@@ -102,3 +105,25 @@ def test_a_row_of_different_weights_says_so(tiny_records):
     assert "different weights under one name" in page
     assert "hub@abc (sha256 ffffffffffff)" in page
     assert "one set of weights" not in render(tiny_records)
+
+
+@pytest.mark.parametrize(
+    ("curve", "drawn"),
+    [
+        ({"step": (0.0, 1.0), "loss": (1.7976931348623157e308, None)}, [1.7976931348623157e308, None]),
+        ({"step": (0.0, 1.0), "loss": (123.456, 0.5)}, [123.0, 0.5]),
+        ({"step": (0.0, 1.0)}, None), ({"step": (0.0, 1.0), "loss": (1.0,)}, None), ({"odd": (1.0,)}, None),
+    ],
+)  # fmt: skip
+def test_any_curve_and_gap_of_a_plugin_fits_on_the_page(tiny_records, curve, drawn):
+    """Rounding the largest numbers must not make them infinite, and a series may be missing."""
+    trial = Trial(
+        options={"l2": 1}, split="val", metric="top1", value=0.5, chosen=True, curve=curve,
+        certificate={"relative_gap": 1.7976931348623157e308},
+    )  # fmt: skip
+    text = details([tiny_records[0].model_copy(update={"trials": (trial,)})])
+    assert "Infinity" not in text
+    (cell,) = json.loads(text)["cells"].values()
+    trials = cell["seeds"][0]["trials"]
+    assert trials["gap"] == 1.7976931348623157e308
+    assert [losses for _, losses in trials.get("curves", [])] == ([drawn] if drawn else [])

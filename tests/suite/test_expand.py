@@ -1,9 +1,12 @@
 import time
+from dataclasses import dataclass
 
 import pytest
 import yaml
 
+from vitbench.api import Protocol
 from vitbench.core.errors import DataMissingError, UsageError
+from vitbench.core.registry import PROTOCOLS, register_protocol
 from vitbench.suite import Overrides, expand, read_suite
 
 BASE = """\
@@ -267,15 +270,28 @@ def test_a_suite_may_name_published_rows_and_is_told_of_those_that_are_not(suite
         plan(suite_file(f"{head}published: [vit2021-t9, vit2021-x]\n"))
 
 
-def test_an_option_that_is_not_finite_is_refused_where_it_stands(suite_file):
-    path = suite_file(
-        "name: f\nbudgets: [full]\nbackbones: [raw_pixels]\ntasks: [digits]\nprotocols:\n"
-        "  - {name: logistic_probe, c: 1.0e+999}\n"
-    )
-    with pytest.raises(
-        UsageError, match=r"suite.yaml:6: protocol 'logistic_probe', option c is inf: only finite numbers"
-    ):
-        plan(path)
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{name: logistic_probe, c: 1.0e+999}", "protocol 'logistic_probe', option c is inf: only finite numbers"),
+        ("{name: pool, k: 1" + "0" * 400 + "}", "protocol 'pool', option k has 1329 bits"),
+        (r'{name: pool, at: "caf\uDCE9"}', r"protocol 'pool', option at is 'caf\\udce9': only text in UTF-8"),
+    ],
+)  # fmt: skip
+def test_an_option_that_cannot_be_recorded_is_refused_where_it_stands(suite_file, line, said):
+    @dataclass(frozen=True)
+    class Pool(Protocol):
+        """Takes any number and any text."""
+
+        k: int = 1
+        at: str = ""
+
+    head = "name: f\nbudgets: [full]\nbackbones: [raw_pixels]\ntasks: [digits]\nprotocols:\n"
+    path = suite_file(f"{head}  - {line}\n")
+    with PROTOCOLS.restored():
+        register_protocol("pool")(Pool)
+        with pytest.raises(UsageError, match=f"suite.yaml:6: {said}"):
+            plan(path)
 
 
 @pytest.mark.parametrize(

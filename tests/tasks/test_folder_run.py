@@ -1,5 +1,7 @@
 """A folder of images in all encodings, from files to the report."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -51,6 +53,16 @@ def test_every_encoding_is_read(zoo, tmp_path):
     assert record.metrics["top1"].value == 1.0
     assert record.data.n_train + record.data.n_val + record.data.n_test == 60
     assert record.conformant
+
+
+def test_a_class_whose_name_is_not_utf8_is_recorded_with_its_bytes_escaped(zoo, tmp_path):
+    folder, suite = zoo
+    (folder / "train" / "<dark>").rename(folder / "train" / os.fsdecode(b"caf\xe9"))
+    (record,) = vitbench.run(suite, tmp_path / "run")
+    assert record.status == "ok", record.failure
+    assert record.confusion.classes == ("bright one", r"caf\udce9")
+    assert vitbench.load_records(tmp_path / "run") == [record]
+    assert render([record])
 
 
 def test_broken_images_stop_the_job_and_are_all_named(zoo, tmp_path, monkeypatch):

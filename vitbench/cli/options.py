@@ -108,7 +108,7 @@ SUITE_OVERRIDES = _group(
     click.option("--budget", "budgets", multiple=True, metavar="B", help="Budget to run: full, 1k or N-shot (repeatable)."),
     click.option("--seeds", callback=_seeds, metavar="0,1,2", help="Seeds to run instead of the suite's."),
     click.option(
-        "--limit", type=click.IntRange(1), metavar="N",
+        "--limit", type=click.IntRange(1, 2**31 - 1), metavar="N",
         help="Use at most N examples of each split; the leaderboard is marked as limited.",
     ),
     dtype(), SUITE_SETTINGS, PLUGINS,

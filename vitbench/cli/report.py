@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from vitbench.cli.options import PART_OF_RESULTS, RUNS, output_file
 from vitbench.cli.page_limit import refuse_too_many
+from vitbench.cli.readable import readable
 from vitbench.core.format import printable
 
 if TYPE_CHECKING:
@@ -17,30 +18,46 @@ if TYPE_CHECKING:
     from vitbench.report.cell_details import Worst
 
 
-def _records(files: dict[Path, list[Path]]) -> list[Record]:
-    """Return the records in the files of all runs: of each directory the newest one of every cell."""
-    from vitbench.report.keys import newest
-    from vitbench.store.record_file import load_files
+class _Read(NamedTuple):
+    """The records of all runs, and a message for every file that cannot be read."""
 
+    records: list[Record]
+    unreadable: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """1 if a file is damaged: what was written lacks its result."""
+        return 1 if self.unreadable else 0
+
+
+def _read(files: dict[Path, list[Path]]) -> _Read:
+    """Read the files of all runs: of each directory the newest record of every cell.
+
+    Raises:
+        UsageError: a run has no records, or none that can be read.
+    """
     found: dict[str, Record] = {}
+    unreadable: list[str] = []
     for run, own in files.items():
-        records = load_files(own)
-        kept = newest(records)
-        if len(kept) < len(records):
-            left = len(records) - len(kept)
-            click.echo(
-                f"{run}: left out {left} records that newer ones replace",
-                err=True,
-            )
-        twice = [
-            record for record in kept if (other := found.get(record.key)) and other.metrics != record.metrics
-        ]
-        for record in twice:
-            click.echo(
-                printable(f"warning: several results of {record.job.title}: using the one in {run}"), err=True
-            )
-        found.update({record.key: record for record in kept})
-    return list(found.values())
+        records, bad = readable(own)
+        _add(found, run, records)
+        unreadable += bad
+    return _Read(list(found.values()), tuple(unreadable))
+
+
+def _add(found: dict[str, Record], run: Path, records: list[Record]) -> None:
+    """Add the newest records of one run to those of the runs before it."""
+    from vitbench.report.keys import newest
+
+    kept = newest(records)
+    if len(kept) < len(records):
+        left = len(records) - len(kept)
+        click.echo(f"{run}: left out {left} records that newer ones replace", err=True)
+    for record in kept:
+        if (other := found.get(record.key)) and other.metrics != record.metrics:
+            text = f"warning: several results of {record.job.title}: using the one in {run}"
+            click.echo(printable(text), err=True)
+    found.update({record.key: record for record in kept})
 
 
 @click.command(no_args_is_help=True)
@@ -61,8 +78,11 @@ def _records(files: dict[Path, list[Path]]) -> list[Record]:
 def report(
     runs: tuple[Path, ...], output: Path | None, published: tuple[str, ...], figures: Path | None, with_images: bool,
     backbones: tuple[str, ...], tasks: tuple[str, ...],
-) -> None:  # fmt: skip
-    """Write the leaderboard of one or more runs: one self-contained HTML file."""
+) -> int:  # fmt: skip
+    """Write the leaderboard of one or more runs: one self-contained HTML file.
+
+    Exits with 1 if a record file is damaged; the rest is written.
+    """
     from vitbench.core.errors import UsageError
     from vitbench.store.record_heads import files_of_part
 
@@ -71,21 +91,22 @@ def report(
         if (backbones or tasks) and output is None:
             raise UsageError("a page of a part of the results needs an output file: add -o FILE.html")
         files = files_of_part(runs, backbones, tasks)
-        records = _write_page(files, output, published, with_images=with_images)
+        read = _write_page(files, output, published, with_images=with_images)
         if figures is not None:
-            _write_figures(figures, records, published)
-    elif not published:
+            _write_figures(figures, read.records, published)
+        return read.exit_code
+    if not published:
         raise UsageError("name a run directory, or give --published PREFIX -o FILE.html")
-    elif figures is not None or with_images:
+    if figures is not None or with_images:
         raise UsageError("--figures and --with-images need measured results: name a run directory")
-    else:
-        _report_published(published, output)
+    _report_published(published, output)
+    return 0
 
 
 def _write_page(
     files: dict[Path, list[Path]], output: Path | None, published: tuple[str, ...], *, with_images: bool
-) -> list[Record]:
-    """Write the page of several runs, and return their records."""
+) -> _Read:
+    """Write the page of several runs, and return what was read."""
     from vitbench.core.errors import UsageError
     from vitbench.core.files import write_atomically
     from vitbench.report.page import Extras, render
@@ -97,11 +118,11 @@ def _write_page(
     refuse_too_many(files)
     target = output or runs[0] / "report.html"
     expected = {key: value for run in runs for key, value in estimated(run).items()}
-    records = _records(files)
-    worst = _images(runs, records) if with_images else {}
-    write_atomically(target, render(records, Extras(expected, published, worst)))
+    read = _read(files)
+    worst = _images(runs, read.records) if with_images else {}
+    write_atomically(target, render(read.records, Extras(expected, published, worst, read.unreadable)))
     click.echo(str(target))
-    return records
+    return read
 
 
 def _write_figures(folder: Path, records: list[Record], published: tuple[str, ...]) -> None:
@@ -164,8 +185,11 @@ def _report_published(prefixes: tuple[str, ...], output: Path | None) -> None:
 @PART_OF_RESULTS
 def export(
     runs: tuple[Path, ...], form: str, output: Path | None, backbones: tuple[str, ...], tasks: tuple[str, ...]
-) -> None:
-    """Export the results of one or more runs as a table."""
+) -> int:
+    """Export the results of one or more runs as a table.
+
+    Exits with 1 if a record file is damaged; the rest is written.
+    """
     from vitbench.core.errors import UsageError
     from vitbench.core.files import write_atomically
     from vitbench.report.export import FORMATS
@@ -175,10 +199,12 @@ def export(
     known = next(name for name in FORMATS if name == form)
     if output is None and known == "parquet" and sys.stdout.isatty():
         raise UsageError("parquet is binary and cannot be shown in a terminal: add -o FILE.parquet")
-    content = render(_records(files_of_part(runs, backbones, tasks)), known)
+    read = _read(files_of_part(runs, backbones, tasks))
+    content = render(read.records, known)
     if output is None:
         shown = content.decode() if sys.stdout.isatty() and known != "parquet" else None
         click.echo(content if shown is None else printable(shown), nl=False)
     else:
         write_atomically(output, content)
         click.echo(str(output), err=True)
+    return read.exit_code

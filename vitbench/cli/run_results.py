@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vitbench.cli.readable import readable
 from vitbench.core.format import printable
 
 if TYPE_CHECKING:
@@ -51,21 +52,18 @@ def _write_page(result: Result) -> str:
     from vitbench.core.files import write_atomically
     from vitbench.report.keys import newest
     from vitbench.report.page import Extras, render
-    from vitbench.store.record_file import files_of, load_files
+    from vitbench.store.record_file import files_of
     from vitbench.store.run_dir import estimated
 
-    unreadable: list[str] = []
     state = result.run.state()
     files = files_of(result.run.path)
     try:
         refuse_too_many({result.run.path: files})
     except UsageError as error:
         return str(error)
-    everything = load_files(files, unreadable.append)
-    for message in unreadable:
-        click.echo(printable(f"warning: left out: {message}"), err=True)
-    page = render(newest(everything, result.records), Extras(estimated(result.run.path)))
-    write_atomically(result.run.report_path, page)
+    everything, unreadable = readable(files)
+    extras = Extras(estimated(result.run.path), unreadable=tuple(unreadable))
+    write_atomically(result.run.report_path, render(newest(everything, result.records), extras))
     write_atomically(_shown(result), state)
     return ""
 

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, lru_cache
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -44,6 +45,8 @@ def _known_budget(budget: str) -> str:
     return budget
 
 
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]  # Parquet has no larger integers
+
 Budget = Annotated[str, AfterValidator(_known_budget)]
 
 
@@ -52,26 +55,38 @@ def shots_of(budget: str) -> int | None:
     return int(budget.removesuffix("-shot")) if budget.endswith("-shot") else None
 
 
-def check_finite(value: Any, name: str = "") -> Any:
-    """The value, if every number in it is finite: JSON has no others.
+MOST_BITS = 1023  # of an integer in options: it fits a float
+
+
+def check_recordable(value: Any, name: str = "") -> Any:
+    """The value, if JSON can hold it: every number in it is finite, every text is Unicode.
 
     Raises:
-        ValueError: one is not; the message names the field.
+        ValueError: it cannot; the message names the field.
     """
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name or 'a value'} is {value}: only finite numbers can be recorded")
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        raise ValueError(f"{name or 'a value'} has {value.bit_length()} bits: too many to be recorded")
+    if isinstance(value, str | PurePath) and not _is_unicode(str(value)):
+        raise ValueError(f"{name or 'a value'} is {str(value)!a}: only text in UTF-8 can be recorded")
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            check_finite(inner, f"{name}.{key}".lstrip("."))
+            check_recordable(key, name)
+            check_recordable(inner, f"{name}.{key}".lstrip("."))
     elif isinstance(value, list | tuple):
         for inner in value:
-            check_finite(inner, name)
+            check_recordable(inner, name)
     return value
 
 
-Options = Annotated[
-    dict[str, Any], AfterValidator(check_finite)
-]  # of a component or a trial; every number in them is finite
+def _is_unicode(text: str) -> bool:
+    """Whether it has no half surrogate pairs: the name of a file that is not UTF-8 has one for each such byte."""
+    return text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)
+
+
+# Of a component or a trial.
+Options = Annotated[dict[str, Any], AfterValidator(check_recordable)]
 
 
 _as_json = json.JSONEncoder(sort_keys=True, ensure_ascii=True, default=str).encode
@@ -155,12 +170,12 @@ class Job(Frozen):
     task: Component
     protocol: Component
     budget: Budget
-    seed: int
-    limit: int | None = None
+    seed: Whole
+    limit: Whole | None = None
     dtype: Dtype = "float32"
     feature_dtype: FeatureDtype = "float32"
-    resolution_px: int | None = None
-    test_resolution_px: int | None = None
+    resolution_px: Whole | None = None
+    test_resolution_px: Whole | None = None
     preprocess: PreprocessName = "squash"
 
     def with_seeds(self, seeds: Iterable[int]) -> Iterator[Job]:

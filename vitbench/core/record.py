@@ -8,6 +8,8 @@ from pydantic import Field
 
 from vitbench.core.job import Frozen, Job, Options
 
+Count = Annotated[int, Field(ge=0, lt=2**63)]  # as in a column of a table: Parquet has no larger integers
+
 Weights = Literal["pretrained", "untrained", "none", "unknown"]
 
 
@@ -17,8 +19,8 @@ class LoadReport(Frozen):
     A weight that features depend on and that the checkpoint lacks is an error, so none is missing here.
     """
 
-    in_file: int = Field(description="arrays in the checkpoint, or in the part of it that was taken")
-    used: int = Field(description="weights and buffers of the backbone that were loaded from it")
+    in_file: Count = Field(description="arrays in the checkpoint, or in the part of it that was taken")
+    used: Count = Field(description="weights and buffers of the backbone that were loaded from it")
     left_out: tuple[str, ...] = Field(
         default=(), description="arrays of heads and of parts used in training only"
     )
@@ -36,9 +38,9 @@ class BackboneFacts(Frozen):
     weights: Weights
     pretrain_data: str
     source: str
-    params: int
-    feature_dim: int
-    size_px: int
+    params: Count
+    feature_dim: Count
+    size_px: Count
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     weights_digest: str
@@ -82,10 +84,10 @@ class DataFacts(Frozen):
 
     group: str
     dataset: str = ""
-    num_classes: int
-    n_train: int
-    n_val: int
-    n_test: int
+    num_classes: Count
+    n_train: Count
+    n_val: Count
+    n_test: Count
     fingerprints: dict[str, str]
     skipped: tuple[str, ...] = ()
     departures: tuple[str, ...] = ()
@@ -101,13 +103,11 @@ class Confusion(Frozen):
     """
 
     classes: tuple[str, ...] = ()
-    matrix: tuple[tuple[int, ...], ...] = ()
-    mistakes: tuple[tuple[str, str, int], ...] = ()
+    matrix: tuple[tuple[Count, ...], ...] = ()
+    mistakes: tuple[tuple[str, str, Count], ...] = ()
 
 
-# Of costs: no machine has done more than a ten-thousandth of this.
-Count = Annotated[int, Field(ge=0, le=10**27)]
-Amount = Annotated[float, Field(ge=0, le=1e27)]
+Amount = Annotated[float, Field(ge=0, le=1e27)]  # no machine has done more than a ten-thousandth of this
 
 
 class Cost(Frozen):
@@ -139,7 +139,7 @@ class Env(Frozen):
     python: str
     platform: str
     device: str
-    threads: int
+    threads: Count
     packages: dict[str, str]
     git_commit: str
 
@@ -153,7 +153,7 @@ class Metric(Frozen):
     value: Fraction
     ci_low: Fraction
     ci_high: Fraction
-    n: int = Field(ge=1)
+    n: Count = Field(ge=1)
 
 
 class Trial(Frozen):
@@ -205,7 +205,7 @@ class Record(Frozen):
     failure: Failure | None = None
     predictions_sha256: str = ""
     confusion: Confusion | None = None
-    worst: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+    worst: tuple[Count, ...] = Field(
         default=(), description="positions of wrong test examples, most confident errors first"
     )
     created: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -31,7 +31,7 @@ from vitbench.engine.adaptation import JobAdaptation, Notes
 from vitbench.engine.features import FeatureReader
 from vitbench.engine.job_facts import data_facts, weights_remarks
 from vitbench.engine.job_log import LOG
-from vitbench.engine.outcome import Outcome, failed, now
+from vitbench.engine.outcome import Outcome, failed, now, recordable
 from vitbench.engine.scoring import backbone_facts, confusion, score, worst
 from vitbench.engine.worker import Worker, backbone_key, check_contents
 
@@ -52,7 +52,8 @@ def run_job(job: Job, worker: Worker) -> Outcome:
             LOG.info("%s on %s (key %s)", job.title, worker.device, job.key)
             steps = _JobRun(job, worker, Meter(worker.device))
             outcome = steps.run()
-            outcome.record.model_dump_json()  # a record that cannot be written is a failure of this job, not of the run
+            # A record that cannot be written is a failure of this job, not of the run.
+            outcome = replace(outcome, record=recordable(outcome.record))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin may raise anything

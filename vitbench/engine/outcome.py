@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
+from pydantic_core import PydanticSerializationError
 
 from vitbench.compute.environment import describe
 from vitbench.core.errors import VitbenchError, message_of, source_line_of, storable
@@ -34,6 +37,29 @@ def failed(job: Job, device: str, error: BaseException, phase: str = "") -> Reco
         ),
         created=now(),
     )
+
+
+def recordable(record: Record) -> Record:
+    """The record as JSON can hold it: bytes that are not UTF-8, as in the name of a folder, are escaped.
+
+    Raises:
+        PydanticSerializationError: JSON cannot hold it even so.
+    """
+    try:
+        record.model_dump_json()
+    except PydanticSerializationError:
+        record = Record.model_validate(_escaped(record.model_dump()))
+        record.model_dump_json()
+    return record
+
+
+def _escaped(value: Any) -> Any:
+    """Plain data with every text in UTF-8."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {_escaped(key): _escaped(inner) for key, inner in value.items()}
+    return [_escaped(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def now() -> str:

@@ -6,6 +6,7 @@ Texts and grids shared between records are stored once; a cell is named by the k
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -73,7 +74,13 @@ def details(records: Sequence[Record], worst: Worst | None = None) -> Markup:
 
 
 def _curves(record: Record) -> int:
-    return sum(bool(trial.curve.get("step")) for trial in record.trials)
+    return sum(map(_has_curve, record.trials))
+
+
+def _has_curve(trial: Trial) -> bool:
+    """Whether it has a loss for each of its steps: a plugin may record other series."""
+    steps = trial.curve.get("step", ())
+    return bool(steps) and len(steps) == len(trial.curve.get("loss", ()))
 
 
 def _room(cells: Sequence[Sequence[int]]) -> tuple[int, bool]:
@@ -221,18 +228,23 @@ def _trials(every: Sequence[Trial], texts: Shared, grids: Shared, with_curves: b
     }
     gaps = [gap for trial in trials if (gap := trial.certificate.get("relative_gap")) is not None]
     if gaps:
-        found["gap"] = float(f"{max(gaps):.1e}")
-    curves = [
-        [grids.add(_thinned(steps, grids.points)),
-         [None if v is None else float(f"{v:.3g}") for v in _thinned(trial.curve["loss"], grids.points)]]
-        for trial in every
-        if (steps := trial.curve.get("step"))
-    ]  # fmt: skip
-    if curves and with_curves:
-        found["curves"] = curves
-        found["named"] = [grids.add([trial.options]) for trial in every if trial.curve.get("step")]
+        found["gap"] = _short(max(gaps), 2)
+    drawn = [trial for trial in every if _has_curve(trial)]
+    if drawn and with_curves:
+        found["curves"] = [
+            [grids.add(_thinned(trial.curve["step"], grids.points)),
+             [None if v is None else _short(v, 3) for v in _thinned(trial.curve["loss"], grids.points)]]
+            for trial in drawn
+        ]  # fmt: skip
+        found["named"] = [grids.add([trial.options]) for trial in drawn]
     noted = {i: texts.add(trial.note) for i, trial in enumerate(trials) if trial.note}
     return {**found, "notes": noted} if noted else found
+
+
+def _short(value: float, digits: int) -> float:
+    """A number rounded to so many digits, unless that made it infinite, which JSON cannot hold."""
+    rounded = float(f"{value:.{digits}g}")
+    return rounded if math.isfinite(rounded) else value
 
 
 def _judged(trial: Trial) -> str:

@@ -38,10 +38,16 @@ def export(records: Sequence[Record], form: Format) -> bytes:
 
 
 def _guarded(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with an apostrophe before texts that a spreadsheet would take for a formula."""
+    """The table with an apostrophe before texts that a spreadsheet would take for a formula, and one kind of line ends.
+
+    Before Python 3.13 `csv` does not quote a text with a bare carriage return, which then ends the row.
+    """
 
     def text(value: object) -> object:
-        return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+        if not isinstance(value, str):
+            return value
+        lines = value.replace("\r\n", "\n").replace("\r", "\n")
+        return f"'{lines}" if value.startswith(FORMULA) else lines
 
     return table.map(text)
 

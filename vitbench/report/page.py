@@ -10,7 +10,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from vitbench.core.format import duration, quantity
+from vitbench.core.format import duration, printable, quantity
 from vitbench.core.gc_pause import gc_paused
 from vitbench.core.record import Record
 from vitbench.report.build import boards, departures_of, failures
@@ -30,11 +30,15 @@ MOST_BOARDS = 12  # with charts: drawing those of one board takes a tenth of a s
 
 @dataclass(frozen=True)
 class Extras:
-    """What a page shows besides records: seconds estimated by a dry run, prefixes of published rows, images by cell."""
+    """What a page shows besides records: seconds estimated by a dry run, prefixes of published rows, images by cell.
+
+    `unreadable` are messages about files that cannot be read.
+    """
 
     estimated: Mapping[str, float] = field(default_factory=dict)
     published: tuple[str, ...] = ()
     worst: Worst = field(default_factory=dict)
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ def _rendered(records: Sequence[Record], extras: Extras) -> str:
             any_published=any_published(found),
             weak=any(row.weak for row in rows),
             failures=failures(records),
+            unreadable=[printable(text) for text in extras.unreadable],
             details=details(records, extras.worst),
             expected=_expected(records, extras.estimated),
             js=Markup("\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from vitbench.core.errors import Problem, UsageError, first_reason
+from vitbench.core.errors import Problem, UsageError, first_reason, storable
 from vitbench.core.files import read_file
 from vitbench.core.gc_pause import gc_paused
 from vitbench.core.job import SCHEMA_VERSION
@@ -61,7 +61,7 @@ def load_files(files: Iterable[Path], on_unreadable: Callable[[str], None] | Non
             except UsageError as error:
                 if on_unreadable is None:
                     raise
-                on_unreadable(str(error.problems[0].where) + ": " + error.problems[0].what)
+                on_unreadable(storable(f"{error.problems[0].where}: {error.problems[0].what}"))
     return records
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +89,7 @@ def chosen(
 def files_of_part(
     runs: Iterable[Path], backbones: Iterable[str], tasks: Iterable[str]
 ) -> dict[Path, list[Path]]:
-    """The files of the records of each run whose backbone and task have these labels; without labels, of all.
+    """The files of the records of each run whose backbone and task have these labels, and of damaged ones; without labels, all.
 
     Raises:
         UsageError: a run has no records, or no record has a label.
@@ -98,9 +97,20 @@ def files_of_part(
     backbones, tasks = list(backbones), list(tasks)
     if not (backbones or tasks):
         return {run: files_of(run) for run in runs}
-    found = {run: heads(run) for run in runs}
-    wanted = {head.file for head in chosen(itertools.chain.from_iterable(found.values()), backbones, tasks)}
-    return {run: [Path(head.file) for head in own if head.file in wanted] for run, own in found.items()}
+    files = {run: files_of(run) for run in runs}
+    found = {
+        file: head for own in files.values() for file in own if (head := _readable_head(file)) is not None
+    }
+    wanted = {Path(head.file) for head in chosen(found.values(), backbones, tasks)}
+    return {run: [file for file in own if file in wanted or file not in found] for run, own in files.items()}
+
+
+def _readable_head(file: Path) -> RecordHead | None:
+    """The head of a record; None of a damaged one, which is reported by whoever loads it."""
+    try:
+        return head_of(file)
+    except UsageError:
+        return None
 
 
 def related(found: Iterable[RecordHead], backbones: Iterable[str]) -> list[RecordHead]:

@@ -189,8 +189,9 @@ class RunDir:
         with contextlib.suppress(OSError), os.scandir(self.path / "records") as entries:
             for entry in entries:
                 if entry.name.endswith(".json"):
-                    stat = entry.stat()
-                    facts.append((entry.name, stat.st_size, stat.st_mtime_ns))
+                    with contextlib.suppress(OSError):  # a link in a loop
+                        stat = entry.stat()
+                        facts.append((entry.name, stat.st_size, stat.st_mtime_ns))
         facts.sort()
         return hashlib.sha256(repr(facts).encode()).hexdigest()
 

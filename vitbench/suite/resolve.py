@@ -12,7 +12,7 @@ from pydantic_core import to_jsonable_python
 
 from vitbench.core.entry import Entry
 from vitbench.core.errors import Problem, UsageError, nearest
-from vitbench.core.job import Component, check_finite
+from vitbench.core.job import Component, check_recordable
 from vitbench.suite.suite_file import KINDS, BackboneEntry, Defaults, ProtocolEntry, TaskEntry, problems_of
 from vitbench.suite.yaml_lines import Located
 
@@ -83,7 +83,7 @@ class Resolver:
         except ValidationError as error:
             items = error.errors()
         else:
-            return checked if self._finite(registered, checked, path, where) else None
+            return checked if self._recordable(registered, checked, path, where) else None
         strangers = [item for item in items if item["type"] == "extra_forbidden"]
         for item in strangers:
             name = str(item["loc"][0])
@@ -96,12 +96,12 @@ class Resolver:
         self.problems += found if path else [Problem(problem.what, where) for problem in found]
         return None
 
-    def _finite(self, registered: Entry, checked: BaseModel, path: tuple[Any, ...], where: str) -> bool:
-        """Whether every number of the options is finite; others cannot be recorded, and their jobs would never be done."""
+    def _recordable(self, registered: Entry, checked: BaseModel, path: tuple[Any, ...], where: str) -> bool:
+        """Whether the options can be recorded; jobs with others would never be done."""
         before = len(self.problems)
         for name, value in checked:
             try:
-                check_finite(value, name)
+                check_recordable(value, name)
             except ValueError as error:
                 line = self.located.where((*path, name)) if path else where
                 self.problems.append(Problem(f"{registered.kind} {registered.name!r}, option {error}", line))

@@ -88,7 +88,7 @@ class SuiteFile(BaseModel):
     budgets: list[Budget] = Field(["full"], min_length=1)
     seeds: list[Seed] = Field([0], min_length=1)
     defaults: Defaults = Defaults()
-    limit: int | None = Field(None, ge=1)
+    limit: int | None = Field(None, ge=1, lt=2**31)
     dtype: Dtype = "float32"
     feature_dtype: FeatureDtype = "float32"
     preprocess: PreprocessName | None = None
