@@ -1,6 +1,6 @@
 """Planning over records that are there already."""
 
-from vitbench.engine.plan import relabelled
+from vitbench.engine.relabel import relabelled
 from vitbench.engine.run import Overrides, plan_suite, run_suite
 from vitbench.store.run_dir import RunDir
 

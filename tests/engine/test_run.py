@@ -43,6 +43,23 @@ def test_a_new_label_relabels_without_running(tiny, tmp_path):
     assert result.failed == 0
 
 
+def test_a_label_of_another_suite_reaches_all_results_of_a_backbone(tiny, tmp_path):
+    """Otherwise one backbone has two rows in exports."""
+    out = tmp_path / "run"
+    ran(tiny, out)
+    before = {record.key for record in vitbench.load_records(out)}
+    other = tmp_path / "other.yaml"
+    text = tiny.read_text().replace("{name: raw_pixels,", "{name: raw_pixels, label: Pixels,")
+    other.write_text(
+        text.replace("seeds: [0, 1]", "seeds: [5]").replace("tasks: [digits]", "tasks: [photo_regions]")
+    )
+    ran(other, out)
+    after = vitbench.load_records(out)
+    assert before < {record.key for record in after}
+    assert {record.job.backbone.label for record in after} == {"Pixels"}
+    assert {record.job.task.label for record in after} == {"digits", "photo_regions"}
+
+
 def test_the_run_directory_holds_what_was_asked_and_what_came_out(tiny, tmp_path):
     out = tmp_path / "run"
     result, _ = ran(tiny, out)

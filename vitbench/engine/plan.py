@@ -129,32 +129,6 @@ def measured_again(plan: RunPlan, pending: Sequence[Job]) -> str:
     return f"{n:,} results that are there are measured again: {what}" if n else ""
 
 
-def relabelled(plan: RunPlan) -> dict[str, Record]:
-    """The records from before under the labels that the suite gives now: a key does not depend on labels."""
-    done = dict(plan.done)
-    for job in plan.suite.jobs:
-        record = done.get(job.key)
-        if record is not None and record.job != job:
-            done[job.key] = record.model_copy(update={"job": job})
-            _relabel(plan.run, job)
-    return done
-
-
-def _relabel(run: RunDir, job: Job) -> None:
-    """Rewrite the record that is there now, which may be newer than the planned one, unless another run works on the job."""
-    lock = None
-    with contextlib.suppress(OSError):  # the directory may be read-only to us
-        lock = run.claim(job.key)
-    if lock is None:
-        return
-    try:
-        record = run.read(job.key)
-        if record is not None:
-            run.write(record.model_copy(update={"job": job}))
-    finally:
-        lock.release()
-
-
 def with_data(
     jobs: Sequence[Job], *, skip_missing: bool, others: bool, say: Callable[[str], None] = lambda _text: None
 ) -> list[Job]:

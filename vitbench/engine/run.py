@@ -17,8 +17,9 @@ from vitbench.core.plugins import LoadedPlugin
 from vitbench.core.record import Record
 from vitbench.core.settings import cache_dir, check_numbers
 from vitbench.engine.executors import fork_server
-from vitbench.engine.plan import RunOptions, RunPlan, measured_again, plan_suite, relabelled, with_data
+from vitbench.engine.plan import RunOptions, RunPlan, measured_again, plan_suite, with_data
 from vitbench.engine.queue import JobQueue
+from vitbench.engine.relabel import relabelled
 from vitbench.store.plan_file import write_plan
 from vitbench.store.run_dir import RunDir
 from vitbench.suite import Overrides

@@ -126,7 +126,8 @@ class RayPool:
                         yield job, outcome
         finally:
             for slot in (*self.idle, *self.starting, *(slot for slot, _ in self.running.values())):
-                self.ray.kill(slot.actor)
+                with contextlib.suppress(Exception):  # the cluster is gone, and its actors with it
+                    self.ray.kill(slot.actor)
 
     def _give_out(self, take: Take) -> bool:
         """Give a job to every idle actor, as far as there are any; return whether more may come."""
