@@ -42,7 +42,7 @@ def outcome(out):
     ("number", "run"),
     [
         pytest.param(signal.SIGKILL, "trial-0", marks=pytest.mark.slow),
-        (signal.SIGKILL, "trial-1"),
+        pytest.param(signal.SIGKILL, "trial-1", marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, "trial-1", marks=pytest.mark.slow),
         pytest.param(signal.SIGKILL, "final", marks=pytest.mark.slow),
     ],
