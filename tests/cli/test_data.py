@@ -324,15 +324,15 @@ def test_preparing_is_a_process_of_its_own_that_sees_no_gpu_and_an_html_page_is_
 
 
 def test_verify_compares_known_draws(data_dir, monkeypatch):
-    from vitbench.data.tfds import verify
+    from vitbench.data.tfds import release
     from vitbench.data.tfds.order import digest_keys, stored_order
 
     keys = stored_order("train", (f"CLEVR_train_{i:06d}.png" for i in range(40)))
     draws = (
-        verify.Draw("train", 0, 20, digest_keys(keys[:20])),
-        verify.Draw("train", 20, 10, "000000000000"),
+        release.Draw("train", 0, 20, digest_keys(keys[:20])),
+        release.Draw("train", 20, 10, "000000000000"),
     )
-    monkeypatch.setitem(verify.KNOWN_DRAWS, "clevr", draws)
+    monkeypatch.setitem(release.KNOWN_DRAWS, "clevr", draws)
     done = vitbench("data", "verify", "clevr")
     assert f"20 keys from 0: {draws[0].digest}\n" in done.stdout
     assert f"10 keys from 20: {digest_keys(keys[20:30])}, the reference's are 000000000000" in done.stdout

@@ -11,6 +11,7 @@ from tests.making.miniatures import prepare, to_tfrecord
 from vitbench.core.errors import DataMissingError
 from vitbench.core.registry import TASKS
 from vitbench.data.tfds import prepare as preparing
+from vitbench.data.tfds import release, source
 from vitbench.data.tfds.dataset import DATA_SETS, names_digest
 from vitbench.data.tfds.shard_file import DamagedFileError
 from vitbench.engine.components import load_all
@@ -208,3 +209,30 @@ def test_other_label_names_are_a_departure(damage, prepared, tmp_path, monkeypat
     names = file.read_text().split("\n")
     file.unlink() if damage == "missing" else file.write_text("\n".join([names[1], names[0], *names[2:]]))
     assert any("label names" in text for text in TASKS.make("vtab/dtd", {})[1].departures())
+
+
+def test_a_lossy_copy_of_a_lossless_release_is_a_departure(tmp_path, monkeypatch):
+    from tests.making import miniatures
+
+    monkeypatch.setattr(miniatures, "PNG", miniatures.PNG - {"cifar10"})
+    prepare("cifar10", tmp_path)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    assert any("re-encoded copy" in text for text in TASKS.make("cifar10", {})[1].departures())
+
+
+def test_labels_of_a_whole_split_are_counted(prepared, tmp_path, monkeypatch):
+    """The copy has the release's size, and classes of other sizes."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(prepared))
+    monkeypatch.setitem(release.EVEN_CLASSES, "cifar10", {"test": 4})
+    monkeypatch.setattr(source, "_sources", type(source._sources)())
+    _, task = TASKS.make("cifar10", {})
+    task.test()  # the miniature is a departure: its size is not the release's
+    object.__setattr__(CIFAR10, "sizes", {"train": 40, "test": 40})
+    try:
+        monkeypatch.setattr(source, "_sources", type(source._sources)())
+        _, task = TASKS.make("cifar10", {})
+        task.train()
+        with pytest.raises(DamagedFileError, match="label of test: classes have"):
+            task.test()
+    finally:
+        object.__setattr__(CIFAR10, "sizes", {"train": 50_000, "test": 10_000})

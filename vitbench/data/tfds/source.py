@@ -6,9 +6,9 @@ import io
 import json
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -22,8 +22,10 @@ from vitbench.core.files import digest_bytes, write_atomically
 from vitbench.core.settings import cache_dir
 from vitbench.data.decode import BadImageError, decode
 from vitbench.data.tfds.dataset import DataSet, Prepared
+from vitbench.data.tfds.description import builder_of
 from vitbench.data.tfds.example import Example
 from vitbench.data.tfds.order import order_hash
+from vitbench.data.tfds.release import uneven
 from vitbench.data.tfds.shard_file import FORMATS, DamagedFileError, crc32c
 from vitbench.data.tfds.shards import Shards, Stretch
 
@@ -63,7 +65,7 @@ class RecordSource(ImageSource):
         return self._shards_of(self.spec.partition("[")[0])
 
     def _shards_of(self, spec: str) -> Shards:
-        builder = _builder_of(self.copy)
+        builder = builder_of(self.copy)
         stretches = tuple(
             Stretch(Path(str(part.filename)), part.skip, part.take, part.examples_in_shard)
             for part in builder.info.splits[spec].file_instructions
@@ -185,6 +187,22 @@ class RecordSource(ImageSource):
             step = f"files of other splits or shards may have taken its place: vitbench data verify {self.data.name}"
             raise DamagedFileError(Problem(what, next_step=step))
 
+    def _check_labels(self, columns: Mapping[str, NDArray[Any]]) -> None:
+        """Check that the classes of a whole split are as large as in the release, where all are equally large.
+
+        Raises:
+            DamagedFileError: they are not.
+        """
+        split = self.spec.partition("[")[0]
+        if len(self) != self.data.sizes.get(split):
+            return  # a part of it; or a copy of another size, which is a departure
+        for rule, labels in columns.items():
+            if trouble := uneven(self.data.name, split, labels):
+                step = f"vitbench data verify {self.data.name}"
+                raise DamagedFileError(
+                    Problem(f"{self.copy.path}: {rule} of {split}: {trouble}", next_step=step)
+                )
+
     def _neighbours(self) -> tuple[list[int], list[int]]:
         """Positions in the whole split: the last example of the file before this slice's, and the first of the file after."""
         whole, own = self._whole.stretches, self._shards.stretches
@@ -229,50 +247,10 @@ class RecordSource(ImageSource):
             rule: np.asarray([row.labels[i] for row in rows], dtype=np.int64)
             for i, rule in enumerate(self.data.labels)
         }
+        self._check_labels(columns)
         columns[NAME] = np.asarray([row.name for row in rows] if title is not None else [], dtype=np.bytes_)
         columns[SIGNATURE] = np.asarray([row.signature for row in rows], dtype=np.uint64)
         return columns
-
-
-def _builder_of(copy: Prepared) -> Any:
-    """TFDS's reader of a copy's description, as it is now."""
-    return _builder(str(copy.path), copy.readable, folder_state(copy.path))
-
-
-@cache
-def _builder(path: str, file_format: str, _state: str) -> Any:
-    import tensorflow_datasets as tfds
-
-    try:
-        return tfds.builder_from_directory(path, file_format=file_format)
-    except (OSError, ValueError, AssertionError, KeyError) as error:
-        raise DataMissingError(f"{path} cannot be read: {str(error).strip().splitlines()[0]}") from error
-
-
-def broken(copy: Prepared, splits: Iterable[str] | None = None) -> str:
-    """Why a prepared copy cannot be used, judged without reading its examples; empty if nothing is wrong."""
-    if not copy.readable:
-        return f"its format {copy.file_format} cannot be read by position: prepare it again"
-    if not copy.sizes:
-        return f"{copy.path} lists no splits: its preparation was interrupted"
-    for split in copy.sizes if splits is None else splits:
-        for path in shard_paths(copy, split):
-            if not path.is_file():
-                return f"{path} is missing"
-            if path.stat().st_size == 0:
-                return f"{path} is empty"
-    return ""
-
-
-def shard_paths(copy: Prepared, split: str) -> list[Path]:
-    """The files of a split, whether they exist or not."""
-    builder = _builder_of(copy)
-    return [Path(str(path)) for path in builder.info.splits[split].filepaths]
-
-
-def class_names(copy: Prepared, feature: str) -> tuple[str, ...]:
-    """The class names of a stored label feature."""
-    return tuple(_builder_of(copy).info.features[feature].names)
 
 
 def _cached(key: str, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 from vitbench.api import TOP1, Part, ScoreRule, Split, Task
-from vitbench.core.errors import DataMissingError, Problem
+from vitbench.core.errors import DataMissingError, Problem, VitbenchError
 from vitbench.data.tfds.dataset import DataSet, Prepared, names_digest
-from vitbench.data.tfds.source import broken, class_names, labelled, source_of
+from vitbench.data.tfds.description import broken, class_names
+from vitbench.data.tfds.release import reencoded
+from vitbench.data.tfds.source import labelled, source_of
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,19 @@ class PreparedTask(Task):
         return self._read(self.slices.train if part == "train" else self.slices.val, n)
 
     def departures(self) -> tuple[str, ...]:
-        """Splits that do not have the reference's number of examples, and other label names."""
+        """Splits that do not have the reference's number of examples, other label names, and images that were re-encoded."""
         names = self.data.names and names_digest(class_names(self.copy, self.label))
         other = f"{self.data.name} has other label names, or in another order, than TFDS's builder states"
-        return (*departures(self.data, self.copy), *[other] * (names != self.data.names))
+        lossy = reencoded(self.data.name, self._first_image())
+        found = [*departures(self.data, self.copy), other if names != self.data.names else "", lossy]
+        return tuple(filter(None, found))
+
+    def _first_image(self) -> bytes:
+        """The first training image as it is stored; b'' if it cannot be read, which the job will say."""
+        with contextlib.suppress(VitbenchError):
+            source = source_of(self.data, self.copy, self.slices.train.spec(self.copy.sizes))
+            return source.examples([0], lambda example: example.data(self.data.image))[0]
+        return b""
 
     def _sliced(self, part: Slice, first: int | None = None) -> Split:
         split = labelled(source_of(self.data, self.copy, part.spec(self.copy.sizes, first)), self.label)

@@ -12,7 +12,7 @@ from typing import Literal
 from vitbench.core.errors import DataMissingError, UsageError, nearest
 from vitbench.core.format import file_size
 from vitbench.data.tfds.dataset import DataSet, ManualFile, data_dir
-from vitbench.data.tfds.source import broken
+from vitbench.data.tfds.description import broken
 
 State = Literal["ready", "can be downloaded", "needs manual files", "broken"]
 BUILD_FACTOR = 2.2  # disk space for the archive, the extracted files and the prepared ones

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from vitbench.core.errors import DataMissingError, UsageError, VitbenchError
-from vitbench.data.decode import JPEG_MAGIC
 from vitbench.data.duplicates import equal_images
 from vitbench.data.tfds.dataset import DataSet, Prepared
 from vitbench.data.tfds.example import Example
 from vitbench.data.tfds.order import Key, digest_keys, order_hash
+from vitbench.data.tfds.release import EVEN_CLASSES, KNOWN_DRAWS, is_jpeg, reencoded
 from vitbench.data.tfds.shard_file import DamagedFileError
 from vitbench.data.tfds.source import RecordSource, labelled
 from vitbench.data.tfds.splits import departures
@@ -24,44 +24,6 @@ from vitbench.data.tfds.splits import departures
 FINGERPRINTED = 1000
 AT_ONCE = 256
 DUMP_LISTS = ("train800.txt", "val200.txt", "train800val200.txt")
-
-
-@dataclass(frozen=True)
-class Draw:
-    """The digest (see `digest_keys`) of the keys of `count` stored examples from `start` on."""
-
-    split: str
-    start: int
-    count: int
-    digest: str
-
-
-# The 800 and the 200 where examples carry their key (docs/protocols.md#golden-keys). The keys of the others are positions
-# in the release's files, which TFDS does not store.
-KNOWN_DRAWS: dict[str, tuple[Draw, ...]] = {
-    "cifar100": (Draw("train", 0, 800, "5b25ee0661c3"), Draw("train", 45_000, 200, "93377e439662")),
-    "dsprites": (Draw("train", 0, 800, "54130b46ffd2"), Draw("train", 589_824, 200, "86005e8c0478")),
-    "patch_camelyon": (Draw("train", 0, 800, "c1122cb7e413"), Draw("validation", 0, 200, "b3998b44bc84")),
-    "clevr": (Draw("train", 0, 800, "5dc103310271"), Draw("train", 63_000, 200, "9a9150228251")),
-    "eurosat/rgb": (Draw("train", 0, 800, "7dac90dec1b7"), Draw("train", 16_200, 200, "5c9a3ab3702f")),
-    "resisc45": (Draw("train", 0, 800, "7c42d524f21f"), Draw("train", 18_900, 200, "2a2bb0da49b4")),
-    "sun397/tfds": (Draw("train", 0, 800, "bbfe318c912b"), Draw("validation", 0, 200, "ed3f4079a4f3")),
-}
-# Examples per class, for splits in which all classes have the same number.
-EVEN_CLASSES: dict[str, dict[str, int]] = {
-    "cifar10": {"train": 5000, "test": 1000},
-    "cifar100": {"train": 500, "test": 100},
-    "caltech101": {"train": 30},
-    "dtd": {"train": 40, "validation": 40, "test": 40},
-    "oxford_flowers102": {"train": 10, "validation": 10},
-    "resisc45": {"train": 700},
-    "uc_merced": {"train": 100},
-    "colorectal_histology": {"train": 625},
-    "imagenet2012": {"validation": 50},
-}
-LOSSLESS = frozenset(
-    {"cifar10", "cifar100", "svhn_cropped", "patch_camelyon", "clevr", "kitti", "dsprites", "smallnorb"}
-)
 
 
 @dataclass(frozen=True)
@@ -174,18 +136,10 @@ def _histogram(
 
 
 def _encoding(data: DataSet, source: RecordSource, split: str) -> Item:
-    """Whether images are stored as released: JPEGs of a lossless release have been re-encoded."""
+    """Whether images are stored as released."""
     first = source.examples([0], lambda example: example.data(data.image))[0]
-    is_jpeg = first.startswith(JPEG_MAGIC)
-    if is_jpeg and data.name in LOSSLESS:
-        return Item(f"{split} pixels", False, LOSSY.format(name=data.name))
-    return Item(f"{split} pixels", True, "JPEG as released" if is_jpeg else "lossless")
-
-
-LOSSY = (
-    "{name} is stored as JPEG but released in a lossless format: this is a re-encoded copy, and its scores are not comparable "
-    "(CIFAR-100 scores about 10 points lower). Prepare the original: vitbench data prepare {name}"
-)
+    found = reencoded(data.name, first)
+    return Item(f"{split} pixels", not found, found or ("JPEG as released" if is_jpeg(first) else "lossless"))
 
 
 def fingerprint(source: RecordSource, labels: list[tuple[int, ...]]) -> str:
