@@ -115,3 +115,21 @@ def test_weights_that_nobody_can_read_afterwards_are_refused(downloaded, monkeyp
     file.unlink()
     with pytest.raises(UsageError, match="nobody could say what was loaded"):
         timm_weights.from_hub("legacy_seresnet18", {})
+
+
+def test_a_checkpoint_of_an_architecture_with_two_epsilons_has_a_note(tmp_path):
+    """The features differ by a sixth, and nothing in the weights tells which is right."""
+    torch.manual_seed(0)
+    model = timm.create_model("tf_mobilenetv3_small_075", pretrained=False, num_classes=0)
+    torch.save(model.state_dict(), tmp_path / "w.pth")
+    for name, own in (("tf_mobilenetv3_small_075", "1e-3"), ("mobilenetv3_small_075", "1e-5")):
+        (note,) = timm_backbone(name, checkpoint=tmp_path / "w.pth").provenance.notes
+        assert own in note.split(";")[0]
+        eps = {
+            module.eps
+            for module in create(name, pretrained=False).modules()
+            if isinstance(module, torch.nn.BatchNorm2d)
+        }
+        assert eps == {float(own)}
+    torch.save(timm.create_model("resnet10t", num_classes=0).state_dict(), tmp_path / "r.pth")
+    assert timm_backbone("resnet10t", checkpoint=tmp_path / "r.pth").provenance.notes == ()

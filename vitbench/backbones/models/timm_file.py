@@ -14,6 +14,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.models import is_model
 from torch import nn
 
 from vitbench.api import Provenance
@@ -43,6 +44,7 @@ def from_file(name: str, path: Path, extra: dict[str, Any], averaging: Averaging
     report = load_into(target_of(model, name), checkpoint, averaging)
     built = ", ".join(f"{option} {value}" for option, value in adjusted.items())
     notes = (f"built with {built}, as the checkpoint's weights are",) if built else ()
+    notes = (*notes, *_other_twin(name))
     config: dict[str, Any] = getattr(model, "pretrained_cfg", {})
     unknown = f"the checkpoint does not say how pixels were normalised: timm's mean and std of {name} are used; state them"
     provenance = Provenance(
@@ -50,6 +52,20 @@ def from_file(name: str, path: Path, extra: dict[str, Any], averaging: Averaging
     )  # fmt: skip
     adjusted.pop("img_size", None)
     return TimmModel(model, name, provenance, {**extra, **adjusted})
+
+
+def _other_twin(name: str) -> Iterator[str]:
+    """A remark if timm has the architecture twice: no statistic tells which BatchNorm epsilon weights were trained with."""
+    architecture = name.partition(".")[0]
+    is_tf = architecture.startswith("tf_")
+    twin = architecture.removeprefix("tf_") if is_tf else f"tf_{architecture}"
+    if is_model(twin):
+        own, other = (
+            ("TensorFlow's (1e-3)", "PyTorch's (1e-5)")
+            if is_tf
+            else ("PyTorch's (1e-5)", "TensorFlow's (1e-3)")
+        )
+        yield f"BatchNorm's epsilon is {own}; weights that were trained with {other} belong under timm:{twin}"
 
 
 def target_of(model: nn.Module, name: str) -> Target:
