@@ -186,7 +186,7 @@ class Task(ABC):
         """The test split, which is scored."""
 
     def shots(self) -> Split:
-        """The examples that N-shot budgets draw from."""
+        """The examples that N-shot budgets draw from, in the order that the reference's draws go by."""
         return self.train()
 
     def first(self, part: Part, n: int) -> Split:

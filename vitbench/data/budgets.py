@@ -62,8 +62,11 @@ def labelled_data(task: Task, budget: str, seed: int, limit: int | None) -> Labe
 
 
 def _few_shots(task: Task, shots: int, seed: int, limit: int | None) -> LabelledData:
-    pool = thinned(task.shots(), limit)
-    chosen = pool.take(draw_shots(pool.labels, shots, seed))
+    drawn_from = thinned(task.shots(), limit)
+    chosen = drawn_from.take(draw_shots(drawn_from.labels, shots, seed))
+    pool = drawn_from.take(
+        np.argsort(drawn_from.indices)
+    )  # in stored order, as other budgets share its features
     counts = np.bincount(chosen.labels, minlength=len(task.class_names))
     short = int((counts < shots).sum())
     remark = f"{short} of {len(counts)} classes have fewer than {shots} training examples"

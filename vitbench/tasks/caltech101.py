@@ -19,6 +19,7 @@ CALTECH101 = declare(
 
 @register_task(
     "vtab/caltech101",
+    version=2,
     group="natural",
     data=CALTECH101.content,
     dataset="caltech101",

@@ -23,6 +23,7 @@ CIFAR10, CIFAR100 = (
 
 @register_task(
     "cifar10",
+    version=2,
     group="vit",
     data=CIFAR10.content,
     dataset="cifar10",
@@ -36,6 +37,7 @@ def cifar10() -> Task:
 
 @register_task(
     "cifar100",
+    version=2,
     group="vit",
     data=CIFAR100.content,
     dataset="cifar100",
@@ -49,6 +51,7 @@ def cifar100() -> Task:
 
 @register_task(
     "vtab/cifar100",
+    version=2,
     group="natural",
     data=CIFAR100.content,
     dataset="cifar100",

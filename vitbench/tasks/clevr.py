@@ -30,6 +30,7 @@ DISTANCES = ("to 8", "8 to 8.5", "8.5 to 9", "9 to 9.5", "9.5 to 10", "over 10")
 
 @register_task(
     "vtab/clevr_count",
+    version=2,
     group="structured",
     data=CLEVR.content,
     dataset="clevr",
@@ -44,6 +45,7 @@ def clevr_count() -> Task:
 
 @register_task(
     "vtab/clevr_distance",
+    version=2,
     group="structured",
     data=CLEVR.content,
     dataset="clevr",

@@ -26,6 +26,7 @@ RETINOPATHY = declare(
 
 @register_task(
     "vtab/diabetic_retinopathy",
+    version=2,
     group="specialized",
     data=RETINOPATHY.content,
     dataset="diabetic_retinopathy_detection/btgraham-300",

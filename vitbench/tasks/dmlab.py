@@ -19,6 +19,7 @@ DMLAB = declare(
 
 @register_task(
     "vtab/dmlab",
+    version=2,
     group="structured",
     data=DMLAB.content,
     dataset="dmlab",

@@ -38,6 +38,7 @@ BINS = tuple(map(str, range(16)))
 
 @register_task(
     "vtab/dsprites_location",
+    version=2,
     group="structured",
     data=DSPRITES.content,
     dataset="dsprites",
@@ -52,6 +53,7 @@ def dsprites_location() -> Task:
 
 @register_task(
     "vtab/dsprites_orientation",
+    version=2,
     group="structured",
     data=DSPRITES.content,
     dataset="dsprites",

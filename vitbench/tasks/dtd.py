@@ -20,6 +20,7 @@ DTD = declare(
 
 @register_task(
     "vtab/dtd",
+    version=2,
     group="natural",
     data=DTD.content,
     dataset="dtd",

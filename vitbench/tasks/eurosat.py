@@ -22,6 +22,7 @@ EUROSAT = declare(
 
 @register_task(
     "vtab/eurosat",
+    version=2,
     group="specialized",
     data=EUROSAT.content,
     dataset="eurosat/rgb",

@@ -45,6 +45,7 @@ COLORECTAL = declare(
 
 @register_task(
     "cars196",
+    version=2,
     group="fewshot",
     data=CARS196.content,
     dataset="cars196",
@@ -58,6 +59,7 @@ def cars196() -> Task:
 
 @register_task(
     "caltech_birds2011",
+    version=2,
     group="fewshot",
     data=BIRDS.content,
     dataset="caltech_birds2011",
@@ -71,6 +73,7 @@ def caltech_birds2011() -> Task:
 
 @register_task(
     "uc_merced",
+    version=2,
     group="fewshot",
     data=UC_MERCED.content,
     dataset="uc_merced",
@@ -84,6 +87,7 @@ def uc_merced() -> Task:
 
 @register_task(
     "colorectal_histology",
+    version=2,
     group="fewshot",
     data=COLORECTAL.content,
     dataset="colorectal_histology",

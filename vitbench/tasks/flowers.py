@@ -20,6 +20,7 @@ FLOWERS = declare(
 
 @register_task(
     "oxford_flowers102",
+    version=2,
     group="vit",
     data=FLOWERS.content,
     dataset="oxford_flowers102",
@@ -33,6 +34,7 @@ def oxford_flowers102() -> Task:
 
 @register_task(
     "vtab/flowers102",
+    version=2,
     group="natural",
     data=FLOWERS.content,
     dataset="oxford_flowers102",

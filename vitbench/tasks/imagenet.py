@@ -16,13 +16,14 @@ from vitbench.core.errors import DataMissingError
 from vitbench.core.registry import register_task
 from vitbench.data.image_folder import FolderSource, class_folders, image_files
 from vitbench.data.tfds.dataset import DataSet, ManualFile, declare
-from vitbench.data.tfds.order import order_hash
+from vitbench.data.tfds.order import order_hash, reading_order, shard_lengths_of
 from vitbench.data.tfds.splits import held_out, prepared_task
 
 CLASSES = 1000
 DEV_PERCENT = 1  # last 1 % of train used for validation: 1,268,355 / 12,812 (BV:configs/transfer.py:66-77)
 # Few-shot budgets draw from train[:65000], which has at least 30 images per class (docs/protocols.md#few-shot-data-sets).
 SHOTS_FROM = 65_000
+TRAIN_SHARDS = 1024  # files of train as TFDS prepares it (docs/protocols.md#n-shot-draws)
 SOURCE = "image-net.org, ILSVRC 2012"
 
 IMAGENET = declare(
@@ -43,6 +44,7 @@ VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 
 @register_task(
     "imagenet",
+    version=2,
     group="vit",
     data=IMAGENET.content,
     dataset="imagenet2012",
@@ -156,8 +158,10 @@ class ImageNetFolders(Task):
         return Split(source, np.arange(len(files)), labels)
 
     def shots(self) -> Split:
-        """The first 65,000 images of train, from which few-shot budgets draw."""
-        return self._part(0, SHOTS_FROM)
+        """The first 65,000 images of train, from which few-shot budgets draw, in the order in which TFDS reads its files."""
+        split = self._part(0, SHOTS_FROM)
+        lengths = shard_lengths_of(len(self._listed[0]), TRAIN_SHARDS)
+        return split.take(reading_order(lengths, f"train[:{len(split)}]"))
 
     def first(self, part: Part, n: int) -> Split:
         """The first n images of train or val."""

@@ -21,6 +21,7 @@ DISTANCES = ("vehicle within 8 m", "vehicle at 8 to 20 m", "vehicle beyond 20 m"
 
 @register_task(
     "vtab/kitti_distance",
+    version=2,
     group="structured",
     data=KITTI.content,
     dataset="kitti",

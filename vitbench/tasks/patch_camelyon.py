@@ -18,6 +18,7 @@ PATCH_CAMELYON = declare(
 
 @register_task(
     "vtab/patch_camelyon",
+    version=2,
     group="specialized",
     data=PATCH_CAMELYON.content,
     dataset="patch_camelyon",

@@ -19,6 +19,7 @@ PETS = declare(
 
 @register_task(
     "oxford_iiit_pet",
+    version=2,
     group="vit",
     data=PETS.content,
     dataset="oxford_iiit_pet",
@@ -32,6 +33,7 @@ def oxford_iiit_pet() -> Task:
 
 @register_task(
     "vtab/pets",
+    version=2,
     group="natural",
     data=PETS.content,
     dataset="oxford_iiit_pet",

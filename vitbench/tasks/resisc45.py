@@ -29,6 +29,7 @@ RESISC45 = declare(
 
 @register_task(
     "vtab/resisc45",
+    version=2,
     group="specialized",
     data=RESISC45.content,
     dataset="resisc45",

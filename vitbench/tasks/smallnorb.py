@@ -22,6 +22,7 @@ ELEVATIONS = tuple(f"{degrees}°" for degrees in range(30, 75, 5))
 
 @register_task(
     "vtab/smallnorb_azimuth",
+    version=2,
     group="structured",
     data=SMALLNORB.content,
     dataset="smallnorb",
@@ -36,6 +37,7 @@ def smallnorb_azimuth() -> Task:
 
 @register_task(
     "vtab/smallnorb_elevation",
+    version=2,
     group="structured",
     data=SMALLNORB.content,
     dataset="smallnorb",

@@ -20,6 +20,7 @@ SUN397 = declare(
 
 @register_task(
     "vtab/sun397",
+    version=2,
     group="natural",
     data=SUN397.content,
     dataset="sun397/tfds",

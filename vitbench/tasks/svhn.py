@@ -10,6 +10,7 @@ SVHN = declare(DataSet("svhn_cropped", majors=(3,), sizes={"train": 73_257, "tes
 
 @register_task(
     "vtab/svhn",
+    version=2,
     group="natural",
     data=SVHN.content,
     dataset="svhn_cropped",

@@ -1,11 +1,22 @@
 """The stored order against the keys of docs/protocols.md#golden-keys."""
 
+import itertools
+import json
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
+from tensorflow_datasets.core.utils.shard_utils import ShardConfig, get_shard_boundaries
 
-from vitbench.data.tfds.order import digest_keys, stored_order
+from tests.making.miniatures import prepare
+from tests.making.paths import GOLDEN as GOLDEN_FILES
+from vitbench.core.registry import TASKS
+from vitbench.data.budgets import labelled_data
+from vitbench.data.tfds.order import digest_keys, reading_order, shard_lengths_of, stored_order
+from vitbench.data.tfds.source import source_of
+from vitbench.tasks.cifar import CIFAR10
+from vitbench.tasks.imagenet import TRAIN_SHARDS
 
 EUROSAT = {
     **dict.fromkeys(["AnnualCrop", "Forest", "HerbaceousVegetation", "Residential", "SeaLake"], 3000),
@@ -151,3 +162,52 @@ def test_the_1k_draw_is_that_of_the_reference(name):
     held_out = [str(key) for key in stored_order(split, val)[start : start + 200]]
     assert held_out[:3] == first_val.split()
     assert digest_keys(held_out) == digest_val
+
+
+@pytest.mark.parametrize(
+    "row", json.loads((GOLDEN_FILES / "reading_order.json").read_text()), ids=lambda row: row["split"]
+)
+def test_the_reading_order_is_that_of_tfds(row):
+    assert reading_order(row["shard_lengths"], row["split"]).tolist() == row["order"]
+
+
+@pytest.mark.parametrize("lengths", [[16] * 20, [32, 0, 16, 5], [1] * 40, [16] * 16, [17] * 3])
+def test_files_of_whole_turns_empty_ones_and_many_small_ones_are_read_once(lengths):
+    order = reading_order(lengths, "train")
+    assert sorted(order.tolist()) == list(range(sum(lengths)))
+    turn = min(lengths[0], 16)
+    assert order[:turn].tolist() == list(range(turn))
+
+
+@pytest.mark.parametrize("split", ["train[3", "train[:x]", "", "train[1:2:3]"])
+def test_what_is_no_slice_is_an_error(split):
+    with pytest.raises(ValueError, match="is not a split"):
+        reading_order([5], split)
+
+
+@pytest.mark.parametrize(("examples", "shards"), [(1_281_167, 1024), (100, 7), (16, 16), (50_000, 3)])
+def test_examples_are_divided_among_files_as_tfds_divides_them(examples, shards):
+    wanted = [to - start for start, to in itertools.pairwise([0, *get_shard_boundaries(examples, shards)])]
+    assert shard_lengths_of(examples, shards) == wanted
+
+
+def test_tfds_prepares_imagenet_in_1024_files():
+    assert ShardConfig().get_number_shards(147_897_477_120, 1_281_167) == TRAIN_SHARDS
+
+
+@pytest.mark.parametrize("shards", [1, 8])
+def test_shots_are_drawn_as_big_vision_draws_them(tmp_path, monkeypatch, shards):
+    """It reads train in order, then permutes the positions of each class."""
+    prepare("cifar10", tmp_path, n=400, shards=shards)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    _, task = TASKS.make("cifar10", {})
+    stored = source_of(CIFAR10, CIFAR10.locate(), "train[0:400]")
+    order = reading_order([400 // shards] * shards, "train")
+    labels = stored.labels("label")[order]
+    generator, wanted = np.random.default_rng(1), []
+    for value in range(10):
+        wanted += order[generator.permutation(np.flatnonzero(labels == value))[:3]].tolist()
+    drawn = labelled_data(task, "3-shot", 1, None)
+    assert drawn.train.indices.tolist() == wanted
+    assert drawn.train.labels.tolist() == stored.labels("label")[wanted].tolist()
+    assert drawn.pools[0].indices.tolist() == list(range(400))

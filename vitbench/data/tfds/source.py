@@ -24,7 +24,7 @@ from vitbench.data.decode import BadImageError, decode
 from vitbench.data.tfds.dataset import DataSet, Prepared
 from vitbench.data.tfds.description import builder_of
 from vitbench.data.tfds.example import Example
-from vitbench.data.tfds.order import order_hash
+from vitbench.data.tfds.order import order_hash, reading_order
 from vitbench.data.tfds.release import uneven
 from vitbench.data.tfds.shard_file import FORMATS, DamagedFileError, crc32c
 from vitbench.data.tfds.shards import Shards, Stretch
@@ -127,6 +127,10 @@ class RecordSource(ImageSource):
     def labels(self, rule: str) -> Indices:
         """The labels of all examples by one rule, (N,) int64."""
         return self._columns[rule].astype(np.int64)
+
+    def reading_order(self) -> Indices:
+        """Positions (N,) in this slice, in the order in which TFDS reads it without shuffling."""
+        return reading_order([stretch.take for stretch in self._shards.stretches], "slice")
 
     def examples(self, positions: Sequence[int], what: Callable[[Example], T]) -> list[T]:
         """Apply a function to each of these examples, for `vitbench data verify`."""

@@ -12,7 +12,7 @@ from vitbench.core.errors import DataMissingError, Problem, VitbenchError
 from vitbench.data.tfds.dataset import DataSet, Prepared, names_digest
 from vitbench.data.tfds.description import broken, class_names
 from vitbench.data.tfds.release import reencoded
-from vitbench.data.tfds.source import labelled, source_of
+from vitbench.data.tfds.source import RecordSource, labelled, source_of
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,9 @@ class PreparedTask(Task):
         return self._read(self.slices.test)
 
     def shots(self) -> Split:
-        """The slice that N-shot budgets draw from."""
-        return self._read(self.slices.shots, self.slices.shots_first)
+        """The slice that N-shot budgets draw from, in TFDS's reading order."""
+        split = self._read(self.slices.shots, self.slices.shots_first)
+        return split.take(split.source.reading_order()) if isinstance(split.source, RecordSource) else split
 
     def first(self, part: Part, n: int) -> Split:
         """The first n examples of train or val; no other label is read."""
