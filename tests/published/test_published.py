@@ -75,3 +75,67 @@ def test_they_can_be_listed():
 def test_families_are_by_the_models_name(model, family):
     row = next(row for row in published() if row.model == model)
     assert row.family == family
+
+
+# A second transcription of the README of google-research/big_transfer at commit 140de6e, "Expected results", PyTorch column:
+# model, examples per class, data set: minimum, median, maximum; ImageNet: one run.
+BIT_README = """\
+BiT-M R101x3  1    cifar10  56.4 56.7 73.1
+BiT-M R101x3  5    cifar10  84.8 85.8 89.6
+BiT-M R101x3  full cifar10  98.5 98.6 98.6
+BiT-M R101x3  1    cifar100 31.6 33.8 36.9
+BiT-M R101x3  5    cifar100 70.6 71.6 71.7
+BiT-M R101x3  full cifar100 91.1 91.2 91.4
+BiT-M R152x2  1    cifar10  50.9 55.5 59.5
+BiT-M R152x2  5    cifar10  85.3 85.8 88.6
+BiT-M R152x2  full cifar10  98.5 98.5 98.6
+BiT-M R152x2  1    cifar100 34.3 36.8 39.0
+BiT-M R152x2  5    cifar100 70.3 72.0 72.3
+BiT-M R152x2  full cifar100 91.2 91.3 91.4
+BiT-M R50x1   1    cifar10  45.8 57.9 65.7
+BiT-M R50x1   5    cifar10  80.3 82.3 84.9
+BiT-M R50x1   full cifar10  97.4
+BiT-M R50x1   1    cifar100 34.6 35.2 38.6
+BiT-M R50x1   5    cifar100 64.7 65.5 66.0
+BiT-M R50x1   full cifar100 86.6
+BiT-M R50x1   1    imagenet 18.36
+BiT-M R50x1   5    imagenet 50.64
+BiT-M R50x1   full imagenet 80.68
+BiT-M R152x2  1    imagenet 24.5
+BiT-M R152x2  5    imagenet 64.5
+BiT-M R152x2  full imagenet 85.15
+BiT-M R101x3  1    imagenet 25.55
+BiT-M R101x3  5    imagenet 64.18
+BiT-M R152x4  full vtab_mean        73.51
+BiT-M R152x4  full vtab_natural     80.77
+BiT-M R152x4  full vtab_structured  61.08
+BiT-M R152x4  full vtab_specialized 85.67
+BiT-M R101x3  full vtab_mean        72.65
+BiT-M R101x3  full vtab_natural     80.29
+BiT-M R101x3  full vtab_structured  59.40
+BiT-M R101x3  full vtab_specialized 85.75
+"""
+
+
+def test_the_rows_of_bits_readme_are_those_of_its_tables():
+    wanted = {}
+    for line in BIT_README.splitlines():
+        family, size, shots, task, *values = line.split()
+        low, middle, high = map(float, values * 3 if len(values) == 1 else values)
+        wanted[f"{family} {size}", shots, task] = (
+            (middle, low, high) if len(values) == 3 else (middle, None, None)
+        )
+    found = {}
+    for row in published():
+        if row.id.startswith("bit-readme-"):
+            shots = {"1shot": "1", "5shot": "5"}.get(row.id.rpartition("-")[2], "full")
+            for task, result in row.results.items():
+                found[row.model, shots, task] = (result.value, result.min, result.max)
+    assert found == wanted
+
+
+def test_a_value_lies_between_its_minimum_and_maximum():
+    results = [(row.id, task, result) for row in published() for task, result in row.results.items()]
+    spread = [(name, task, r) for name, task, r in results if r.min is not None and r.max is not None]
+    assert len(spread) > 15
+    assert [(name, task) for name, task, r in spread if not r.min <= r.value <= r.max] == []
