@@ -134,3 +134,52 @@ def test_degenerate_data_give_certified_finite_solutions(x, y, classes):
     found = fit(torch.from_numpy(x).float(), torch.from_numpy(y), classes, np.logspace(-5, 6, 45))
     assert (found.relative_gap <= 1e-6).all()
     assert all(found.scores(torch.from_numpy(x), i).isfinite().all() for i in range(45))
+
+
+@pytest.fixture(scope="module")
+def balanced():
+    """Digits, equally many of each class in the first 1,200, and the others."""
+    x, y = load_digits(return_X_y=True)
+    first = np.concatenate([np.flatnonzero(y == k)[:120] for k in range(10)])
+    rest = np.setdiff1d(np.arange(len(y)), first)
+    return x[first], y[first], x[rest], y[rest]
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-4, 1e-2, 1.0])
+@pytest.mark.parametrize("c", [1e-6, 1e-3, 1.0, 1e3])
+def test_no_penalty_and_no_scale_gives_a_constant_predictor(balanced, scale, c):
+    """Of balanced classes even the faintest weights rank them: near W = 0, as the limit does, where all are alike."""
+    x, y, rest, _ = balanced
+    ours = (
+        fit(torch.tensor(x * scale), torch.tensor(y), 10, 1 / c)
+        .scores(torch.tensor(rest * scale))
+        .argmax(1)
+        .numpy()
+    )
+    strength = c * scale**2  # alone decides: scikit-learn is asked at the features' own scale
+    assert len(set(ours)) == 10
+    if strength > 1e-8:  # its stopping rule is absolute: below, it stops where it starts
+        assert (ours == sklearn_fit(x, y, strength).predict(rest)).mean() > 0.999
+    else:
+        limit = fit(torch.tensor(x), torch.tensor(y), 10, 1e7).scores(torch.tensor(rest)).argmax(1).numpy()
+        assert (ours == limit).mean() > 0.99
+
+
+def test_trials_and_refit_are_one_estimator(balanced):
+    """A solution on the path over C predicts what a fit of that C alone predicts."""
+    x, y, rest, _ = (torch.tensor(part) for part in balanced)
+    path = fit(x * 0.01, y, 10, (1 / GRID).tolist())
+    for i in range(0, 45, 4):
+        alone = fit(x * 0.01, y, 10, 1 / GRID[i])
+        same = path.scores(rest * 0.01, i).argmax(1) == alone.scores(rest * 0.01).argmax(1)
+        assert float(same.double().mean()) > 0.998, GRID[i]
+
+
+def test_what_makes_a_result_doubtful_is_noted(digits):
+    notes = []
+    x = digits[0] * 1e-4
+    LogisticProbe(values=5).adapt(adaptation(x, digits[1], train=300, val=200, notes=notes))
+    assert any("at the end of its grid" in note for note in notes)
+    notes.clear()
+    LogisticProbe(c=1e-6).adapt(adaptation(x, digits[1], train=300, val=200, notes=notes))
+    assert any("every training image is predicted to be of one class" in note for note in notes)

@@ -83,7 +83,7 @@ def fit(
 
 
 @register_protocol(
-    "logistic_probe", version=1, source="arXiv 2103.00020; DINOv2, DN:dinov2/eval/log_regression.py"
+    "logistic_probe", version=2, source="arXiv 2103.00020; DINOv2, DN:dinov2/eval/log_regression.py"
 )
 @dataclass(frozen=True)
 class LogisticProbe(Protocol):
@@ -115,6 +115,12 @@ class LogisticProbe(Protocol):
             data.note(
                 f"not converged at C = {c:g}: relative optimality gap {certificate['relative_gap']:.0e}"
             )
+        if len(trials) > 1 and c in (trials[0].options["c"], trials[-1].options["c"]):
+            data.note(
+                f"the chosen C = {c:.3g} is at the end of its grid: features may be of another scale than expected"
+            )
+        if len(final.scores(x).argmax(1).unique()) == 1 and len(y.unique()) > 1:
+            data.note(f"at C = {c:.3g} every training image is predicted to be of one class")
         if self.c != "val" or len(trials) == 1:
             trials = (trials[0].model_copy(update={"certificate": certificate}),)
         return Adapted(data.backbone, final.scores, False, trials)

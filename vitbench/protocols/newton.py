@@ -11,6 +11,9 @@ fine, and each start is interpolated between solved neighbours. Design and other
 
 The certificate is a duality gap, so it is valid whatever the solver did: with p the predicted probabilities, the dual objective
 at (1 - e) p + e q is a lower bound of the optimum, where e and the constant q make each class's column sum to its count.
+
+Under a strong penalty the optimum is near W = 0, whose gap is small although it predicts one class for all. There a solution
+must also have a gradient that is small relative to that at W = 0: only then has the largest score settled.
 """
 
 from __future__ import annotations
@@ -31,6 +34,11 @@ MAX_NEWTON_STEPS = 100
 MAX_CG_STEPS = 300
 MAX_HALVINGS = 30
 LOOSE = 0.3  # relative residual of the inner solve, far from the optimum
+NEAR_ZERO = (
+    1e-2  # improvement over W = 0, relative to the objective, below which the gradient must be small as well
+)
+SETTLED = 1e-7  # gradient relative to that at W = 0
+MOST_SETTLING = 12  # further steps for that
 WINDOW = 5  # last CG iterations, whose contribution to the decrement estimates the missing part
 ARMIJO = 1e-4
 SLACK = (
@@ -53,6 +61,14 @@ class PrincipalAxes:
     labels: Tensor
     counts: Tensor
     class_sums: Tensor
+
+    def is_unsettled(self, objective: Tensor, gw: Tensor, gb: Tensor) -> Tensor:
+        """Return (S,) whether solutions with these objectives and gradients are near W = 0, and may still predict one class."""
+        at_zero = -(self.counts * (self.counts / self.counts.sum()).log()).sum()
+        rounding = SLACK * (len(self.labels) + torch.linalg.vector_norm(self.z.abs().sum(0)))
+        largest = SETTLED * torch.linalg.vector_norm(self.class_sums) + rounding
+        unsettled: Tensor = _dot(gw, gw, gb, gb).sqrt() > largest
+        return unsettled & (at_zero - objective < NEAR_ZERO * objective)
 
     def logits(self, w: Tensor, b: Tensor) -> Tensor:
         """Return logits (S, K, N) of weights (S, K, R) and biases (S, K), in the weights' precision."""
@@ -158,6 +174,7 @@ def _newton(
     l2, w, b = penalties[live], found.w[live], found.b[live]
     logits = data.logits(w, b)
     fall = torch.full_like(l2, torch.inf)
+    settling = torch.zeros_like(l2)
     precision = torch.float32
     for step in range(MAX_NEWTON_STEPS + 1):
         p = logits.softmax(1)
@@ -166,14 +183,19 @@ def _newton(
         found.w[live], found.b[live], found.objective[live] = w, b, objective
         found.relative_gap[live], found.duality_gap[live] = gap, bound
         found.gradient_norm[live] = _dot(gw, gw, gb, gb).sqrt()
-        open_ = (gap > tolerance).nonzero()[:, 0]
+        unsettled = (gap <= tolerance) & data.is_unsettled(objective, gw, gb) & (settling < MOST_SETTLING)
+        settling = settling + unsettled
+        open_ = ((gap > tolerance) | unsettled).nonzero()[:, 0]
         if len(open_) == 0 or step == MAX_NEWTON_STEPS:
             return
         if len(open_) < len(live):
             live, l2, gap, objective, b, gb = (t[open_] for t in (live, l2, gap, objective, b, gb))
-            w, logits, p, gw = (t[open_] for t in (w, logits, p, gw))
+            w, logits, p, gw, unsettled, settling = (
+                t[open_] for t in (w, logits, p, gw, unsettled, settling)
+            )
         # Loose far from the optimum, where a better direction gains nothing; later as exact as the next step can use.
         forcing = torch.maximum((tolerance / (2 * gap)).sqrt(), 0.3 * gap.sqrt()).clamp(max=LOOSE)
+        forcing = torch.where(unsettled, 0.1 * LOOSE, forcing)
         dw, db, energy = _direction(data, l2, p.to(precision), gw, gb, forcing)
         # If float32 does not reach that, retry in float64.
         failed = (energy.isinf() & (forcing < LOOSE)).any()
@@ -214,6 +236,7 @@ def _direction(
     negligible amount, which estimates the part missing before them (Strakos and Tichy, ETNA 13, 2002), or the residual is at
     rounding level. The decrement of a problem that has not settled is infinite.
     """
+    gb = gb - gb.mean(1, keepdim=True)  # 0 but for rounding: the same bias for all classes changes nothing
     scale = _dot(gw, gw, gb, gb).sqrt().clamp(min=1e-300)
     rw, rb = -(gw / scale[:, None, None]).to(p.dtype), -(gb / scale[:, None]).to(p.dtype)
     l2, forcing = l2.to(p.dtype), forcing.to(p.dtype)
@@ -246,7 +269,7 @@ def _direction(
         going = (~ended).nonzero()[:, 0]
         if len(going) == 0:
             break
-        grown = rho / before
+        grown = torch.where(before > 0, rho / before, 0)  # of features whose squares underflow, both are 0
         dw, db = zw + grown[:, None, None] * dw, zb + grown[:, None] * db
         if len(going) < len(live):
             live, l2, rho, goal, rounding, forcing, energy, added = (
