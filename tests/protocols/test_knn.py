@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from vitbench.protocols import knn
@@ -42,3 +43,18 @@ def test_the_kth_neighbour_is_exact_where_float32_cannot_decide():
 def test_neighbours_with_equal_cosine_are_ordered_by_position():
     x = torch.ones(12, 4)
     assert neighbours(x, x[:2], [3, 7])[1].tolist() == [list(range(7))] * 2
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.0, 10.0, 1e3, 1e5])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_features_of_any_scale_and_offset_have_the_neighbours_of_float64(offset, scale):
+    generator = torch.Generator().manual_seed(0)
+    x = ((torch.randn(300, 24, generator=generator) + offset) * scale).float()
+    queries = ((torch.randn(80, 24, generator=generator) + offset) * scale).float()
+    cosines = (
+        torch.nn.functional.normalize(queries.double(), dim=1)
+        @ torch.nn.functional.normalize(x.double(), dim=1).T
+    )
+    wanted = cosines.topk(20, dim=1).indices
+    _, near = neighbours(x, queries, [20])
+    assert (near.sort(1).values == wanted.sort(1).values).all()

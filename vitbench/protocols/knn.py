@@ -25,7 +25,8 @@ else:
 TEMPERATURE = 0.07  # DN:dinov2/eval/knn.py
 QUERIES_PER_BLOCK = 1024  # bounds the similarity matrix to (1024, N)
 GRID = (1, 5, 10, 20, 100, 200)
-ROUNDING = 2.0**-20  # largest float32 error of the difference of two cosines
+ROUNDING = (2.0**-20, 2.0**-49)  # largest error of the difference of two cosines, in float32 and in float64
+CROWDED = 1e-2  # spread of features relative to the square of their mean, below which float64 is used
 SPARE = 8  # extra candidates from which float64 picks the k-th neighbour
 CLOSE_BLOCK = 64  # queries whose candidates are gathered together: (64, 208, D) float64
 
@@ -36,19 +37,27 @@ def neighbours(x: Tensor, queries: Tensor, ks: Sequence[int]) -> tuple[Tensor, T
     For every k of `ks`, the first k are exactly the k nearest: near-ties at the k-th are resolved in float64. Only if more than
     `SPARE` copies of one image tie there is the choice among them arbitrary. A k above N returns all N.
     """
-    gallery = torch.nn.functional.normalize(x.float(), dim=1).T
+    dtype = torch.float64 if _is_crowded(x) else torch.float32
+    gallery = torch.nn.functional.normalize(x.to(dtype), dim=1).T
     most = min(max(ks), len(x))
     candidates = min(most + SPARE, len(x))
     borders = torch.tensor([k for k in ks if k < candidates], dtype=torch.long, device=x.device)
     tops, nears = [], []
-    for block in queries.float().split(QUERIES_PER_BLOCK):
+    for block in queries.to(dtype).split(QUERIES_PER_BLOCK):
         top, near = (torch.nn.functional.normalize(block, dim=1) @ gallery).topk(candidates, dim=1)
-        is_close = (top[:, borders - 1] - top[:, borders] < ROUNDING).any(1)
+        is_close = (top[:, borders - 1] - top[:, borders] < ROUNDING[dtype == torch.float64]).any(1)
         for rows in is_close.nonzero()[:, 0].split(CLOSE_BLOCK):
-            top[rows], near[rows] = _ranked_in_float64(x, block[rows], near[rows])
-        tops.append(top[:, :most])
+            cosines, near[rows] = _ranked_in_float64(x, block[rows], near[rows])
+            top[rows] = cosines.to(dtype)
+        tops.append(top[:, :most].float())
         nears.append(near[:, :most])
     return torch.cat(tops), torch.cat(nears)
+
+
+def _is_crowded(x: Tensor) -> bool:
+    """Whether features (N, D) lie so far from the origin, for their spread, that float32 cannot tell their cosines apart."""
+    mean = x.double().mean(0)
+    return bool(x.double().var(0, correction=0).sum() < CROWDED * mean.square().sum())
 
 
 def _ranked_in_float64(x: Tensor, queries: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,7 +66,7 @@ def _ranked_in_float64(x: Tensor, queries: Tensor, near: Tensor) -> tuple[Tensor
     unit = torch.nn.functional.normalize(queries.double(), dim=1)
     cosines = torch.einsum("mkd,md->mk", torch.nn.functional.normalize(x[near].double(), dim=2), unit)
     cosines, order = cosines.sort(dim=1, descending=True, stable=True)
-    return cosines.float(), near.gather(1, order)
+    return cosines, near.gather(1, order)
 
 
 def tally(top: Tensor, labels: Tensor, ks: Sequence[int], num_classes: int) -> Tensor:
@@ -83,7 +92,7 @@ def vote(x: Tensor, y: Tensor, queries: Tensor, ks: Sequence[int], num_classes: 
     return tally(top, y[near], ks, num_classes)
 
 
-@register_protocol("knn", version=1, source="DINOv2, DN:dinov2/eval/knn.py")
+@register_protocol("knn", version=2, source="DINOv2, DN:dinov2/eval/knn.py")
 @dataclass(frozen=True)
 class Knn(Protocol):
     """Weighted k-nearest-neighbour vote on frozen features (DINOv2's evaluation).
