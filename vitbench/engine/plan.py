@@ -91,7 +91,8 @@ def _as_recorded(suite: ExpandedSuite, run: RunDir) -> ExpandedSuite:
 
     What such a task would read cannot be known here, so that its results are neither thrown away nor measured again.
     """
-    absent = {_without_data(job.task) for job in suite.jobs if _lacks_data(job.task)}
+    tasks = {id(job.task): job.task for job in suite.jobs}.values()  # thousands of jobs share a few
+    absent = {_without_data(task) for task in tasks if _lacks_data(task)}
     if not absent or not any(run.record_files()):
         return suite
     records = sorted(load(run.path, lambda _unreadable: None), key=lambda record: record.created)
