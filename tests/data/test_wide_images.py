@@ -17,8 +17,8 @@ protocols: [ridge_probe]
 """
 
 
-def encoded(array, path):
-    Image.fromarray(array).save(path)
+def encoded(array, path, **options):
+    Image.fromarray(array).save(path, **options)
     return path.read_bytes()
 
 
@@ -28,12 +28,8 @@ def test_a_value_means_the_same_in_every_image(tmp_path, suffix, highest):
     """Whatever else is in the image: 65,535 is white, as TensorFlow reads 16-bit PNGs."""
     values = np.full((16, 16), 236, np.uint16)
     values[0, 0] = highest
-    if suffix == "jp2":
-        data = (tmp_path / "x.jp2", Image.fromarray(values).save(tmp_path / "x.jp2", irreversible=False))[
-            0
-        ].read_bytes()
-    else:
-        data = encoded(values, tmp_path / f"x.{suffix}")
+    options = {"irreversible": False} if suffix == "jp2" else {}
+    data = encoded(values, tmp_path / f"x.{suffix}", **options)
     pixels = decode(data, exif_rotate=False)
     assert pixels[5, 5].tolist() == [0, 0, 0]
     assert pixels[0, 0, 0] == highest >> 8

@@ -3,8 +3,10 @@
 The new directory has the same caches of features, decoded images, labels and digests.
 """
 
+import dataclasses
 import importlib.metadata
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -124,7 +126,7 @@ def the_same_sizes_and_times(it, _patch):
     stat = file.stat()
     yield
     Image.new("RGB", (8, 8), (200, 2, 3)).save(file, compress_level=0)
-    __import__("os").utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert file.stat().st_size == stat.st_size
 
 
@@ -229,9 +231,7 @@ def an_option_of_the_task(it, _patch):
 def the_version_of_a_protocol(it, patch):
     yield
     entry = PROTOCOLS._entries["knn"]
-    patch.setitem(
-        PROTOCOLS._entries, "knn", __import__("dataclasses").replace(entry, number=entry.number + 1)
-    )
+    patch.setitem(PROTOCOLS._entries, "knn", dataclasses.replace(entry, number=entry.number + 1))
 
 
 def the_version_of_a_library(name):

@@ -6,7 +6,6 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -15,9 +14,6 @@ from vitbench.core.files import read_file
 from vitbench.core.gc_pause import gc_paused
 from vitbench.core.job import SCHEMA_VERSION
 from vitbench.core.record import Record
-
-if TYPE_CHECKING:
-    pass
 
 _HEAD = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",\n')
 
