@@ -60,7 +60,8 @@ def _table(found: Comparison, first: str, second: str) -> str:
     lines += [f"{title:{width}}  {_numbers(row)}  {_about(row)}" for title, row in cells]
     lines += [f"{title:{width}}  {_numbers(row)}  p {row.p:.2g}{_star(row)}" for title, row in means]
     lines += ["", found.family + (" (those of means are not in it)" if means else "") + "."]
-    if any(row.scope == "trained networks" for row in (*found.cells, *found.means)):
+    scopes = [row.scope for row in found.cells] + [row.scope for row in found.means]
+    if "trained networks" in scopes:
         lines.append(f"* {ONE_SEED}.")
     return printable("\n".join(lines))
 

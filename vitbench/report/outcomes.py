@@ -40,6 +40,12 @@ class Predictions:
         return column.to_numpy(dtype=np.float64)
 
 
+def predictions_of(runs: Iterable[Path], records: Sequence[Record]) -> Predictions | None:
+    """The predictions for boards of these records; None if there are none, or so many that reading them takes long."""
+    found = [run for run in runs if RunDir(run).has_predictions()]
+    return Predictions(found) if found and len(records) <= MOST_RECORDS else None
+
+
 def tables(
     cells: Sequence[Sequence[Record]], predictions: Predictions, metric: str | None = None
 ) -> list[Table]:

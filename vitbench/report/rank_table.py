@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from vitbench.core.record import Metric
+from vitbench.report.board_statistics import cell_estimate
 from vitbench.report.compare import Found, Scope, found_cells
 from vitbench.report.keys import distinct_labels
 from vitbench.report.main_metric import exact_mean, main_metric, main_metric_name
-from vitbench.report.outcomes import Predictions, tables
-from vitbench.report.ranks import Column, Ranks, column_of_tables, ranked
+from vitbench.report.outcomes import Predictions, Table, tables
+from vitbench.report.ranks import Ranks, column_of_tables, ranked
 from vitbench.report.statistics import Interval, inside, mean_of
 
 
@@ -55,27 +57,32 @@ def _whole(rows: Mapping[str, dict[str, Found]]) -> dict[str, dict[str, Found]]:
 
 
 def _ranked(rows: Mapping[str, dict[str, Found]], predictions: Predictions) -> dict[str, Ranked]:
-    tasks = list(next(iter(rows.values())))
-    columns = [_column([own[task] for own in rows.values()], predictions) for task in tasks]
-    exact = [_exact(list(own.values())) for own in rows.values()]
-    found = ranked(columns, exact)
+    cells = [[own[task] for own in rows.values()] for task in next(iter(rows.values()))]
+    outcomes = [_outcomes(own, predictions) for own in cells]
+    found = ranked(
+        [column_of_tables(own) for own in outcomes], [_exact(list(own.values())) for own in rows.values()]
+    )
     result = {}
-    for k, (name, own) in enumerate(rows.items()):
-        mean = inside(mean_of([column.estimates[k] for column in columns]).interval)
+    for k, name in enumerate(rows):
+        own = [(column[k], table[k]) for column, table in zip(cells, outcomes, strict=True)]
+        mean = mean_of([cell_estimate(_metrics(each), table) for each, table in own])
         scope: Scope = (
-            "backbones" if all(each.scope == "backbones" for each in own.values()) else "trained networks"
+            "backbones" if all(each.scope == "backbones" for each, _ in own) else "trained networks"
         )
-        result[name] = Ranked(mean, found[k], scope)
+        result[name] = Ranked(inside(mean.interval), found[k], scope)
     return result
 
 
-def _column(cells: Sequence[Found], predictions: Predictions) -> Column:
-    metric = main_metric_name(cells[0].record)
-    return column_of_tables(tables([each.records for each in cells], predictions, metric))
+def _outcomes(cells: Sequence[Found], predictions: Predictions) -> list[Table]:
+    return tables([each.records for each in cells], predictions, main_metric_name(cells[0].record))
+
+
+def _metrics(cell: Found) -> list[Metric]:
+    return [metric for record in cell.records if (metric := main_metric(record))]
 
 
 def _exact(cells: Sequence[Found]) -> Fraction:
-    means = [exact_mean([m for r in each.records if (m := main_metric(r))]) for each in cells]
+    means = [exact_mean(_metrics(each)) for each in cells]
     return sum(means, Fraction(0)) / len(means)
 
 

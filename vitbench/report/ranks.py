@@ -120,6 +120,26 @@ class _Pairs:
     pooled: tuple[Floats, Floats]
 
 
+def may_be_first(columns: Sequence[Column], exact: Sequence[Fraction], seed: int = 0) -> list[bool]:
+    """Of each backbone whether it may be the best: `Ranks.first` without the rest."""
+    pairs = _pairs(columns)
+    scores = _deviates(np.array([float(mean) for mean in exact]), *pairs.own)
+    np.fill_diagonal(scores, -np.inf)
+    behind = scores.max(1)
+    # Clear without draws: beaten even if all comparisons were independent, or ahead of all.
+    bonferroni = -float(ndtri((1 - LEVEL) / max(len(exact) - 1, 1)))
+    found = behind <= 0
+    unclear = np.flatnonzero(~found & (behind <= bonferroni))
+    if unclear.size:
+        errors = np.sqrt(np.maximum(pairs.own[0], TINY)).astype(np.float32)
+        drawn = _drawn(pairs.covariance, seed)
+        for k in unclear:
+            others = np.arange(len(scores)) != k
+            deviates = (drawn[:, others] - drawn[:, [k]]) / errors[k, others]
+            found[k] = behind[k] <= np.quantile(deviates.max(1), LEVEL)
+    return [bool(each) for each in found]
+
+
 def _pairs(columns: Sequence[Column]) -> _Pairs:
     weight = 1 / len(columns)
     covariance = variance = noise = pooled = pooled_noise = np.zeros_like(columns[0].covariance)

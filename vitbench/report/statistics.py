@@ -27,7 +27,7 @@ MOST_FREEDOM = 1e6  # Student's t is the normal distribution by then
 SMALLEST_TAIL = (
     -100.0
 )  # logarithm of half the smallest p-value, 1e-43; scipy's stdtrit fails at much smaller ones
-_Z = float(ndtri((1 + LEVEL) / 2))
+Z = float(ndtri((1 + LEVEL) / 2))
 
 Table = NDArray[np.float64]  # (S, N)
 
@@ -182,7 +182,7 @@ def fraction_interval(estimate: Estimate, n: int) -> Interval:
     alone = mean * (1 - mean) / max(n - 1, 1)
     variance = estimate.variance
     effective = n * alone / variance if variance > 0 and alone > 0 else float(n)
-    squared = estimate.squared_reach((1 - LEVEL) / 2) / variance if variance > 0 else _Z**2
+    squared = estimate.squared_reach((1 - LEVEL) / 2) / variance if variance > 0 else Z**2
     weight = squared / effective
     centre = (mean + weight / 2) / (1 + weight)
     reach = (squared * (mean * (1 - mean) / effective + weight / (4 * effective))) ** 0.5 / (1 + weight)
