@@ -1,12 +1,17 @@
 """Sets of ranks: clear cases, ties, and what draws again."""
 
+import re
+import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
+from tests.making.command import environment
+from tests.making.paths import TESTS
 from tests.making.simulated_scores import World
-from vitbench.report.ranks import column_of_estimates, column_of_tables, ranked
+from vitbench.report.ranks import column_of_estimates, column_of_tables, may_be_first, ranked
 from vitbench.report.statistics import crossed
 
 RNG = np.random.default_rng(5)
@@ -75,3 +80,25 @@ def test_the_same_results_have_the_same_ranks_whatever_the_order_of_backbones():
     assert [each.value for each in of(tables)] == [each.value for each in of(tables[::-1])][::-1]
     assert of(tables) == of(tables)
     assert of(tables[:1])[0].first
+
+
+def test_those_that_may_be_first_are_found_without_the_rest():
+    for spread in (0.0, 0.002, 0.01):
+        levels = tuple(0.8 + spread * np.arange(12))
+        tables = list(World(levels, 2000, 3, 0.005).draw(RNG))
+        exact = [Fraction(int(table.sum()), table.size) for table in tables]
+        columns = [column_of_tables(tables)]
+        quick, whole = may_be_first(columns, exact), [row.first for row in ranked(columns, exact)]
+        assert [a and not b for a, b in zip(quick, whole, strict=True)] == [
+            False
+        ] * 12  # stepping down adds some
+        assert sum(whole) - sum(quick) <= 2
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_ranks_runs():
+    """Its times are for a machine of its own; a fifth of the backbones take a small part of the memory."""
+    command = [sys.executable, str(TESTS / "benchmarks" / "ranks.py"), "--backbones", "100", "--tasks", "3"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert int(re.search(r"(\d+) MiB", done.stdout)[1]) < 500
