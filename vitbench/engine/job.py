@@ -20,7 +20,7 @@ from vitbench.compute.environment import describe
 from vitbench.compute.meter import Meter
 from vitbench.core.conformance import Evidence, conformance
 from vitbench.core.errors import StorageError, VitbenchError, is_full, message_of
-from vitbench.core.job import Job
+from vitbench.core.job import Job, backbone_key
 from vitbench.core.record import Cost, DataFacts, Record
 from vitbench.core.registry import PROTOCOLS
 from vitbench.core.seeding import seeded
@@ -33,7 +33,7 @@ from vitbench.engine.job_facts import data_facts, weights_remarks
 from vitbench.engine.job_log import LOG
 from vitbench.engine.outcome import Outcome, failed, now, recordable
 from vitbench.engine.scoring import backbone_facts, confusion, score, worst
-from vitbench.engine.worker import Worker, backbone_key, check_contents
+from vitbench.engine.worker import Worker, check_contents
 
 SCORES_PER_BLOCK = 8192
 # Packages whose version features depend on.
