@@ -29,7 +29,7 @@ from vitbench.data.preprocess import Preprocess, preset
 from vitbench.data.sealed import sealed
 from vitbench.engine.adaptation import JobAdaptation, Notes
 from vitbench.engine.features import FeatureReader
-from vitbench.engine.job_facts import data_facts, weights_remarks
+from vitbench.engine.job_facts import data_facts, score_remarks, weights_remarks
 from vitbench.engine.job_log import LOG
 from vitbench.engine.outcome import Outcome, failed, now, recordable
 from vitbench.engine.scoring import backbone_facts, confusion, score, worst
@@ -276,7 +276,7 @@ class _JobRun:
             data=facts,
             preprocess=scored.preprocess.describe(backbone.input.mean, backbone.input.std),
             conformance=conformance(evidence),
-            notes=self.notes(),
+            notes=(*self.notes(), *score_remarks(adapted.trials, metrics[main.name])),
             cost=self._cost(backbone, adapted),
             env=describe(self.worker.device),
             confusion=confusion(answers.predictions, test.labels, task.class_names),
