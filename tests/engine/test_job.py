@@ -57,7 +57,7 @@ def test_the_record_states_what_was_done(worker):
 @pytest.mark.parametrize(
     ("protocol", "options", "stage"),
     [
-        ("knn", {"k": "val"}, "voting with 6 values of k, to choose one on validation"),
+        ("knn", {"k": "val"}, "voting with 4 values of k, to choose one on validation"),
         ("logistic_probe", {"values": 3}, "fitting 3 values of C together, to choose one on validation"),
         ("ridge_probe", {}, "fitting 30 values of l2, to choose one on validation"),
         ("ridge_probe", {"l2": "loo"}, "fitting 30 values of l2, to choose one by leave-one-out"),
