@@ -35,7 +35,7 @@ def main() -> None:
         name = f"float/{height}x{width}/{size[0]}x{size[1]}"
         found[name] = tf.image.resize(image(height, width), size, method="area").numpy()
     for (height, width), smaller in SMALL_SIZES:
-        # as in BV:pp/ops_image.py:88-131
+        # as in BV:pp/ops_image.py:93-131
         factor = tf.cast(smaller, tf.float32) / tf.cast(tf.minimum(height, width), tf.float32)
         size = [tf.cast(tf.round(tf.cast(side, tf.float32) * factor), tf.int32) for side in (height, width)]
         resized = tf.image.resize(image(height, width), size, method="area", antialias=False)

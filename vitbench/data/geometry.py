@@ -21,7 +21,7 @@ def resized_size(height: int, width: int, px: int, resize: Resize, whose: Roundi
     if whose == "torchvision":  # TV:transforms/functional.py, _compute_resized_output_size
         other = int(px * longer / shorter)
         return (px, other) if height <= width else (other, px)
-    factor = np.float32(px) / np.float32(shorter)  # BV:pp/ops_image.py:88-131
+    factor = np.float32(px) / np.float32(shorter)  # BV:pp/ops_image.py:93-131
     return round(float(np.float32(height) * factor)), round(float(np.float32(width) * factor))
 
 

@@ -21,6 +21,7 @@ ONE = 2**22  # weights are integers, in units of 2^-22 (docs/protocols.md#resize
 HEIGHT_FIRST = int(pillow_version.partition(".")[0]) >= 13
 # A resized image that is larger is not made whole: of a line of pixels only the window is computed.
 MOST_PIXELS = 2**24
+LONGEST_KEPT_PX = 8192  # of a side whose weights are kept: 7 MB at 224 px
 
 
 def resized(images: Tensor, size: tuple[int, int], interpolation: Interpolation, window: Window) -> Tensor:
@@ -58,8 +59,15 @@ def _levels(sums: Tensor) -> Tensor:
     return ((sums + ONE // 2) / ONE).floor().clamp(0, 255)
 
 
-@lru_cache(maxsize=64)
 def _weights(
+    length: int, size: int, interpolation: Interpolation, wanted: range, device: torch.device
+) -> Tensor:
+    """The weights of a side, kept for the next image unless they are large."""
+    make = _kept_weights if length <= LONGEST_KEPT_PX else _new_weights
+    return make(length, size, interpolation, wanted, device)
+
+
+def _new_weights(
     length: int, size: int, interpolation: Interpolation, wanted: range, device: torch.device
 ) -> Tensor:
     """Weights (n, length) of each source pixel in the n wanted target pixels: integers, which float32 holds exactly."""
@@ -78,6 +86,9 @@ def _weights(
     np.add.at(dense, (np.arange(len(wanted))[:, None], pixel.clip(max=length - 1)), whole)
     tensor = torch.from_numpy(dense)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+_kept_weights = lru_cache(maxsize=64)(_new_weights)
 
 
 def _filter(interpolation: Interpolation, distance: NDArray[np.float64]) -> NDArray[np.float64]:
