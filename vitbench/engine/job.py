@@ -20,20 +20,20 @@ from vitbench.compute.environment import describe
 from vitbench.compute.meter import Meter
 from vitbench.core.conformance import Evidence, conformance
 from vitbench.core.errors import StorageError, VitbenchError, is_full, message_of
-from vitbench.core.job import Job
+from vitbench.core.job import OLD_PREPROCESS, Job, backbone_key
 from vitbench.core.record import Cost, DataFacts, Record
 from vitbench.core.registry import PROTOCOLS
 from vitbench.core.seeding import seeded
 from vitbench.data.budgets import LabelledData, labelled_data, thinned
-from vitbench.data.preprocess import Preprocess, preset
+from vitbench.data.preprocess import Preprocess, preset_of
 from vitbench.data.sealed import sealed
 from vitbench.engine.adaptation import JobAdaptation, Notes
 from vitbench.engine.features import FeatureReader
-from vitbench.engine.job_facts import data_facts, weights_remarks
+from vitbench.engine.job_facts import data_facts, score_remarks, weights_remarks
 from vitbench.engine.job_log import LOG
 from vitbench.engine.outcome import Outcome, failed, now, recordable
 from vitbench.engine.scoring import backbone_facts, confusion, score, worst
-from vitbench.engine.worker import Worker, backbone_key, check_contents
+from vitbench.engine.worker import Worker, check_contents
 
 SCORES_PER_BLOCK = 8192
 # Packages whose version features depend on.
@@ -139,6 +139,8 @@ class _JobRun:
             reader = self._reader(backbone, data.pools)
         for remark in (*weights_remarks(backbone.provenance), *task.remarks(), *data.remarks):
             self.notes.add(remark)
+        if why := OLD_PREPROCESS.get(self.job.preprocess):
+            self.notes.add(f"`preprocess: {self.job.preprocess}` is an old name: {why}")
         with self._phase("adapt"):
             adapted = self._adapt(protocol, self._adaptation(backbone, data, reader, task))
         # All choices are made and frozen: only now is the test split opened, once.
@@ -182,7 +184,7 @@ class _JobRun:
 
     def _reader(self, backbone: Any, pools: tuple[Split, ...]) -> FeatureReader:
         packages = describe(self.worker.device).packages
-        how = preset(self.job.preprocess, backbone.input.size_px)
+        how = preset_of(self.job.preprocess, backbone)
         identity = {
             "backbone": self.job.backbone.identity(),
             "weights": self.worker.weights_digest(self.job),
@@ -276,7 +278,7 @@ class _JobRun:
             data=facts,
             preprocess=scored.preprocess.describe(backbone.input.mean, backbone.input.std),
             conformance=conformance(evidence),
-            notes=self.notes(),
+            notes=(*self.notes(), *score_remarks(adapted.trials, metrics[main.name])),
             cost=self._cost(backbone, adapted),
             env=describe(self.worker.device),
             confusion=confusion(answers.predictions, test.labels, task.class_names),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitbench.core.errors import Problem, UsageError, nearest
 from vitbench.core.gc_pause import gc_paused
-from vitbench.core.job import Job
+from vitbench.core.job import Job, backbone_key
 from vitbench.core.plugins import LoadedPlugin
 from vitbench.core.record import Record
 from vitbench.core.settings import cache_dir, check_numbers
@@ -47,7 +47,7 @@ class Progress:
         """The run starts: all its jobs, and the records of those that are finished already."""
 
     def remark(self, text: str) -> None:
-        """Something is to be known of the data before anything is trained on them."""
+        """Something is to be known of the suite or its data before anything is trained."""
 
     def finished(self, record: Record) -> None:
         """A job has ended."""
@@ -130,6 +130,8 @@ def run_planned(plan: RunPlan, options: RunOptions | None = None, progress: Prog
         check_numbers()
         if text := measured_again(plan, pending):
             progress.remark(text)
+        for text in plan.suite.remarks:
+            progress.remark(text)
         pending = with_data(
             pending, skip_missing=options.skip_missing, others=bool(done), say=progress.remark
         )
@@ -180,7 +182,6 @@ class _Run:
         """Every job with its outcome; jobs of a backbone that cannot be built share the outcome of the first."""
         from vitbench.engine.executors.dispatch import execute
         from vitbench.engine.first_builds import cannot_be_built, same_failure, unbuildable
-        from vitbench.engine.worker import backbone_key
 
         def others_of(job: Job, outcome: Outcome) -> Iterator[tuple[Job, Outcome]]:
             key = backbone_key(job)
