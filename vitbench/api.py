@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from vitbench.core.effort import Effort as Effort
 from vitbench.core.evaluation import EvaluationTransform as EvaluationTransform
 from vitbench.core.job import Dtype, PreprocessName
 from vitbench.core.record import LoadReport, Trial, Weights
@@ -284,15 +285,6 @@ class Adapted:
 
 
 @dataclass(frozen=True)
-class Effort:
-    """The number of images that adaptation passes forward and backward, and their size (None: the backbone's own)."""
-
-    images_forward: int
-    images_backward: int
-    size_px: int | None = None
-
-
-@dataclass(frozen=True)
 class Protocol(ABC):
     """How a backbone is adapted to a task. Its dataclass fields are its options in a suite.
 
@@ -312,6 +304,10 @@ class Protocol(ABC):
         """The cost of adapting beyond features of train, val and test, for estimates; None where it is negligible."""
         del train, val, task, params, resolution_px
         return None
+
+    def reads_val(self) -> bool:
+        """Whether features of the validation split are read, for estimates."""
+        return True
 
     @abstractmethod
     def depends_on_seed(self, budget: str) -> bool:

@@ -109,6 +109,10 @@ class Knn(Protocol):
         """Return whether examples are drawn at random: nothing else is random."""
         return shots_of(budget) is not None
 
+    def reads_val(self) -> bool:
+        """Return whether k is chosen: no validation image votes."""
+        return self.k == "val"
+
     def adapt(self, data: Adaptation) -> Adapted:
         """Choose k on validation if asked to, and return a head that votes among the training examples."""
         x, y = data.features(data.train), _labels(data.train, data.device)
