@@ -152,6 +152,9 @@ def _table(rows: list[Row]) -> str:
     for row in rows:
         lines.append(f"{row['name']:{width}}  {row['summary']}".rstrip())
         lines += [f"{'':{width}}    note: {note}" for note in row.get("notes", ())]
+        if "departs" in row:
+            lines.append(f"{'':{width}}    reference: {row['source']}")
+            lines.append(f"{'':{width}}    departs: {row['departs']}")
         if row["options"]:
             lines.append(f"{'':{width}}    options: {', '.join(row['options'])}")
     return "\n".join(lines)

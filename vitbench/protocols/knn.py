@@ -92,7 +92,12 @@ def vote(x: Tensor, y: Tensor, queries: Tensor, ks: Sequence[int], num_classes: 
     return tally(top, y[near], ks, num_classes)
 
 
-@register_protocol("knn", version=3, source="DINOv2, DN:dinov2/eval/knn.py")
+@register_protocol(
+    "knn",
+    version=3,
+    source="DINOv2, DN:dinov2/eval/knn.py at b8931f7",
+    departs="one k, chosen before the test, instead of four; k is not cut to the images per class; float32, not half precision",
+)
 @dataclass(frozen=True)
 class Knn(Protocol):
     """Weighted k-nearest-neighbour vote on frozen features (DINOv2's evaluation). Neighbours come from train alone.

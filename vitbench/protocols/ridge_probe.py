@@ -177,7 +177,10 @@ def _standardised(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 @register_protocol(
-    "ridge_probe", version=1, source="arXiv 2010.11929 sec. 4.1; big_vision, BV:evaluators/fewshot_lsr.py"
+    "ridge_probe",
+    version=1,
+    source="arXiv 2010.11929 sec. 4.1; big_vision, BV:evaluators/fewshot_lsr.py at 0127fb6",
+    departs="the penalty is chosen on validation where there is any; solved in float64",
 )
 @dataclass(frozen=True)
 class RidgeProbe(Protocol):
