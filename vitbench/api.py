@@ -17,27 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitbench.core.effort import Effort as Effort
-from vitbench.core.evaluation import EvaluationTransform as EvaluationTransform
-from vitbench.core.job import Dtype, PreprocessName
+from vitbench.core.image_input import EvaluationTransform as EvaluationTransform
+from vitbench.core.image_input import InputSpec as InputSpec
+from vitbench.core.image_input import Triple as Triple
+from vitbench.core.job import Dtype, Job, PreprocessName
 from vitbench.core.record import LoadReport, Trial, Weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Triple = tuple[float, float, float]
 Part = Literal["train", "val"]
 Pixels = NDArray[np.uint8]
 Indices = NDArray[np.int64]
 Labels = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """The images that a backbone expects: square, `size_px` wide, pixels (x / 255 - mean) / std."""
-
-    size_px: int
-    mean: Triple
-    std: Triple
 
 
 @dataclass(frozen=True)
@@ -308,6 +300,20 @@ class Protocol(ABC):
     def reads_val(self) -> bool:
         """Whether features of the validation split are read, for estimates."""
         return True
+
+    def departures(self, job: Job) -> tuple[str, ...] | None:
+        """How a job with these options differs from the protocol's reference; None if it follows none.
+
+        An item of conformance. It goes by the job alone, so that what a stranger hands in can be judged.
+        """
+        del job
+        return None
+
+    @classmethod
+    def other_preprocess(cls, job: Job) -> tuple[str, ...]:
+        """The departure of a job whose preprocessing is not `default_preprocess`, the reference's."""
+        given, wanted = job.preprocess, cls.default_preprocess
+        return () if given == wanted else (f"preprocessing `{given}` instead of `{wanted}`",)
 
     @abstractmethod
     def depends_on_seed(self, budget: str) -> bool:

@@ -181,9 +181,6 @@ def test_exports_go_to_files_and_to_stdout(finished, tmp_path, form):
 def test_lists_are_json_on_request():
     names = {row["name"] for row in json.loads(vitbench("list", "protocols", "--json").stdout)}
     assert {"ridge_probe", "knn", "finetune"} <= names
-    shown = vitbench("list", "protocols", "knn").stdout
-    assert "reference: DINOv2, DN:dinov2/eval/knn.py at b8931f7" in shown
-    assert "departs: one k" in shown
     suites = {row["name"] for row in json.loads(vitbench("list", "suites", "--json").stdout)}
     assert {"quickstart", "folder"} <= suites
     assert "timm:vit_tiny_patch16_224.augreg_in21k" in vitbench("list", "backbones", "timm:vit_tiny*").stdout

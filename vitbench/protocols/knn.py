@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from vitbench.api import Adaptation, Adapted, Protocol, Split
-from vitbench.core.job import PreprocessName, shots_of
+from vitbench.core.job import Job, PreprocessName, shots_of
 from vitbench.core.lazy_import import lazy_module
 from vitbench.core.record import Trial
 from vitbench.core.registry import register_protocol
@@ -92,12 +92,7 @@ def vote(x: Tensor, y: Tensor, queries: Tensor, ks: Sequence[int], num_classes: 
     return tally(top, y[near], ks, num_classes)
 
 
-@register_protocol(
-    "knn",
-    version=3,
-    source="DINOv2, DN:dinov2/eval/knn.py at b8931f7",
-    departs="one k, chosen before the test, instead of four; k is not cut to the images per class; float32, not half precision",
-)
+@register_protocol("knn", version=3, source="DINOv2, DN:dinov2/eval/knn.py")
 @dataclass(frozen=True)
 class Knn(Protocol):
     """Weighted k-nearest-neighbour vote on frozen features (DINOv2's evaluation). Neighbours come from train alone.
@@ -117,6 +112,13 @@ class Knn(Protocol):
     def reads_val(self) -> bool:
         """Return whether k is chosen: no validation image votes."""
         return self.k == "val"
+
+    def departures(self, job: Job) -> tuple[str, ...]:
+        """Another k than DINOv2 reports, one that is chosen, or other preprocessing."""
+        found = self.other_preprocess(job)
+        if self.k == "val":
+            return (*found, "k is chosen on validation, where DINOv2 reports every k")
+        return found if self.k in GRID else (*found, f"k = {self.k}, which is not one of DINOv2's {GRID}")
 
     def adapt(self, data: Adaptation) -> Adapted:
         """Choose k on validation if asked to, and return a head that votes among the training examples."""

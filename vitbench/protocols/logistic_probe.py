@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from vitbench.api import Adaptation, Adapted, Protocol
-from vitbench.core.job import PreprocessName, shots_of
+from vitbench.core.job import Job, PreprocessName, shots_of
 from vitbench.core.lazy_import import lazy_module
 from vitbench.core.record import Trial
 from vitbench.core.registry import register_protocol
@@ -82,12 +82,7 @@ def fit(
     )
 
 
-@register_protocol(
-    "logistic_probe",
-    version=2,
-    source="DINOv2, DN:dinov2/eval/log_regression.py at b8931f7",
-    departs="solved to a certified gap instead of 1,000 iterations; ties go to the smaller C; float32, not half precision",
-)
+@register_protocol("logistic_probe", version=2, source="DINOv2, DN:dinov2/eval/log_regression.py")
 @dataclass(frozen=True)
 class LogisticProbe(Protocol):
     """Multinomial logistic regression on frozen features (DINOv2's logistic regression).
@@ -107,6 +102,17 @@ class LogisticProbe(Protocol):
     def depends_on_seed(self, budget: str) -> bool:
         """Return whether examples are drawn at random: held-out examples come from a fixed permutation, as in DINOv2."""
         return shots_of(budget) is not None
+
+    def departures(self, job: Job) -> tuple[str, ...]:
+        """A fixed C or another grid than DINOv2's, standardised features, or other preprocessing."""
+        found = list(self.other_preprocess(job))
+        if self.c != "val":
+            found.append(f"C is {self.c:g}, where DINOv2 chooses it")
+        elif self.values != VALUES:
+            found.append(f"C is chosen from {self.values} values instead of {VALUES}")
+        if self.standardise:
+            found.append("features are standardised")
+        return tuple(found)
 
     def adapt(self, data: Adaptation) -> Adapted:
         """Choose C if asked to, refit on all labelled data, and record every solution's certificate."""
