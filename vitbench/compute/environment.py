@@ -39,6 +39,14 @@ def choose_device(wanted: str) -> str:
     return wanted
 
 
+def use(device: str) -> None:
+    """Make a GPU the current device of this process, and initialise CUDA; its counters cannot be read before."""
+    if device.startswith("cuda"):
+        torch.cuda.init()
+        if ":" in device:
+            torch.cuda.set_device(device)
+
+
 def cores() -> int:
     """Return the number of CPU cores that this process may use: a batch system may allot fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -196,7 +196,7 @@ class _Count:
 
 
 def _rates(count: _Count, jobs: Sequence[Job], found: Sequence[JobEstimate], device: str) -> dict[str, float]:
-    """FLOPs per second of every backbone; those not measured get the median of the others."""
+    """FLOPs per second of every backbone; those not measured, or that fail, get the median of the others."""
     work: dict[str, int] = {}
     dtypes = {count.backbone_of[job.key]: job.dtype for job in jobs if job.key in count.backbone_of}
     for each in found:
@@ -207,9 +207,23 @@ def _rates(count: _Count, jobs: Sequence[Job], found: Sequence[JobEstimate], dev
         return {}
     settle(None)
     share_s = CALIBRATION_S / len(costliest)
-    measured = {key: rate(count.skeletons[key], device, dtypes[key], share_s) for key in costliest}
+    measured: dict[str, float] = {}
+    for key in costliest:
+        found_rate = _rate(count.skeletons[key], device, dtypes[key], share_s)
+        if found_rate is not None:
+            measured[key] = found_rate
+    if not measured:
+        return {}
     middle = sorted(measured.values())[len(measured) // 2]
     return {key: measured.get(key, middle) for key in work}
+
+
+def _rate(backbone: BuiltBackbone, device: str, dtype: str, seconds: float) -> float | None:
+    """A backbone's FLOPs per second; None if it cannot be measured here."""
+    try:
+        return rate(backbone, device, dtype, seconds)
+    except Exception:  # noqa: BLE001  a plugin's code may raise anything; the run reports it
+        return None
 
 
 def _timed(each: JobEstimate, rate: float | None) -> JobEstimate:

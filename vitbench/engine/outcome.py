@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+import torch
 from pydantic_core import PydanticSerializationError
 
 from vitbench.compute.environment import describe
@@ -18,10 +19,14 @@ from vitbench.core.record import Failure, Record
 
 @dataclass(frozen=True)
 class Outcome:
-    """A record and, where there is a score, one row per test example."""
+    """A record and, where there is a score, one row per test example.
+
+    `spoils_process`: the job has left its process unable to use the GPU, so it must be its last.
+    """
 
     record: Record
     predictions: pd.DataFrame | None = None
+    spoils_process: bool = False
 
 
 def failed(job: Job, device: str, error: BaseException, phase: str = "") -> Record:
@@ -37,6 +42,16 @@ def failed(job: Job, device: str, error: BaseException, phase: str = "") -> Reco
         ),
         created=now(),
     )
+
+
+def spoils_process(error: BaseException | None) -> bool:
+    """Whether an error is, or follows from, one of the accelerator, such as an illegal address.
+
+    Most of these corrupt the CUDA context, and every later call in the process fails. Running out of memory does not.
+    """
+    while error is not None and not isinstance(error, torch.AcceleratorError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def recordable(record: Record) -> Record:

@@ -14,6 +14,7 @@ from vitbench.core.job import PreprocessName, shots_of
 from vitbench.core.lazy_import import lazy_module
 from vitbench.core.record import Trial
 from vitbench.core.registry import register_protocol
+from vitbench.protocols.made_up import CLASSES, made_up
 from vitbench.protocols.selection import fixed, select
 
 if TYPE_CHECKING:
@@ -108,6 +109,11 @@ class Knn(Protocol):
     def depends_on_seed(self, budget: str) -> bool:
         """Return whether examples are drawn at random: nothing else is random."""
         return shots_of(budget) is not None
+
+    def warm_up(self, device: str) -> None:
+        """Vote once."""
+        x, y = made_up(device)
+        vote(x, y, x, [1], CLASSES)
 
     def adapt(self, data: Adaptation) -> Adapted:
         """Choose k on validation if asked to, and return a head that votes among all labelled examples."""

@@ -20,6 +20,7 @@ from vitbench.core.lazy_import import lazy_module
 from vitbench.core.record import Trial
 from vitbench.core.registry import register_protocol
 from vitbench.protocols import newton
+from vitbench.protocols.made_up import CLASSES, made_up
 from vitbench.protocols.selection import fixed, select
 
 if TYPE_CHECKING:
@@ -101,6 +102,11 @@ class LogisticProbe(Protocol):
     def depends_on_seed(self, budget: str) -> bool:
         """Return whether examples are drawn at random: held-out examples come from a fixed permutation, as in DINOv2."""
         return shots_of(budget) is not None
+
+    def warm_up(self, device: str) -> None:
+        """Fit once."""
+        x, y = made_up(device)
+        fit(x, y, CLASSES, DEFAULT_C).scores(x)
 
     def adapt(self, data: Adaptation) -> Adapted:
         """Choose C if asked to, refit on all labelled data, and record every solution's certificate."""

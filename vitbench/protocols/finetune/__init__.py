@@ -85,6 +85,12 @@ class Finetune(RecipeOptions):
         del budget
         return True
 
+    def warm_up(self, device: str) -> None:
+        """Import the trainer, which takes seconds."""
+        from vitbench.protocols.finetune import trainer
+
+        del device, trainer
+
     def adapt(self, data: Adaptation) -> Adapted:
         """Search the recipe's grid on validation, then train a copy of the backbone on all labelled data.
 
