@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -22,22 +22,28 @@ from vitbench.core.record import OUTSIDE, Extraction, Outside
 
 @dataclass
 class Span:
-    """What a phase took: seconds, joules (None: unknown), and the highest memory; without nested phases but for memory."""
+    """What a phase took, without nested phases but for memory.
+
+    `seconds` on the clock, `core_seconds` of all threads of the process, `joules` of the device (None: unknown), and the
+    highest memory in bytes.
+    """
 
     seconds: float = 0.0
+    core_seconds: float = 0.0
     joules: float | None = 0.0
     peak_bytes: int = 0
 
-    def add(self, seconds: float, joules: float | None) -> None:
+    def add(self, other: Span) -> None:
         """Add to the sums; a sum with something unknown is unknown."""
-        self.seconds += seconds
-        self.joules = None if self.joules is None or joules is None else self.joules + joules
+        self.seconds += other.seconds
+        self.core_seconds += other.core_seconds
+        self.joules = None if self.joules is None or other.joules is None else self.joules + other.joules
 
     def since(self, earlier: Span) -> Span:
         """Return what has been added after `earlier`."""
         known = self.joules is not None and earlier.joules is not None
         joules = self.joules - earlier.joules if known else None  # type: ignore[operator]
-        return Span(self.seconds - earlier.seconds, joules)
+        return Span(self.seconds - earlier.seconds, self.core_seconds - earlier.core_seconds, joules)
 
 
 @dataclass
@@ -51,8 +57,8 @@ class Meter:
 
     def __post_init__(self) -> None:
         self._open: list[Span] = []
-        # The clock and the energy counter when the innermost phase last began or went on.
-        self._since = Span(time.perf_counter(), joules_so_far(self.device))
+        # The clocks and the energy counter when the innermost phase last began or went on.
+        self._since = Span(time.perf_counter(), time.process_time(), joules_so_far(self.device))
         return_unused(self.device)
         reset_peak(self.device)
 
@@ -79,7 +85,7 @@ class Meter:
             self._charge(waits)
             self._open.pop()
             total = self.phases[name]
-            total.add(span.seconds, span.joules)
+            total.add(span)
             total.peak_bytes = max(total.peak_bytes, span.peak_bytes)
 
     def _charge(self, waits: bool) -> None:
@@ -88,10 +94,10 @@ class Meter:
             if self.device.startswith("cuda"):
                 torch.cuda.synchronize(self.device)
             self.keep_peak()
-        now = Span(time.perf_counter(), joules_so_far(self.device) if waits else self._since.joules)
+        joules = joules_so_far(self.device) if waits else self._since.joules
+        now = Span(time.perf_counter(), time.process_time(), joules)
         if self._open:
-            taken = now.since(self._since)
-            self._open[-1].add(taken.seconds, taken.joules)
+            self._open[-1].add(now.since(self._since))
         self._since = now
 
     def keep_peak(self) -> None:
@@ -104,11 +110,11 @@ class Meter:
     def so_far(self) -> Span:
         """What the innermost open phase has taken so far."""
         self._charge(waits=True)
-        return Span(self._open[-1].seconds, self._open[-1].joules)
+        return replace(self._open[-1])
 
-    def credit(self, seconds: float, joules: float | None) -> None:
+    def credit(self, taken: Span) -> None:
         """Add what the innermost open phase took in an earlier attempt at the job."""
-        self._open[-1].add(seconds, joules)
+        self._open[-1].add(taken)
 
     def peak_memory_bytes(self) -> int:
         """Return the highest memory in the phases that count towards the cost, whoever extracted the features."""
@@ -143,8 +149,8 @@ def so_far() -> Span:
     return Span() if meter is None else meter.so_far()
 
 
-def credit(seconds: float, joules: float | None) -> None:
+def credit(taken: Span) -> None:
     """Count what an earlier attempt took as part of the job being measured in this thread."""
     meter = _CURRENT.get()
     if meter is not None:
-        meter.credit(seconds, joules)
+        meter.credit(taken)

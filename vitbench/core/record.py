@@ -125,7 +125,8 @@ class Extraction(Frozen):
     device: str = ""
     devices: Count = Field(default=1, ge=1)
     seconds: Amount | None = Field(default=None, description="on each device")
-    flops: Count | None = None
+    core_seconds: Amount | None = Field(default=None, description="on a CPU: of all threads and devices")
+    flops: Annotated[int, Field(ge=0, le=10**27)] | None = None
     energy_joules: Amount | None = Field(default=None, description="of all devices, by NVML")
     peak_memory_bytes: Count | None = None
     created: str = ""
@@ -146,6 +147,7 @@ class Cost(Frozen):
     images_forward: Count
     images_backward: Count
     energy_joules: Amount | None = Field(default=None, description="of all devices, by NVML")
+    core_seconds: Amount | None = Field(default=None, description="on a CPU: of all threads and devices")
     devices: Count = Field(default=1, ge=1, description="that worked on the job together")
     extractions: tuple[Extraction, ...] | None = None
     overhead: dict[str, Amount] = Field(default={}, description="seconds that are not part of the cost")

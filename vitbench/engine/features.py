@@ -95,6 +95,7 @@ class FeatureReader:
         return found
 
     def _measured(self, key: str, images: int, span: Span) -> Extraction:
+        """What an extraction took. All ranks of a distributed job extract the same."""
         with outside("warm-up"):
             each = self.flops_per_image()
         return Extraction(
@@ -104,8 +105,9 @@ class FeatureReader:
             device=describe(self.device).device,
             devices=self.devices,
             seconds=span.seconds,
+            core_seconds=self.devices * span.core_seconds if self.device == "cpu" else None,
             flops=None if each is None else each * images,
-            energy_joules=span.joules,
+            energy_joules=None if span.joules is None else self.devices * span.joules,
             peak_memory_bytes=span.peak_bytes,
             created=now(),
         )

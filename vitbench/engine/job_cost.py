@@ -16,39 +16,45 @@ from vitbench.core.record import OUTSIDE, Cost
 def cost_of(meter: Meter, adapted: Adapted, device: str, flops_per_image: int | None) -> Cost:
     """The cost of the job that a meter has measured; every rank of a distributed job must call this.
 
-    Seconds are those of this rank, which waits for the others; energy is summed over ranks, and the peak is the highest.
+    Seconds are those of this rank, which waits for the others; energy and core-seconds are summed over ranks, and the peak is
+    the highest.
     """
     extractions = tuple(meter.extractions.values())
-    own = [span.joules for name, span in meter.phases.items() if name not in (*OUTSIDE, "features")]
-    ranks = gathered((meter.peak_memory_bytes(), _total(own)))
-    seconds = {
-        name: span.seconds for name, span in meter.phases.items() if name not in (*OUTSIDE, "features")
-    }
-    if extractions and None not in (each.seconds for each in extractions):
-        seconds["features"] = sum(each.seconds or 0.0 for each in extractions)
+    own = {name: span for name, span in meter.phases.items() if name not in (*OUTSIDE, "features")}
+    ranks = gathered([
+        meter.peak_memory_bytes(),
+        _total([span.joules for span in own.values()]),
+        _total([span.core_seconds for span in own.values()]),
+    ])  # fmt: skip
+    peaks, joules, core_seconds = zip(*ranks, strict=True)
+    seconds = {name: span.seconds for name, span in own.items()}
+    if extractions and (features := _total([each.seconds for each in extractions])) is not None:
+        seconds["features"] = features
+    on_gpu = device.startswith("cuda")
     return Cost(
         seconds=seconds,
         device=describe(device).device,
-        device_kind="cuda" if device.startswith("cuda") else "cpu",
-        peak_memory_bytes=max(peak for peak, _ in ranks),
+        device_kind="cuda" if on_gpu else "cpu",
+        peak_memory_bytes=max(peaks),
         flops_per_image=flops_per_image,
         images_forward=meter.images_forward
         + adapted.images_forward
         + sum(each.images for each in extractions),
         images_backward=adapted.images_backward,
-        energy_joules=_total(
-            [*(joules for _, joules in ranks), *(each.energy_joules for each in extractions)]
-        ),
+        energy_joules=_total([*joules, *(each.energy_joules for each in extractions)]),
+        core_seconds=None
+        if on_gpu
+        else _total([*core_seconds, *(each.core_seconds for each in extractions)]),
         devices=devices(),
         extractions=extractions,
         overhead={name: span.seconds for name, span in meter.phases.items() if name in OUTSIDE},
     )
 
 
-def _total(joules: Sequence[float | None]) -> float | None:
+def _total(amounts: Sequence[float | None]) -> float | None:
     """The sum; None if any is unknown."""
-    known = [each for each in joules if each is not None]
-    return sum(known) if len(known) == len(joules) else None
+    known = [each for each in amounts if each is not None]
+    return sum(known) if len(known) == len(amounts) else None
 
 
 def devices() -> int:

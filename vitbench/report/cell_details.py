@@ -179,6 +179,8 @@ def _device_seconds(cost: Cost | None) -> str:
         f"{total} s"
         + (f", {shared:.2f} s of it for features that an earlier job extracted" if shared else "")
     ]
+    if cost.core_seconds is not None:
+        parts.append(f"{cost.core_seconds:.2f} core-seconds")
     if cost.overhead:
         parts.append("not counted: " + ", ".join(f"{name} {s:.2f} s" for name, s in cost.overhead.items()))
     return "; ".join(parts)

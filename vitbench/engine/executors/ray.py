@@ -224,7 +224,7 @@ class RayPool:
         except errors.RayTaskError as error:  # a full disk
             raise error.cause from error
         self.alive_s = time.monotonic()
-        if outcome.spoils_process:
+        if isinstance(outcome, Outcome) and outcome.spoils_process:
             self.ray.kill(slot.actor)
             self.starting.append(self._new(slot.need))
         else:

@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,7 @@ class Checkpoint:
             begun = time.monotonic()
             taken = so_far().since(self.begun)
             with outside("checkpoints"):
-                state = {**trainer.state(), "taken": [taken.seconds, taken.joules]}
+                state = {**trainer.state(), "taken": asdict(taken)}
                 if _writes():
                     self._write(folder, state)
             self.written_at = time.monotonic()
@@ -138,7 +138,7 @@ class Checkpoint:
             return None
         if "taken" not in state:
             return None
-        credit(*state["taken"])
+        credit(Span(**state["taken"]))
         return state
 
 

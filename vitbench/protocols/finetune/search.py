@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from vitbench.api import Adaptation, Split
-from vitbench.compute.meter import credit, so_far
+from vitbench.compute.meter import Span, credit, so_far
 from vitbench.core.record import Trial
 from vitbench.core.seeding import seeded
 from vitbench.protocols.finetune import batches, distributed, micro_batch
@@ -94,13 +94,13 @@ def run_trials(runs: Search, recipes: Sequence[Recipe]) -> tuple[Trial, ...]:
             taken = so_far().since(begun)
             outcome = distributed.broadcast({
                 "value": value, "note": log.diverged, "curve": loss_curve(log.losses), "images": images,
-                "taken": [taken.seconds, taken.joules],
+                "taken": asdict(taken),
             })  # fmt: skip
             runs.checkpoints.finish(f"trial-{i}", recipe.fields(), outcome)
         else:
             runs.forward += outcome["images"][0]
             runs.backward += outcome["images"][1]
-            credit(*outcome["taken"])
+            credit(Span(**outcome["taken"]))
         del outcome["images"], outcome["taken"]
         trials.append(Trial(options=recipe.fields(), split="val", metric="top1", chosen=False, **outcome))
     runs.stage = "final run, "
