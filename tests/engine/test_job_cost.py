@@ -19,7 +19,7 @@ from vitbench.report.compute import measured_compute, run_device_seconds
 from vitbench.report.page import render
 from vitbench.report.tidy import tidy
 
-FIRST_S, BATCH_S = 1.0, 0.02
+FIRST_S, BATCH_S = 2.0, 0.02
 # A network whose first call in a process takes long, and every other as long as any.
 PLUGIN = f"""
 import time
@@ -48,7 +48,7 @@ tasks: [digits]
 protocols: [ridge_probe, {name: knn, budgets: [full]}]
 preprocess: squash
 """
-BATCHES_S = 3 * 3 * BATCH_S  # three splits of 150 images, in batches of 64
+SPLIT_S = 3 * BATCH_S  # of 150 images, in batches of 64
 
 
 @pytest.fixture
@@ -81,9 +81,12 @@ def counted(cost):
     )
 
 
-def is_same_cost(a, b):
-    """Equal counts, and equal times but for noise, which is less than half of the extraction here."""
-    return counted(a) == counted(b) and abs(a.device_seconds - b.device_seconds) < BATCHES_S / 2 + 0.1
+def is_whole(cost):
+    """Whether all features are in the cost, but not the first call in a process; the rest is for a machine that is busy."""
+    least = SPLIT_S * len(cost.extractions)
+    return (
+        least <= cost.seconds["features"] < least + FIRST_S and cost.device_seconds > cost.seconds["features"]
+    )
 
 
 def test_a_job_costs_the_same_in_any_order_and_from_the_cache(run, monkeypatch):
@@ -99,10 +102,9 @@ def test_a_job_costs_the_same_in_any_order_and_from_the_cache(run, monkeypatch):
     ]
     assert own[0] != own[1]  # other jobs came first
     for key, cost in first.items():
-        assert cost.device_seconds > 2 * 3 * BATCH_S  # two or three splits
-        assert cost.device_seconds < FIRST_S
-        for other in (again, backwards):
-            assert is_same_cost(cost, other[key])
+        for other in (cost, again[key], backwards[key]):
+            assert counted(other) == counted(cost)
+            assert is_whole(other)
         assert all(each.shared for each in again[key].extractions)
         assert {each.key: each.seconds for each in cost.extractions} == {
             each.key: each.seconds for each in again[key].extractions
@@ -114,7 +116,9 @@ def test_a_job_costs_the_same_in_any_order_and_from_the_cache(run, monkeypatch):
 def test_a_job_costs_the_same_with_more_workers(run):
     one, two = ({record.key: record.cost for record in run(f"{n}", f"{n}", workers=n)} for n in (1, 2))
     for key, cost in one.items():
-        assert is_same_cost(cost, two[key])
+        assert counted(cost) == counted(two[key])
+        assert is_whole(cost)
+        assert is_whole(two[key])
 
 
 def test_a_run_counts_shared_features_once_and_a_row_counts_them_for_each_job(run):
@@ -125,7 +129,7 @@ def test_a_run_counts_shared_features_once_and_a_row_counts_them_for_each_job(ru
     extracted = {each.key: each.seconds for record in records for each in record.cost.extractions}
     phases = sum(record.cost.seconds[name] for record in records for name in ("adapt", "test"))
     assert run_device_seconds(records) == pytest.approx(phases + sum(extracted.values()))
-    assert run_device_seconds(records) < row.seconds - 2 * 3 * BATCH_S
+    assert run_device_seconds(records) < row.seconds - 2 * SPLIT_S
     again = run("again", "a")  # nobody extracts anything
     phases = sum(record.cost.seconds[name] for record in again for name in ("adapt", "test"))
     assert run_device_seconds(again) == pytest.approx(phases + sum(extracted.values()))
