@@ -5,16 +5,17 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-import torch
 from pydantic_core import PydanticSerializationError
 
 from vitbench.compute.environment import describe
 from vitbench.core.errors import VitbenchError, message_of, source_line_of, storable
 from vitbench.core.job import Job
 from vitbench.core.record import Failure, Record
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,6 @@ def failed(job: Job, device: str, error: BaseException, phase: str = "") -> Reco
         ),
         created=now(),
     )
-
-
-def spoils_process(error: BaseException | None) -> bool:
-    """Whether an error is, or follows from, one of the accelerator, such as an illegal address.
-
-    Most of these corrupt the CUDA context, and every later call in the process fails. Running out of memory does not.
-    """
-    while error is not None and not isinstance(error, torch.AcceleratorError):
-        error = error.__cause__ or error.__context__
-    return error is not None
 
 
 def recordable(record: Record) -> Record:
