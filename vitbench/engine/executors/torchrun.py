@@ -35,7 +35,7 @@ from vitbench.engine.worker import Worker
 
 OUTPUT_BYTES = 1500  # of the output of failed processes
 ALONE_S = 300.0  # for the other ranks to end a job that has failed on this one
-LOOK_S = 2.0  # between two looks at whether rank 0 has handed out a job
+LOOK_S = 0.1  # between two looks at whether rank 0 has handed out a job
 _JOB = "vitbench/job/{}"  # key in the store of all ranks
 GRACE_S = 30.0  # between a request to stop and the end
 
@@ -83,12 +83,9 @@ def _awaited(key: str) -> str:
 
     It may wait for jobs that other runs hold, for longer than any timeout of a collective.
     """
-    while True:
-        try:
-            _store().wait([key], timedelta(seconds=LOOK_S))
-        except dist.DistStoreError:
-            continue
-        return str(_store().get(key).decode())
+    while not _store().check([key]):
+        time.sleep(LOOK_S)
+    return str(_store().get(key).decode())
 
 
 def _check_usable(outcome: Outcome) -> None:
