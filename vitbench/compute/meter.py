@@ -48,10 +48,15 @@ class Span:
 
 @dataclass
 class Meter:
-    """Measures a job on one device. `extractions` are the features that the job has read, by their key in the cache."""
+    """Measures a job on one device.
+
+    `extractions` are the features that the job has read, by their key in the cache. `others_bytes`, of what the process holds for
+    other jobs, are no part of the job's memory.
+    """
 
     device: str
     images_forward: int = 0
+    others_bytes: int = 0
     phases: dict[str, Span] = field(default_factory=lambda: defaultdict(Span))
     extractions: dict[str, Extraction] = field(default_factory=dict)
 
@@ -102,7 +107,7 @@ class Meter:
 
     def keep_peak(self) -> None:
         """Remember the peak so far for all open phases, and reset the device's counter."""
-        peak = peak_bytes(self.device)
+        peak = max(peak_bytes(self.device) - self.others_bytes, 0)
         for span in self._open:
             span.peak_bytes = max(span.peak_bytes, peak)
         reset_peak(self.device)

@@ -135,6 +135,7 @@ class _JobRun:
         protocol: Protocol = PROTOCOLS.make(self.job.protocol.spec, self.job.protocol.options)[1]
         with self._phase("build"):
             backbone = self.worker.backbone(self.job)
+            self.meter.others_bytes = self.worker.others_bytes(self.job)
         with self._phase("data"):
             entry, task = self.worker.task(self.job)
             drawn = labelled_data(task, self.job.budget, self.job.seed, self.job.limit)

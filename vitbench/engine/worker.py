@@ -79,6 +79,12 @@ class Worker:
             raise found
         return found
 
+    def others_bytes(self, job: Job) -> int:
+        """The weights of backbones that are held for other jobs."""
+        key = backbone_key(job)
+        others = [b for other, b in self.built.items() if other != key and isinstance(b, BuiltBackbone)]
+        return sum(tensor.nbytes for b in others for tensor in (*b.parameters(), *b.buffers()))
+
     def forget(self, key: str) -> None:
         """Drop a backbone and its digest."""
         self.built.pop(key, None)
