@@ -9,7 +9,7 @@ from vitbench.core.record import Check
 from vitbench.published import dataset_of, published
 from vitbench.report.build import boards
 from vitbench.report.leaderboard import any_published
-from vitbench.report.published_match import Runs, seed_tolerance, size_tolerance, weights_of
+from vitbench.report.published_match import Runs, rows_for, seed_tolerance, size_tolerance, weights_of
 
 L16 = NAMES[0]
 TASKS = ("vtab/caltech101", "vtab/flowers102")
@@ -269,3 +269,21 @@ def test_other_test_images_are_another_column(base):
     assert len(found.columns) == 2
     assert all(label.startswith(f"{TASKS[0]} #") for label in found.tasks)
     assert [row.mean for row in found.rows] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("preset", "compared"), [("dinov2_knn", True), ("squash", False), ("torchvision", False)]
+)
+def test_dinov2s_results_are_compared_under_its_own_preset(base, preset, compared):
+    backbone = component("timm", argument="vit_small_patch14_dinov2.lvd142m", pretrained=True)
+    job = base.job.model_copy(
+        update={
+            "backbone": backbone,
+            "protocol": component("knn", "knn", k=20),
+            "budget": "full",
+            "preprocess": preset,
+        }
+    )
+    facts = base.backbone.model_copy(update={"weights": "pretrained"})
+    record = base.model_copy(update={"job": job, "backbone": facts})
+    assert bool([row.id for row in rows_for(record, "imagenet")]) == compared

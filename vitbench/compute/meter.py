@@ -50,8 +50,8 @@ class Span:
 class Meter:
     """Measures a job on one device.
 
-    `extractions` are the features that the job has read, by their key in the cache. `others_bytes`, of what the process holds for
-    other jobs, are no part of the job's memory.
+    `extractions` are the features that the job has read, by their key in the cache. `others_bytes`, of what the process
+    holds for other jobs, are no part of the job's memory.
     """
 
     device: str

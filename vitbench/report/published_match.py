@@ -49,6 +49,8 @@ _USUAL: dict[str, dict[str, object]] = {
     "ridge_probe": {"l2": "default"},
     "timm": {"pretrained": True, "position_resize": "own", "pooling": "own", "last_layers": 1},
 }
+# The preset of those rows, where other suites of ours name another.
+_PRESETS = {"knn": "dinov2_knn", "logistic_probe": "clip"}
 _FREE = (
     "label",
     "size_px",
@@ -147,7 +149,8 @@ def rows_for(record: Record, dataset: str) -> Iterator[PublishedRow]:
     prefixes: tuple[str, ...] = _SAME_STEPS.get(recipe, ())
     if dataset.startswith("imagenet"):
         prefixes = _ON_IMAGENET.get(recipe, prefixes)
-    if job.limit is not None or not weights or not _is_usual(job.protocol):
+    usual_preset = _PRESETS.get(job.protocol.name, job.preprocess) == job.preprocess
+    if job.limit is not None or not weights or not usual_preset or not _is_usual(job.protocol):
         return
     for row in published():
         same = (
