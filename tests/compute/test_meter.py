@@ -10,7 +10,7 @@ import torch
 
 from vitbench.compute import energy, memory, meter
 from vitbench.compute.batch_size import BatchSize
-from vitbench.compute.meter import Meter, Span, credit, outside, so_far
+from vitbench.compute.meter import Meter, Span, credit, outside, so_far, start_peak
 
 GIB = 2**30
 
@@ -124,6 +124,17 @@ def test_the_peak_is_the_highest_of_the_job_with_a_batch_size_found_in_its_middl
         gpu.take(GIB)
     assert features.peak_bytes == 2 * GIB
     assert measured.phases["test"].peak_bytes == GIB
+    assert measured.peak_memory_bytes() == 40 * GIB
+
+
+def test_whoever_measures_a_peak_of_its_own_does_not_lose_the_jobs(monkeypatch):
+    gpu = Gpu(monkeypatch)
+    measured = Meter("cuda:0")
+    with measured.phase("adapt"):
+        gpu.take(40 * GIB)
+        start_peak("cuda:0")
+        assert memory.peak_bytes("cuda:0") == 0
+        gpu.take(GIB)
     assert measured.peak_memory_bytes() == 40 * GIB
 
 
