@@ -318,3 +318,6 @@ class Protocol(ABC):
     @abstractmethod
     def depends_on_seed(self, budget: str) -> bool:
         """Whether the score depends on the seed; where it does not, a suite runs one seed only."""
+
+    def warm_up(self, device: str) -> None:  # noqa: B027  most protocols have nothing to do here
+        """Do what only a process's first job would do, such as imports, before the first job's `adapt` is timed."""

@@ -6,6 +6,7 @@ device's speed is measured on the costliest of these backbones for a few seconds
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -179,7 +180,7 @@ class _Count:
 
 
 def _rates(count: _Count, jobs: Sequence[Job], found: Sequence[JobEstimate], device: str) -> dict[str, float]:
-    """FLOPs per second of every backbone; those not measured get the median of the others."""
+    """FLOPs per second of every backbone; those not measured, or that fail, get the median of the others."""
     work: dict[str, int] = {}
     for each in found:
         key = count.backbone_of[each.key]
@@ -189,7 +190,13 @@ def _rates(count: _Count, jobs: Sequence[Job], found: Sequence[JobEstimate], dev
         return {}
     first = {count.backbone_of[job.key]: job for job in reversed(jobs) if job.key in count.backbone_of}
     share_s = CALIBRATION_S / len(costliest)
-    measured = {key: count.networks.rate(key, first[key], device, share_s) for key in costliest}
+    measured: dict[str, float] = {}
+    for key in costliest:
+        # A plugin's code may raise anything, and a GPU may be too small for one image; the run reports it.
+        with contextlib.suppress(Exception):
+            measured[key] = count.networks.rate(key, first[key], device, share_s)
+    if not measured:
+        return {}
     middle = sorted(measured.values())[len(measured) // 2]
     return {key: measured.get(key, middle) for key in work}
 

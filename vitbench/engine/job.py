@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from vitbench.api import Adapted, Labels, Protocol, Split, Task
 from vitbench.backbones.models.wrapper import BuiltBackbone
-from vitbench.compute.environment import describe
+from vitbench.compute.environment import describe, spoils_process, use
 from vitbench.compute.meter import Meter
 from vitbench.core.conformance import Evidence, conformance
 from vitbench.core.errors import StorageError, VitbenchError, is_full, message_of
 from vitbench.core.job import OLD_PREPROCESS, Job, backbone_key
-from vitbench.core.record import Cost, DataFacts, Record
+from vitbench.core.record import DataFacts, Record
 from vitbench.core.registry import PROTOCOLS
 from vitbench.core.seeding import seeded
 from vitbench.data.budgets import LabelledData, labelled_data, thinned
@@ -29,6 +29,7 @@ from vitbench.data.preprocess import Preprocess, preset_of
 from vitbench.data.sealed import sealed
 from vitbench.engine.adaptation import JobAdaptation, Notes
 from vitbench.engine.features import FeatureReader
+from vitbench.engine.job_cost import cost_of, devices
 from vitbench.engine.job_facts import data_facts, score_remarks, weights_remarks
 from vitbench.engine.job_log import LOG
 from vitbench.engine.outcome import Outcome, failed, now, recordable
@@ -50,6 +51,7 @@ def run_job(job: Job, worker: Worker) -> Outcome:
         steps = None
         try:
             LOG.info("%s on %s (key %s)", job.title, worker.device, job.key)
+            use(worker.device)
             steps = _JobRun(job, worker, Meter(worker.device))
             outcome = steps.run()
             # A record that cannot be written is a failure of this job, not of the run.
@@ -64,7 +66,8 @@ def run_job(job: Job, worker: Worker) -> Outcome:
                 raise StorageError(
                     f"{job.title}: {error}; free some space, then run the same command again"
                 ) from error
-            return Outcome(failed(job, worker.device, error, steps.phase if steps else ""))
+            record = failed(job, worker.device, error, steps.phase if steps else "")
+            return Outcome(record, spoils_process=spoils_process(error))
         LOG.info("%s", {name: metric.value for name, metric in outcome.record.metrics.items()})
         return outcome
 
@@ -124,7 +127,7 @@ class _JobRun:
         self.worker.heartbeat.update(name)
         with self.meter.phase(name):
             yield
-        LOG.info("%s: %.2f s", name, self.meter.seconds[name])
+        LOG.info("%s: %.2f s", name, self.meter.phases[name].seconds)
 
     def run(self) -> Outcome:
         """Build, read the labelled data, adapt, and only then open the test split."""
@@ -132,6 +135,7 @@ class _JobRun:
         protocol: Protocol = PROTOCOLS.make(self.job.protocol.spec, self.job.protocol.options)[1]
         with self._phase("build"):
             backbone = self.worker.backbone(self.job)
+            self.meter.others_bytes = self.worker.others_bytes(self.job)
         with self._phase("data"):
             entry, task = self.worker.task(self.job)
             drawn = labelled_data(task, self.job.budget, self.job.seed, self.job.limit)
@@ -141,6 +145,8 @@ class _JobRun:
             self.notes.add(remark)
         if why := OLD_PREPROCESS.get(self.job.preprocess):
             self.notes.add(f"`preprocess: {self.job.preprocess}` is an old name: {why}")
+        with self._phase("warm-up"):
+            self.worker.warm_up(protocol)
         with self._phase("adapt"):
             adapted = self._adapt(protocol, self._adaptation(backbone, data, reader, task))
         # All choices are made and frozen: only now is the test split opened, once.
@@ -153,8 +159,10 @@ class _JobRun:
         return self._outcome(adapted, facts, scored)
 
     def _test(self, adapted: Adapted, task: Task) -> Scored:
-        test = thinned(task.test(), self.job.limit)
-        reader = self._reader(self._at_test_resolution(adapted.backbone), (test,))
+        with self.meter.phase("data"):
+            test = thinned(task.test(), self.job.limit)
+        with self.meter.phase("build"):
+            reader = self._reader(self._at_test_resolution(adapted.backbone), (test,))
         return Scored(task, test, self._predict(adapted, test, reader), reader.preprocess)
 
     def _at_test_resolution(self, backbone: Any) -> Any:
@@ -206,6 +214,9 @@ class _JobRun:
             self.meter,
             decoded=self.worker.decoded,
             feature_dtype=self.job.feature_dtype,
+            flops_per_image=partial(self.worker.flops_per_image, self.job, backbone),
+            devices=devices(),
+            warm=self.worker.warm,
         )
 
     def _adaptation(
@@ -279,22 +290,12 @@ class _JobRun:
             preprocess=scored.preprocess.describe(backbone.input.mean, backbone.input.std),
             conformance=conformance(evidence),
             notes=(*self.notes(), *score_remarks(adapted.trials, metrics[main.name])),
-            cost=self._cost(backbone, adapted),
+            cost=cost_of(
+                self.meter, adapted, self.worker.device, self.worker.flops_per_image(self.job, backbone)
+            ),
             env=describe(self.worker.device),
             confusion=confusion(answers.predictions, test.labels, task.class_names),
             worst=worst(answers.margins, main.correct(answers.predictions, test) == 0),
             created=now(),
         )
         return Outcome(record, scored.table())
-
-    def _cost(self, backbone: BuiltBackbone, adapted: Adapted) -> Cost:
-        return Cost(
-            seconds=dict(self.meter.seconds),
-            device=describe(self.worker.device).device,
-            device_kind="cuda" if self.worker.device.startswith("cuda") else "cpu",
-            peak_memory_bytes=self.meter.peak_memory_bytes(),
-            flops_per_image=self.worker.flops_per_image(self.job, backbone),
-            images_forward=self.meter.images_forward + adapted.images_forward,
-            images_backward=adapted.images_backward,
-            energy_joules=self.meter.energy_joules(),
-        )

@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A record and, where there is a score, one row per test example."""
+    """A record and, where there is a score, one row per test example.
+
+    `spoils_process`: the job has left its process unable to use the GPU, so it must be its last.
+    """
 
     record: Record
     predictions: pd.DataFrame | None = None
+    spoils_process: bool = False
 
 
 def failed(job: Job, device: str, error: BaseException, phase: str = "") -> Record:

@@ -13,6 +13,7 @@ from vitbench.core.job import Job, PreprocessName, shots_of
 from vitbench.core.lazy_import import lazy_module
 from vitbench.core.record import Trial
 from vitbench.core.registry import register_protocol
+from vitbench.protocols.made_up import CLASSES, made_up
 from vitbench.protocols.selection import fixed, select
 
 if TYPE_CHECKING:
@@ -119,6 +120,11 @@ class Knn(Protocol):
         if self.k == "val":
             return (*found, "k is chosen on validation, where DINOv2 reports every k")
         return found if self.k in GRID else (*found, f"k = {self.k}, which is not one of DINOv2's {GRID}")
+
+    def warm_up(self, device: str) -> None:
+        """Vote once."""
+        x, y = made_up(device)
+        vote(x, y, x, [1], CLASSES)
 
     def adapt(self, data: Adaptation) -> Adapted:
         """Choose k on validation if asked to, and return a head that votes among the training examples."""

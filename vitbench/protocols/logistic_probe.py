@@ -20,6 +20,7 @@ from vitbench.core.lazy_import import lazy_module
 from vitbench.core.record import Trial
 from vitbench.core.registry import register_protocol
 from vitbench.protocols import newton
+from vitbench.protocols.made_up import CLASSES, made_up
 from vitbench.protocols.principal_axes import Rows, to_principal_axes
 from vitbench.protocols.selection import fixed, select
 
@@ -116,6 +117,11 @@ class LogisticProbe(Protocol):
         if self.standardise:
             found.append("features are standardised")
         return tuple(found)
+
+    def warm_up(self, device: str) -> None:
+        """Fit once."""
+        x, y = made_up(device)
+        fit(x, y, CLASSES, DEFAULT_C).scores(x)
 
     def adapt(self, data: Adaptation) -> Adapted:
         """Choose C if asked to, refit on all labelled data, and record every solution's certificate."""

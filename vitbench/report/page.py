@@ -18,7 +18,7 @@ from vitbench.report.cell_details import Worst, details
 from vitbench.report.charts import CHARTS
 from vitbench.report.charts.chart import Chart, Drawing
 from vitbench.report.charts.style import svg
-from vitbench.report.compute import COMPUTE_COLUMNS
+from vitbench.report.compute import COMPUTE_COLUMNS, run_device_seconds
 from vitbench.report.export import percent
 from vitbench.report.keys import by_setting
 from vitbench.report.leaderboard import Board, Cell, Column, Row, any_published
@@ -97,6 +97,7 @@ def _rendered(records: Sequence[Record], extras: Extras) -> str:
             unreadable=[printable(text) for text in extras.unreadable],
             details=details(records, extras.worst),
             expected=_expected(records, extras.estimated),
+            all_device_seconds=run_device_seconds(records),
             js=Markup("\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)),
             **_notices(records, found),
             **page_styles(),

@@ -12,8 +12,8 @@ from vitbench.core.record import Record
 COLUMNS = (
     "suite", "backbone", "family", "weights", "pretrain_data", "task", "group", "protocol", "budget", "seed", "metric",
     "value", "ci_low", "ci_high", "n_test", "status", "conformant", "limit", "pretrain_tpu_v3_core_days",
-    "transfer_gpu_seconds", "transfer_seconds", "device", "flops_per_image", "params", "size_px", "dtype", "preprocess",
-    "backbone_version", "task_version", "protocol_version", "error", "key",
+    "transfer_gpu_seconds", "transfer_seconds", "shared_seconds", "core_seconds", "devices", "device", "flops_per_image",
+    "params", "size_px", "dtype", "preprocess", "backbone_version", "task_version", "protocol_version", "error", "key",
 )  # fmt: skip
 
 
@@ -39,8 +39,11 @@ def _rows(record: Record) -> list[dict[str, Any]]:
         "status": record.status,
         "conformant": record.conformant,
         "limit": job.limit,
-        "transfer_gpu_seconds": cost.total_s if cost and cost.device_kind == "cuda" else None,
-        "transfer_seconds": cost.total_s if cost else None,
+        "transfer_gpu_seconds": cost.device_seconds if cost and cost.device_kind == "cuda" else None,
+        "transfer_seconds": cost.device_seconds if cost else None,
+        "shared_seconds": cost.shared_device_seconds if cost else None,
+        "core_seconds": cost.core_seconds if cost else None,
+        "devices": cost.devices if cost else None,
         "device": record.env.device,
         "flops_per_image": cost.flops_per_image if cost else None,
         "params": facts.params if facts else None,

@@ -223,8 +223,12 @@ class RayPool:
             return died(job, "cpu")  # recorded by the driver, which may have no GPU
         except errors.RayTaskError as error:  # a full disk
             raise error.cause from error
-        self.idle.append(slot)
         self.alive_s = time.monotonic()
+        if isinstance(outcome, Outcome) and outcome.spoils_process:
+            self.ray.kill(slot.actor)
+            self.starting.append(self._new(slot.need))
+        else:
+            self.idle.append(slot)
         return outcome
 
 

@@ -99,6 +99,12 @@ class Finetune(RecipeOptions):
             found.append(f"images of {job.resolution_px} px")
         return tuple(found)
 
+    def warm_up(self, device: str) -> None:
+        """Import the trainer, which takes seconds."""
+        from vitbench.protocols.finetune import trainer
+
+        del device, trainer
+
     def adapt(self, data: Adaptation) -> Adapted:
         """Search the recipe's grid on validation, then train a copy of the backbone on all labelled data.
 

@@ -18,7 +18,7 @@ from vitbench.report.leaderboard import Board, Row
 QUANTITIES = {
     "A": "pre-training, TPUv3-core-days (published; bars: range estimated from exaFLOPs)",
     "B": "forward pass, GFLOPs per image (counted)",
-    "C": "seconds, all tasks and seeds (measured here)",
+    "C": "device-seconds, all tasks and seeds (measured here)",
 }
 
 
@@ -64,7 +64,7 @@ def _cost(row: Row, quantity: str) -> float | None:
         return compute.core_days
     if quantity == "B":
         return None if compute.flops_per_image is None else compute.flops_per_image / 1e9
-    return compute.seconds
+    return None if compute.at_least else compute.seconds
 
 
 def pareto_front(points: pd.DataFrame) -> pd.DataFrame:

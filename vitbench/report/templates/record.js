@@ -159,7 +159,7 @@
     const scores = cell.seeds.flatMap((seed) =>
       seed.scores.map(([metric, value, low, high, n]) => [
         `seed ${seed.seed}`, textOf(metric), percent(value), `${percent(low)} – ${percent(high)}`, String(n),
-        `${Object.values(seed.seconds).reduce((sum, s) => sum + s, 0).toFixed(1)} s`, textOf(seed.created), seed.key,
+        seed.seconds === null ? "–" : `${seed.seconds.toFixed(1)} s`, textOf(seed.created), seed.key,
       ]));
     const notes = new Set(cell.seeds.flatMap((seed) => [...(seed.notes || []), ...("failure" in seed ? [seed.failure] : [])]).map(textOf));
     const facts = cell.facts.flatMap(([key, value]) => [make("dt", {}, textOf(key)), make("dd", {}, textOf(value))]);
