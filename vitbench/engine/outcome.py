@@ -15,15 +15,18 @@ from vitbench.core.job import Job
 from vitbench.core.record import Failure, Record
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A record and, where there is a score, one row per test example."""
+    """A record and, where there is a score, one row per test example; class scores (N, C) if they are to be kept."""
 
     record: Record
     predictions: pd.DataFrame | None = None
+    scores: NDArray[np.float16] | None = None
 
 
 def failed(job: Job, device: str, error: BaseException, phase: str = "") -> Record:
