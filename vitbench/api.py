@@ -21,7 +21,7 @@ from vitbench.core.image_input import EvaluationTransform as EvaluationTransform
 from vitbench.core.image_input import InputSpec as InputSpec
 from vitbench.core.image_input import Triple as Triple
 from vitbench.core.job import Dtype, Job, PreprocessName
-from vitbench.core.record import LoadReport, Trial, Weights
+from vitbench.core.record import LoadReport, ScoreKind, Trial, Weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -141,13 +141,14 @@ class ScoreRule:
 
     name: str
     correct: Callable[[Labels, Split], NDArray[np.float64]]
+    by_label: bool = False  # an image that counts is right if its label is predicted; further metrics need it
 
 
 def _top1(predictions: Labels, split: Split) -> NDArray[np.float64]:
     return np.asarray(predictions == split.labels, dtype=np.float64)
 
 
-TOP1 = ScoreRule("top1", _top1)
+TOP1 = ScoreRule("top1", _top1, by_label=True)
 
 
 class Task(ABC):
@@ -266,7 +267,7 @@ class Adaptation(ABC):
 
 @dataclass(frozen=True)
 class Adapted:
-    """The frozen result: a backbone, and a head from its features (N, D) to class scores (N, C)."""
+    """The frozen result: a backbone, and a head from its features (N, D) to class scores (N, C), the highest of which wins."""
 
     backbone: Backbone
     head: Callable[[Tensor], Tensor]
@@ -281,10 +282,12 @@ class Protocol(ABC):
     """How a backbone is adapted to a task. Its dataclass fields are its options in a suite.
 
     `trains_backbone` says that the backbone's weights are trained: such jobs are long, start first, and share no features.
+    `score_kind`: class scores are `logits` (-1e30: minus infinity), `votes` (probabilities up to their sum) or `regression`.
     """
 
     default_preprocess: ClassVar[PreprocessName] = "squash"
     trains_backbone: ClassVar[bool] = False
+    score_kind: ClassVar[ScoreKind] = "unknown"
 
     @abstractmethod
     def adapt(self, data: Adaptation) -> Adapted:

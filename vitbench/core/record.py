@@ -218,6 +218,24 @@ class Metric(Frozen):
     n: Count = Field(ge=1)
 
 
+FurtherName = Literal["top5", "mean_per_class", "nll", "ece"]
+# What the class scores of a protocol are. Logits and votes give probabilities, by softmax or divided by their sum.
+ScoreKind = Literal["logits", "votes", "regression", "unknown"]
+
+
+class FurtherMetric(Frozen):
+    """A metric beside the task's own (docs/protocols.md#further-metrics), over the n test images that count.
+
+    A fraction in [0, 1], but the negative log-likelihood, which is in nats. There is an interval only where one is known.
+    """
+
+    value: Annotated[float, Field(ge=0)] | None = Field(default=None, description="None: `note` says why")
+    ci_low: Fraction | None = None
+    ci_high: Fraction | None = None
+    n: Count
+    note: str = Field(default="", description="why there is no value, or what the value leaves out")
+
+
 class Trial(Frozen):
     """One setting of a selection: its options, and its score on the split that it was judged on."""
 
@@ -256,6 +274,10 @@ class Record(Frozen):
     job: Job
     status: Literal["ok", "failed"]
     metrics: dict[str, Metric] = Field(default={})
+    further: dict[FurtherName, FurtherMetric] = Field(
+        default={}, description="empty in records of version 0.2.0"
+    )
+    score_kind: ScoreKind = "unknown"
     trials: tuple[Trial, ...] = ()
     backbone: BackboneFacts | None = None
     data: DataFacts | None = None
@@ -266,6 +288,7 @@ class Record(Frozen):
     env: Env
     failure: Failure | None = None
     predictions_sha256: str = ""
+    scores_sha256: str = Field(default="", description="of the file of class scores, if they were kept")
     confusion: Confusion | None = None
     worst: tuple[Count, ...] = Field(
         default=(), description="positions of wrong test examples, most confident errors first"

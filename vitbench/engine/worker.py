@@ -32,11 +32,15 @@ SHA256_LETTERS = 64
 
 @dataclass
 class Worker:
-    """State shared by jobs that run one after another; no score depends on it. `run` is the run directory, if any."""
+    """State shared by jobs that run one after another; no score depends on it. `run` is the run directory, if any.
+
+    With `keep_scores`, outcomes have all class scores.
+    """
 
     device: str
     cache: Path
     run: Path | None = None
+    keep_scores: bool = False
     built: OrderedDict[str, BuiltBackbone | VitbenchError] = field(default_factory=OrderedDict)
     tasks: dict[str, tuple[Entry, Task]] = field(default_factory=dict)
     flops: dict[str, int | None] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from pydantic import Field
 from vitbench.api import Adaptation, Adapted, Protocol, Split
 from vitbench.core.job import Job, PreprocessName, shots_of
 from vitbench.core.lazy_import import lazy_module
-from vitbench.core.record import Trial
+from vitbench.core.record import ScoreKind, Trial
 from vitbench.core.registry import register_protocol
 from vitbench.protocols.made_up import CLASSES, made_up
 from vitbench.protocols.selection import fixed, select
@@ -103,6 +103,7 @@ class Knn(Protocol):
     """
 
     default_preprocess: ClassVar[PreprocessName] = "dinov2_knn"
+    score_kind: ClassVar[ScoreKind] = "votes"
 
     k: Annotated[int, Field(ge=1)] | Literal["val"] = USUAL
 

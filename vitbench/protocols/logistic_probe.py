@@ -17,7 +17,7 @@ from pydantic import Field
 from vitbench.api import Adaptation, Adapted, Protocol
 from vitbench.core.job import Job, PreprocessName, shots_of
 from vitbench.core.lazy_import import lazy_module
-from vitbench.core.record import Trial
+from vitbench.core.record import ScoreKind, Trial
 from vitbench.core.registry import register_protocol
 from vitbench.protocols import newton
 from vitbench.protocols.made_up import CLASSES, made_up
@@ -98,6 +98,7 @@ class LogisticProbe(Protocol):
     """
 
     default_preprocess: ClassVar[PreprocessName] = "clip"  # DN:dinov2/eval/log_regression.py:376
+    score_kind: ClassVar[ScoreKind] = "logits"
 
     c: Annotated[float, Field(gt=0)] | Literal["val"] = "val"
     values: Annotated[int, Field(ge=2)] = VALUES

@@ -20,6 +20,7 @@ from pydantic import Field
 from vitbench.api import Adaptation, Adapted, Protocol, Split
 from vitbench.core.job import Job, PreprocessName, shots_of
 from vitbench.core.lazy_import import lazy_module
+from vitbench.core.record import ScoreKind
 from vitbench.core.registry import register_protocol
 from vitbench.protocols.made_up import CLASSES, DIM, made_up
 from vitbench.protocols.selection import fixed, select
@@ -190,6 +191,7 @@ class RidgeProbe(Protocol):
     """
 
     default_preprocess: ClassVar[PreprocessName] = "fewshot"
+    score_kind: ClassVar[ScoreKind] = "regression"
 
     l2: Annotated[float, Field(gt=0)] | Literal["val", "loo", "default"] = "default"
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from vitbench.core.conformance import NOT_LIMITED, READABLE
 from vitbench.core.job import shots_of
-from vitbench.core.record import Metric, Record
+from vitbench.core.metric_names import title_of
+from vitbench.core.record import Record
 from vitbench.published import GROUP_OF, VTAB_GROUPS, dataset_of
 from vitbench.report.cell_details import cell_name
 from vitbench.report.compute import measured_compute
@@ -20,13 +21,9 @@ from vitbench.report.keys import by_setting, cells, component_key, digest, disti
 from vitbench.report.leaderboard import Board, Cell, Column, Item, Row
 from vitbench.report.published_match import Runs, published_match, rows_on_board
 from vitbench.report.published_rows import published_row, shorten_names
+from vitbench.report.shown_metric import asked_metrics, interval_of, lacking, value_of
 
 ByTask = dict[str, dict[str, list[Record]]]  # by the task's label and the backbone's key: the seeds of a cell
-
-
-def main_metric(record: Record) -> Metric | None:
-    """The score that boards show: the task's first metric, usually top-1 accuracy."""
-    return next(iter(record.metrics.values()), None)
 
 
 def boards(records: Sequence[Record], published: Iterable[str] = ()) -> list[Board]:
@@ -80,13 +77,17 @@ def _board(key: str, label: str, records: Sequence[Record], published: tuple[str
 
 def _columns(records: Sequence[Record], by_task: ByTask) -> tuple[Column, ...]:
     """A column for each task, then one for each of its additional metrics: in the order of the suites, VTAB by groups."""
-    found = []
+    found, asked = [], asked_metrics(records)
     for label in _task_order(records, by_task):
         own = [record for cell in by_task.get(label, {}).values() for record in cell]
         first = next((record for record in own if record.metrics), own[0] if own else None)
         name = first.job.task.name if first else label
         group = _group(name)
-        found.append(Column(label, label, "", group, dataset_of(name)))
+        shown, note = asked.get(first.job.task.label, ("", "")) if first else ("", "")
+        if first and shown in list(first.metrics)[:1]:
+            shown = ""  # it is the task's own
+        title = f"{label} · {title_of(shown)}" if shown else label
+        found.append(Column(title, label, "", group, dataset_of(name, shown), shown, note))
         additional = dict.fromkeys(metric for record in own for metric in list(record.metrics)[1:])
         found += [
             Column(f"{label} · {metric}", label, metric, group, dataset_of(name, metric))
@@ -166,18 +167,20 @@ def _cell(records: Sequence[Record], expected: int, column: Column) -> Cell:
     found = [
         (record, metric)
         for record in sorted(records, key=lambda record: record.job.seed)
-        if (metric := record.metrics.get(column.metric) if column.metric else main_metric(record)) is not None
+        if (metric := value_of(record, column.metric or column.shown)) is not None
     ]
     if not found:
         name = cell_name(records) if records else ""
-        return Cell(None, failed=failures, seeds_expected=expected, name=name)
+        reason = lacking(records, column.shown) if column.shown else ""
+        return Cell(None, failed=failures, seeds_expected=expected, name=name, lacking=reason)
     metrics = [metric for _, metric in found]
-    values = [metric.value for metric in metrics]
+    values = [metric.value for metric in metrics if metric.value is not None]
+    low, high = interval_of(metrics)
     mean, spread = statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
     return Cell(
         value=mean,
-        ci_low=statistics.fmean(metric.ci_low for metric in metrics),
-        ci_high=statistics.fmean(metric.ci_high for metric in metrics),
+        ci_low=low,
+        ci_high=high,
         spread=spread,
         by_seed=tuple(values),
         seeds=len(values),

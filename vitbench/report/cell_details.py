@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from vitbench.core.format import energy, memory, quantity
 from vitbench.core.job import Component, Job
+from vitbench.core.metric_names import title_of
 from vitbench.core.record import Confusion, Cost, LoadReport, Record, Trial
 from vitbench.report.keys import cells
 
@@ -192,11 +193,15 @@ def _recipe(job: Job, seeds: list[int]) -> list[str]:
     head = {"name": "again", "budgets": [job.budget], "seeds": seeds, **measuring}
     axes = (
         {"name": job.backbone.spec, "label": job.backbone.label, **job.backbone.options},
-        {"name": job.task.label, "source": job.task.spec, **job.task.options},
+        {"name": job.task.label, "source": job.task.spec, **_asked_metric(job), **job.task.options},
         {"name": job.protocol.spec, "label": job.protocol.label, **job.protocol.options},
     )
     lines = [f"{name}: {json.dumps(value, default=str)}" for name, value in head.items()]
     return ["\n".join(lines), *(json.dumps(axis, default=str, ensure_ascii=False) for axis in axes)]
+
+
+def _asked_metric(job: Job) -> dict[str, str]:
+    return {"metric": job.suite.metric} if job.suite.metric else {}
 
 
 def _confusion(confusion: Confusion, texts: Shared, grids: Shared) -> dict[str, Any]:
@@ -224,6 +229,8 @@ def _seed(record: Record, texts: Shared, grids: Shared, with_curves: bool) -> di
         ],
         "seconds": round(cost.least_device_seconds, 2) if cost else None,
     }
+    if record.further:
+        seed["further"] = _further(record, texts, grids)
     if record.notes:
         seed["notes"] = [texts.add(note) for note in record.notes]
     if record.failure:
@@ -231,6 +238,17 @@ def _seed(record: Record, texts: Shared, grids: Shared, with_curves: bool) -> di
     if record.trials:
         seed["trials"] = _trials(record.trials, texts, grids, with_curves)
     return seed
+
+
+def _further(record: Record, texts: Shared, grids: Shared) -> list[Any]:
+    """Metrics beside the task's own: what they are, shared by many records, then the value and the interval of each."""
+    found = record.further.items()
+    kinds = [
+        [texts.add(title_of(name)), int(name != "nll"), texts.add(metric.note)] for name, metric in found
+    ]
+    values = [[metric.value, metric.ci_low, metric.ci_high] for _, metric in found]
+    known = [own if own[1] is not None else own[:1] for own in values]
+    return [grids.add(kinds), *([None if v is None else round(v, DIGITS) for v in own] for own in known)]
 
 
 def _trials(every: Sequence[Trial], texts: Shared, grids: Shared, with_curves: bool) -> dict[str, Any]:

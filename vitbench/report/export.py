@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Format = Literal["csv", "json", "parquet", "md", "latex"]
 DEPARTS = "†"
+NO_VALUE = "no value"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet computes a text that begins so
 FORMATS: tuple[Format, ...] = ("csv", "json", "parquet", "md", "latex")
 
@@ -59,16 +60,17 @@ def percent(value: float | None) -> str:
 
 def _cell_text(cell: Cell, plus_minus: str) -> str:
     if cell.value is None:
-        return "failed" if cell.failed else "–"
+        return "failed" if cell.failed else NO_VALUE if cell.lacking else "–"
     spread = f" {plus_minus} {100 * cell.spread:.1f}" if cell.spread is not None else ""
     some = "" if cell.complete else f" ({cell.seeds}/{cell.seeds_expected} seeds)"
     return f"{percent(cell.value)}{spread}{DEPARTS if cell.departures else ''}{some}"
 
 
 def _footnote(board: Board) -> list[str]:
-    """The reasons for marks on cells."""
+    """The reasons for marks on cells, and for columns that do not show what was asked for."""
     reasons = sorted({reason for row in board.rows for cell in row.cells for reason in cell.departures})
-    return [f"{DEPARTS} differs from the reference: {'; '.join(reasons)}"] if reasons else []
+    notes = [f"{DEPARTS} differs from the reference: {'; '.join(reasons)}"] if reasons else []
+    return [*notes, *board.notes]
 
 
 def _mean_text(row: Row) -> str:
@@ -185,4 +187,4 @@ def _text_table(board: Board) -> str:
         return "  ".join(parts).rstrip()
 
     rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
-    return "\n".join([board.label, rule, text(head), *map(text, body)])
+    return "\n".join([board.label, rule, text(head), *map(text, body), *board.notes])

@@ -15,7 +15,8 @@ from vitbench.report.published_match import PublishedMatch
 class Column:
     """A task, or an additional metric of a task, which is not part of any mean; `metric` is '' for the main one.
 
-    `group` is the VTAB group, `dataset` the name in published rows.
+    `group` is the VTAB group, `dataset` the name in published rows. `shown` is the metric that suites ask for in place of the
+    task's own main one; `note` says what a reader must know of that.
     """
 
     label: str
@@ -23,6 +24,8 @@ class Column:
     metric: str = ""
     group: str = ""
     dataset: str = ""
+    shown: str = ""
+    note: str = ""
 
     @property
     def short(self) -> str:
@@ -37,11 +40,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """One backbone on one task in one setting. Fractions; the interval is over test images, the spread over seeds."""
+    """One backbone on one task in one setting. Fractions; the interval is over test images, the spread over seeds.
+
+    There is no interval of a metric for which none is known. `lacking` says why records have no value of the column's metric.
+    """
 
     value: float | None
-    ci_low: float = 0.0
-    ci_high: float = 0.0
+    ci_low: float | None = None
+    ci_high: float | None = None
     spread: float | None = None
     by_seed: tuple[float, ...] = ()
     seeds: int = 0
@@ -52,6 +58,7 @@ class Cell:
     departures: tuple[str, ...] = ()
     name: str = ""
     published: PublishedMatch | None = None
+    lacking: str = ""
     provenance: str = ""  # of a published value: source, image size, runs
 
     @property
@@ -155,6 +162,15 @@ class Board:
     def tasks(self) -> tuple[str, ...]:
         """The labels of the columns."""
         return tuple(column.label for column in self.columns)
+
+    @property
+    def notes(self) -> list[str]:
+        """Which columns do not show the metric that suites ask for, and which values are lacking, with the reasons."""
+        notes = [f"{column.task}: {column.note}" for column in self.columns if column.note]
+        for i, column in enumerate(self.columns):
+            reasons = dict.fromkeys(row.cells[i].lacking for row in self.rows if row.cells[i].lacking)
+            notes += [f"{column.task}: {reason}" for reason in reasons]
+        return notes
 
     @property
     def groups(self) -> dict[str, tuple[int, ...]]:

@@ -22,6 +22,7 @@ from vitbench.report.compute import COMPUTE_COLUMNS, run_device_seconds
 from vitbench.report.export import percent
 from vitbench.report.keys import by_setting
 from vitbench.report.leaderboard import Board, Cell, Column, Row, any_published
+from vitbench.report.shown_metric import axis_title
 
 _FOLDER = Path(__file__).parent / "templates"
 SCRIPTS = ("page.js", "means.js", "tables.js", "record.js")
@@ -93,6 +94,7 @@ def _rendered(records: Sequence[Record], extras: Extras) -> str:
             data=sorted({row.pretrain_data for row in rows}),
             any_published=any_published(found),
             weak=any(row.weak for row in rows),
+            metric=axis_title(column for board in found for column in board.columns if column.counted),
             failures=failures(records),
             unreadable=[printable(text) for text in extras.unreadable],
             details=details(records, extras.worst),

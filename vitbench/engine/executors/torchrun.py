@@ -19,6 +19,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 import torch.distributed as dist
@@ -126,7 +127,7 @@ def _joined(worker: Worker) -> Worker:
     here = int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
     settle(max(cores() // here, 1))  # torchrun gives each rank one core
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
-    return Worker(device, worker.cache, worker.run)
+    return Worker(device, worker.cache, worker.run, worker.keep_scores)
 
 
 def run_in_processes(job: Job, worker: Worker, processes: int, plugins: Sequence[str]) -> Outcome:
@@ -139,7 +140,7 @@ def run_in_processes(job: Job, worker: Worker, processes: int, plugins: Sequence
         request = {
             "job": job.model_dump(mode="json"), "device": device, "cache": str(worker.cache),
             "run": str(worker.run) if worker.run else None, "plugins": list(plugins), "out": folder,
-            "parent": os.getpid(),
+            "parent": os.getpid(), "keep_scores": worker.keep_scores,
         }  # fmt: skip
         (Path(folder) / "request.json").write_text(json.dumps(request), encoding="utf-8")
         how = [
@@ -158,8 +159,12 @@ def run_in_processes(job: Job, worker: Worker, processes: int, plugins: Sequence
         except (OSError, ValueError):
             trouble = f"its {processes} processes ended with {code}: {output[-OUTPUT_BYTES:]}"
             return Outcome(failed(job, worker.device, VitbenchError(trouble)))
-        table = Path(folder) / "predictions.parquet"
-        return Outcome(record, pd.read_parquet(table) if table.exists() else None)
+        table, scores = Path(folder) / "predictions.parquet", Path(folder) / "scores.npy"
+        return Outcome(
+            record,
+            pd.read_parquet(table) if table.exists() else None,
+            np.load(scores, allow_pickle=False) if scores.exists() else None,
+        )
 
 
 def _run_to_end(command: Sequence[str], output: Path) -> tuple[int, str]:
@@ -193,13 +198,15 @@ def _main(request_path: Path) -> None:
     threading.Thread(target=_end_with, args=(request["parent"],), daemon=True).start()
     load_all(request["plugins"])
     run = Path(request["run"]) if request["run"] else None
-    worker = _joined(Worker(request["device"], Path(request["cache"]), run))
+    worker = _joined(Worker(request["device"], Path(request["cache"]), run, request["keep_scores"]))
     try:
         outcome = _ended_on_all(run_job(Job.model_validate(request["job"]), worker), 0)
         if dist.get_rank() == 0:
             folder = Path(request["out"])
             if outcome.predictions is not None:
                 outcome.predictions.to_parquet(folder / "predictions.parquet", index=False)
+            if outcome.scores is not None:
+                np.save(folder / "scores.npy", outcome.scores)
             (folder / "record.json").write_text(outcome.record.model_dump_json(), encoding="utf-8")
     finally:
         dist.destroy_process_group()
