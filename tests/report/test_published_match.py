@@ -9,7 +9,8 @@ from vitbench.core.record import Check
 from vitbench.published import dataset_of, published
 from vitbench.report.build import boards
 from vitbench.report.leaderboard import any_published
-from vitbench.report.published_match import Runs, seed_tolerance, size_tolerance, weights_of
+from vitbench.report.published_match import Runs, _is_usual, seed_tolerance, size_tolerance, weights_of
+from vitbench.suite import expand, read_suite
 
 L16 = NAMES[0]
 TASKS = ("vtab/caltech101", "vtab/flowers102")
@@ -199,6 +200,18 @@ def test_only_unchanged_published_weights_are_compared(base, how):
     board_, found = cells(with_backbone(seeds(base), **{**stock, **how}))
     assert found[TASKS[0]].published is None
     assert board_.rows[0].compute.core_days is None
+
+
+SPECS = ["timm:vit_base_patch16_224.orig_in21k", "knn", "logistic_probe", "ridge_probe", "finetune"]
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_suite_that_changes_no_option_is_compared(spec, suite_file):
+    """Every option at its default is that of the published rows: a new option must be listed with its default."""
+    backbone, protocol = (spec, "knn") if spec.startswith("timm:") else ("raw_pixels", spec)
+    text = f"name: s\nbudgets: [full]\nbackbones: ['{backbone}']\ntasks: [digits]\nprotocols: [{protocol}]\n"
+    (job,) = expand(read_suite(suite_file(text))).jobs
+    assert _is_usual(job.backbone if spec.startswith("timm:") else job.protocol)
 
 
 def on_imagenet(base, recipe, size_px):

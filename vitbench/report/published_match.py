@@ -40,6 +40,7 @@ _SAME_STEPS = {
 _ON_IMAGENET = {"vit": ("vit2021-t5-", "vit2021-t6-"), "vit-table2": ("vit2021-t2-",)}
 # Rows that were made with other settings than the rest of their table, according to their own notes.
 _OTHER_SETTINGS = {("bit-readme-", "cifar10"), ("bit-readme-", "cifar100")}  # batch 128 at 0.001
+_DROPOUT = "-do0.1"  # of vit_jax's README: `vit-released` has no dropout
 # In dinov2-t8- these are mean per-class accuracies, not top-1.
 _PER_CLASS = ("oxford_iiit_pet", "oxford_flowers102", "caltech101")
 # Options of protocols and of timm backbones in those rows; any other option must be at its default.
@@ -47,7 +48,13 @@ _USUAL: dict[str, dict[str, object]] = {
     "knn": {"k": 20},  # of the results on DINOv2's model card
     "logistic_probe": {"c": "val", "values": 45},
     "ridge_probe": {"l2": "default"},
-    "timm": {"pretrained": True, "position_resize": "own", "pooling": "own", "last_layers": 1},
+    "timm": {
+        "pretrained": True,
+        "position_resize": "own",
+        "activation": "own",
+        "pooling": "own",
+        "last_layers": 1,
+    },
 }
 _FREE = (
     "label",
@@ -143,22 +150,32 @@ def _is_usual(component: Component) -> bool:
 def rows_for(record: Record, dataset: str) -> Iterator[PublishedRow]:
     """The rows with a record's weights and data whose authors followed the same protocol step for step."""
     job, weights = record.job, published_weights(record)
+    if job.limit is not None or not weights:
+        return
+    for row in published():
+        if (
+            weights_of(row) == weights
+            and follows(row, job, dataset)
+            and is_top1(row, dataset)
+            and not has_other_settings(row, dataset)
+        ):
+            yield row
+
+
+def follows(row: PublishedRow, job: Job, dataset: str) -> bool:
+    """Whether a row's authors followed a job's protocol and recipe step for step, on as much data."""
     recipe = str(job.protocol.options.get("recipe", "")) or job.protocol.name
     prefixes: tuple[str, ...] = _SAME_STEPS.get(recipe, ())
     if dataset.startswith("imagenet"):
         prefixes = _ON_IMAGENET.get(recipe, prefixes)
-    if job.limit is not None or not weights or not _is_usual(job.protocol):
-        return
-    for row in published():
-        same = (
-            row.protocol in methods_of(job)
-            and row.id.startswith(prefixes or "\0")
-            and weights_of(row) == weights
-        )
-        if same and is_top1(row, dataset) and not any(
-            row.id.startswith(prefix) and dataset == other for prefix, other in _OTHER_SETTINGS
-        ):  # fmt: skip
-            yield row
+    usual = _is_usual(job.protocol)
+    return usual and row.protocol in methods_of(job) and row.id.startswith(prefixes or "\0")
+
+
+def has_other_settings(row: PublishedRow, dataset: str) -> bool:
+    """Whether a row says that this value was made with other settings than the rest of its table."""
+    listed = any(row.id.startswith(prefix) and dataset == other for prefix, other in _OTHER_SETTINGS)
+    return (listed and not row.protocol.startswith("vtab-")) or row.id.endswith(_DROPOUT)
 
 
 def is_top1(row: PublishedRow, dataset: str) -> bool:
@@ -170,16 +187,26 @@ def published_match(
     records: Sequence[Record], dataset: str, measured: Runs, n_test: int
 ) -> PublishedMatch | None:
     """The published value that a cell can be compared with; only conformant results at the same image size have one."""
+    row = next(matching_rows(records, dataset), None)
+    return None if row is None else match_with(row, dataset, measured, n_test)
+
+
+def matching_rows(records: Sequence[Record], dataset: str) -> Iterator[PublishedRow]:
+    """The rows whose value a cell can be compared with; several if a source prints one setting in several tables."""
     first = records[0]
     sizes = {record.backbone.size_px for record in records if record.backbone}
     if not dataset or len(sizes) != 1 or not all(record.conformant for record in records):
-        return None
+        return
     (size_px,) = sizes
     for row in rows_for(first, dataset):
-        value = row.results.get(dataset)
-        if value is not None and is_about(row, first.job.task.name) and row.resolution_of(dataset) == size_px:
-            return _match(row, value, measured, n_test)
-    return None
+        fits = is_about(row, first.job.task.name) and row.resolution_of(dataset) == size_px
+        if dataset in row.results and fits:
+            yield row
+
+
+def match_with(row: PublishedRow, dataset: str, measured: Runs, n_test: int) -> PublishedMatch:
+    """A published value and how a measured one, which can be compared with it, differs from it."""
+    return _match(row, row.results[dataset], measured, n_test)
 
 
 def _match(row: PublishedRow, value: Value, measured: Runs, n_test: int) -> PublishedMatch:
@@ -195,7 +222,8 @@ def _match(row: PublishedRow, value: Value, measured: Runs, n_test: int) -> Publ
 
 def _rounding(row: PublishedRow) -> float:
     """Half a unit of the last printed digit, as a fraction; means are often printed with more digits."""
-    decimals = max(value.decimals for name, value in row.results.items() if name not in MEANS)
+    parts = {name: value for name, value in row.results.items() if name not in MEANS} or row.results
+    decimals = max(value.decimals for value in parts.values())
     return 0.5 * 10.0 ** -max(decimals, 1) / 100
 
 
