@@ -35,7 +35,7 @@ _WEIGHTS = (
     (r"^bit2020-t[45]-", "the ResNets of BiT's study of normalisation were not released under their names"),
     (r"^vtab-lb-from-scratch-", "the network starts from random weights, which are not fixed by any file"),
     (r"^vtab-lb-", "the weights are a TensorFlow Hub module (tfhub.dev/vtab), which vitbench cannot read"),
-    (r"-align-web", "ALIGN was not released"),
+    (r"-align-web", "ALIGN's EfficientNet-L2 was not released"),
 )
 # Of protocols that no component of ours follows (docs/protocols.md#published-values has the vocabulary).
 _PROTOCOLS = {
