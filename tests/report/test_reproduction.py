@@ -20,6 +20,7 @@ from vitbench.engine.components import load_all
 from vitbench.protocols.recipes import Case, recipes_for
 from vitbench.published import MEANS, VTAB, published
 from vitbench.report.published_match import matching_rows
+from vitbench.report.published_method import image_size
 from vitbench.report.reproduction import chosen_tasks, plan_row
 from vitbench.report.verdict import verdicts
 from vitbench.suite import expand, read_suite
@@ -118,6 +119,7 @@ def test_which_rows_can_be_measured():
     }  # fmt: skip
     assert set(MEASURABLE) == wanted
     assert len(wanted) == 30
+    assert "\nThirty rows can be measured" in (ROOT / "docs/reproduce.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("row_id", MEASURABLE)
@@ -338,6 +340,16 @@ def test_a_row_without_an_obstacle_has_a_plan():
     assert {len(v.tasks) for v in PLANS["vit2021-t9-vit-l16-i21k"].values if v.dataset == "vtab_mean"} == {
         len(VTAB)
     }
+
+
+def test_small_images_have_small_crops():
+    """BiT's rule, by the area of a data set's images; CIFAR's is the row's own size, the others are parts of a mean."""
+    row, plan = ROWS["bit2020-t2-bit-m-r152x4-vtab"], PLANS["bit2020-t2-bit-m-r152x4-vtab"]
+    sizes = {
+        dataset: image_size(row, dataset, f"vtab/{dataset}", plan.weights, plan.method)[0] for dataset in VTAB
+    }
+    assert {dataset for dataset, size_px in sizes.items() if size_px == 128} == SMALL - {"cifar10"}
+    assert {size_px for dataset, size_px in sizes.items() if dataset not in SMALL} == {480}
 
 
 def test_a_mean_needs_all_of_its_tasks(tmp_path, monkeypatch, tiny_records):
