@@ -5,6 +5,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from tests.making.adaptation import adaptation
 from vitbench.protocols.logistic_probe import TOLERANCE, LogisticProbe, fit
@@ -183,3 +185,42 @@ def test_what_makes_a_result_doubtful_is_noted(digits):
     notes.clear()
     LogisticProbe(c=1e-6).adapt(adaptation(x, digits[1], train=300, val=200, notes=notes))
     assert any("every training image is predicted to be of one class" in note for note in notes)
+
+
+CHANGES = [(scale, 0.0) for scale in (1e-6, 1e-3, 1.0, 1e3, 1e6)] + [(1.0, 1e5)]
+
+
+@pytest.mark.parametrize(("scale", "offset"), CHANGES)
+@pytest.mark.parametrize("c", [1e-3, 0.1])
+def test_standardised_predictions_are_scikit_learns_whatever_the_scale(digits, scale, offset, c):
+    """Of the float32 features that are given: with 1e5 added, little of them is left."""
+    x, y = (digits[0] * scale + offset).astype(np.float32), digits[1]
+    adapted = LogisticProbe(c=c, standardise=True).adapt(adaptation(x, y, train=500, val=300))
+    reference = make_pipeline(StandardScaler(), LogisticRegression(C=c, tol=1e-8, max_iter=5000))
+    reference.fit(x[:800].astype(np.float64), y[:800])
+    found = adapted.head(torch.tensor(x[800:])).argmax(1).numpy()
+    assert (found == reference.predict(x[800:].astype(np.float64))).mean() > 0.997
+    assert adapted.trials[0].certificate["relative_gap"] <= TOLERANCE
+
+
+def test_standardised_the_same_c_is_chosen_at_every_scale(digits):
+    chosen = set()
+    for scale in (1e-6, 1.0, 1e6):
+        x = (digits[0] * scale).astype(np.float32)
+        trials = (
+            LogisticProbe(values=9, standardise=True)
+            .adapt(adaptation(x, digits[1], train=300, val=200))
+            .trials
+        )
+        chosen |= {(trial.options["c"], trial.value) for trial in trials if trial.chosen}
+    assert len(chosen) == 1
+
+
+def test_a_constant_feature_is_left_as_it_is(digits):
+    x = digits[0].astype(np.float32).copy()
+    x[:, 0] = 12345.678
+    data = adaptation(x, digits[1], train=300, val=200)
+    scores = LogisticProbe(c=0.1, standardise=True).adapt(data).head(torch.tensor(x[500:]))
+    without = adaptation(x[:, 1:], digits[1], train=300, val=200)
+    expected = LogisticProbe(c=0.1, standardise=True).adapt(without).head(torch.tensor(x[500:, 1:]))
+    assert torch.equal(scores.argmax(1), expected.argmax(1))

@@ -1,6 +1,8 @@
 """The named recipes, against the tables of the papers and of the released code (docs/protocols.md#fine-tuning)."""
 
 import pytest
+import timm
+import torch
 
 from vitbench.core.errors import UsageError
 from vitbench.protocols.recipes import Case, Recipe, named_recipes, recipes_for
@@ -136,9 +138,30 @@ def test_every_setting_of_every_recipe_has_known_fields_only():
     for name, written in named_recipes().items():
         assert written["source"], name
         assert set(written["common"]) <= known
-        for setting in written["settings"]:
+        for setting in [*written["settings"], *written.get("for_networks", [])]:
             assert set(setting) <= known, name
         assert recipes_for(name, Case("unheard-of", 10**7, 10**6), {}).recipes
+
+
+# Parameters without a head (timm 1.0.31), and dropout of vit_jax's configurations (VJ:vit_jax/configs/models.py).
+DROPOUT = {
+    "vit_tiny_patch16_224": 0.0, "vit_small_patch16_224": 0.0, "vit_base_patch16_384": 0.0, "vit_base_patch32_384": 0.0,
+    "vit_large_patch32_384": 0.0, "vit_large_patch16_224": 0.1, "vit_large_patch16_384": 0.1, "vit_huge_patch14_224": 0.1,
+    "vit_base_r50_s16_224": 0.1, "vit_base_r50_s16_384": 0.1, "vit_large_r50_s32_224": 0.1, "vit_large_r50_s32_384": 0.1,
+    "vit_small_r26_s32_384": 0.0, "vit_tiny_r_s16_p8_384": 0.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "dropout"), DROPOUT.items())
+def test_vit_released_drops_out_where_vit_jax_does(name, dropout):
+    with torch.device("meta"):
+        network = timm.create_model(name, num_classes=0)
+    params = sum(weight.numel() for weight in network.parameters())
+    for task in ("imagenet", "cifar10", "cifar100", "oxford_iiit_pet"):
+        for recipe in recipes_for("vit-released", Case(task, 4000, 10**5, params), {}).recipes:
+            assert (recipe.dropout, recipe.attention_dropout) == (dropout, 0.0)
+        (off,) = recipes_for("vit-released", Case(task, 4000, 10**5, params), {"dropout": 0.0}).recipes
+        assert off.dropout == 0.0
 
 
 def test_resize_px_scales_with_an_overridden_size_px():
@@ -154,6 +177,8 @@ def test_resize_px_scales_with_an_overridden_size_px():
     [
         ({"recipe": "own", "crop": "random"}, "needs resize_px"),
         ({"recipe": "own", "decay": "staircase"}, "needs decay_steps"),
+        ({"recipe": "vit-released", "weight_decay": 0.1}, "needs optimiser: sgd without weight_decay"),
+        ({"recipe": "vit-released", "optimiser": "adamw"}, "needs optimiser: sgd without weight_decay"),
         ({"recipe": "own", "steps": 10, "warmup_steps": 11}, "exceeds steps"),
         ({"recipe": "vit", "size_px": 224, "resize_px": 200}, "cannot cut size_px 224 from resize_px 200"),
     ],

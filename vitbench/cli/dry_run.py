@@ -60,7 +60,13 @@ NAMES = ("images_forward", "images_backward", "flops_forward", "flops_backward",
 
 def _as_json(made: Estimate) -> dict[str, Any]:
     totals = {name: made.total(name) for name in NAMES}
-    return {"device": made.device, "jobs": len(made.jobs), **totals, "unknown": made.unknown}
+    return {
+        "device": made.device,
+        "jobs": len(made.jobs),
+        "measured": made.measured,
+        **totals,
+        "unknown": made.unknown,
+    }
 
 
 def _print(made: Estimate, workers: int) -> None:
@@ -70,7 +76,8 @@ def _print(made: Estimate, workers: int) -> None:
         f"backward {quantity(total['images_backward'])} images, {quantity(total['flops_backward'], 'FLOPs')}\n"
         f"disk     {file_size(total['disk_bytes'])}\n"
         f"time     {duration(total['seconds'])} of {made.device} ({duration(total['seconds'] / workers)} with "
-        f"{workers} worker{'s' * (workers > 1)}), excluding start-up, decoding and fitting of probes",
+        f"{workers} worker{'s' * (workers > 1)}), excluding start-up, decoding and fitting of probes"
+        + (f"; speed measured {made.measured}" if made.measured else ""),
         err=True,
     )
     if made.unknown:

@@ -11,11 +11,16 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from vitbench.core.errors import UsageError
+from vitbench.core.lazy_import import lazy_module
 from vitbench.core.record import Env
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = lazy_module("torch")
 
 PACKAGES = ("vitbench", "torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow", "simplejpeg")
 
@@ -27,7 +32,7 @@ def choose_device(wanted: str) -> str:
         UsageError: the name is invalid, or torch sees no such GPU.
     """
     if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return "cuda" if _has_driver() and torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", wanted):
         raise UsageError(f"--device {wanted}: expected cpu, cuda, cuda:N or auto")
     if wanted != "cpu":
@@ -37,6 +42,17 @@ def choose_device(wanted: str) -> str:
         if int(wanted.partition(":")[2] or 0) >= count:
             raise UsageError(f"--device {wanted}: torch sees {count} GPU(s), numbered from cuda:0")
     return wanted
+
+
+def _has_driver() -> bool:
+    """Whether this machine may have a GPU that torch sees. Importing torch to learn that there is none takes seconds."""
+    if sys.platform != "linux" or Path("/dev/kfd").exists():  # AMD's devices; elsewhere torch is asked
+        return True
+    try:
+        ctypes.CDLL("libcuda.so.1")  # as torch does
+    except OSError:
+        return False
+    return True
 
 
 def cores() -> int:
@@ -64,15 +80,19 @@ def settle(threads: int | None) -> None:
 @functools.cache
 def describe(device: str) -> Env:
     """Return the environment to store in a record."""
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else _cpu_name()
     return Env(
         python=platform.python_version(),
         platform=platform.platform(terse=True),
-        device=name,
+        device=device_name(device),
         threads=torch.get_num_threads(),
         packages={package: _version(package) for package in PACKAGES},
         git_commit=_git_commit(),
     )
+
+
+def device_name(device: str) -> str:
+    """The name of the GPU or the processor."""
+    return str(torch.cuda.get_device_name(device)) if device.startswith("cuda") else _cpu_name()
 
 
 def _version(package: str) -> str:

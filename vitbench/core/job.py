@@ -219,3 +219,8 @@ class Job(Frozen):
     def title(self) -> str:
         """The labels in a line, for progress and messages."""
         return self.labels.title
+
+
+def backbone_key(job: Job) -> str:
+    """The key of a built backbone: its identity and image size."""
+    return f"{job.backbone.identity_text}@{job.resolution_px}"

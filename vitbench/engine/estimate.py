@@ -1,7 +1,7 @@
 """The cost of a run before it starts: images, FLOPs, seconds on this device, and disk space.
 
-Backbones are built without weights, and only labels are read. The device's speed is measured on the costliest of these
-backbones for a few seconds.
+Backbones are built without weights where their costs are not known yet (network_costs.py), and only labels are read. The
+device's speed is measured on the costliest of these backbones for a few seconds, unless it was within a day.
 """
 
 from __future__ import annotations
@@ -11,25 +11,19 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 
-import torch
-
 from vitbench.api import Protocol, Task
-from vitbench.backbones.build import build
-from vitbench.backbones.models.wrapper import BuiltBackbone
-from vitbench.backbones.throughput import rate
-from vitbench.compute.environment import choose_device, describe, settle
-from vitbench.compute.flops import forward_flops
-from vitbench.core.errors import VitbenchError
+from vitbench.compute.environment import choose_device, device_name
 from vitbench.core.files import write_lines
-from vitbench.core.job import Job, shots_of
+from vitbench.core.job import Job, backbone_key, shots_of
 from vitbench.core.registry import PROTOCOLS, TASKS
+from vitbench.core.settings import cache_dir
 from vitbench.data.budgets import LabelledData, labelled_data, thinned
+from vitbench.engine.network_costs import Networks
 from vitbench.engine.outcome import now
 from vitbench.engine.plan import RunPlan
 from vitbench.engine.schedule import shared_work
-from vitbench.engine.worker import backbone_key
 
-CALIBRATION_S = 5.0
+CALIBRATION_S = 3.0
 TRIED = 3  # number of backbones whose speed is measured
 BACKWARD = 3  # FLOPs of a training step, in forward passes (docs/protocols.md#compute-accounting)
 # Measured on quickstart: one record, and one row of predictions.
@@ -51,11 +45,12 @@ class JobEstimate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The estimates of jobs, and why the others cannot be estimated."""
+    """The estimates of jobs, and why the others cannot be estimated; `measured` says when the oldest speed was."""
 
     device: str
     created: str
     jobs: tuple[JobEstimate, ...]
+    measured: str = ""
     unknown: dict[str, str] = field(default_factory=dict)
 
     def total(self, name: str) -> float:
@@ -66,7 +61,8 @@ class Estimate:
 def estimate(jobs: Sequence[Job], device: str) -> Estimate:
     """Estimate jobs on a device."""
     chosen = choose_device(device)
-    count = _Count()
+    networks = Networks(cache_dir())
+    count = _Count(networks)
     found: list[JobEstimate] = []
     unknown: dict[str, str] = {}
     for job in jobs:
@@ -76,7 +72,7 @@ def estimate(jobs: Sequence[Job], device: str) -> Estimate:
             unknown[job.key] = str(error).partition("\n")[0]
     rates = _rates(count, jobs, found, chosen)
     timed = tuple(_timed(each, rates.get(count.backbone_of[each.key])) for each in found)
-    return Estimate(describe(chosen).device, now(), timed, unknown)
+    return Estimate(device_name(chosen), now(), timed, count.networks.oldest_rate(), unknown)
 
 
 def keep(plan: RunPlan, made: Estimate) -> None:
@@ -116,11 +112,9 @@ class _Count:
     Backbones, tasks, data and protocols are made once for all jobs that share them.
     """
 
-    def __init__(self) -> None:
-        self.skeletons: dict[str, BuiltBackbone] = {}
-        self.flops: dict[tuple[str, int], int] = {}
+    def __init__(self, networks: Networks) -> None:
+        self.networks = networks
         self.backbone_of: dict[str, str] = {}
-        self._params: dict[str, int] = {}
         self._tasks: dict[str, Task] = {}
         self._data: dict[tuple[str, str, int, int | None], _Data] = {}
         self._protocols: dict[str, Protocol] = {}
@@ -132,31 +126,21 @@ class _Count:
         Raises:
             VitbenchError: its backbone cannot be built without weights, or its FLOPs cannot be counted.
         """
-        key = self._skeleton(job)
-        backbone, data = self.skeletons[key], self._data_of(job)
+        key = self.backbone_of[job.key] = sys.intern(backbone_key(job))  # one text for all jobs
+        cost, data = self.networks.cost(key, job), self._data_of(job)
         train, val = data.labelled.train, data.labelled.val
-        effort = self._protocol(job).effort(train, val, job.task.name, self._params[key], job.resolution_px)
+        effort = self._protocol(job).effort(train, val, job.task.name, cost.params, job.resolution_px)
         if effort is None:
             forward, backward = self._new(job, data.parts), 0
-            flops = self._flops(key, backbone.input.size_px)
+            flops = self.networks.flops(key, job, cost.size_px)
         else:
             forward, backward = effort.images_forward + data.test_images, effort.images_backward
-            flops = self._flops(key, effort.size_px or backbone.input.size_px)
+            flops = self.networks.flops(key, job, effort.size_px or cost.size_px)
         kept = RECORD_BYTES + PREDICTION_BYTES * data.test_images
-        features = 0 if effort else forward * backbone.feature_dim * 4
+        features = 0 if effort else forward * cost.feature_dim * 4
         return JobEstimate(
             job.key, forward, backward, forward * flops, backward * BACKWARD * flops, kept + features
         )
-
-    def _skeleton(self, job: Job) -> str:
-        """The key of the job's backbone, which is built without weights if it is the first job that needs it."""
-        key = sys.intern(backbone_key(job))  # one text for all jobs
-        if key not in self.skeletons:
-            c = job.backbone
-            self.skeletons[key] = build(c.spec, c.options, c.label, job.resolution_px, meta=True)
-            self._params[key] = self.skeletons[key].trainable().params
-        self.backbone_of[job.key] = key
-        return key
 
     def _data_of(self, job: Job) -> _Data:
         task = job.task.identity_text
@@ -183,31 +167,19 @@ class _Count:
                 total += images
         return total
 
-    def _flops(self, key: str, size_px: int) -> int:
-        if (key, size_px) not in self.flops:
-            backbone = self.skeletons[key]
-            with torch.device("meta"):
-                sized = backbone.at_least(size_px)
-            counted = forward_flops(sized, sized.input.size_px)
-            if counted is None:
-                raise VitbenchError(f"the FLOPs of {backbone.name} cannot be counted")
-            self.flops[key, size_px] = counted
-        return self.flops[key, size_px]
-
 
 def _rates(count: _Count, jobs: Sequence[Job], found: Sequence[JobEstimate], device: str) -> dict[str, float]:
     """FLOPs per second of every backbone; those not measured get the median of the others."""
     work: dict[str, int] = {}
-    dtypes = {count.backbone_of[job.key]: job.dtype for job in jobs if job.key in count.backbone_of}
     for each in found:
         key = count.backbone_of[each.key]
         work[key] = work.get(key, 0) + each.flops_forward + each.flops_backward
     costliest = sorted((key for key in work if work[key]), key=lambda key: work[key], reverse=True)[:TRIED]
     if not costliest:
         return {}
-    settle(None)
+    first = {count.backbone_of[job.key]: job for job in reversed(jobs) if job.key in count.backbone_of}
     share_s = CALIBRATION_S / len(costliest)
-    measured = {key: rate(count.skeletons[key], device, dtypes[key], share_s) for key in costliest}
+    measured = {key: count.networks.rate(key, first[key], device, share_s) for key in costliest}
     middle = sorted(measured.values())[len(measured) // 2]
     return {key: measured.get(key, middle) for key in work}
 

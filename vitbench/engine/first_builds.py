@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from vitbench.backbones.build import build
 from vitbench.core.errors import StorageError, is_full
-from vitbench.core.job import Job
+from vitbench.core.job import Job, backbone_key
 from vitbench.engine.outcome import Outcome, failed
-from vitbench.engine.worker import backbone_key
 
 
 def unbuildable(jobs: Sequence[Job], device: str) -> Iterator[tuple[Job, Outcome]]:

@@ -20,7 +20,7 @@ from vitbench.compute.environment import describe
 from vitbench.compute.meter import Meter
 from vitbench.core.conformance import Evidence, conformance
 from vitbench.core.errors import StorageError, VitbenchError, is_full, message_of
-from vitbench.core.job import Job
+from vitbench.core.job import Job, backbone_key
 from vitbench.core.record import Cost, DataFacts, Record
 from vitbench.core.registry import PROTOCOLS
 from vitbench.core.seeding import seeded
@@ -29,11 +29,11 @@ from vitbench.data.preprocess import Preprocess, preset
 from vitbench.data.sealed import sealed
 from vitbench.engine.adaptation import JobAdaptation, Notes
 from vitbench.engine.features import FeatureReader
-from vitbench.engine.job_facts import data_facts, weights_remarks
+from vitbench.engine.job_facts import data_facts, score_remarks, weights_remarks
 from vitbench.engine.job_log import LOG
 from vitbench.engine.outcome import Outcome, failed, now, recordable
 from vitbench.engine.scoring import backbone_facts, confusion, score, worst
-from vitbench.engine.worker import Worker, backbone_key, check_contents
+from vitbench.engine.worker import Worker, check_contents
 
 SCORES_PER_BLOCK = 8192
 # Packages whose version features depend on.
@@ -276,7 +276,7 @@ class _JobRun:
             data=facts,
             preprocess=scored.preprocess.describe(backbone.input.mean, backbone.input.std),
             conformance=conformance(evidence),
-            notes=self.notes(),
+            notes=(*self.notes(), *score_remarks(adapted.trials, metrics[main.name])),
             cost=self._cost(backbone, adapted),
             env=describe(self.worker.device),
             confusion=confusion(answers.predictions, test.labels, task.class_names),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from vitbench.api import Provenance, Split, Task
 from vitbench.core.entry import Entry
-from vitbench.core.record import DataFacts
+from vitbench.core.record import DataFacts, Metric, Trial
 from vitbench.data.budgets import LabelledData
 from vitbench.data.duplicates import duplicates
 
@@ -36,3 +36,18 @@ def weights_remarks(origin: Provenance) -> Iterator[str]:
         yield f"weights taken: {origin.load.taken}"
     if origin.load and origin.load.unused:
         yield f"in the checkpoint and not used: {', '.join(origin.load.unused)}"
+
+
+def score_remarks(trials: Sequence[Trial], score: Metric) -> Iterator[str]:
+    """A doubt about a score: a head that was good on validation and is not on test may be a constant predictor."""
+    for trial in trials:
+        if (
+            trial.chosen
+            and trial.split == "val"
+            and trial.value is not None
+            and score.value < trial.value / 2
+        ):
+            yield (
+                f"test ({score.value:.1%}) is below half of validation ({trial.value:.1%}): other data, or a fault in "
+                "selection"
+            )

@@ -5,15 +5,17 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from pydantic_core import PydanticSerializationError
 
 from vitbench.compute.environment import describe
 from vitbench.core.errors import VitbenchError, message_of, source_line_of, storable
 from vitbench.core.job import Job
 from vitbench.core.record import Failure, Record
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitbench.core.errors import Problem, UsageError, nearest
 from vitbench.core.gc_pause import gc_paused
-from vitbench.core.job import Job
+from vitbench.core.job import Job, backbone_key
 from vitbench.core.plugins import LoadedPlugin
 from vitbench.core.record import Record
 from vitbench.core.settings import cache_dir, check_numbers
@@ -180,7 +180,6 @@ class _Run:
         """Every job with its outcome; jobs of a backbone that cannot be built share the outcome of the first."""
         from vitbench.engine.executors.dispatch import execute
         from vitbench.engine.first_builds import cannot_be_built, same_failure, unbuildable
-        from vitbench.engine.worker import backbone_key
 
         def others_of(job: Job, outcome: Outcome) -> Iterator[tuple[Job, Outcome]]:
             key = backbone_key(job)

@@ -18,7 +18,7 @@ from vitbench.backbones.quick_check import refuse_faulty
 from vitbench.compute.flops import forward_flops
 from vitbench.core.entry import Entry
 from vitbench.core.errors import Problem, VitbenchError
-from vitbench.core.job import Component, Job
+from vitbench.core.job import Component, Job, backbone_key
 from vitbench.core.registry import BACKBONES, TASKS, Registry
 from vitbench.data.decoded_cache import DecodedCache
 from vitbench.engine.feature_cache import FeatureCache
@@ -137,8 +137,3 @@ def check_contents(registry: Registry, component: Component) -> None:
 def _short(digest: str) -> str:
     """A SHA-256 shortened for a message; a version as it is."""
     return f"sha256 {digest[:16]}" if len(digest) == SHA256_LETTERS else digest
-
-
-def backbone_key(job: Job) -> str:
-    """The key of a built backbone: its identity and image size."""
-    return f"{job.backbone.identity_text}@{job.resolution_px}"

@@ -8,7 +8,7 @@ together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
@@ -91,12 +91,15 @@ class LogisticProbe(Protocol):
 
     `c` is the inverse regularisation strength, or `val`: chosen by validation accuracy from `values` values in 1e-6..1e5,
     ties to the smaller C, then refit on train and validation. Without validation data, a tenth of train is held out instead.
+    `standardise` subtracts each feature's mean over the images that are fitted and divides by its standard deviation, so that
+    C means the same whatever the features' scale; the references do not.
     """
 
     default_preprocess: ClassVar[PreprocessName] = "centre_crop"
 
     c: Annotated[float, Field(gt=0)] | Literal["val"] = "val"
     values: Annotated[int, Field(ge=2)] = VALUES
+    standardise: bool = False
 
     def depends_on_seed(self, budget: str) -> bool:
         """Return whether examples are drawn at random: held-out examples come from a fixed permutation, as in DINOv2."""
@@ -109,7 +112,7 @@ class LogisticProbe(Protocol):
         y = torch.as_tensor(np.concatenate([split.labels for split in parts]), device=data.device)
         c, trials = self._select(data, x, y)
         data.report(0, 0, f"fitting all labelled data at C = {c:.3g}")
-        final = fit(x, y, data.num_classes, 1 / c)
+        final = self._fit(x, y, data.num_classes, [1 / c])
         certificate = _certificate(final, 0)
         if certificate["relative_gap"] > TOLERANCE:
             data.note(
@@ -133,7 +136,7 @@ class LogisticProbe(Protocol):
             return c, (fixed("c", c),)
         grid = np.logspace(LOWEST, HIGHEST, self.values).tolist()
         data.report(0, 0, f"fitting {len(grid)} values of C together, to choose one on validation")
-        solution = fit(x[train], y[train], data.num_classes, [1 / c for c in grid])
+        solution = self._fit(x[train], y[train], data.num_classes, [1 / c for c in grid])
         accuracies = [
             (solution.scores(x[held_out], i).argmax(1) == y[held_out]).double().mean().item()
             for i in range(len(grid))
@@ -144,6 +147,15 @@ class LogisticProbe(Protocol):
             for c in certificates
         ]
         return select("c", grid, accuracies, ties="smaller", further=further)
+
+    def _fit(self, x: Tensor, y: Tensor, num_classes: int, l2: Sequence[float]) -> LogisticSolution:
+        if not self.standardise:
+            return fit(x, y, num_classes, l2)
+        x = x.double()
+        mean, scale = _mean_and_scale(x)
+        found = fit((x - mean) / scale, y, num_classes, l2)
+        weights = found.weights / scale[:, None]
+        return replace(found, weights=weights, bias=found.bias - mean @ weights)
 
     def _split(self, data: Adaptation, y: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return positions to fit on and to choose C on: validation, a tenth of train if a class has ten examples, or none."""
@@ -158,6 +170,18 @@ class LogisticProbe(Protocol):
         data.note("no validation data: C was chosen on a tenth of train")
         order = torch.randperm(len(y), generator=torch.Generator().manual_seed(0)).to(y.device)
         return order[count:], order[:count]
+
+
+def _mean_and_scale(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (D,) of features (N, D) float64; 1 for those that are constant but for rounding.
+
+    The bound for rounding is scikit-learn's (StandardScaler; Chan, Golub and LeVeque 1983).
+    """
+    mean = x.mean(0)
+    variance = (x - mean).square().mean(0)
+    eps = torch.finfo(torch.float64).eps
+    is_constant = variance <= len(x) * eps * variance + (len(x) * mean * eps).square()
+    return mean, torch.where(is_constant, 1.0, variance.sqrt())
 
 
 def _certificate(solution: LogisticSolution, which: int) -> dict[str, float]:

@@ -44,7 +44,7 @@ ARMIJO = 1e-4
 SLACK = (
     4 * 2.0**-52
 )  # relative to the logits: rounding error of an objective, which is their small difference
-ENTRIES_PER_BLOCK = 2**26  # of logits (S, K, N): half a GB in float64
+ENTRIES_PER_BLOCK = 2**24  # of logits (S, K, N): 134 MB in float64, of which some ten are held
 
 
 @dataclass(frozen=True)

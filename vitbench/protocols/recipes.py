@@ -19,17 +19,23 @@ RecipeName = Literal["own", "vit", "vit-table2", "vit-released", "bit", "bit-rel
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """SGD with momentum, no weight decay; `cosine` or `staircase` after linear warm-up (docs/protocols.md#optimiser-details).
+    """Momentum SGD or AdamW; `cosine` or `staircase` after linear warm-up (docs/protocols.md#optimiser-details).
 
     The fields are the options of `finetune`, with the ranges of their annotations. The staircase schedule divides the learning
     rate by ten after each of `decay_steps`, from the next step on, as in BiT's released code. `clip_norm` bounds the global
-    gradient norm. With `averaging`, the result is a Polyak average of the weights with this factor. A `size_px` of None keeps
-    the backbone's image size; `crop: random` crops squares of `size_px` from images resized to `resize_px`. With `train_only`,
-    validation data are used for selection only, not for training.
+    gradient norm. `momentum` is AdamW's first beta, too. `weight_decay` is coupled to the gradient in SGD and decoupled in
+    AdamW; vectors are not decayed. `layer_decay` multiplies the rate once for each layer above a weight. `dropout` of
+    activations, `attention_dropout` and `stochastic_depth` (growing linearly from the first block to this in the last) are
+    probabilities. `label_smoothing` spreads that part of the target over all classes equally.
+
+    With `averaging`, the result is a Polyak average of the weights with this factor. A `size_px` of None keeps the backbone's
+    image size; `crop: random` crops squares of `size_px` from images resized to `resize_px`. With `train_only`, validation
+    data are used for selection only, not for training.
 
     Raises:
         ValueError: the fields are inconsistent.
@@ -39,7 +45,11 @@ class Recipe:
     warmup_steps: Annotated[int, Field(ge=0)]
     base_lr: Rate
     batch_size: Positive = 512
+    optimiser: Literal["sgd", "adamw"] = "sgd"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     clip_norm: Rate | None = 1.0
     decay: Literal["cosine", "staircase"] = "cosine"
     decay_steps: tuple[Positive, ...] = ()
@@ -50,6 +60,10 @@ class Recipe:
     crop: Literal["none", "random", "inception"] = "none"
     flip: bool = False
     mixup_alpha: Annotated[float, Field(ge=0)] = 0.0
+    label_smoothing: Probability = 0.0
+    dropout: Probability = 0.0
+    attention_dropout: Probability = 0.0
+    stochastic_depth: Probability = 0.0
     train_only: bool = False
 
     def __post_init__(self) -> None:
@@ -58,6 +72,8 @@ class Recipe:
             raise ValueError(f"warmup_steps {self.warmup_steps} exceeds steps {self.steps}")
         if self.decay == "staircase" and not self.decay_steps:
             raise ValueError("decay: staircase needs decay_steps")
+        if self.momentum_dtype == "bfloat16" and (self.optimiser != "sgd" or self.weight_decay):
+            raise ValueError("momentum_dtype: bfloat16 needs optimiser: sgd without weight_decay")
         if self.crop == "random" and self.resize_px is None:
             raise ValueError("crop: random needs resize_px, the image size before the crop")
         if self.crop == "random" and (self.size_px or 0) > (self.resize_px or 0):
@@ -111,11 +127,12 @@ def named_recipes() -> dict[str, dict[str, Any]]:
 
 def recipes_for(name: RecipeName, case: Case, changes: Mapping[str, Any]) -> Choice:
     """Return the grid of a named recipe for a task, with the suite's overrides: the first setting whose criteria match."""
-    setting = next(setting for setting in named_recipes()[name]["settings"] if _fits(setting, case))
-    return Choice(
-        recipe_grid(name, setting, changes),
-        setting.get("departs") or named_recipes()[name]["common"].get("departs", ""),
-    )
+    recipe = named_recipes()[name]
+    setting = next(setting for setting in recipe["settings"] if _fits(setting, case))
+    for more in recipe.get("for_networks", ()):
+        setting = {**setting, **more} if _fits(more, case) else setting
+    departures = (setting.get("departs"), recipe["common"].get("departs"))
+    return Choice(recipe_grid(name, setting, changes), "; ".join(filter(None, departures)))
 
 
 def recipe_grid(

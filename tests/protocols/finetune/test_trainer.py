@@ -14,6 +14,7 @@ from vitbench.core.registry import BACKBONES
 from vitbench.engine.components import load_all
 from vitbench.protocols.finetune import checkpoint, micro_batch, train
 from vitbench.protocols.finetune.checkpoint import Checkpoints
+from vitbench.protocols.finetune.optimiser import build_optimiser, set_rate
 from vitbench.protocols.finetune.trainer import Trainer
 from vitbench.protocols.recipes import Recipe
 
@@ -191,12 +192,12 @@ OPTAX_WEIGHTS = [
 
 def test_bfloat16_momentum_matches_optax():
     recipe = Recipe(steps=6, warmup_steps=0, base_lr=0.1, momentum_dtype="bfloat16")
-    trainer = Trainer(Linear(), 4, recipe, dtype="float32")
     weight = nn.Parameter(torch.zeros(4))
-    trainer.weights = [weight]
+    optimiser = build_optimiser(nn.ParameterList([weight]), recipe, fused=True)
+    set_rate(optimiser, 0.1)
     for gradient, wanted in zip(OPTAX_GRADIENTS, OPTAX_WEIGHTS, strict=True):
         weight.grad = torch.tensor(gradient)
-        trainer._update_with_bfloat16_momentum(0.1)
+        optimiser.step()
         assert weight.tolist() == pytest.approx(wanted, abs=1e-6)
 
 

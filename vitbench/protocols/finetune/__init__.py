@@ -53,7 +53,7 @@ else:
     RecipeOptions = make_dataclass("RecipeOptions", _options, bases=(Protocol,), frozen=True)
 
 
-@register_protocol("finetune", version=4, source="arXiv 2010.11929 App. B.1.1; arXiv 1912.11370 sec. 3.3")
+@register_protocol("finetune", version=5, source="arXiv 2010.11929 App. B.1.1; arXiv 1912.11370 sec. 3.3")
 @dataclass(frozen=True)
 class Finetune(RecipeOptions):
     """Fine-tuning of all weights, by the ViT paper's recipe, BiT's, VTAB's, or the suite's own.

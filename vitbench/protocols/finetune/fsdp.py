@@ -22,12 +22,11 @@ TRAINING_SHARE = (
 UNIT_SHARE = 1 / 8  # largest fraction of all weights in one sharded unit, gathered as a whole
 
 
-def is_too_big(model: nn.Module, device: torch.device, *, averaging: bool) -> bool:
-    """Return whether weights, a copy of them, gradients, momentum and average leave too little GPU memory for activations."""
+def is_too_big(model: nn.Module, device: torch.device, *, copies: int) -> bool:
+    """Return whether weights, a copy of them, gradients, and `copies` more leave too little GPU memory for activations."""
     if device.type != "cuda":
         return False
-    copies = 5 if averaging else 4
-    held = copies * sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    held = (3 + copies) * sum(weight.numel() * weight.element_size() for weight in model.parameters())
     return held > TRAINING_SHARE * torch.cuda.get_device_properties(device).total_memory
 
 

@@ -29,7 +29,7 @@ class TrainLog:
 
     `grad_norms` are global norms before clipping. `diverged` is the reason why a run was stopped early, or empty.
     `micro_batch_size` is the number of images per forward pass and rank; BatchNorm computes its statistics over as many
-    (`batch_norm_size`, 0 without BatchNorm).
+    (`batch_norm_size`, 0 without BatchNorm). `notes` say what of the recipe's regularisation was applied.
     """
 
     losses: list[float]
@@ -39,6 +39,7 @@ class TrainLog:
     diverged: str = ""
     micro_batch_size: int = 0
     batch_norm_size: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def train(
@@ -93,7 +94,9 @@ def _finish(trainer: Trainer, backbone: Any, recipe: Recipe, diverged: str) -> T
     losses, norms = trainer.read()
     rates = [recipe.learning_rate(step) for step in range(len(losses))]
     size = trainer.micro_batch_size
-    return TrainLog(losses, norms, rates, trainer.head, diverged, size, size if trainer.has_batch_norm else 0)
+    batch_norm_size = size if trainer.has_batch_norm else 0
+    notes = tuple(trainer.notes)
+    return TrainLog(losses, norms, rates, trainer.head, diverged, size, batch_norm_size, notes)
 
 
 def _divergence(losses: Sequence[float], recipe: Recipe, num_classes: int) -> str:

@@ -24,17 +24,18 @@ def on_cpu(size_px: int) -> int:
     return min(max(1 << (fitting.bit_length() - 1), ON_CPU), SMALL_ON_CPU)
 
 
-def size_for(model: torch.nn.Module, batch: Tensor, dtype: str) -> int:
+def size_for(model: torch.nn.Module, batch: Tensor, dtype: str, moments: int = 1) -> int:
     """Return the micro-batch size for training a model with a head on a batch (B, 3, S, S): a power of two, or B if smaller.
 
-    On a GPU this runs forward and backward passes on made-up images; weights and buffers are unchanged afterwards.
+    On a GPU this runs forward and backward passes on made-up images; weights and buffers are unchanged afterwards. `moments` is
+    the number of tensors per weight that the optimiser keeps.
     """
     device, size_px = str(batch.device), batch.shape[-1]
     if not device.startswith("cuda"):
         return min(on_cpu(size_px), len(batch))
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     weights = [weight for weight in model.parameters() if weight.requires_grad]
-    momentum = [torch.empty_like(weight) for weight in weights]
+    held = [torch.empty_like(weight) for weight in weights for _ in range(moments)]
     for weight in weights:  # allocated before the first trial, so that every trial counts them
         weight.grad = torch.zeros_like(weight)
 
@@ -49,7 +50,7 @@ def size_for(model: torch.nn.Module, batch: Tensor, dtype: str) -> int:
     try:
         found = size.measure(step)
     finally:
-        momentum.clear()  # allocated only to occupy the memory that the optimiser will need
+        held.clear()  # allocated only to occupy the memory that the optimiser will need
         model.zero_grad(set_to_none=True)
         for name, buffer in model.named_buffers():  # undo the running statistics of the made-up images
             buffer.copy_(before[name])

@@ -49,12 +49,17 @@ class Search:
         stage = f"{self.stage}training step"
         data.report(0, recipe.steps, stage)  # the first steps are counted late, and compiling takes long
         # Each run has its own random streams, so dropout does not depend on whether earlier runs were resumed.
-        with self.checkpoints.delaying_signals(), seeded(data.seed, f"finetune {name}"):
+        # Ranks draw other dropout masks than each other.
+        rank = distributed.this_process().rank
+        stream = f"finetune {name}" + (f" rank {rank}" if rank else "")
+        with self.checkpoints.delaying_signals(), seeded(data.seed, stream):
             log = train(
                 backbone, images.batches, data.num_classes, recipe, dtype=data.dtype, checkpoint=checkpoint,
                 on_step=partial(data.report, stage=stage),
             )  # fmt: skip
         self.backward += len(log.losses) * recipe.batch_size
+        for note in log.notes:
+            data.note(note)
         if log.batch_norm_size and log.batch_norm_size < recipe.batch_size:
             data.note(
                 f"BatchNorm statistics were computed over {log.batch_norm_size} images, "

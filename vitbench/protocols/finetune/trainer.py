@@ -1,4 +1,4 @@
-"""One optimiser step of fine-tuning: gradient accumulation, clipping, momentum SGD, and optional Polyak averaging.
+"""One optimiser step of fine-tuning: gradient accumulation, clipping, the update, and optional Polyak averaging.
 
 A step does not wait for the device: losses and norms stay there until they are read. In distributed training every rank takes
 its part of each batch; gradients are all-reduced once a step (see `distributed`), or by FSDP2 if training does not fit one GPU.
@@ -14,6 +14,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from vitbench.protocols.finetune import distributed, fsdp, micro_batch
+from vitbench.protocols.finetune.optimiser import (
+    MOMENTS,
+    build_optimiser,
+    restore_state,
+    set_rate,
+    state_for_checkpoint,
+)
+from vitbench.protocols.finetune.regularise import regularise
 from vitbench.protocols.recipes import Recipe
 
 AGREE_EVERY = 5  # steps between asking all ranks whether to write a checkpoint or to stop
@@ -35,7 +43,8 @@ class Trainer:
     """Trains a backbone with a zero-initialised head by one recipe: `step` by step, with a `state` for checkpoints.
 
     `micro_batch` is the largest number of images per forward pass, found at the first step (0 before) and halved when memory
-    runs out. Its value affects results by rounding only, unless layers mix the images of a batch, as BatchNorm does.
+    runs out. Its value affects results by rounding only, unless layers mix the images of a batch, as BatchNorm does, or draw
+    random numbers, as dropout does. `notes` say which of the recipe's regularisation the network has layers for.
     """
 
     def __init__(self, backbone: Any, num_classes: int, recipe: Recipe, *, dtype: str) -> None:
@@ -44,13 +53,14 @@ class Trainer:
         self.num_classes = num_classes
         self.micro_batch = 0
         self.backbone = backbone
+        self.notes = regularise(backbone, recipe)
         self.head = nn.Linear(backbone.feature_dim, num_classes, device=weight.device)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.full_model = nn.Sequential(Features(backbone), self.head)
         self.world_size = distributed.this_process().world_size
         self.sharded = self.world_size > 1 and fsdp.is_too_big(
-            self.full_model, self.device, averaging=bool(recipe.averaging)
+            self.full_model, self.device, copies=MOMENTS[recipe.optimiser] + bool(recipe.averaging)
         )
         norms = [m for m in backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         self.has_batch_norm = bool(norms)
@@ -61,7 +71,7 @@ class Trainer:
         self.weights = [weight for weight in self.model.parameters() if weight.requires_grad]
         plain = all(weight.is_floating_point() for weight in self.weights) and not self.sharded
         fused = plain and self.device.type in ("cpu", "cuda")
-        self.optimiser = torch.optim.SGD(self.weights, lr=0.0, momentum=recipe.momentum, fused=fused)
+        self.optimiser = build_optimiser(self.model, recipe, fused=fused)
         self.average = [weight.detach().clone() for weight in self.weights] if recipe.averaging else []
         self.steps_done = 0
         self.batch_size = recipe.batch_size
@@ -76,11 +86,12 @@ class Trainer:
         Raises:
             torch.OutOfMemoryError: a micro-batch of one image does not fit.
         """
-        rate = self.recipe.learning_rate(self.steps_done)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimiser, self.recipe.learning_rate(self.steps_done))
         if self.micro_batch == 0:
-            self.micro_batch = distributed.minimum(micro_batch.size_for(self.model, images, self.dtype))
+            moments = MOMENTS[self.recipe.optimiser]
+            self.micro_batch = distributed.minimum(
+                micro_batch.size_for(self.model, images, self.dtype, moments)
+            )
         if global_size is None:
             global_size = len(images)
             images, targets = distributed.local_rows(images), distributed.local_rows(targets)
@@ -88,10 +99,7 @@ class Trainer:
         self.losses.append(self._compute_gradients(images, targets))
         bound = math.inf if self.recipe.clip_norm is None else self.recipe.clip_norm
         self.norms.append(fsdp.full_tensor(nn.utils.clip_grad_norm_(self.weights, bound)))
-        if self.recipe.momentum_dtype == "bfloat16":
-            self._update_with_bfloat16_momentum(rate)
-        else:
-            self.optimiser.step()
+        self.optimiser.step()
         self._include_in_average()
         self.steps_done += 1
 
@@ -174,23 +182,14 @@ class Trainer:
         for part, labels in zip(images.tensor_split(count), targets.tensor_split(count), strict=True):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
                 logits = self.model(part.contiguous(memory_format=torch.channels_last))
-            loss = nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / self.batch_size
+            loss = self._loss(logits.float(), labels) / self.batch_size
             (loss * self.world_size if self.sharded else loss).backward()  # FSDP averages over ranks
             total += loss.detach()
         return total
 
-    def _update_with_bfloat16_momentum(self, rate: float) -> None:
-        """Update as optax does with a bfloat16 accumulator: decay in bfloat16, sum in float32, stored as bfloat16."""
-        decay = float(torch.tensor(self.recipe.momentum).bfloat16())
-        for weight in self.weights:
-            if weight.grad is None:
-                continue
-            state = self.optimiser.state[weight]
-            buffer = state.get("momentum_buffer")
-            update = weight.grad if buffer is None else buffer.float().mul_(decay).add_(weight.grad)
-            state["momentum_buffer"] = update.bfloat16()
-            with torch.no_grad():
-                weight.add_(update, alpha=-rate)
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        smoothing = self.recipe.label_smoothing
+        return nn.functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
 
     @torch.no_grad()
     def _include_in_average(self) -> None:
@@ -235,11 +234,10 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Return all that the next step depends on, as tensors and plain values; every rank must call this if sharded."""
-        momentum = [self.optimiser.state[weight].get("momentum_buffer") for weight in self.weights]
         return {
             "steps_done": self.steps_done,
             "whole": {name: fsdp.for_checkpoint(tensor) for name, tensor in self.model.state_dict().items()},
-            "momentum": [None if buffer is None else fsdp.for_checkpoint(buffer) for buffer in momentum],
+            "optimiser": state_for_checkpoint(self.optimiser, self.weights),
             "average": [fsdp.for_checkpoint(mean) for mean in self.average],
             "losses": torch.stack(self.losses) if self.losses else torch.empty(0),
             "norms": torch.stack(self.norms) if self.norms else torch.empty(0),
@@ -253,9 +251,7 @@ class Trainer:
         self.steps_done = state["steps_done"]
         for name, tensor in self.model.state_dict().items():
             tensor.copy_(fsdp.distribute_like(state["whole"][name], tensor))
-        for weight, buffer in zip(self.weights, state["momentum"], strict=True):
-            if buffer is not None:
-                self.optimiser.state[weight]["momentum_buffer"] = fsdp.distribute_like(buffer, weight)
+        restore_state(self.optimiser, self.weights, state["optimiser"])
         self.average = [
             fsdp.distribute_like(mean, w) for mean, w in zip(state["average"], self.weights, strict=False)
         ]

@@ -1,0 +1,156 @@
+"""What networks cost, by backbone and image size: parameters, features, FLOPs and measured speed, kept from run to run.
+
+Counting needs torch and the network, built without weights: seconds, and 700 MiB. What was counted before is read from the
+cache directory instead, so a dry run of known networks imports neither. Everything is keyed by the backbone's identity, which
+has its code and the versions of its libraries; a speed holds for one device, dtype and number of cores, and for a day.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vitbench.core.errors import VitbenchError
+from vitbench.core.files import digest_bytes, read_file, write_atomically
+from vitbench.core.job import Job
+from vitbench.core.lazy_import import lazy_module
+
+if TYPE_CHECKING:
+    import torch
+
+    from vitbench.backbones import build, throughput
+    from vitbench.backbones.models.wrapper import BuiltBackbone
+    from vitbench.compute import environment, flops
+else:
+    torch = lazy_module("torch")
+    build = lazy_module("vitbench.backbones.build")
+    throughput = lazy_module("vitbench.backbones.throughput")
+    environment = lazy_module("vitbench.compute.environment")
+    flops = lazy_module("vitbench.compute.flops")
+
+FORMAT = 1  # raised when FLOPs are counted otherwise
+RATE_VALID_S = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A measured forward speed, and when it was measured (seconds since 1970)."""
+
+    flops_per_s: float
+    measured_at_s: float
+
+
+@dataclass
+class NetworkCost:
+    """The cost of one backbone as built for one image size; `flops` is by the image size of the pass, `rates` by device."""
+
+    params: int
+    feature_dim: int
+    size_px: int
+    flops: dict[str, int] = field(default_factory=dict)
+    rates: dict[str, Rate] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+class Networks:
+    """The networks of a plan: their costs, from the cache or counted, and those that had to be built for it."""
+
+    def __init__(self, cache: Path) -> None:
+        self._folder = cache / "networks"
+        self._costs: dict[str, NetworkCost] = {}
+        self._built: dict[str, BuiltBackbone] = {}
+        self._rates_used: list[Rate] = []
+
+    def cost(self, key: str, job: Job) -> NetworkCost:
+        """The cost of a job's backbone under its `backbone_key`.
+
+        Raises:
+            VitbenchError: it cannot be built without weights.
+        """
+        if key not in self._costs:
+            self._costs[key] = self._read(key) or self._counted(key, job)
+        return self._costs[key]
+
+    def flops(self, key: str, job: Job, size_px: int) -> int:
+        """FLOPs of a forward pass on one image of `size_px`.
+
+        Raises:
+            VitbenchError: the network does something that cannot be counted without data.
+        """
+        cost = self.cost(key, job)
+        if str(size_px) not in cost.flops:
+            backbone = self._network(key, job)
+            with torch.device("meta"):
+                sized = backbone.at_least(size_px)
+            counted = flops.forward_flops(sized, sized.input.size_px)
+            if counted is None:
+                raise VitbenchError(f"the FLOPs of {backbone.name} cannot be counted")
+            cost.flops[str(size_px)] = counted
+            self._write(key)
+        return cost.flops[str(size_px)]
+
+    def rate(self, key: str, job: Job, device: str, seconds: float) -> float:
+        """FLOPs per second of forward passes on a device: as measured within a day, else measured now for some seconds."""
+        place = rate_key(device, job.dtype)
+        found = self._costs[key].rates.get(place)
+        if found is None or not 0 <= time.time() - found.measured_at_s < RATE_VALID_S:
+            environment.settle(None)
+            speed = throughput.rate(self._network(key, job), device, job.dtype, seconds)
+            found = self._costs[key].rates[place] = Rate(speed, time.time())
+            self._write(key)
+        self._rates_used.append(found)
+        return found.flops_per_s
+
+    def oldest_rate(self) -> str:
+        """When the oldest speed that `rate` returned was measured; empty if there is none."""
+        if not self._rates_used:
+            return ""
+        oldest = min(rate.measured_at_s for rate in self._rates_used)
+        return datetime.fromtimestamp(oldest, UTC).isoformat(timespec="seconds")
+
+    def _network(self, key: str, job: Job) -> BuiltBackbone:
+        if key not in self._built:
+            c = job.backbone
+            self._built[key] = build.build(c.spec, c.options, c.label, job.resolution_px, meta=True)
+        return self._built[key]
+
+    def _counted(self, key: str, job: Job) -> NetworkCost:
+        backbone = self._network(key, job)
+        cost = NetworkCost(backbone.trainable().params, backbone.feature_dim, backbone.input.size_px)
+        self._costs[key] = cost
+        self._write(key)
+        return cost
+
+    def _place(self, key: str) -> Path:
+        return self._folder / f"{digest_bytes(key.encode())[:32]}.json"
+
+    def _read(self, key: str) -> NetworkCost | None:
+        try:
+            found = json.loads(read_file(self._place(key)))
+            if found["format"] != FORMAT:
+                return None
+            return NetworkCost(
+                int(found["params"]),
+                int(found["feature_dim"]),
+                int(found["size_px"]),
+                {size: int(count) for size, count in found["flops"].items()},
+                {device: Rate(**rate) for device, rate in found["rates"].items()},
+            )
+        except Exception:  # noqa: BLE001  missing or damaged files raise anything: counted again
+            return None
+
+    def _write(self, key: str) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._place(key), json.dumps(asdict(self._costs[key])))
+        except OSError:  # a cache that cannot be written costs time only
+            pass
+
+
+def rate_key(device: str, dtype: str) -> str:
+    """What a speed depends on beside the network."""
+    return f"{environment.device_name(device)}, {dtype}, {environment.cores()} cores"
