@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 
 from tests.making.boards import NAMES, RECIPE, VTAB, board, component, made
-from vitbench.core.record import Check
+from vitbench.core.record import Check, Trial
 from vitbench.published import dataset_of, published
 from vitbench.report.build import boards
 from vitbench.report.leaderboard import any_published
@@ -243,6 +243,16 @@ def test_a_row_with_other_settings_is_not_compared(base):
         r.model_copy(update={"backbone": r.backbone.model_copy(update={"size_px": 128})}) for r in records
     ]
     assert cells(records)[1]["cifar10"].published is None
+
+
+@pytest.mark.parametrize(("dropout", "printed"), [(0.0, 0.8447), (0.1, 0.8505), (0.2, None)])
+def test_the_value_with_the_runs_dropout_is_compared(base, dropout, printed):
+    """vit_jax's README has ViT-L/16 on ImageNet without and with dropout 0.1."""
+    protocol = component("finetune", "finetune", **{**RECIPE, "recipe": "vit-released"})
+    trial = Trial(options={"dropout": dropout}, split="train", metric="loss", value=0.1, chosen=True)
+    records = seeds(base, (0.85, 0.851), task="imagenet", budget="full", protocol=protocol, trials=(trial,))
+    known = cells(records)[1]["imagenet"].published
+    assert (known and known.value) == (printed and pytest.approx(printed))
 
 
 def test_mean_per_class_accuracy_is_not_top1(base):

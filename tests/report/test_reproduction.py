@@ -14,7 +14,7 @@ import yaml
 from tests.making.boards import metric
 from tests.making.paths import ROOT
 from vitbench.cli.reproduce import suite_text
-from vitbench.core.record import Check
+from vitbench.core.record import Check, Trial
 from vitbench.core.registry import PROTOCOLS, TASKS
 from vitbench.engine.components import load_all
 from vitbench.protocols.recipes import Case, recipes_for
@@ -93,13 +93,25 @@ def wanted_recipe(row, dataset):
     )  # only R152x4 and released code are measurable
 
 
+def wanted_dropout(row):
+    """vit_jax's README states it; the papers have none."""
+    stated = re.search(r"dropout (0\.\d),", row.note)
+    return float(stated.group(1)) if stated else 0.0
+
+
 def case_of(row, dataset, task):
     shots = re.search(r"finetune-(\d+)-per", row.protocol)
     classes = {"imagenet": 1_000, "cifar10": 10, "cifar100": 100}
     base = dataset.removesuffix("_real")
     examples = 1_000 if "1k" in row.protocol else int(shots.group(1)) * classes[base] if shots else DATA[base]
-    params = {"ViT-B/16": 85.8e6, "R50+ViT-B/16": 97.9e6, "BiT-M R152x4": 928e6}.get(row.model, 300e6)
-    return Case(task, examples, 32 * 32 if base in SMALL else 300 * 300, int(params))
+    params = {
+        "ViT-B/16": 85.8e6,
+        "R50+ViT-B/16": 97.9e6,
+        "BiT-M R152x4": 928e6,
+        "ViT-L/16": 303.3e6,
+        "ViT-L/32": 305.5e6,
+    }
+    return Case(task, examples, 32 * 32 if base in SMALL else 300 * 300, int(params.get(row.model, 87e6)))
 
 
 PLANS = {row_id: plan_row(row) for row_id, row in ROWS.items()}
@@ -114,12 +126,12 @@ def test_which_rows_can_be_measured():
         "bit2020-t2-bit-m-r152x4", "bit2020-t2-bit-m-r152x4-vtab", "bit-readme-bit-m-r152x4-vtab",
         *(f"bit-readme-bit-m-{size}-{shots}shot" for size in ("r50x1", "r101x3", "r152x2") for shots in (1, 5)),
         "bit-readme-bit-m-r50x1-full", "bit-readme-bit-m-r152x2-full",
-        *(f"vit-readme-vit-{size}-i21k-do0.0" for size in vits), "vit-readme-r50-vit-b16-i21k-do0.0",
+        *(f"vit-readme-{net}-i21k-do0.{rate}" for net in ("r50-vit-b16", *(f"vit-{s}" for s in vits)) for rate in (0, 1)),
         *(f"dinov2-card-vit-{size}14-{reg}knn" for size in "sblg" for reg in ("", "reg-")),
     }  # fmt: skip
     assert set(MEASURABLE) == wanted
-    assert len(wanted) == 30
-    assert "\nThirty rows can be measured" in (ROOT / "docs/reproduce.md").read_text(encoding="utf-8")
+    assert len(wanted) == 35
+    assert "\nThirty-five rows can be measured" in (ROOT / "docs/reproduce.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("row_id", MEASURABLE)
@@ -138,7 +150,8 @@ def test_a_plan_is_right(row_id, tmp_path, monkeypatch):
             renamed = {"flowers102": "oxford_flowers102", "pets": "oxford_iiit_pet"}
             assert renamed.get(ours, ours) == dataset.removesuffix("_real")
             if plan.method.protocol == "finetune":
-                recipes = recipes_for(plan.method.recipe, case_of(row, dataset, task), {}).recipes
+                changes = {name: value for name, value in plan.method.options.items() if name != "recipe"}
+                recipes = recipes_for(plan.method.recipe, case_of(row, dataset, task), changes).recipes
                 found = (
                     {recipe.steps for recipe in recipes}, [recipe.base_lr for recipe in recipes], recipes[0].size_px,
                     recipes[0].mixup_alpha, recipes[0].averaging,
@@ -146,7 +159,7 @@ def test_a_plan_is_right(row_id, tmp_path, monkeypatch):
                 steps, rates, size_px, mixup, averaging = wanted_recipe(row, dataset)
                 assert found == ({steps}, rates, size_px, mixup, averaging), (dataset, found)
                 assert {recipe.batch_size for recipe in recipes} == {512}
-                assert {getattr(recipe, "dropout", 0.0) for recipe in recipes} == {0.0}, "the row has none"
+                assert {recipe.dropout for recipe in recipes} == {wanted_dropout(row)}
         assert (value.metric == "real") == value.dataset.endswith("_real")
         if value.dataset not in MEANS:
             assert value.size_px == row.resolution_of(value.dataset)
@@ -202,15 +215,19 @@ def recorded(plan, folder, base, **backbone):
             "weights": "pretrained",
             "size_px": next((sizes[n] for n in names), None) or plan.measurable[0].size_px,
         }
-        found.append(
-            base.model_copy(
-                update={
-                    "job": job, "key": job.key, "metrics": scores, "conformance": (Check(item="split", ok=True),),
-                    "backbone": base.backbone.model_copy(update={**facts, **backbone}),
-                }
-            )
-        )  # fmt: skip
+        changed = {
+            "job": job, "key": job.key, "metrics": scores, "trials": (trained(plan),),
+            "conformance": (Check(item="split", ok=True),),
+            "backbone": base.backbone.model_copy(update={**facts, **backbone}),
+        }  # fmt: skip
+        found.append(base.model_copy(update=changed))
     return found
+
+
+def trained(plan):
+    """The final run of a fine-tuned network, with the dropout rate of the row."""
+    options = {"dropout": wanted_dropout(plan.row)}
+    return Trial(options=options, split="train", metric="loss", value=0.1, chosen=True)
 
 
 def mean_of(row, task):
@@ -305,10 +322,6 @@ TRUE = {
     ),
     r"no recipe has the settings .*batch 128": lambda row, dataset: (
         "CIFAR: batch 128" in row.note and dataset.startswith("cifar") and not row.protocol.startswith("vtab")
-    ),
-    r"no recipe has the settings .*dropout 0.1": lambda row, _: (
-        row.id.startswith("vit-readme-") and "dropout 0.1" in row.note
-        and getattr(recipe("vit-released"), "dropout", 0.0) != 0.1
     ),
 }  # fmt: skip
 

@@ -5,6 +5,7 @@ Each match states its tolerance: repeated runs differ by their seeds, and printe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -40,13 +41,15 @@ _SAME_STEPS = {
 _ON_IMAGENET = {"vit": ("vit2021-t5-", "vit2021-t6-"), "vit-table2": ("vit2021-t2-",)}
 # Rows that were made with other settings than the rest of their table, according to their own notes.
 _OTHER_SETTINGS = {("bit-readme-", "cifar10"), ("bit-readme-", "cifar100")}  # batch 128 at 0.001
-_DROPOUT = "-do0.1"  # of vit_jax's README: `vit-released` has no dropout
+_DROPOUT = re.compile(
+    r"-do(\d\.\d)$"
+)  # ends the ids of vit_jax's README, which has each network with two rates
 # In dinov2-t8- these are mean per-class accuracies, not top-1.
 _PER_CLASS = ("oxford_iiit_pet", "oxford_flowers102", "caltech101")
 # Options of protocols and of timm backbones in those rows; any other option must be at its default.
 _USUAL: dict[str, dict[str, object]] = {
     "knn": {"k": 20},  # of the results on DINOv2's model card
-    "logistic_probe": {"c": "val", "values": 45},
+    "logistic_probe": {"c": "val", "values": 45, "standardise": False},
     "ridge_probe": {"l2": "default"},
     "timm": {
         "pretrained": True,
@@ -140,10 +143,10 @@ def published_weights(record: Record) -> str:
     return backbone.argument if backbone.name == "timm" and trained and _is_usual(backbone) else ""
 
 
-def _is_usual(component: Component) -> bool:
-    """Whether every option has the value of published rows."""
+def _is_usual(component: Component, checked: Sequence[str] = ()) -> bool:
+    """Whether every option has the value of published rows, but for those that are checked elsewhere."""
     usual = _USUAL.get(component.name, {})
-    options = {name: value for name, value in component.options.items() if name not in _FREE}
+    options = {name: value for name, value in component.options.items() if name not in (*_FREE, *checked)}
     return all(value == usual.get(name) for name, value in options.items())
 
 
@@ -158,6 +161,7 @@ def rows_for(record: Record, dataset: str) -> Iterator[PublishedRow]:
             and follows(row, job, dataset)
             and is_top1(row, dataset)
             and not has_other_settings(row, dataset)
+            and dropout_of(row) in (None, _dropout(record))
         ):
             yield row
 
@@ -168,14 +172,27 @@ def follows(row: PublishedRow, job: Job, dataset: str) -> bool:
     prefixes: tuple[str, ...] = _SAME_STEPS.get(recipe, ())
     if dataset.startswith("imagenet"):
         prefixes = _ON_IMAGENET.get(recipe, prefixes)
-    usual = _is_usual(job.protocol)
+    usual = _is_usual(job.protocol, () if dropout_of(row) is None else ("dropout",))
     return usual and row.protocol in methods_of(job) and row.id.startswith(prefixes or "\0")
 
 
 def has_other_settings(row: PublishedRow, dataset: str) -> bool:
     """Whether a row says that this value was made with other settings than the rest of its table."""
     listed = any(row.id.startswith(prefix) and dataset == other for prefix, other in _OTHER_SETTINGS)
-    return (listed and not row.protocol.startswith("vtab-")) or row.id.endswith(_DROPOUT)
+    return listed and not row.protocol.startswith("vtab-")
+
+
+def dropout_of(row: PublishedRow) -> float | None:
+    """The dropout rate of fine-tuning, where a source prints results with several; else that of the recipe."""
+    found = _DROPOUT.search(row.id)
+    return float(found.group(1)) if found else None
+
+
+def _dropout(record: Record) -> float:
+    """The dropout rate that a record was fine-tuned with."""
+    return next(
+        (float(trial.options.get("dropout", 0)) for trial in record.trials[::-1] if trial.chosen), 0.0
+    )
 
 
 def is_top1(row: PublishedRow, dataset: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, get_args
 
@@ -13,7 +13,7 @@ from vitbench.core.registry import TASKS
 from vitbench.protocols.recipes import Case, Choice, RecipeName, recipes_for
 from vitbench.published import MEANS, PublishedRow, dataset_of
 from vitbench.report.obstacles import Obstacle
-from vitbench.report.published_match import follows, is_about
+from vitbench.report.published_match import dropout_of, follows, is_about
 
 # Labelled examples of a full data set (docs/protocols.md#vit-data-sets), and classes, which N-shot budgets multiply.
 _EXAMPLES = {
@@ -31,18 +31,20 @@ class Method:
     """How a row's authors adapted: one of our protocols with its options, and a budget."""
 
     protocol: str
-    options: dict[str, str]
+    options: dict[str, Any]
     budget: str
 
     @property
     def recipe(self) -> str:
         """The recipe of fine-tuning, '' for other protocols."""
-        return self.options.get("recipe", "")
+        return str(self.options.get("recipe", ""))
 
     @property
     def text(self) -> str:
         """The method in a few words."""
-        return ", ".join([self.protocol, *(f"recipe {name}" for name in self.options.values()), self.budget])
+        return ", ".join(
+            [self.protocol, *(f"{key} {value}" for key, value in self.options.items()), self.budget]
+        )
 
 
 def method_of(row: PublishedRow) -> Method | None:
@@ -60,7 +62,7 @@ def method_of(row: PublishedRow) -> Method | None:
 def _candidates(protocol: str) -> tuple[tuple[Method, Job], ...]:
     """All methods under the budgets that a published protocol may mean, each with a job as `follows` reads it."""
     shots = [f"{n}-shot" for n in re.findall(r"[1-9]\d*(?=-per-class|$)", protocol)]
-    kinds: list[tuple[str, dict[str, str]]] = [
+    kinds: list[tuple[str, dict[str, Any]]] = [
         ("finetune", {"recipe": recipe}) for recipe in get_args(RecipeName) if recipe != "own"
     ]
     kinds += [(name, {}) for name in ("logistic_probe", "ridge_probe", "knn")]
@@ -83,6 +85,17 @@ def task_of(row: PublishedRow, dataset: str) -> tuple[str, str]:
             if is_about(row, entry.name) and dataset_of(entry.name, metric) == dataset:
                 return entry.name, metric
     return "", ""
+
+
+def with_dropout(row: PublishedRow, weights: str, method: Method) -> Method:
+    """The method with the dropout rate that a row states, if the recipe has another for its network."""
+    stated = dropout_of(row)
+    if stated is None or not weights:
+        return method
+    first = next(iter(row.results))
+    recipe = recipe_choice(row, first, task_of(row, first)[0], weights, method).recipes[0]
+    same = recipe.dropout == stated
+    return method if same else replace(method, options={**method.options, "dropout": stated})
 
 
 def image_size(
@@ -122,4 +135,5 @@ def recipe_choice(row: PublishedRow, dataset: str, task: str, weights: str, meth
         examples = _VTAB_1K if method.budget == "1k" else _EXAMPLES.get(dataset, _VTAB_1K)
     area = _SMALL_AREA if dataset in _SMALL else _LARGE_AREA
     name: Any = method.recipe
-    return recipes_for(name, Case(task, examples, area, round(params_m * 1e6)), {})
+    changes = {key: value for key, value in method.options.items() if key != "recipe"}
+    return recipes_for(name, Case(task, examples, area, round(params_m * 1e6)), changes)

@@ -16,7 +16,14 @@ from vitbench.core.registry import PROTOCOLS
 from vitbench.published import MEANS, PublishedRow, dataset_of, published
 from vitbench.report.obstacles import Obstacle, without_protocol, without_task, without_weights
 from vitbench.report.published_match import has_other_settings, is_top1, weights_of
-from vitbench.report.published_method import Method, image_size, method_of, recipe_choice, task_of
+from vitbench.report.published_method import (
+    Method,
+    image_size,
+    method_of,
+    recipe_choice,
+    task_of,
+    with_dropout,
+)
 
 SEEDS = 3  # where the source does not say how many runs it has: fewer give no spread to judge by
 # Departures that the recipe and the protocol do not state themselves (docs/protocols.md#known-departures).
@@ -113,6 +120,8 @@ def find_row(row_id: str) -> PublishedRow:
 def plan_row(row: PublishedRow) -> Reproduction:
     """What would measure a row, value by value."""
     weights, method = weights_of(row), method_of(row)
+    if method is not None:
+        method = with_dropout(row, weights, method)
     common = [] if weights else [without_weights(row)]
     if method is None:
         common.append(without_protocol(row))
