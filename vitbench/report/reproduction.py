@@ -33,7 +33,6 @@ _DEPARTURES: dict[str, tuple[str, ...]] = {
         "the paper gives no warm-up: the released code's is used",
         "the size of ImageNet's images before the crop is not stated anywhere: 597 px are used",
     ),
-    "vit-released": ("all test images are scored, of which vit_jax leaves out the last incomplete batch",),
     "knn": ("neighbours are taken from train and validation together, DINOv2's from train alone",),
     "vtab-light": ("the grid of learning rates and schedules is recalled, not read",),
 }
