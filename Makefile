@@ -1,6 +1,6 @@
 PYTHON ?= python
 
-.PHONY: check slow fix test docs
+.PHONY: check slow gpu fix test docs
 check:  ## everything that must hold before a commit
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
@@ -10,6 +10,12 @@ check:  ## everything that must hold before a commit
 
 slow:  ## the tests that `check` leaves out, so that it stays under five minutes
 	$(PYTHON) -m pytest -m slow
+
+gpu:  ## what needs a CUDA GPU: its tests, then both measurements, into reports/gpu/ (about 15 minutes)
+	$(PYTHON) -c "import torch; assert torch.cuda.is_available(), 'torch sees no GPU here'"
+	$(PYTHON) -m pytest -n 0 tests/gpu
+	$(PYTHON) tests/benchmarks/gpu_frozen.py --out reports/gpu/frozen.json
+	$(PYTHON) tests/benchmarks/gpu_finetune.py --out reports/gpu/finetune.json
 
 docs:  ## the documentation, into site/; any warning or broken link is an error (needs the extra `docs`)
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --clean --site-dir site

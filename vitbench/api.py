@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from vitbench.core.evaluation import EvaluationTransform as EvaluationTransform
 from vitbench.core.job import Dtype, PreprocessName
 from vitbench.core.record import LoadReport, Trial, Weights
 
@@ -59,7 +60,8 @@ class BackboneModule(typing.Protocol):
     """The interface of a registered backbone: a `torch.nn.Module` with these three names. `vitbench check` tests it.
 
     Optional: `provenance: Provenance` (default: the labels given to `register_backbone`), `at_resolution(size_px)` (default:
-    its own image size only), `trainable()`, the network that fine-tuning starts from (default: itself).
+    its own image size only), `trainable()`, the network that fine-tuning starts from (default: itself), and
+    `evaluation: EvaluationTransform` (default: none, and `preprocess: timm_eval` is refused).
     """
 
     input: InputSpec

@@ -12,8 +12,10 @@ from vitbench.backbones.check import check_backbone
 from vitbench.backbones.models.hub import _activation
 from vitbench.backbones.models.timm import own_resize
 from vitbench.backbones.models.timm_activation import with_quick_gelu
+from vitbench.backbones.models.wrapper import BuiltBackbone
 from vitbench.core.errors import DataMissingError, UsageError
 from vitbench.core.registry import BACKBONES
+from vitbench.data.preprocess import preset_of
 
 RNG = torch.Generator().manual_seed(0)
 
@@ -45,6 +47,11 @@ def test_torchvision_uses_the_preprocessing_of_its_weights():
     how = torchvision.models.ResNet50_Weights.IMAGENET1K_V2.transforms()
     assert backbone.input.size_px == how.crop_size[0]
     assert backbone.input.mean == tuple(how.mean)
+    found = preset_of("torchvision", BuiltBackbone(backbone, "torchvision:resnet50", {}))
+    assert (found.resize_px, found.crop_px, found.kernel) == (232, 224, "pil")
+    assert (how.resize_size, how.interpolation.value) == ([232], "bilinear")
+    with pytest.raises(UsageError, match="timm_eval"):
+        preset_of("timm_eval", BuiltBackbone(backbone, "torchvision:resnet50", {}))
 
 
 def test_a_local_checkpoint_of_torchvision_is_loaded(tmp_path):

@@ -5,6 +5,9 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from PIL import Image
+from timm.data import create_transform, resolve_data_config
+from torchvision import transforms
 
 from vitbench.api import Provenance
 from vitbench.backbones.models.positions import resize_position_embedding
@@ -14,6 +17,7 @@ from vitbench.backbones.models.wrapper import BuiltBackbone
 from vitbench.backbones.timm import timm_backbone
 from vitbench.core.errors import UsageError
 from vitbench.core.registry import BACKBONES
+from vitbench.data.preprocess import apply, preset_of
 
 NAME = "resnet10t"
 
@@ -149,3 +153,51 @@ def test_another_normalisation_is_recorded_as_a_warning():
     trained.provenance = Provenance("ResNet", "pretrained", "ImageNet-1k", "timm:resnet10t [c3_in1k]")
     assert "the weights were trained with" in trained.normalising(half, half).provenance.pixel_warning
     assert trained.normalising(half, half).input.mean == half
+
+
+def timms_own(model, size_px, use_test_size=False):
+    """Timm's evaluation transform of a model for an image size, up to pixels."""
+    config = resolve_data_config({}, model=model, use_test_size=use_test_size)
+    built = create_transform(**{**config, "input_size": (3, size_px, size_px)})
+    return transforms.Compose(built.transforms[:-2])
+
+
+# Squash, centre with crop_pct 1, below 1 and above, bilinear, and a test size with a crop of its own.
+EVALUATED = [
+    "test_vit3.r160_in1k",
+    "resnet18.a1_in1k",
+    "resnet18.tv_in1k",
+    "mobilenetv3_small_050.lamb_in1k",
+    "test_convnext.r160_in1k",
+]
+
+
+@pytest.mark.parametrize("name", EVALUATED)
+def test_timm_eval_is_timms_transform_of_the_model(name):
+    backbone = BuiltBackbone(timm_backbone(name, pretrained=False), name, {})
+    rng = np.random.default_rng(3)
+    images = [
+        rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
+        for h, w in ((301, 200), (97, 333), (160, 160), (1, 40))
+    ]
+    own, test = (
+        timm.get_pretrained_cfg(name).to_dict().get(key) for key in ("input_size", "test_input_size")
+    )
+    for size_px in {own[-1], (test or own)[-1], 128}:
+        at = backbone.at_resolution(size_px)
+        is_test = test is not None and size_px == test[-1] != own[-1]
+        theirs = timms_own(backbone.module.model, size_px, use_test_size=is_test)
+        found = apply(images, preset_of("timm_eval", at))
+        wanted = [transforms.PILToTensor()(theirs(Image.fromarray(image))) for image in images]
+        assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True)), size_px
+
+
+def test_some_model_has_another_crop_at_its_test_size():
+    backbone = BuiltBackbone(timm_backbone("resnet18.a1_in1k", pretrained=False), "resnet18", {})
+    shares = {size: backbone.at_resolution(size).evaluation.crop_pct for size in (224, 288, 320)}
+    assert shares == {224: 0.95, 288: 1.0, 320: 0.95}
+
+
+def test_timm_eval_normalises_and_fills_borders_by_the_mean_that_was_asked_for():
+    own = timm_backbone("resnet18.a1_in1k", pretrained=False, mean=(0.5, 0.4, 0.3))
+    assert BuiltBackbone(own, "resnet18", {}).evaluation.border == (0.5, 0.4, 0.3)

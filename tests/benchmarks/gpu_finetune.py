@@ -1,9 +1,10 @@
 """Fine-tuning on a GPU: `python tests/benchmarks/gpu_finetune.py [--out reports/gpu/NAME.json]`, under nine minutes.
 
-Correctness first, and nothing else if it fails: steps of a ViT, a BiT and an EfficientNet in pieces and in bfloat16 against the
-same in float32 in one piece. Then, at a global batch of 512, images a second, share
-of the device's bfloat16 peak (MFU, training counted as three forward passes), micro-batch and peak memory, plain and compiled;
-and from those rates the GPU-hours of VTAB-1k and of Table 2's column. Prints tables and writes JSON with date and device.
+Correctness first, and nothing else if it fails: steps of a ViT, a BiT and an EfficientNet, in float32, in pieces and in
+bfloat16, against float32 on the CPU, with a loss that must fall. Then, at a global batch of 512, images a second, share of the
+device's bfloat16 peak (MFU, training counted as three forward passes; above 1 is refused), micro-batch and peak memory, plain
+and compiled with static shapes; and from those rates the GPU-hours of VTAB-1k and of Table 2's column. Prints tables and writes
+JSON with date and device. Whatever compiles slowly, it ends within its budget, with the figures it has.
 `--device cpu --small` tries the script itself where there is no GPU; its figures mean nothing.
 """
 
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.benchmarks.gpu_frozen import PEAKS, backbone_of
+from tests.benchmarks.gpu_frozen import PEAKS, backbone_of, end_after
 from vitbench.compute.environment import settle
 from vitbench.compute.flops import forward_flops
 from vitbench.engine.components import load_all
@@ -32,13 +33,15 @@ CASES = (
     ("vit_base_patch16_224", 224), ("vit_base_patch16_224", 384), ("vit_large_patch16_224", 224),
     ("vit_large_patch16_224", 384), ("resnetv2_50x1_bit", 480), ("resnetv2_101x3_bit", 480), ("tf_efficientnet_b5", 456),
 )  # fmt: skip
-# Largest difference of a loss over ten steps: float32 sums in another order; bfloat16 has 8 bits, and losses are of size 5.
-TOLERANCE = {"pieces": 1e-3, "bfloat16": 0.15}
+# Largest difference of a loss over twelve steps from the CPU's in float32, as a share of the fall of that loss, so that no
+# training at all is off by 1: float32 sums in another order, and bfloat16 with its 8 bits.
+TOLERANCE = {"float32": 0.02, "pieces": 0.02, "bfloat16": 0.2}
+LEAST_FALL = 0.1  # of the loss, over the twelve steps
 CHECKED = ("vit_tiny_patch16_224", "resnetv2_50x1_bit", "efficientnet_b0")
 TARGETS = {("vit_base_patch16_224", 384): 0.50, ("vit_large_patch16_224", 384): 0.55}
 BATCH = 512
-TIMED = 3  # steps, after two that warm up
-BUDGET_S = 540
+TIMED = 10  # steps, after two that warm up
+BUDGET_S = 500
 # Steps of the ViT paper's recipe: VTAB's 19 tasks; Table 2's column: four rates and the last run on ImageNet (at 512 px: 1.9
 # times the work of 384), CIFAR twice, Pets and Flowers, and VTAB.
 VTAB_STEPS = 19 * 2500
@@ -52,29 +55,32 @@ def batch(size_px: int, count: int, device: str, seed: int) -> tuple[torch.Tenso
     return images, torch.randint(0, 100, (count,), device=device, generator=generator)
 
 
-def correctness(model: str, device: str, small: bool) -> dict[str, float]:
-    """Ten steps of a model: losses in bfloat16 and in pieces against float32 in one piece.
+def losses(model: str, device: str, dtype: str, pieces: int, *, small: bool) -> list[float] | None:
+    """Losses of twelve steps over two batches; None for pieces of a network with BatchNorm, whose statistics are of a piece."""
+    size_px, count = (32, 8) if small else (96, 32)
+    made = [batch(size_px, count, "cpu", i) for i in range(2)] * 6
+    recipe = Recipe(len(made), 2, 0.03, count)
+    trainer = Trainer(backbone_of(model, size_px, device).train(), 100, recipe, dtype=dtype)
+    if pieces > 1 and trainer.has_batch_norm:
+        return None
+    trainer.micro_batch = count // pieces
+    for images, labels in made:
+        trainer.step(images.to(device), labels.to(device))
+    return trainer.read()[0]
 
-    Pieces are what BatchNorm sees, so a network with it is looked at in one piece only.
-    """
-    size_px, count = (32, 8) if small else (224, 64)
-    made = [batch(size_px, count, device, i) for i in range(4)] * 3
-    recipe = Recipe(10, 5, 0.01, count)
-    losses = {}
-    for name, dtype, pieces in (
-        ("float32", "float32", count),
-        ("pieces", "float32", count // 4),
-        ("bfloat16", "bfloat16", count),
-    ):
-        trainer = Trainer(backbone_of(model, size_px, device).train(), 100, recipe, dtype=dtype)
-        if pieces < count and trainer.has_batch_norm:
-            continue
-        trainer.micro_batch = pieces
-        for images, labels in made[: recipe.steps]:
-            trainer.step(images, labels)
-        losses[name] = np.array(trainer.read()[0])
-    whole = losses.pop("float32")
-    return {name: float(np.abs(found - whole).max()) for name, found in losses.items()}
+
+def correctness(model: str, device: str, small: bool) -> dict[str, float]:
+    """Largest differences from the CPU's losses, as shares of their fall, and the fall itself."""
+    wanted = losses(model, "cpu", "float32", 1, small=small)
+    assert wanted is not None
+    fall = wanted[0] - wanted[-1]
+    cases = {"float32": ("float32", 1), "pieces": ("float32", 4), "bfloat16": ("bfloat16", 1)}
+    found = {"fall": fall / wanted[0]}
+    for name, (dtype, pieces) in cases.items():
+        own = losses(model, device, dtype, pieces, small=small)
+        if own is not None:
+            found[name] = float(np.abs(np.array(own) - np.array(wanted)).max() / max(fall, 1e-9))
+    return found
 
 
 def is_correct(report: dict[str, Any], device: str, small: bool) -> bool:
@@ -82,9 +88,15 @@ def is_correct(report: dict[str, Any], device: str, small: bool) -> bool:
     held = True
     for model in CHECKED[:1] if small else CHECKED:
         found = report["correctness"][model] = correctness(model, device, small)
-        for name, worst in found.items():
-            held &= worst <= TOLERANCE[name]
-            print(f"{model}, {name}: losses off by {worst:.2g} (at most {TOLERANCE[name]:g})", flush=True)
+        fall = found["fall"]
+        held &= fall >= LEAST_FALL
+        print(f"{model}: on the CPU the loss falls by {fall:.0%} (at least {LEAST_FALL:.0%})", flush=True)
+        for name in TOLERANCE.keys() & found.keys():
+            held &= found[name] <= TOLERANCE[name]
+            print(
+                f"{model}, {name}: off by {found[name]:.2g} of that fall (at most {TOLERANCE[name]:g})",
+                flush=True,
+            )
     return held
 
 
@@ -95,13 +107,16 @@ def rate(model: str, size_px: int, device: str, count: int, *, compiled: bool) -
     trainer = Trainer(backbone.train(), 100, Recipe(1000, 0, 0.01, count), dtype="bfloat16")
     images, labels = batch(size_px, count, device, 0)
     trainer.step(images, labels)
+    begun = time.perf_counter()
     if compiled:
-        trainer.model = torch.compile(trainer.model)  # type: ignore[assignment]
+        torch._dynamo.reset()  # of the row before; static shapes: pieces are of one size
+        trainer.model = torch.compile(trainer.model, dynamic=False)  # type: ignore[assignment]
     trainer.step(images, labels)
     on_gpu = device == "cuda"
     if on_gpu:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
+    second_step_s = time.perf_counter() - begun
     begun = time.perf_counter()
     for _ in range(TIMED):
         trainer.step(images, labels)
@@ -110,7 +125,7 @@ def rate(model: str, size_px: int, device: str, count: int, *, compiled: bool) -
     taken = (time.perf_counter() - begun) / TIMED
     return {
         "model": model, "size_px": size_px, "batch": count, "micro_batch": trainer.micro_batch, "compiled": compiled,
-        "images_per_s": count / taken, "tflops": flops * count / taken / 1e12, "step_s": taken,
+        "images_per_s": count / taken, "tflops": flops * count / taken / 1e12, "step_s": taken, "second_step_s": second_step_s,
         "peak_gb": torch.cuda.max_memory_allocated() / 2**30 if on_gpu else 0.0,
     }  # fmt: skip
 
@@ -118,6 +133,10 @@ def rate(model: str, size_px: int, device: str, count: int, *, compiled: bool) -
 def shown(row: dict[str, Any], peak: float | None) -> str:
     """A row as printed; the share of the peak is added to it."""
     row["mfu"] = row["tflops"] * 1e12 / peak if peak else None
+    if row["mfu"] and row["mfu"] > 1:
+        sys.exit(
+            f"{row['model']}: MFU {row['mfu']:.2f}: no device computes faster than its peak, so this measured nothing"
+        )
     target = TARGETS.get((row["model"], row["size_px"]))
     met = "met" if target and row["mfu"] and row["mfu"] >= target else "not met"
     judged = f" (target {target:.2f}: {met})" if target else ""
@@ -129,14 +148,33 @@ def shown(row: dict[str, Any], peak: float | None) -> str:
     )
 
 
+def gpu_hours(rates: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """GPU-hours of the ViT paper's recipe at the fastest rate of each model at 384 px."""
+    found = {}
+    fastest = {(row["model"], row["size_px"]): row for row in sorted(rates, key=lambda r: -r["step_s"])}
+    for row in fastest.values():
+        if row["size_px"] == 384:
+            hours = {
+                "vtab": VTAB_STEPS * row["step_s"] / 3600,
+                "table_2": TABLE_2_STEPS * row["step_s"] / 3600,
+            }
+            found[row["model"]] = hours
+            print(
+                f"{row['model']}: VTAB-1k {hours['vtab']:.1f} GPU-hours a seed, Table 2's column {hours['table_2']:.0f}"
+            )
+    return found
+
+
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, default=Path("gpu_finetune.json"))
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--budget-s", type=float, default=BUDGET_S)
     options = parser.parse_args()
     begun = time.monotonic()
+    end_after(options.budget_s)
     load_all()
     settle(None)
     kind = torch.cuda.get_device_name() if options.device == "cuda" else "cpu"
@@ -151,8 +189,8 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     for compiled in (False, True):
         for model, size_px in cases:
-            costly = max((row["taken_s"] for row in report["rates"]), default=60.0)
-            if time.monotonic() - begun + 1.5 * costly > BUDGET_S:
+            costly = max((row["taken_s"] for row in report["rates"]), default=30.0)
+            if time.monotonic() - begun + 1.5 * costly > options.budget_s:
                 print(f"{model} at {size_px}, {'compiled' if compiled else 'plain'}: no time left")
                 continue
             started = time.monotonic()
@@ -167,20 +205,7 @@ def main() -> None:
             options.out.write_text(json.dumps(report, indent=1) + "\n")
             if options.device == "cuda":
                 torch.cuda.empty_cache()
-    report["gpu_hours"] = {}
-    fastest = {
-        (row["model"], row["size_px"]): row for row in sorted(report["rates"], key=lambda r: -r["step_s"])
-    }
-    for row in fastest.values():
-        if row["size_px"] == 384:
-            hours = {
-                "vtab": VTAB_STEPS * row["step_s"] / 3600,
-                "table_2": TABLE_2_STEPS * row["step_s"] / 3600,
-            }
-            report["gpu_hours"][row["model"]] = hours
-            print(
-                f"{row['model']}: VTAB-1k {hours['vtab']:.1f} GPU-hours a seed, Table 2's column {hours['table_2']:.0f}"
-            )
+    report["gpu_hours"] = gpu_hours(report["rates"])
     report["seconds"] = time.monotonic() - begun
     options.out.write_text(json.dumps(report, indent=1) + "\n")
 

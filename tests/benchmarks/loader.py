@@ -8,7 +8,6 @@ Targets: 0.9 of (a), 1.2 of (b). And decoding alone to libjpeg-turbo's: 0.95.
 from __future__ import annotations
 
 import argparse
-import io
 import statistics
 import sys
 import tempfile
@@ -21,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 import torch
-from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.benchmarks.photographs import photographs
 from tests.making import miniatures
 from vitbench.api import Split
 from vitbench.compute.environment import settle
@@ -37,27 +36,6 @@ from vitbench.engine.components import load_all
 
 BATCH = 64
 THREADS = 2
-
-
-def photographs(n: int) -> list[bytes]:
-    """JPEGs of 500 x 375 px with the spectrum of photographs, 4:2:0, about 60 kB."""
-    rng = np.random.default_rng(0)
-    found = []
-    for _ in range(n):
-        pixels = sum(
-            np.asarray(
-                Image.fromarray(rng.integers(0, 256, (375 // s + 2, 500 // s + 2, 3), dtype=np.uint8)).resize(
-                    (500, 375), Image.BICUBIC
-                ),
-                np.float32,
-            )
-            * w
-            for s, w in ((64, 0.45), (16, 0.3), (4, 0.2), (1, 0.05))
-        )
-        buffer = io.BytesIO()
-        Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
-        found.append(buffer.getvalue())
-    return found
 
 
 class Items(torch.utils.data.Dataset):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from vitbench.core.job import Component, Job, SuiteContext, shots_of
+from vitbench.core.job import PREPROCESS_VERSIONS, Component, Job, SuiteContext, shots_of
 from vitbench.core.record import Cost, Record, Trial
 
 
@@ -69,6 +69,15 @@ def test_the_jobs_of_a_cell_differ_in_their_seed_alone():
     assert seeds == [first, job(limit=3, seed=5)]
     assert [each.key for each in seeds] == [first.key, job(limit=3, seed=5).key]
     assert seeds[1].model_dump_json() == job(limit=3, seed=5).model_dump_json()
+
+
+@pytest.mark.parametrize("name", PREPROCESS_VERSIONS)
+def test_a_preset_whose_pixels_changed_has_other_keys_than_before(monkeypatch, name):
+    found = job(preprocess=name).key
+    monkeypatch.setitem(PREPROCESS_VERSIONS, name, PREPROCESS_VERSIONS[name] + 1)
+    assert job(preprocess=name).key != found
+    monkeypatch.delitem(PREPROCESS_VERSIONS, name)
+    assert job(preprocess=name).key != found
 
 
 def test_labels_and_places_do_not_move_the_key():

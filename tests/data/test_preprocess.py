@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from vitbench.api import EvaluationTransform
 from vitbench.core.job import PreprocessName
 from vitbench.data.preprocess import apply, normalise, preset
 
@@ -11,8 +12,12 @@ RNG = np.random.default_rng(0)
 
 
 @pytest.mark.parametrize(
-    ("name", "resize_px"), [("squash", 224), ("fewshot", 256), ("resize_small", 261), ("centre_crop", 256)]
-)
+    ("name", "resize_px"),
+    [
+        ("squash", 224), ("fewshot", 256), ("resize_small", 261), ("dinov2_knn", 256), ("clip", 224), ("torchvision", 256),
+        ("centre_crop", 256),
+    ],
+)  # fmt: skip
 def test_presets_at_the_papers_size(name, resize_px):
     how = preset(name, 224)
     assert (how.resize_px, how.crop_px) == (resize_px, 224)
@@ -21,7 +26,7 @@ def test_presets_at_the_papers_size(name, resize_px):
 
 @pytest.mark.parametrize("name", get_args(PreprocessName))
 def test_images_of_mixed_sizes_are_preprocessed_as_if_alone(name):
-    how = preset(name, 28)
+    how = preset(name, 28, EvaluationTransform(0.9, "bicubic", "border", border=(0.5, 0.4, 0.3)))
     images = [
         RNG.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((40, 31), (9, 70), (28, 28), (1, 1))
     ]
@@ -45,6 +50,19 @@ def test_normalisation_follows_its_definition():
     pixels = torch.from_numpy(RNG.integers(0, 256, (2, 3, 4, 4), dtype=np.uint8))
     wanted = (pixels.double().numpy() / 255 - np.reshape(mean, (1, 3, 1, 1))) / np.reshape(std, (1, 3, 1, 1))
     assert np.abs(normalise(pixels, mean, std).numpy() - wanted).max() < 1e-5
+
+
+def test_presets_that_differ_have_descriptions_that_differ():
+    """The description is part of a feature's cache key."""
+    own = [
+        EvaluationTransform(0.875, "bilinear"), EvaluationTransform(0.875, "bilinear", "squash"),
+        EvaluationTransform(0.875, "bilinear", "border"), EvaluationTransform(0.875, "bilinear", "border", (0.5, 0.5, 0.5)),
+        EvaluationTransform(0.9, "bilinear"), EvaluationTransform(0.9, "bicubic"),
+    ]  # fmt: skip
+    hows = {preset(name, 224, one) for name in get_args(PreprocessName) for one in own}
+    texts = {how.describe((0.5,) * 3, (0.5,) * 3) for how in hows}
+    assert len(hows) == len(texts) > 10
+    assert "centre crop 224 px as torchvision" in preset("clip", 224).describe((0.5,) * 3, (0.5,) * 3)
 
 
 def test_the_description_names_every_step():

@@ -10,7 +10,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 import vitbench
 from tests.making.jobs import RESNET, component, make_job
-from vitbench.api import Adapted, Protocol, Task
+from vitbench import register_backbone
+from vitbench.api import Adapted, EvaluationTransform, InputSpec, Protocol, Task
 from vitbench.core.digest import digest_path
 from vitbench.core.record import Trial
 from vitbench.core.registry import PROTOCOLS, TASKS
@@ -29,8 +30,7 @@ def test_the_score_is_scikit_learns(worker):
     outcome = run_job(make_job(), worker)
     task = TASKS.get("digits")[0].build()
     stack = lambda s: np.stack(s.source.read(s.indices)).reshape(len(s), -1) / 127.5 - 1  # noqa: E731
-    x = np.concatenate([stack(task.train()), stack(task.val())])
-    y = np.concatenate([task.train().labels, task.val().labels])
+    x, y = stack(task.train()), task.train().labels  # kNN learns from train alone
     unit = lambda a: a / np.linalg.norm(a, axis=1, keepdims=True)  # noqa: E731
     reference = KNeighborsClassifier(1).fit(unit(x), y).predict(unit(stack(task.test())))
     table = outcome.predictions
@@ -54,10 +54,53 @@ def test_the_record_states_what_was_done(worker):
     assert all(seconds >= 0 for seconds in record.cost.seconds.values())
 
 
+def test_an_old_preset_is_noted(worker):
+    record = run_job(make_job(limit=50, preprocess="centre_crop"), worker).record
+    assert [note for note in record.notes if "`preprocess: centre_crop` is an old name" in note]
+    assert "pil to 9 px shorter side" in record.preprocess
+
+
+@register_backbone("evaluated")
+class Evaluated(torch.nn.Module):
+    """The pixels, with the transform that its authors evaluate with, at any image size."""
+
+    evaluation = EvaluationTransform(crop_pct=0.8, interpolation="bicubic", crop_mode="squash")
+
+    def __init__(self, size_px: int = 8, declares: bool = True):
+        super().__init__()
+        self.input = InputSpec(size_px, (0.5,) * 3, (0.5,) * 3)
+        self.feature_dim = 3 * size_px**2
+        if not declares:
+            self.evaluation = None
+
+    def features(self, images):
+        return images.flatten(1)
+
+    def at_resolution(self, size_px):
+        return Evaluated(size_px)
+
+
+def test_a_plugins_evaluation_is_followed(worker):
+    job = make_job(backbone="evaluated", limit=50, preprocess="timm_eval")
+    assert "pil_bicubic to 10 px square" in run_job(job, worker).record.preprocess
+    larger = run_job(job.model_copy(update={"resolution_px": 16}), worker).record
+    assert "pil_bicubic to 20 px square" in larger.preprocess
+
+
+def test_timm_eval_fails_where_a_plugin_declares_no_evaluation(worker):
+    silent = component("evaluated", declares=False)
+    failure = run_job(
+        make_job(limit=50, preprocess="timm_eval").model_copy(update={"backbone": silent}), worker
+    ).record.failure
+    assert failure.kind == "UsageError"
+    assert "declares `evaluation`" in failure.message
+    assert failure.phase == "data"  # the backbone's other jobs go on
+
+
 @pytest.mark.parametrize(
     ("protocol", "options", "stage"),
     [
-        ("knn", {"k": "val"}, "voting with 6 values of k, to choose one on validation"),
+        ("knn", {"k": "val"}, "voting with 4 values of k, to choose one on validation"),
         ("logistic_probe", {"values": 3}, "fitting 3 values of C together, to choose one on validation"),
         ("ridge_probe", {}, "fitting 30 values of l2, to choose one on validation"),
         ("ridge_probe", {"l2": "loo"}, "fitting 30 values of l2, to choose one by leave-one-out"),

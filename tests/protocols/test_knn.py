@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from tests.making.adaptation import adaptation
 from vitbench.protocols import knn
-from vitbench.protocols.knn import TEMPERATURE, neighbours, vote
+from vitbench.protocols.knn import GRID, TEMPERATURE, Knn, neighbours, vote
 
 RNG = np.random.default_rng(0)
 X, Y, Q = RNG.normal(size=(60, 8)), RNG.integers(0, 5, 60), RNG.normal(size=(17, 8))
@@ -58,3 +59,49 @@ def test_features_of_any_scale_and_offset_have_the_neighbours_of_float64(offset,
     wanted = cosines.topk(20, dim=1).indices
     _, near = neighbours(x, queries, [20])
     assert (near.sort(1).values == wanted.sort(1).values).all()
+
+
+def clusters(n, seed):
+    """Features (n, 8) float32 around five centres, and their classes."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 5, n)
+    centres = np.random.default_rng(1).normal(size=(5, 8))
+    return (centres[y] + rng.normal(size=(n, 8))).astype(np.float32), y
+
+
+@pytest.mark.parametrize("k", [3, 20, "val"])
+def test_only_training_images_vote(k):
+    """DN:dinov2/eval/knn.py learns from train; validation, which chooses k, is no neighbour."""
+    x, y = clusters(300, 2)
+    queries = torch.from_numpy(clusters(50, 3)[0])
+    adapted = Knn(k=k).adapt(adaptation(x, y, train=220, val=80))
+    chosen = next(trial.options["k"] for trial in adapted.trials if trial.chosen)
+    wanted = vote(torch.from_numpy(x[:220]), torch.from_numpy(y[:220]), queries, [chosen], 5)[0]
+    assert torch.equal(adapted.head(queries), wanted)
+    both = vote(torch.from_numpy(x), torch.from_numpy(y), queries, [chosen], 5)[0]
+    assert not torch.equal(wanted, both)
+
+
+def test_k_is_chosen_from_dinov2s_values_on_validation_and_the_record_says_so():
+    assert GRID == (10, 20, 100, 200)  # DN:dinov2/eval/knn.py:90
+    x, y = clusters(600, 4)
+    notes = []
+    adapted = Knn(k="val").adapt(adaptation(x, y, train=500, val=100, notes=notes))
+    scores = vote(*(torch.from_numpy(a) for a in (x[:500], y[:500], x[500:])), GRID, 5)
+    accuracies = [(one.argmax(1).numpy() == y[500:]).mean() for one in scores]
+    assert [trial.value for trial in adapted.trials] == pytest.approx(accuracies)
+    assert {trial.split for trial in adapted.trials} == {"val"}
+    best = GRID[int(np.argmax(accuracies))]  # the first of equals is the smallest
+    assert [trial.options["k"] for trial in adapted.trials if trial.chosen] == [best]
+    assert (
+        f"k = {best} was chosen from 10, 20, 100, 200 on 100 validation images; only training images vote"
+        in notes
+    )
+
+
+def test_without_validation_data_k_is_20_and_the_record_says_so():
+    x, y = clusters(40, 5)
+    notes = []
+    adapted = Knn(k="val").adapt(adaptation(x, y, train=40, val=0, notes=notes))
+    assert [trial.options["k"] for trial in adapted.trials] == [20]
+    assert notes == ["no validation data to choose k on: used 20"]

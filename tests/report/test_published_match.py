@@ -9,7 +9,14 @@ from vitbench.core.record import Check, Trial
 from vitbench.published import dataset_of, published
 from vitbench.report.build import boards
 from vitbench.report.leaderboard import any_published
-from vitbench.report.published_match import Runs, _is_usual, seed_tolerance, size_tolerance, weights_of
+from vitbench.report.published_match import (
+    Runs,
+    _is_usual,
+    rows_for,
+    seed_tolerance,
+    size_tolerance,
+    weights_of,
+)
 from vitbench.suite import expand, read_suite
 
 L16 = NAMES[0]
@@ -292,3 +299,21 @@ def test_other_test_images_are_another_column(base):
     assert len(found.columns) == 2
     assert all(label.startswith(f"{TASKS[0]} #") for label in found.tasks)
     assert [row.mean for row in found.rows] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("preset", "compared"), [("dinov2_knn", True), ("squash", False), ("torchvision", False)]
+)
+def test_dinov2s_results_are_compared_under_its_own_preset(base, preset, compared):
+    backbone = component("timm", argument="vit_small_patch14_dinov2.lvd142m", pretrained=True)
+    job = base.job.model_copy(
+        update={
+            "backbone": backbone,
+            "protocol": component("knn", "knn", k=20),
+            "budget": "full",
+            "preprocess": preset,
+        }
+    )
+    facts = base.backbone.model_copy(update={"weights": "pretrained"})
+    record = base.model_copy(update={"job": job, "backbone": facts})
+    assert bool([row.id for row in rows_for(record, "imagenet")]) == compared

@@ -176,7 +176,7 @@ def _judged(plan: Reproduction, found: Sequence[Verdict], could: Sequence[str]) 
     bases = dict.fromkeys(basis(verdict.match) for verdict in found if verdict.match is not None)
     lines += [f"  tolerance: {basis}" for basis in bases]
     if any(verdict.outcome == "off" for verdict in found):
-        lines += [f"  could explain a difference: {text}" for text in could]
+        lines += [f"  could explain a difference: {text}" for text in could or ["no departure is known"]]
     return "\n".join(lines)
 
 

@@ -34,7 +34,24 @@ KEY_LENGTH = 24  # 96 bits: no collisions in practice
 
 Dtype = Literal["float32", "bfloat16"]
 FeatureDtype = Literal["float32", "float16"]
-PreprocessName = Literal["squash", "squash_tf1", "fewshot", "resize_small", "centre_crop"]
+PreprocessName = Literal[
+    "squash",
+    "squash_tf1",
+    "fewshot",
+    "resize_small",
+    "dinov2_knn",
+    "clip",
+    "torchvision",
+    "timm_eval",
+    "centre_crop",
+]
+# Of presets whose pixels have changed: raise it when they do. It is part of a job's key.
+PREPROCESS_VERSIONS: dict[str, int] = {"resize_small": 2, "centre_crop": 2}
+# Presets that the next version drops: why, and what to use instead.
+OLD_PREPROCESS: dict[str, str] = {
+    "centre_crop": "it follows no reference, and the next version drops it; use `torchvision`, which differs in rounding, "
+    "`dinov2_knn` or `clip`"
+}
 
 _BUDGET = re.compile(r"full|1k|[1-9][0-9]{0,5}-shot")
 
@@ -199,6 +216,8 @@ class Job(Frozen):
             "protocol": self.protocol.identity_text,
         }
         plain = {"schema": SCHEMA_VERSION, "budget": self.budget, "seed": self.seed, **self.measuring}
+        if self.preprocess in PREPROCESS_VERSIONS:
+            plain["preprocess"] = f"{self.preprocess} {PREPROCESS_VERSIONS[self.preprocess]}"
         parts |= {name: _value_as_json(value) for name, value in plain.items()}
         text = ", ".join(f'"{name}": {parts[name]}' for name in sorted(parts))  # as json.dumps joins them
         return hashlib.sha256(f"{{{text}}}".encode()).hexdigest()[:KEY_LENGTH]

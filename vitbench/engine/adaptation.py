@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vitbench.api import Adaptation, Split
 from vitbench.core.job import PreprocessName
-from vitbench.data.preprocess import normalise, preset
+from vitbench.data.preprocess import normalise, preset_of
 from vitbench.engine.features import FeatureReader
 from vitbench.engine.job_log import LOG
 from vitbench.store.heartbeat import HeartbeatWriter
@@ -48,7 +48,7 @@ class JobAdaptation(Adaptation):
 
     def pixels(self, split: Split, size_px: int | None = None) -> Tensor:
         """Images (N, 3, S, S) after the job's preprocessing, on the device."""
-        how = preset(self.preprocess, size_px or self.backbone.input.size_px)
+        how = preset_of(self.preprocess, self.backbone, size_px)
         batches = replace(self.reader, preprocess=how).pixel_batches(split)
         return torch.cat([batch.to(self.device) for batch in batches])
 

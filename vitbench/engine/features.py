@@ -25,7 +25,7 @@ BATCH = 64  # of pixels that are not passed to a model
 # A draw is extracted with its whole pool, for other shots and seeds, if the pool is small or not much larger than the draw.
 POOL_ALWAYS = 8_192
 POOL_SHARE = 20
-FORMAT = 2  # raise it when features of the same key would change
+FORMAT = 3  # raise it when features of the same key would change
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,12 @@ from vitbench.compute.environment import describe
 from vitbench.compute.meter import Meter
 from vitbench.core.conformance import Evidence, conformance
 from vitbench.core.errors import StorageError, VitbenchError, is_full, message_of
-from vitbench.core.job import Job, backbone_key
+from vitbench.core.job import OLD_PREPROCESS, Job, backbone_key
 from vitbench.core.record import Cost, DataFacts, Record
 from vitbench.core.registry import PROTOCOLS
 from vitbench.core.seeding import seeded
 from vitbench.data.budgets import LabelledData, labelled_data, thinned
-from vitbench.data.preprocess import Preprocess, preset
+from vitbench.data.preprocess import Preprocess, preset_of
 from vitbench.data.sealed import sealed
 from vitbench.engine.adaptation import JobAdaptation, Notes
 from vitbench.engine.features import FeatureReader
@@ -139,6 +139,8 @@ class _JobRun:
             reader = self._reader(backbone, data.pools)
         for remark in (*weights_remarks(backbone.provenance), *task.remarks(), *data.remarks):
             self.notes.add(remark)
+        if why := OLD_PREPROCESS.get(self.job.preprocess):
+            self.notes.add(f"`preprocess: {self.job.preprocess}` is an old name: {why}")
         with self._phase("adapt"):
             adapted = self._adapt(protocol, self._adaptation(backbone, data, reader, task))
         # All choices are made and frozen: only now is the test split opened, once.
@@ -182,7 +184,7 @@ class _JobRun:
 
     def _reader(self, backbone: Any, pools: tuple[Split, ...]) -> FeatureReader:
         packages = describe(self.worker.device).packages
-        how = preset(self.job.preprocess, backbone.input.size_px)
+        how = preset_of(self.job.preprocess, backbone)
         identity = {
             "backbone": self.job.backbone.identity(),
             "weights": self.worker.weights_digest(self.job),

@@ -47,7 +47,7 @@ class Progress:
         """The run starts: all its jobs, and the records of those that are finished already."""
 
     def remark(self, text: str) -> None:
-        """Something is to be known of the data before anything is trained on them."""
+        """Something is to be known of the suite or its data before anything is trained."""
 
     def finished(self, record: Record) -> None:
         """A job has ended."""
@@ -129,6 +129,8 @@ def run_planned(plan: RunPlan, options: RunOptions | None = None, progress: Prog
     if pending:
         check_numbers()
         if text := measured_again(plan, pending):
+            progress.remark(text)
+        for text in plan.suite.remarks:
             progress.remark(text)
         pending = with_data(
             pending, skip_missing=options.skip_missing, others=bool(done), say=progress.remark

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-import numpy as np
 from pydantic import Field
 
 from vitbench.api import Adaptation, Adapted, Protocol, Split
@@ -22,9 +21,10 @@ if TYPE_CHECKING:
 else:
     torch = lazy_module("torch")
 
-TEMPERATURE = 0.07  # DN:dinov2/eval/knn.py
+TEMPERATURE = 0.07  # DN:dinov2/eval/knn.py:91
 QUERIES_PER_BLOCK = 1024  # bounds the similarity matrix to (1024, N)
-GRID = (1, 5, 10, 20, 100, 200)
+GRID = (10, 20, 100, 200)  # DN:dinov2/eval/knn.py:90
+USUAL = 20  # the k that DINOv2's help text recommends, DN:dinov2/eval/knn.py:58
 ROUNDING = (2.0**-20, 2.0**-49)  # largest error of the difference of two cosines, in float32 and in float64
 CROWDED = 1e-2  # spread of features relative to the square of their mean, below which float64 is used
 SPARE = 8  # extra candidates from which float64 picks the k-th neighbour
@@ -92,38 +92,38 @@ def vote(x: Tensor, y: Tensor, queries: Tensor, ks: Sequence[int], num_classes: 
     return tally(top, y[near], ks, num_classes)
 
 
-@register_protocol("knn", version=2, source="DINOv2, DN:dinov2/eval/knn.py")
+@register_protocol("knn", version=3, source="DINOv2, DN:dinov2/eval/knn.py")
 @dataclass(frozen=True)
 class Knn(Protocol):
-    """Weighted k-nearest-neighbour vote on frozen features (DINOv2's evaluation).
+    """Weighted k-nearest-neighbour vote on frozen features (DINOv2's evaluation). Neighbours come from train alone.
 
-    `k` is fixed, or `val`: chosen by validation accuracy from 1, 5, 10, 20, 100 and 200, ties to the smaller k (20 without
-    validation data). With k chosen, neighbours come from train and validation together.
+    `k` is fixed, or `val`: chosen by validation accuracy from 10, 20, 100 and 200, ties to the smaller k (20 without validation
+    data).
     """
 
-    default_preprocess: ClassVar[PreprocessName] = "centre_crop"
+    default_preprocess: ClassVar[PreprocessName] = "dinov2_knn"
 
-    k: Annotated[int, Field(ge=1)] | Literal["val"] = 20
+    k: Annotated[int, Field(ge=1)] | Literal["val"] = USUAL
 
     def depends_on_seed(self, budget: str) -> bool:
         """Return whether examples are drawn at random: nothing else is random."""
         return shots_of(budget) is not None
 
     def adapt(self, data: Adaptation) -> Adapted:
-        """Choose k on validation if asked to, and return a head that votes among all labelled examples."""
-        k, trials = self._select(data)
-        x = torch.cat([data.features(split) for split in (data.train, data.val) if len(split)])
-        y = _labels((data.train, data.val), data.device)
+        """Choose k on validation if asked to, and return a head that votes among the training examples."""
+        x, y = data.features(data.train), _labels(data.train, data.device)
+        k, trials = self._select(data, x, y)
         if k > len(x):
-            data.note(f"k = {k} exceeds the number of labelled examples ({len(x)}): all of them vote")
+            data.note(f"k = {k} exceeds the number of training examples ({len(x)}): all of them vote")
         return Adapted(data.backbone, lambda z: vote(x, y, z, [k], data.num_classes)[0], False, trials)
 
-    def _select(self, data: Adaptation) -> tuple[int, tuple[Trial, ...]]:
-        if self.k != "val" or len(data.val) == 0:
-            k = 20 if self.k == "val" else self.k
-            return k, (fixed("k", k),)
-        truth = _labels((data.val,), data.device)
-        x, y = data.features(data.train), _labels((data.train,), data.device)
+    def _select(self, data: Adaptation, x: Tensor, y: Tensor) -> tuple[int, tuple[Trial, ...]]:
+        if self.k != "val":
+            return self.k, (fixed("k", self.k),)
+        if len(data.val) == 0:
+            data.note(f"no validation data to choose k on: used {USUAL}")
+            return USUAL, (fixed("k", USUAL),)
+        truth = _labels(data.val, data.device)
         queries = data.features(data.val)
         data.report(0, 0, f"voting with {len(GRID)} values of k, to choose one on validation")
         top, near = neighbours(x, queries, GRID)
@@ -132,8 +132,13 @@ class Knn(Protocol):
             predicted = tally(top[part], y[near[part]], GRID, data.num_classes).argmax(2)
             right = (predicted == truth[part]).sum(1).tolist()
             hits = [hit + more / len(truth) for hit, more in zip(hits, right, strict=True)]
-        return select("k", GRID, hits, ties="smaller")
+        k, trials = select("k", GRID, hits, ties="smaller")
+        grid = ", ".join(map(str, GRID))
+        data.note(
+            f"k = {k} was chosen from {grid} on {len(truth):,} validation images; only training images vote"
+        )
+        return k, trials
 
 
-def _labels(splits: Sequence[Split], device: str) -> Tensor:
-    return torch.as_tensor(np.concatenate([split.labels for split in splits]), device=device)
+def _labels(split: Split, device: str) -> Tensor:
+    return torch.as_tensor(split.labels, device=device)

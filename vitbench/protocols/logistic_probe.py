@@ -1,8 +1,8 @@
 """The logistic-probe protocol: multinomial logistic regression on frozen features, with L2 regularisation chosen on validation.
 
-This is the evaluation of CLIP and DINOv2 (arXiv 2103.00020 App. A.3; docs/protocols.md#logistic-probe): features unscaled,
-penalty ||W||^2 / (2 C) with an unpenalised bias, C from 45 values between 1e-6 and 1e5, then refit on train and validation
-together.
+This is DINOv2's evaluation (DN:dinov2/eval/log_regression.py; docs/protocols.md#logistic-probe): features unscaled, penalty
+||W||^2 / (2 C) with an unpenalised bias, C from 45 values between 1e-6 and 1e5, then refit on train and validation together.
+CLIP's differs in its grid, features and metric.
 """
 
 from __future__ import annotations
@@ -82,12 +82,10 @@ def fit(
     )
 
 
-@register_protocol(
-    "logistic_probe", version=2, source="arXiv 2103.00020; DINOv2, DN:dinov2/eval/log_regression.py"
-)
+@register_protocol("logistic_probe", version=2, source="DINOv2, DN:dinov2/eval/log_regression.py")
 @dataclass(frozen=True)
 class LogisticProbe(Protocol):
-    """Multinomial logistic regression on frozen features (CLIP's and DINOv2's linear evaluation).
+    """Multinomial logistic regression on frozen features (DINOv2's logistic regression).
 
     `c` is the inverse regularisation strength, or `val`: chosen by validation accuracy from `values` values in 1e-6..1e5,
     ties to the smaller C, then refit on train and validation. Without validation data, a tenth of train is held out instead.
@@ -95,7 +93,7 @@ class LogisticProbe(Protocol):
     C means the same whatever the features' scale; the references do not.
     """
 
-    default_preprocess: ClassVar[PreprocessName] = "centre_crop"
+    default_preprocess: ClassVar[PreprocessName] = "clip"  # DN:dinov2/eval/log_regression.py:376
 
     c: Annotated[float, Field(gt=0)] | Literal["val"] = "val"
     values: Annotated[int, Field(ge=2)] = VALUES

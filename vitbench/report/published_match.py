@@ -59,6 +59,8 @@ _USUAL: dict[str, dict[str, object]] = {
         "last_layers": 1,
     },
 }
+# The preset of those rows, where other suites of ours name another.
+_PRESETS = {"knn": "dinov2_knn", "logistic_probe": "clip"}
 _FREE = (
     "label",
     "size_px",
@@ -153,7 +155,8 @@ def _is_usual(component: Component, checked: Sequence[str] = ()) -> bool:
 def rows_for(record: Record, dataset: str) -> Iterator[PublishedRow]:
     """The rows with a record's weights and data whose authors followed the same protocol step for step."""
     job, weights = record.job, published_weights(record)
-    if job.limit is not None or not weights:
+    usual_preset = _PRESETS.get(job.protocol.name, job.preprocess) == job.preprocess
+    if job.limit is not None or not weights or not usual_preset:
         return
     for row in published():
         if (

@@ -40,6 +40,11 @@ class Method:
         return str(self.options.get("recipe", ""))
 
     @property
+    def is_random(self) -> bool:
+        """Whether another seed gives another result: probes draw nothing but the images of an N-shot budget."""
+        return bool(self.recipe) or shots_of(self.budget) is not None
+
+    @property
     def text(self) -> str:
         """The method in a few words."""
         return ", ".join(

@@ -33,7 +33,6 @@ _DEPARTURES: dict[str, tuple[str, ...]] = {
         "the paper gives no warm-up: the released code's is used",
         "the size of ImageNet's images before the crop is not stated anywhere: 597 px are used",
     ),
-    "knn": ("neighbours are taken from train and validation together, DINOv2's from train alone",),
     "vtab-light": ("the grid of learning rates and schedules is recalled, not read",),
 }
 
@@ -78,8 +77,7 @@ class Reproduction:
     @property
     def seeds_text(self) -> str:
         """The seeds after a comma; empty if nothing in the method is random."""
-        method = self.method
-        is_random = method is not None and (method.recipe or shots_of(method.budget))
+        is_random = self.method is not None and self.method.is_random
         return f", seeds {', '.join(map(str, self.seeds))}" if is_random else ""
 
     def suite(self, tasks: Sequence[str]) -> dict[str, Any]:
@@ -211,5 +209,5 @@ def _departures(row: PublishedRow, weights: str, method: Method) -> Iterator[str
         yield "the images of each class are drawn by big_vision's rule, not by the source's"
     if "median" in row.statistic:
         yield f"the source prints a median, which is compared with a mean over seeds ({row.statistic})"
-    if row.runs is None:
+    if row.runs is None and method.is_random:
         yield f"the source does not state how many runs it has: {SEEDS} seeds are run here"

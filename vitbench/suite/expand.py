@@ -12,6 +12,7 @@ from vitbench.core.errors import DataMissingError, Problem, UsageError, nearest
 from vitbench.core.job import Component, Dtype, Job
 from vitbench.core.registry import PROTOCOLS
 from vitbench.suite.grid import Grid, ResolvedProtocol
+from vitbench.suite.presets import old_presets, without_evaluation
 from vitbench.suite.resolve import Resolver
 from vitbench.suite.suite_file import (
     KINDS,
@@ -45,11 +46,12 @@ class Overrides:
 
 @dataclass(frozen=True)
 class ExpandedSuite:
-    """The jobs of a suite, and the suite with all options filled in, as the text of a suite file."""
+    """The jobs of a suite, the suite with all options filled in, as the text of a suite file, and remarks for its author."""
 
     name: str
     jobs: tuple[Job, ...]
     lock: str
+    remarks: tuple[str, ...] = ()
 
 
 def expand(located: Located, overrides: Overrides | None = None) -> ExpandedSuite:
@@ -75,6 +77,7 @@ def expand(located: Located, overrides: Overrides | None = None) -> ExpandedSuit
         *_unknown_names(grid, located),
         *_same_labels(grid, located),
         *_unused_defaults(suite, located),
+        *without_evaluation(grid, located),
     ]
     if problems:
         raise UsageError(problems)
@@ -83,7 +86,7 @@ def expand(located: Located, overrides: Overrides | None = None) -> ExpandedSuit
     jobs = grid.jobs()
     if not jobs:
         raise UsageError(f"suite {suite.name}: no jobs match these filters")
-    return ExpandedSuite(suite.name, tuple(jobs), grid.lock())
+    return ExpandedSuite(suite.name, tuple(jobs), grid.lock(), old_presets(suite, located))
 
 
 def _protocols(resolver: Resolver, chosen: list[tuple[int | None, ProtocolEntry]]) -> list[ResolvedProtocol]:

@@ -12,7 +12,7 @@ import torch
 from timm.data.config import resolve_data_config
 from torch import Tensor, nn
 
-from vitbench.api import InputSpec, Triple
+from vitbench.api import EvaluationTransform, InputSpec, Triple
 from vitbench.backbones.models.positions import PositionResize, check_patches, resize_position_embedding
 from vitbench.backbones.models.timm_create import TimmModel, create, puts_norm_in_head
 from vitbench.core.errors import Problem, UsageError
@@ -28,7 +28,8 @@ class TimmBackbone(nn.Module):
         model: Any = built.model
         size_px = size_px or _native_px(model)
         check_patches(model, size_px, f"timm:{built.name}")
-        config = resolve_data_config({}, model=model)
+        self.config: dict[str, Any] = dict(getattr(model, "pretrained_cfg", None) or {})
+        config = resolve_data_config({}, pretrained_cfg=self.config, model=model)
         self.model = model
         self.name = built.name
         self.extra = built.extra
@@ -64,6 +65,22 @@ class TimmBackbone(nn.Module):
         self.pooling, self.last_layers = pooling, last_layers
         own = int(self.model.num_features)
         self.feature_dim = own * (last_layers * (pooling != "patch_mean") + ("patch_mean" in pooling))
+
+    @property
+    def evaluation(self) -> EvaluationTransform | None:
+        """What timm's configuration of the weights says; at its test size what it says of that.
+
+        None if it asks for neither bilinear nor bicubic interpolation.
+        """
+        own, test = (tuple(self.config.get(name) or ()) for name in ("input_size", "test_input_size"))
+        is_test = self.input.size_px in test[1:] and self.input.size_px not in own[1:]
+        config = resolve_data_config({}, pretrained_cfg=self.config, model=self.model, use_test_size=is_test)
+        if config["interpolation"] not in ("bilinear", "bicubic"):
+            return None
+        mode: Any = config["crop_mode"] if config["crop_mode"] in ("squash", "border") else "center"
+        return EvaluationTransform(
+            float(config["crop_pct"]), config["interpolation"], mode, border=self.input.mean
+        )
 
     def features(self, images: Tensor) -> Tensor:
         """The pre-logits, or the chosen tokens, (B, D) of images (B, 3, S, S)."""
@@ -119,6 +136,7 @@ class TimmBackbone(nn.Module):
             return resized
         resized = TimmBackbone(TimmModel(model, self.name, self.provenance, self.extra), size_px)
         resized.input = InputSpec(size_px, self.input.mean, self.input.std)
+        resized.config = self.config
         resized.position_resize = self.position_resize
         resized.pool(self.pooling, self.last_layers)
         return resized

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torchvision
 from torch import Tensor, nn
 
-from vitbench.api import InputSpec, Provenance
+from vitbench.api import EvaluationTransform, InputSpec, Provenance
 from vitbench.backbones.models.checkpoint_file import read_checkpoint
 from vitbench.backbones.models.weights import Averaging, Target, load_into, shortened
 from vitbench.core.errors import DataMissingError, Problem, UsageError, nearest, unknown
@@ -22,8 +22,11 @@ NATIVE_PX = 224
 class TorchvisionBackbone(nn.Module):
     """A torchvision classification model without its last linear layer."""
 
-    def __init__(self, model: nn.Module, spec: InputSpec, provenance: Provenance) -> None:
+    def __init__(
+        self, model: nn.Module, spec: InputSpec, evaluation: EvaluationTransform, provenance: Provenance
+    ) -> None:
         super().__init__()
+        self.evaluation = evaluation
         self.feature_dim = _remove_head(model)
         self.model = model
         self.input = spec
@@ -67,10 +70,15 @@ class TorchvisionBackbone(nn.Module):
         spec = InputSpec(
             size_px or int(preprocessing.crop_size[0]), tuple(preprocessing.mean), tuple(preprocessing.std)
         )
+        evaluation = EvaluationTransform(
+            crop_pct=preprocessing.crop_size[0] / preprocessing.resize_size[0],
+            interpolation=preprocessing.interpolation.value,
+            library="torchvision",
+        )
         with seeded(init_seed, "initial weights"):
             model = _model(name, None if checkpoint is not None or weights is None else entry, size_px)
         if checkpoint is not None:
-            backbone = cls(model, spec, Provenance(name.partition("_")[0], "pretrained"))
+            backbone = cls(model, spec, evaluation, Provenance(name.partition("_")[0], "pretrained"))
             target = Target(backbone.model, f"torchvision:{name}")
             report = load_into(target, read_checkpoint(checkpoint), averaging)
             unknown_pixels = (
@@ -82,14 +90,13 @@ class TorchvisionBackbone(nn.Module):
             return backbone
         family = name.partition("_")[0]
         if weights is None:
-            return cls(
-                model, spec, Provenance(family, "untrained", "none", f"initial weights, seed {init_seed}")
-            )
+            origin = Provenance(family, "untrained", "none", f"initial weights, seed {init_seed}")
+            return cls(model, spec, evaluation, origin)
         whole = list(model.state_dict())
         seen = ("imagenet2012",) if "IMAGENET1K" in entry.name else None
         data = "ImageNet-1k" if seen else "unknown"
         origin = Provenance(family, "pretrained", data, f"torchvision:{name} [{entry.name}]", trained_on=seen)
-        backbone = cls(model, spec, origin)
+        backbone = cls(model, spec, evaluation, origin)
         own = backbone.model.state_dict()
         left_out = shortened(
             each for each in whole if each not in own

@@ -9,7 +9,7 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from vitbench.api import InputSpec, Provenance
+from vitbench.api import EvaluationTransform, InputSpec, Provenance
 from vitbench.core.errors import Problem, UnfilledError, UsageError, nearest
 from vitbench.core.registry import TASKS, StatedFacts
 
@@ -29,6 +29,9 @@ class BuiltBackbone(nn.Module):
         self.feature_dim: int = _declared(module, name, "feature_dim", int)
         if not callable(getattr(module, "features", None)):
             raise UsageError(f"backbone {name!r} has no method features(images (B, 3, S, S)) -> (B, D)")
+        self.evaluation: EvaluationTransform | None = None
+        if getattr(module, "evaluation", None) is not None:
+            self.evaluation = _declared(module, name, "evaluation", EvaluationTransform)
         provenance = getattr(module, "provenance", None)
         if not isinstance(provenance, Provenance):
             provenance = Provenance(
