@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitbench.core.evaluation import EvaluationTransform as EvaluationTransform
-from vitbench.core.job import Dtype, PreprocessName
+from vitbench.core.job import Dtype, Job, PreprocessName
 from vitbench.core.record import LoadReport, Trial, Weights
 
 if TYPE_CHECKING:
@@ -312,6 +312,22 @@ class Protocol(ABC):
         """The cost of adapting beyond features of train, val and test, for estimates; None where it is negligible."""
         del train, val, task, params, resolution_px
         return None
+
+    def departures(self, job: Job) -> tuple[str, ...] | None:
+        """How a job with these options differs from the protocol's reference; None if it follows none.
+
+        An item of conformance. It goes by the job alone, so that what a stranger hands in can be judged.
+        """
+        del job
+        return None
+
+    @classmethod
+    def other_preprocess(cls, job: Job) -> tuple[str, ...]:
+        """The departure of a job whose preprocessing is not `default_preprocess`, the reference's."""
+        wanted = cls.default_preprocess
+        return (
+            () if job.preprocess == wanted else (f"preprocessing `{job.preprocess}` instead of `{wanted}`",)
+        )
 
     @abstractmethod
     def depends_on_seed(self, budget: str) -> bool:

@@ -32,6 +32,14 @@ def _components(kind: str) -> list[Row]:
     return rows
 
 
+def _protocols(_pattern: str) -> list[Row]:
+    from vitbench.protocols.references import reference_of
+
+    return [
+        {**row, **reference_of(row["name"], str(row.get("source", "")))} for row in _components("protocols")
+    ]
+
+
 def _option(name: str, field: Any) -> str:
     return f"{name}" if field.is_required() else f"{name}={json.dumps(field.default, default=str)}"
 
@@ -119,7 +127,7 @@ def _published_rows(rows: Iterable[PublishedRow]) -> list[Row]:
 _KINDS: dict[str, Callable[[str], list[Row]]] = {
     "backbones": _backbones,
     "tasks": lambda _pattern: _components("tasks"),
-    "protocols": lambda _pattern: _components("protocols"),
+    "protocols": _protocols,
     "suites": _suites,
     "published": _published,
 }
@@ -174,6 +182,16 @@ def _matches(name: str, pattern: str) -> bool:
     return not pattern or fnmatch.fnmatch(name, pattern) or pattern.lower() in name.lower()
 
 
+def _of_reference(row: Row) -> list[str]:
+    """What a protocol follows and how it departs, and the same of its recipes."""
+    lines = [f"reference: {row['reference']}"] if row.get("reference") else []
+    lines += [f"departs: {text}" for text in row.get("departs", ())]
+    for recipe in row.get("recipes", ()):
+        lines += [f"recipe {recipe['name']}: {recipe['title']}", f"    reference: {recipe['reference']}"]
+        lines += [f"    departs: {text}" for text in recipe["departs"]]
+    return lines
+
+
 def _table(rows: list[Row]) -> str:
     if not rows:
         return "no matches"
@@ -182,6 +200,7 @@ def _table(rows: list[Row]) -> str:
     for row in rows:
         lines.append(f"{row['name']:{width}}  {row['summary']}".rstrip())
         lines += [f"{'':{width}}    note: {note}" for note in row.get("notes", ())]
+        lines += [f"{'':{width}}    {line}" for line in _of_reference(row)]
         if row["options"]:
             lines.append(f"{'':{width}}    options: {', '.join(row['options'])}")
     return "\n".join(lines)

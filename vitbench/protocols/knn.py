@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from vitbench.api import Adaptation, Adapted, Protocol, Split
-from vitbench.core.job import PreprocessName, shots_of
+from vitbench.core.job import Job, PreprocessName, shots_of
 from vitbench.core.lazy_import import lazy_module
 from vitbench.core.record import Trial
 from vitbench.core.registry import register_protocol
@@ -108,6 +108,13 @@ class Knn(Protocol):
     def depends_on_seed(self, budget: str) -> bool:
         """Return whether examples are drawn at random: nothing else is random."""
         return shots_of(budget) is not None
+
+    def departures(self, job: Job) -> tuple[str, ...]:
+        """Another k than DINOv2 reports, one that is chosen, or other preprocessing."""
+        found = self.other_preprocess(job)
+        if self.k == "val":
+            return (*found, "k is chosen on validation, where DINOv2 reports every k")
+        return found if self.k in GRID else (*found, f"k = {self.k}, which is not one of DINOv2's {GRID}")
 
     def adapt(self, data: Adaptation) -> Adapted:
         """Choose k on validation if asked to, and return a head that votes among the training examples."""

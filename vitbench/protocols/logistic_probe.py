@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from vitbench.api import Adaptation, Adapted, Protocol
-from vitbench.core.job import PreprocessName, shots_of
+from vitbench.core.job import Job, PreprocessName, shots_of
 from vitbench.core.lazy_import import lazy_module
 from vitbench.core.record import Trial
 from vitbench.core.registry import register_protocol
@@ -102,6 +102,17 @@ class LogisticProbe(Protocol):
     def depends_on_seed(self, budget: str) -> bool:
         """Return whether examples are drawn at random: held-out examples come from a fixed permutation, as in DINOv2."""
         return shots_of(budget) is not None
+
+    def departures(self, job: Job) -> tuple[str, ...]:
+        """A fixed C or another grid than DINOv2's, standardised features, or other preprocessing."""
+        found = list(self.other_preprocess(job))
+        if self.c != "val":
+            found.append(f"C is {self.c:g}, where DINOv2 chooses it")
+        elif self.values != VALUES:
+            found.append(f"C is chosen from {self.values} values instead of {VALUES}")
+        if self.standardise:
+            found.append("features are standardised")
+        return tuple(found)
 
     def adapt(self, data: Adaptation) -> Adapted:
         """Choose C if asked to, refit on all labelled data, and record every solution's certificate."""
