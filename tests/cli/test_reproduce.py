@@ -57,7 +57,7 @@ def test_a_row_is_measured_and_judged(publish, measured, off_by):
     assert words in line, line
     assert f"{measured:.2f} measured" in line
     assert "tolerance: " in done.stdout
-    assert ("could explain a difference: no departure is known" in done.stdout) == (off_by != 0)
+    assert ("could explain a difference: one k a row" in done.stdout) == (off_by != 0)
     again = vitbench("reproduce", KNN)
     assert "nothing to do" in again.stderr
     assert line in again.stdout
@@ -108,7 +108,7 @@ vit:
   common: {batch_size: 32, size_px: 32, clip_norm: 1.0}
   settings:
     - {tasks: [digits], steps: 6, warmup_steps: 2, base_lr: [0.01, 0.1]}
-    - {steps: 6, warmup_steps: 2, base_lr: [0.01]}
+    - {tasks: [photo_regions], steps: 6, warmup_steps: 2, base_lr: [0.01], departs: made-up photos}
 """
 FINETUNED = "vit2021-t5-tiny"
 
@@ -143,7 +143,8 @@ def test_fine_tuning_is_judged_by_its_seeds_task_by_task(publish, tiny_recipe):
     assert [line.split()[0] for line in lines] == ["digits", "photo_regions"]
     assert "99.00 ± 0.10 printed" in lines[1]
     assert "off by -" in lines[1]
-    assert "the paper gives no warm-up" in both.stdout
+    assert "could explain a difference: the paper gives no warm-up" in both.stdout
+    assert "could explain a difference: made-up photos" in both.stdout
 
 
 def test_seeds_may_be_fewer(publish, tiny_recipe):

@@ -5,11 +5,13 @@ import pytest
 import scipy.stats
 
 from tests.making.boards import NAMES, RECIPE, VTAB, board, component, made
+from vitbench.core.conformance import ITEMS
 from vitbench.core.record import Check, Trial
 from vitbench.published import dataset_of, published
 from vitbench.report.build import boards
 from vitbench.report.leaderboard import any_published
 from vitbench.report.published_match import (
+    HELD_TO_THE_ROW,
     Runs,
     _is_usual,
     rows_for,
@@ -219,6 +221,20 @@ def test_a_suite_that_changes_no_option_is_compared(spec, suite_file):
     text = f"name: s\nbudgets: [full]\nbackbones: ['{backbone}']\ntasks: [digits]\nprotocols: [{protocol}]\n"
     (job,) = expand(read_suite(suite_file(text))).jobs
     assert _is_usual(job.backbone if spec.startswith("timm:") else job.protocol)
+
+
+def test_a_stated_departure_of_a_recipe_does_not_hide_the_value(base):
+    """vit_jax's recipe always departs, and is compared with vit_jax's rows nonetheless; any other item still counts."""
+    assert set(HELD_TO_THE_ROW) <= set(ITEMS)
+    departs = Check(item=HELD_TO_THE_ROW[0], ok=False, reason="all test images are scored")
+    other = Check(item="split", ok=False, reason="another")
+    protocol = component("finetune", "finetune", **{**RECIPE, "recipe": "vit-released"})
+    for checks, printed in (((departs,), 0.8453), ((departs, other), None), ((), None)):
+        how = {"protocol": protocol, "backbone": NAMES[1], "conformance": checks}
+        known = cells(seeds(base, (0.85, 0.851), task="imagenet", budget="full", **how))[1][
+            "imagenet"
+        ].published
+        assert (known and known.value) == (printed and pytest.approx(printed))
 
 
 def on_imagenet(base, recipe, size_px):

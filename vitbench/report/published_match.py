@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from vitbench.core.job import Component, Job, shots_of
-from vitbench.core.record import Record
+from vitbench.core.record import Check, Record
 from vitbench.published import MEANS, PublishedRow, Value, published
 
 LEVEL = 0.95
@@ -61,6 +61,8 @@ _USUAL: dict[str, dict[str, object]] = {
 }
 # The preset of those rows, where other suites of ours name another.
 _PRESETS = {"knn": "dinov2_knn", "logistic_probe": "clip"}
+# Items of conformance that say less than `follows`, which holds a job's protocol to the row instead of to its reference.
+HELD_TO_THE_ROW = ("protocol as its reference has it",)
 _FREE = (
     "label",
     "size_px",
@@ -215,13 +217,22 @@ def matching_rows(records: Sequence[Record], dataset: str) -> Iterator[Published
     """The rows whose value a cell can be compared with; several if a source prints one setting in several tables."""
     first = records[0]
     sizes = {record.backbone.size_px for record in records if record.backbone}
-    if not dataset or len(sizes) != 1 or not all(record.conformant for record in records):
+    if (
+        not dataset
+        or len(sizes) != 1
+        or any(disagreements(record) or not record.conformance for record in records)
+    ):
         return
     (size_px,) = sizes
     for row in rows_for(first, dataset):
         fits = is_about(row, first.job.task.name) and row.resolution_of(dataset) == size_px
         if dataset in row.results and fits:
             yield row
+
+
+def disagreements(record: Record) -> list[Check]:
+    """The items of conformance that keep a record from being compared: those that fail or are not known."""
+    return [check for check in record.conformance if not check.ok and check.item not in HELD_TO_THE_ROW]
 
 
 def match_with(row: PublishedRow, dataset: str, measured: Runs, n_test: int) -> PublishedMatch:

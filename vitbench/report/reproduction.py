@@ -12,7 +12,7 @@ from typing import Any
 
 from vitbench.core.errors import Problem, UsageError, nearest
 from vitbench.core.job import shots_of
-from vitbench.core.registry import PROTOCOLS
+from vitbench.protocols.references import ALWAYS
 from vitbench.published import MEANS, PublishedRow, dataset_of, published
 from vitbench.report.obstacles import Obstacle, without_protocol, without_task, without_weights
 from vitbench.report.published_match import has_other_settings, is_top1, weights_of
@@ -203,8 +203,7 @@ def _departures(row: PublishedRow, weights: str, method: Method) -> Iterator[str
         parts = [part for name in row.results for part in MEANS.get(name, (name,))]
         choices = [recipe_choice(row, part, task_of(row, part)[0], weights, method) for part in parts]
         yield from dict.fromkeys(choice.departs for choice in choices if choice.departs)
-    if own := PROTOCOLS.get(method.protocol)[0].labels.get("departs"):
-        yield own
+    yield from ALWAYS.get(method.protocol, ())
     if shots_of(method.budget) and method.recipe:
         yield "the images of each class are drawn by big_vision's rule, not by the source's"
     if "median" in row.statistic:

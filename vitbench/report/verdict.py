@@ -13,6 +13,7 @@ from vitbench.report.build import main_metric
 from vitbench.report.published_match import (
     PublishedMatch,
     Runs,
+    disagreements,
     is_about,
     match_with,
     matching_rows,
@@ -54,8 +55,10 @@ def verdicts(plan: Reproduction, tasks: Iterable[str], records: Sequence[Record]
 
 def explanations(plan: Reproduction, records: Sequence[Record]) -> list[str]:
     """What could explain a difference: known departures of the plan, and what the records note."""
-    noted = [note for record in records if record.status == "ok" for note in record.notes]
-    return list(dict.fromkeys([*plan.departures, *noted]))
+    measured = [record for record in records if record.status == "ok"]
+    noted = [note for record in measured for note in record.notes]
+    departs = [check.reason for record in measured for check in record.conformance if not check.ok]
+    return list(dict.fromkeys([*plan.departures, *departs, *noted]))
 
 
 def _verdict(row: PublishedRow, value: PlannedValue, records: Sequence[Record]) -> Verdict:
@@ -132,7 +135,7 @@ def _incomparable(
     sizes = {record.backbone.size_px for records in by_task for record in records if record.backbone}
     for records in by_task:
         label = records[0].job.task.label
-        broken = [check for record in records for check in record.conformance if not check.ok]
+        broken = [check for record in records for check in disagreements(record)]
         yield from (f"{label}: {check.reason}" for check in broken)
         if not broken and not _is_about_row(row, value, records):
             yield f"{label}: other weights, protocol, recipe or image size than the row's"
