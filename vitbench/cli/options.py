@@ -94,19 +94,21 @@ def dtype(default: str | None = None) -> Decorator:
 
 
 # What is run: the fields of Overrides.
+TASKS = click.option("--task", "tasks", multiple=True, metavar="T", help="Only this task (repeatable).")
+SEEDS = click.option("--seeds", callback=_seeds, metavar="0,1,2", help="Seeds to run instead of the suite's.")
 _PART = (
     click.option(
         "--backbone", "backbones", multiple=True, metavar="B",
         help="Only this backbone: its label, or any spec where jobs are planned (repeatable).",
     ),
-    click.option("--task", "tasks", multiple=True, metavar="T", help="Only this task (repeatable)."),
+    TASKS,
 )  # fmt: skip
 PART_OF_RESULTS = _group(*_PART)
 SUITE_OVERRIDES = _group(
     *_PART,
     click.option("--protocol", "protocols", multiple=True, metavar="P", help="Protocol to run (repeatable)."),
     click.option("--budget", "budgets", multiple=True, metavar="B", help="Budget to run: full, 1k or N-shot (repeatable)."),
-    click.option("--seeds", callback=_seeds, metavar="0,1,2", help="Seeds to run instead of the suite's."),
+    SEEDS,
     click.option(
         "--limit", type=click.IntRange(1, 2**31 - 1), metavar="N",
         help="Use at most N examples of each split; the leaderboard is marked as limited.",
