@@ -16,27 +16,20 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vitbench.core.evaluation import EvaluationTransform as EvaluationTransform
+from vitbench.core.effort import Effort as Effort
+from vitbench.core.image_input import EvaluationTransform as EvaluationTransform
+from vitbench.core.image_input import InputSpec as InputSpec
+from vitbench.core.image_input import Triple as Triple
 from vitbench.core.job import Dtype, Job, PreprocessName
 from vitbench.core.record import LoadReport, ScoreKind, Trial, Weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Triple = tuple[float, float, float]
 Part = Literal["train", "val"]
 Pixels = NDArray[np.uint8]
 Indices = NDArray[np.int64]
 Labels = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """The images that a backbone expects: square, `size_px` wide, pixels (x / 255 - mean) / std."""
-
-    size_px: int
-    mean: Triple
-    std: Triple
 
 
 @dataclass(frozen=True)
@@ -285,15 +278,6 @@ class Adapted:
 
 
 @dataclass(frozen=True)
-class Effort:
-    """The number of images that adaptation passes forward and backward, and their size (None: the backbone's own)."""
-
-    images_forward: int
-    images_backward: int
-    size_px: int | None = None
-
-
-@dataclass(frozen=True)
 class Protocol(ABC):
     """How a backbone is adapted to a task. Its dataclass fields are its options in a suite.
 
@@ -316,6 +300,10 @@ class Protocol(ABC):
         del train, val, task, params, resolution_px
         return None
 
+    def reads_val(self) -> bool:
+        """Whether features of the validation split are read, for estimates."""
+        return True
+
     def departures(self, job: Job) -> tuple[str, ...] | None:
         """How a job with these options differs from the protocol's reference; None if it follows none.
 
@@ -327,10 +315,8 @@ class Protocol(ABC):
     @classmethod
     def other_preprocess(cls, job: Job) -> tuple[str, ...]:
         """The departure of a job whose preprocessing is not `default_preprocess`, the reference's."""
-        wanted = cls.default_preprocess
-        return (
-            () if job.preprocess == wanted else (f"preprocessing `{job.preprocess}` instead of `{wanted}`",)
-        )
+        given, wanted = job.preprocess, cls.default_preprocess
+        return () if given == wanted else (f"preprocessing `{given}` instead of `{wanted}`",)
 
     @abstractmethod
     def depends_on_seed(self, budget: str) -> bool:

@@ -19,7 +19,8 @@ def test_an_estimate_counts_each_feature_once_and_the_report_compares(suite_file
     monkeypatch.setattr("vitbench.engine.estimate.CALIBRATION_S", 0.1)
     suite = suite_file(
         "name: e\nbudgets: [2-shot, full]\nbackbones: [{name: 'timm:resnet10t', pretrained: false, size_px: 32}]\n"
-        "tasks: [digits]\nprotocols: [ridge_probe, knn, {name: finetune, recipe: own, steps: 3, batch_size: 8,"
+        "tasks: [digits]\nprotocols: [ridge_probe, knn, {name: knn, k: val, label: chosen, preprocess: clip},\n"
+        "            {name: finetune, recipe: own, steps: 3, batch_size: 8,"
         " base_lr: [0.1, 0.2], warmup_steps: 0, budgets: [full]}]\nlimit: 50\n"
     )
     out = tmp_path / "run"

@@ -110,6 +110,10 @@ class Knn(Protocol):
         """Return whether examples are drawn at random: nothing else is random."""
         return shots_of(budget) is not None
 
+    def reads_val(self) -> bool:
+        """Return whether k is chosen: no validation image votes."""
+        return self.k == "val"
+
     def departures(self, job: Job) -> tuple[str, ...]:
         """Another k than DINOv2 reports, one that is chosen, or other preprocessing."""
         found = self.other_preprocess(job)
