@@ -284,9 +284,7 @@ class Protocol(ABC):
 
     default_preprocess: ClassVar[PreprocessName] = "squash"
     trains_backbone: ClassVar[bool] = False
-    score_kind: ClassVar[ScoreKind] = (
-        "unknown"  # logits (-1e30: minus infinity), votes (their shares) or regression
-    )
+    score_kind: ClassVar[ScoreKind] = "unknown"  # or logits (-1e30: minus infinity), votes, regression
 
     @abstractmethod
     def adapt(self, data: Adaptation) -> Adapted:
