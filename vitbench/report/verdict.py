@@ -9,7 +9,6 @@ from typing import Literal
 
 from vitbench.core.record import Metric, Record
 from vitbench.published import MEANS, PublishedRow, dataset_of
-from vitbench.report.build import main_metric
 from vitbench.report.published_match import (
     PublishedMatch,
     Runs,
@@ -20,6 +19,7 @@ from vitbench.report.published_match import (
     rows_for,
 )
 from vitbench.report.reproduction import PlannedValue, Reproduction
+from vitbench.report.shown_metric import main_metric
 
 Outcome = Literal["within", "off", "not comparable", "not measured"]
 
