@@ -2,9 +2,10 @@
 
 import pytest
 
-from tests.making.jobs import make_job
+from tests.making.jobs import component, make_job
 from vitbench.core.conformance import ITEMS, Evidence, conformance
 from vitbench.core.record import DataFacts, Duplicates, Metric
+from vitbench.engine.components import load_all
 
 DATA = {
     "group": "",
@@ -21,10 +22,20 @@ DOUBLES = Duplicates(
 )
 
 
-def lacking(budget="1k", limit=None, counted=100, weights=(), **facts):
+def job(protocol=None, **changes):
+    """A job that follows DINOv2's kNN, unless it is changed."""
+    load_all()
+    return make_job(protocol=protocol or component("knn", k=20), **{"preprocess": "dinov2_knn", **changes})
+
+
+def lacking(
+    budget="1k", limit=None, counted=100, weights=(), protocol=None, preprocess="dinov2_knn", **facts
+):
     data = DataFacts(**{**DATA, **facts})
     score = Metric(value=0.5, ci_low=0.4, ci_high=0.6, n=counted)
-    evidence = Evidence(make_job(budget=budget, limit=limit), data, score, *weights)
+    evidence = Evidence(
+        job(protocol, budget=budget, limit=limit, preprocess=preprocess), data, score, *weights
+    )
     return {check.item: check.reason for check in conformance(evidence) if not check.ok}
 
 
@@ -37,6 +48,10 @@ FAILURES = {
     "no image in two splits": (
         {"duplicates": DOUBLES, "dataset": ""},
         "3 test images are training images, 1 validation images are training images, such as a = b",
+    ),
+    "protocol as its reference has it": (
+        {"preprocess": "squash"},
+        "preprocessing `squash` instead of `dinov2_knn`",
     ),
     "pixels as the weights expect": ({"weights": ((), "other mean")}, "other mean"),
     "weights have not seen this task's labels": (
@@ -66,7 +81,7 @@ UNKNOWN = {
 @pytest.mark.parametrize(("item", "weights"), UNKNOWN.items())
 def test_what_nobody_knows_neither_holds_nor_fails(item, weights):
     score = Metric(value=0.5, ci_low=0.4, ci_high=0.6, n=100)
-    checks = conformance(Evidence(make_job(budget="1k"), DataFacts(**DATA), score, *weights))
+    checks = conformance(Evidence(job(budget="1k"), DataFacts(**DATA), score, *weights))
     assert [(check.item, check.ok) for check in checks if not check.ok] == [(item, None)]
     assert all(check.reason for check in checks if not check.ok)
 
@@ -74,7 +89,7 @@ def test_what_nobody_knows_neither_holds_nor_fails(item, weights):
 @pytest.mark.parametrize("facts", [{"duplicates": None}, {"duplicates": DOUBLES}])
 def test_doubles_of_a_published_data_set_and_old_records_are_not_known(facts):
     score = Metric(value=0.5, ci_low=0.4, ci_high=0.6, n=100)
-    checks = conformance(Evidence(make_job(budget="1k"), DataFacts(**{**DATA, **facts}), score))
+    checks = conformance(Evidence(job(budget="1k"), DataFacts(**{**DATA, **facts}), score))
     assert [(check.item, check.ok) for check in checks if not check.ok] == [("no image in two splits", None)]
 
 
@@ -90,3 +105,14 @@ def test_every_item_that_can_fail_is_tried():
 
 def test_a_class_with_fewer_examples_than_shots_is_another_split():
     assert "instead of 50" in lacking("5-shot", n_train=49)["split"]
+
+
+@pytest.mark.parametrize(
+    "protocol", [component("finetune", recipe="own"), component("unheard-of"), component("knn", q=3)]
+)
+def test_a_protocol_without_a_reference_or_that_nobody_has_is_not_known(protocol):
+    data, score = DataFacts(**DATA), Metric(value=0.5, ci_low=0.4, ci_high=0.6, n=100)
+    checks = conformance(Evidence(job(protocol, budget="1k", preprocess="squash"), data, score))
+    assert [(check.item, check.ok) for check in checks if not check.ok] == [
+        ("protocol as its reference has it", None)
+    ]

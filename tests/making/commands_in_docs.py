@@ -27,6 +27,7 @@ PARSED = (
 # Networks whose weights must be downloaded, or that take GPUs: planned, with --dry-run.
 PLANNED = (
     r"\.augreg|\.goog_",
+    r"^vitbench reproduce ",
     r"^vitbench run my-checkpoint\.yaml$",  # minutes on a CPU
     r"^vitbench run (vtab|vtab-frozen|bit-vtab|paper|imagenet|cifar|pets-flowers|fewshot|imagenet-fewshot)\b",
 )

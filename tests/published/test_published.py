@@ -1,11 +1,13 @@
 """The published rows: complete, cited, and consistent with the means that their sources state."""
 
 import json
+import re
+import statistics
 
 import pytest
 
 from tests.making.command import vitbench
-from vitbench.published import MEANS, published, rows_of, unmet_means
+from vitbench.published import MEANS, VTAB_GROUPS, Value, published, rows_of, unmet_means
 
 
 def test_all_rows_are_there_with_source_protocol_and_resolution():
@@ -19,15 +21,66 @@ def test_all_rows_are_there_with_source_protocol_and_resolution():
         assert "resolution" in row.model_fields_set
 
 
-def test_stated_means_are_those_of_the_rows_values():
+def test_every_value_has_a_source_and_a_locator():
+    """A table, section or file; rows that were read in a repository name its commit, the others a paper."""
+    for row in published():
+        assert row.source.table, row.id
+        if row.verified == "primary-repo":
+            assert re.fullmatch("[0-9a-f]{40}", row.source.commit), row.id
+        else:
+            assert row.source.arxiv, row.id
+
+
+def test_means_are_those_of_the_rows_values_within_rounding():
     rows = published()
-    stated = sum(
-        name in row.results and not row.results[name].derived and all(part in row.results for part in parts)
+    recomputed = [
+        row.results[name].derived
         for row in rows
         for name, parts in MEANS.items()
-    )
-    assert stated == 99
+        if name in row.results and all(part in row.results for part in parts)
+    ]
+    assert (recomputed.count(False), recomputed.count(True)) == (99, 137)
     assert [text for row in rows for text in unmet_means(row)] == []
+
+
+@pytest.mark.parametrize(("by", "found"), [(0.04, 0), (0.07, 1)])
+def test_a_wrong_mean_is_found(by, found):
+    """Nineteen values to a tenth and their mean to a hundredth are rounded by 0.055 at most."""
+    row = next(row for row in published() if row.id == "vit2021-t9-vit-l16-i21k")
+    values = {name: value for name, value in row.results.items() if name != "vtab_mean"}
+    mean = statistics.fmean(value.value for value in values.values())
+    stated = {"vtab_mean": Value(value=round(mean + by, 2))}
+    assert len(unmet_means(row.model_copy(update={"results": values | stated}))) == found
+
+
+def test_means_over_all_values_of_a_row_are_recomputed():
+    """Means that only one source has: of VPT's fine-grained data sets, and of twelve of DINOv2's Table 8."""
+    checked = 0
+    for row in published():
+        for name in ("fgvc_mean", "avg12"):
+            if name in row.results:
+                others = [value.value for key, value in row.results.items() if key != name]
+                rounding = 0.05 + 0.5 * 10 ** -row.results[name].decimals
+                assert statistics.fmean(others) == pytest.approx(row.results[name].value, abs=rounding), (
+                    row.id
+                )
+                checked += 1
+    assert checked == 10
+
+
+def test_vtabs_mean_is_that_of_its_groups_by_their_sizes():
+    """Where a source prints no values by task, groups and mean must still agree."""
+    checked = 0
+    for row in published():
+        groups = [row.results.get(f"vtab_{group}") for group in VTAB_GROUPS]
+        if "vtab_mean" in row.results and all(groups):
+            sizes = [len(tasks) for tasks in VTAB_GROUPS.values()]
+            mean = sum(size * value.value for size, value in zip(sizes, groups, strict=True)) / 19
+            # A derived mean is that of values to a tenth.
+            rounding = 0.06 if row.results["vtab_mean"].derived else 0.01
+            assert row.results["vtab_mean"].value == pytest.approx(mean, abs=rounding), row.id
+            checked += 1
+    assert checked == 39
 
 
 @pytest.mark.parametrize(

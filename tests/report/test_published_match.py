@@ -3,13 +3,15 @@
 import pytest
 
 from tests.making.boards import NAMES, RECIPE, VTAB, board, component, made
-from vitbench.core.record import Check
+from vitbench.core.conformance import ITEMS
+from vitbench.core.record import Check, Trial
 from vitbench.published import dataset_of, published
 from vitbench.report.build import boards
 from vitbench.report.leaderboard import any_published
 from vitbench.report.main_metric import is_seeded
-from vitbench.report.published_match import rows_for, weights_of
+from vitbench.report.published_match import HELD_TO_THE_ROW, _is_usual, rows_for, weights_of
 from vitbench.report.tolerance import Runs, Tolerance, tolerance_of
+from vitbench.suite import expand, read_suite
 
 L16 = NAMES[0]
 TASKS = ("vtab/caltech101", "vtab/flowers102")
@@ -201,6 +203,32 @@ def test_only_unchanged_published_weights_are_compared(base, how):
     assert board_.rows[0].compute.core_days is None
 
 
+SPECS = ["timm:vit_base_patch16_224.orig_in21k", "knn", "logistic_probe", "ridge_probe", "finetune"]
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_suite_that_changes_no_option_is_compared(spec, suite_file):
+    """Every option at its default is that of the published rows: a new option must be listed with its default."""
+    backbone, protocol = (spec, "knn") if spec.startswith("timm:") else ("raw_pixels", spec)
+    text = f"name: s\nbudgets: [full]\nbackbones: ['{backbone}']\ntasks: [digits]\nprotocols: [{protocol}]\n"
+    (job,) = expand(read_suite(suite_file(text))).jobs
+    assert _is_usual(job.backbone if spec.startswith("timm:") else job.protocol)
+
+
+def test_a_stated_departure_of_a_recipe_does_not_hide_the_value(base):
+    """vit_jax's recipe always departs, and is compared with vit_jax's rows nonetheless; any other item still counts."""
+    assert set(HELD_TO_THE_ROW) <= set(ITEMS)
+    departs = Check(item=HELD_TO_THE_ROW[0], ok=False, reason="all test images are scored")
+    other = Check(item="split", ok=False, reason="another")
+    protocol = component("finetune", "finetune", **{**RECIPE, "recipe": "vit-released"})
+    for checks, printed in (((departs,), 0.8453), ((departs, other), None), ((), None)):
+        how = {"protocol": protocol, "backbone": NAMES[1], "conformance": checks}
+        known = cells(seeds(base, (0.85, 0.851), task="imagenet", budget="full", **how))[1][
+            "imagenet"
+        ].published
+        assert (known and known.value) == (printed and pytest.approx(printed))
+
+
 def on_imagenet(base, recipe, size_px):
     protocol = component("finetune", "finetune", **{**RECIPE, "recipe": recipe})
     records = seeds(base, (0.85, 0.851, 0.852), task="imagenet", budget="full", protocol=protocol)
@@ -230,6 +258,16 @@ def test_a_row_with_other_settings_is_not_compared(base):
         r.model_copy(update={"backbone": r.backbone.model_copy(update={"size_px": 128})}) for r in records
     ]
     assert cells(records)[1]["cifar10"].published is None
+
+
+@pytest.mark.parametrize(("dropout", "printed"), [(0.0, 0.8447), (0.1, 0.8505), (0.2, None)])
+def test_the_value_with_the_runs_dropout_is_compared(base, dropout, printed):
+    """vit_jax's README has ViT-L/16 on ImageNet without and with dropout 0.1."""
+    protocol = component("finetune", "finetune", **{**RECIPE, "recipe": "vit-released"})
+    trial = Trial(options={"dropout": dropout}, split="train", metric="loss", value=0.1, chosen=True)
+    records = seeds(base, (0.85, 0.851), task="imagenet", budget="full", protocol=protocol, trials=(trial,))
+    known = cells(records)[1]["imagenet"].published
+    assert (known and known.value) == (printed and pytest.approx(printed))
 
 
 def test_mean_per_class_accuracy_is_not_top1(base):

@@ -22,6 +22,7 @@ from vitbench.cli.new import new
 from vitbench.cli.pack import pack
 from vitbench.cli.prune import prune
 from vitbench.cli.report import export, report
+from vitbench.cli.reproduce import reproduce
 from vitbench.cli.retry import retry
 from vitbench.cli.run import run
 from vitbench.cli.status import status
@@ -53,7 +54,7 @@ def cli() -> None:  # the \b below is click's mark for "keep these lines"
 
 
 _VERBS = (
-    run, status, retry, report, export, compare, pack, unpack, merge, prune, list_, cost, check, inspect_, data, new,
+    run, status, retry, report, export, compare, reproduce, pack, unpack, merge, prune, list_, cost, check, inspect_, data, new,
 )  # fmt: skip
 for _verb in _VERBS:
     cli.add_command(_verb)

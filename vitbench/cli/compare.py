@@ -84,7 +84,8 @@ def _about(row: Difference) -> str:
     seeds = f"{one}" if one == two else f"{one} and {two}"
     missing = "" if row.complete else f" of {row.seeds_expected}"
     pairing = ", paired" if row.paired and one > 1 else ""
-    metric = "" if row.metric == "top1" else f"{row.metric}, "
+    metric = "" if row.metric == "top1" and not row.not_compared else f"by {row.metric}, "
+    metric += f"not by {row.not_compared}, " if row.not_compared else ""
     return f"{p}{_star(row)}  {metric}n {row.n_test}, seeds {seeds}{missing}{pairing}"
 
 

@@ -15,28 +15,33 @@ if TYPE_CHECKING:
 
 def print_plan(plan: RunPlan, run_options: RunOptions, *, as_json: bool) -> int:
     """Print the jobs with their states and estimate the pending ones; the estimate is saved for the report."""
-    jobs, pending = plan.jobs(run_options), plan.pending(run_options)
-    keys = {job.key for job in pending}
-    if not as_json:
-        for job in jobs:
-            record = plan.done.get(job.key)
-            was = "failed" if record is not None and record.status == "failed" else "done"
-            click.echo(f"{'to run' if job.key in keys else was:7} {job.key[:8]}  {printable(job.title)}")
-        click.echo(
-            f"{len(jobs)} jobs, {len(jobs) - len(keys)} done, {len(keys)} to run in {plan.run.path}",
-            err=True,
-        )
-    made = _estimated(plan, run_options, pending) if pending else None
     if as_json:
         import json
 
-        rows = [{"key": job.key, "title": job.title, "done": job.key not in keys} for job in jobs]
-        click.echo(
-            json.dumps({"jobs": rows, "estimate": made and _as_json(made)}, indent=1, ensure_ascii=False)
-        )
-    elif made is not None:
-        _print(made, workers=run_options.workers or 1)
+        click.echo(json.dumps(plan_as_json(plan, run_options), indent=1, ensure_ascii=False))
+        return 0
+    jobs, pending = plan.jobs(run_options), plan.pending(run_options)
+    keys = {job.key for job in pending}
+    for job in jobs:
+        record = plan.done.get(job.key)
+        was = "failed" if record is not None and record.status == "failed" else "done"
+        click.echo(f"{'to run' if job.key in keys else was:7} {job.key[:8]}  {printable(job.title)}")
+    done = len(jobs) - len(keys)
+    click.echo(f"{len(jobs)} jobs, {done} done, {len(keys)} to run in {plan.run.path}", err=True)
+    if pending:
+        _print(_estimated(plan, run_options, pending), workers=run_options.workers or 1)
     return 0
+
+
+def plan_as_json(plan: RunPlan, run_options: RunOptions) -> dict[str, Any]:
+    """The jobs and the estimate as plain values; the estimate is saved for the report."""
+    pending = plan.pending(run_options)
+    keys = {job.key for job in pending}
+    jobs = [
+        {"key": job.key, "title": job.title, "done": job.key not in keys} for job in plan.jobs(run_options)
+    ]
+    made = _estimated(plan, run_options, pending) if pending else None
+    return {"jobs": jobs, "estimate": made and _as_json(made)}
 
 
 def _estimated(plan: RunPlan, run_options: RunOptions, pending: Any) -> Estimate:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +13,7 @@ from vitbench.cli.options import JSON, PLUGINS, warn_of_broken
 
 if TYPE_CHECKING:
     from vitbench.core.plugins import LoadedPlugin
+    from vitbench.published import PublishedRow
 
 Row = dict[str, Any]
 
@@ -29,6 +30,14 @@ def _components(kind: str) -> list[Row]:
             "version": entry.version, "origin": entry.origin,
         })  # fmt: skip
     return rows
+
+
+def _protocols(_pattern: str) -> list[Row]:
+    from vitbench.protocols.references import reference_of
+
+    return [
+        {**row, **reference_of(row["name"], str(row.get("source", "")))} for row in _components("protocols")
+    ]
 
 
 def _option(name: str, field: Any) -> str:
@@ -84,6 +93,25 @@ def _suites(_pattern: str) -> list[Row]:
 def _published(_pattern: str) -> list[Row]:
     from vitbench.published import published
 
+    return _published_rows(published())
+
+
+def _reproducible() -> list[Row]:
+    """The published rows that can be measured here, with how many of their values."""
+    from vitbench.published import published
+    from vitbench.report.reproduction import plan_row
+
+    plans = [plan for row in published() if (plan := plan_row(row)).measurable]
+    click.echo(f"{len(plans)} of {len(published())} published rows can be measured", err=True)
+    rows = _published_rows(plan.row for plan in plans)
+    for row, plan in zip(rows, plans, strict=True):
+        able = [value.dataset for value in plan.measurable]
+        row["summary"] += f" · {len(able)} of {len(plan.values)} values"
+        row["measurable"] = able
+    return rows
+
+
+def _published_rows(rows: Iterable[PublishedRow]) -> list[Row]:
     return [
         {
             "name": row.id,
@@ -92,14 +120,14 @@ def _published(_pattern: str) -> list[Row]:
             "options": [],
             **row.model_dump(mode="json", exclude={"id"}),
         }
-        for row in published()
+        for row in rows
     ]
 
 
 _KINDS: dict[str, Callable[[str], list[Row]]] = {
     "backbones": _backbones,
     "tasks": lambda _pattern: _components("tasks"),
-    "protocols": lambda _pattern: _components("protocols"),
+    "protocols": _protocols,
     "suites": _suites,
     "published": _published,
 }
@@ -108,9 +136,10 @@ _KINDS: dict[str, Callable[[str], list[Row]]] = {
 @click.command("list", no_args_is_help=True)
 @click.argument("kind", type=click.Choice([*_KINDS, "plugins", "schema"]))
 @click.argument("pattern", default="")
+@click.option("--reproducible", is_flag=True, help="Only published rows that can be measured here.")
 @PLUGINS
 @JSON
-def list_(kind: str, pattern: str, plugins: tuple[str, ...], as_json: bool) -> None:
+def list_(kind: str, pattern: str, reproducible: bool, plugins: tuple[str, ...], as_json: bool) -> None:
     """List backbones, tasks, protocols, suites, published results or plugins.
 
     PATTERN is a part of a name, or a glob.
@@ -118,8 +147,16 @@ def list_(kind: str, pattern: str, plugins: tuple[str, ...], as_json: bool) -> N
     `vitbench list backbones 'timm:*vit*'` searches timm's models; `vitbench list schema` prints the JSON schema of suite files,
     for editors.
     """
+    from vitbench.core.errors import Problem, UsageError
     from vitbench.engine.components import load_all
 
+    if reproducible and kind != "published":
+        raise UsageError(
+            Problem(
+                f"--reproducible is for published rows, not {kind}",
+                next_step="vitbench list published --reproducible",
+            )
+        )
     loaded = load_all(plugins)
     if kind != "plugins":  # which lists the broken ones itself
         warn_of_broken(loaded)
@@ -128,7 +165,8 @@ def list_(kind: str, pattern: str, plugins: tuple[str, ...], as_json: bool) -> N
 
         click.echo(json.dumps(suite_schema(), indent=2))
         return
-    rows = _plugins(loaded) if kind == "plugins" else _KINDS[kind](pattern)
+    make = {**_KINDS, "plugins": lambda _pattern: _plugins(loaded)}[kind]
+    rows = _reproducible() if reproducible else make(pattern)
     rows = [row for row in rows if _matches(row["name"], pattern)]
     click.echo(json.dumps(rows, indent=1, ensure_ascii=False) if as_json else _table(rows))
 
@@ -144,6 +182,16 @@ def _matches(name: str, pattern: str) -> bool:
     return not pattern or fnmatch.fnmatch(name, pattern) or pattern.lower() in name.lower()
 
 
+def _of_reference(row: Row) -> list[str]:
+    """What a protocol follows and how it departs, and the same of its recipes."""
+    lines = [f"reference: {row['reference']}"] if row.get("reference") else []
+    lines += [f"departs: {text}" for text in row.get("departs", ())]
+    for recipe in row.get("recipes", ()):
+        lines += [f"recipe {recipe['name']}: {recipe['title']}", f"    reference: {recipe['reference']}"]
+        lines += [f"    departs: {text}" for text in recipe["departs"]]
+    return lines
+
+
 def _table(rows: list[Row]) -> str:
     if not rows:
         return "no matches"
@@ -152,6 +200,7 @@ def _table(rows: list[Row]) -> str:
     for row in rows:
         lines.append(f"{row['name']:{width}}  {row['summary']}".rstrip())
         lines += [f"{'':{width}}    note: {note}" for note in row.get("notes", ())]
+        lines += [f"{'':{width}}    {line}" for line in _of_reference(row)]
         if row["options"]:
             lines.append(f"{'':{width}}    options: {', '.join(row['options'])}")
     return "\n".join(lines)

@@ -94,19 +94,21 @@ def dtype(default: str | None = None) -> Decorator:
 
 
 # What is run: the fields of Overrides.
+TASKS = click.option("--task", "tasks", multiple=True, metavar="T", help="Only this task (repeatable).")
+SEEDS = click.option("--seeds", callback=_seeds, metavar="0,1,2", help="Seeds to run instead of the suite's.")
 _PART = (
     click.option(
         "--backbone", "backbones", multiple=True, metavar="B",
         help="Only this backbone: its label, or any spec where jobs are planned (repeatable).",
     ),
-    click.option("--task", "tasks", multiple=True, metavar="T", help="Only this task (repeatable)."),
+    TASKS,
 )  # fmt: skip
 PART_OF_RESULTS = _group(*_PART)
 SUITE_OVERRIDES = _group(
     *_PART,
     click.option("--protocol", "protocols", multiple=True, metavar="P", help="Protocol to run (repeatable)."),
     click.option("--budget", "budgets", multiple=True, metavar="B", help="Budget to run: full, 1k or N-shot (repeatable)."),
-    click.option("--seeds", callback=_seeds, metavar="0,1,2", help="Seeds to run instead of the suite's."),
+    SEEDS,
     click.option(
         "--limit", type=click.IntRange(1, 2**31 - 1), metavar="N",
         help="Use at most N examples of each split; the leaderboard is marked as limited.",
@@ -136,6 +138,10 @@ RUN_OPTIONS = _group(
     DATA_DIR,
     click.option("--skip-missing", is_flag=True, help="Skip jobs whose data is missing; the leaderboard shows the gaps."),
     click.option("--dry-run", is_flag=True, help="Print the jobs and estimate FLOPs, hours and disk; run nothing."),
+    click.option(
+        "--keep-scores", is_flag=True,
+        help="Keep the class scores of all test images (float16); finished jobs without them run again.",
+    ),
     click.option("--force", is_flag=True, help="Run finished jobs again."),
     click.option("--retry-failed", is_flag=True, help="Run failed jobs again."),
     click.option("--fail-fast", is_flag=True, help="Stop at the first job that fails."),

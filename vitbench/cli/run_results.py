@@ -23,7 +23,7 @@ def show_results(result: Result, *, as_json: bool) -> None:
         page = result.run.report_path
         click.echo(f"nothing to do: all {len(result.records)} jobs are done, see {page}", err=True)
         return
-    no_page = _write_page(result)
+    no_page = write_page(result)
     _print(result, as_json)
     count = f"{len(result.records)} jobs, {result.ran} new"
     where = f"No leaderboard: {no_page}" if no_page else f"Leaderboard: {result.run.report_path}"
@@ -45,7 +45,7 @@ def _shown(result: Result) -> Path:
     return result.run.path / ".shown"
 
 
-def _write_page(result: Result) -> str:
+def write_page(result: Result) -> str:
     """Write the page, and return why it cannot be written if there are too many records."""
     from vitbench.cli.page_limit import refuse_too_many
     from vitbench.core.errors import UsageError

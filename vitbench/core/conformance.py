@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from vitbench.core.errors import VitbenchError
 from vitbench.core.job import Job, shots_of
 from vitbench.core.record import Check, DataFacts, Metric
+from vitbench.core.registry import PROTOCOLS
 
 # VTAB-1k: the first 800 stored examples of train, the first 200 of val (docs/protocols.md#vtab-1k).
 TRAIN_1K = 800
@@ -93,6 +95,17 @@ def _duplicates(evidence: Evidence) -> str | Unknown:
     return found
 
 
+def _protocol(evidence: Evidence) -> str | Unknown:
+    """How the job departs from its protocol's reference."""
+    asked = evidence.job.protocol
+    try:
+        _, protocol = PROTOCOLS.make(asked.spec, asked.options)
+    except VitbenchError:
+        return Unknown(f"there is no protocol {asked.spec!r} with these options here")
+    found = protocol.departures(evidence.job)
+    return Unknown("the protocol follows no reference") if found is None else "; ".join(found)
+
+
 def _pixels(evidence: Evidence) -> str | Unknown:
     if evidence.pixels_unknown and not evidence.pixel_warning:
         return Unknown(evidence.pixels_unknown)
@@ -107,6 +120,7 @@ ITEMS: dict[str, Callable[[Evidence], str | Unknown]] = {
     "split": _other_split,
     "data as the reference has them": lambda evidence: "; ".join(evidence.data.departures),
     "no image in two splits": _duplicates,
+    "protocol as its reference has it": _protocol,
     "pixels as the weights expect": _pixels,
     "weights have not seen this task's labels": _labels_seen,
     # A protocol is given nothing that leads to test (vitbench.data.sealed): the engine opens it once, afterwards.

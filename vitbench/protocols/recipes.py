@@ -167,6 +167,24 @@ def _scaled_resize(written: Mapping[str, Any], changes: Mapping[str, Any]) -> di
     return {"resize_px": round(changes["size_px"] * before / after)}
 
 
+def departures_for(name: RecipeName, task: str) -> tuple[str, ...]:
+    """How a recipe departs from its source whatever the data: as a whole, or because the source says nothing of the task."""
+    recipe = named_recipes()[name]
+    fitting = [s for s in recipe["settings"] if _names(s, task)]
+    said = {setting.get("departs") for setting in fitting}
+    if "tasks" in fitting[0] or None in said:
+        own = fitting[0].get("departs") if "tasks" in fitting[0] else None
+    else:
+        own = min(said) if len(said) == 1 else "the source has no setting for this task"
+    return tuple(filter(None, (recipe["common"].get("departs"), own)))
+
+
+def sizes_of(name: RecipeName) -> set[int]:
+    """All image sizes that a recipe's settings have, in pixels."""
+    recipe = named_recipes()[name]
+    return {part["size_px"] for part in (recipe["common"], *recipe["settings"]) if part.get("size_px")}
+
+
 def uses_image_area(name: RecipeName) -> bool:
     """Return whether a recipe's settings depend on the image area, so that images must be read to choose one."""
     return any("area_below" in setting for setting in named_recipes()[name]["settings"])
@@ -188,8 +206,12 @@ def _scaled_schedule(setting: Mapping[str, Any], changes: Mapping[str, Any]) -> 
 
 def _fits(setting: Mapping[str, Any], case: Case) -> bool:
     return (
-        any(fnmatchcase(case.task, pattern) for pattern in setting.get("tasks", ["*"]))
+        _names(setting, case.task)
         and case.examples < setting.get("examples_below", case.examples + 1)
         and case.area < setting.get("area_below", case.area + 1)
         and setting.get("params_above", -1) < case.params < setting.get("params_below", case.params + 1)
     )
+
+
+def _names(setting: Mapping[str, Any], task: str) -> bool:
+    return any(fnmatchcase(task, pattern) for pattern in setting.get("tasks", ["*"]))

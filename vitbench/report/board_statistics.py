@@ -8,11 +8,12 @@ from fractions import Fraction
 
 import numpy as np
 
-from vitbench.core.record import Metric
+from vitbench.core.record import FurtherMetric, Metric
 from vitbench.report.leaderboard import Column, Row
 from vitbench.report.outcomes import Table
 from vitbench.report.ranks import Column as RankColumn
 from vitbench.report.ranks import column_of_estimates, column_of_tables, may_be_first
+from vitbench.report.shown_metric import interval_of
 from vitbench.report.statistics import (
     Estimate,
     Interval,
@@ -25,20 +26,29 @@ from vitbench.report.statistics import (
 MOST_RANKED = 1000  # rows: of more, comparing all pairs takes longer than all else
 
 
-def cell_estimate(metrics: Sequence[Metric], table: Table | None) -> Estimate:
-    """The mean over seeds with its variance, from which images each seed got right (S, N), if that is known."""
+def cell_estimate(metrics: Sequence[Metric | FurtherMetric], table: Table | None) -> Estimate | None:
+    """The mean over seeds with its variance, from which images each seed got right (S, N), if that is known.
+
+    None of a metric of which no interval is known.
+    """
     if table is not None and len(table) > 1:
         return crossed(table.astype(np.float64))
-    widths = [metric.ci_high - metric.ci_low for metric in metrics]
+    low, high = interval_of(metrics)
+    if low is None or high is None:
+        return None
     # Wilson's intervals are the images' part; for a score that is not a count of images they are all that is known.
-    image_variance = (sum(widths) / len(widths) / 2 / Z) ** 2
-    return of_scores([metric.value for metric in metrics], image_variance)
+    return of_scores(
+        [metric.value for metric in metrics if metric.value is not None], ((high - low) / 2 / Z) ** 2
+    )
 
 
-def cell_interval(metrics: Sequence[Metric], estimate: Estimate) -> Interval:
+def cell_interval(metrics: Sequence[Metric | FurtherMetric], estimate: Estimate | None) -> Interval | None:
     """The interval of a cell: its record's own of one seed, else over images and seeds."""
+    low, high = interval_of(metrics)
+    if estimate is None or low is None or high is None:
+        return None
     if len(metrics) == 1:
-        return Interval(metrics[0].value, metrics[0].ci_low, metrics[0].ci_high)
+        return Interval(estimate.mean, low, high)
     return fraction_interval(estimate, min(metric.n for metric in metrics))
 
 
@@ -53,6 +63,8 @@ def with_first(
     if not 2 <= len(ranked) <= MOST_RANKED:
         return list(rows)
     counted = [(i, column) for i, column in enumerate(columns) if column.counted]
+    if any(row.cells[i].estimate is None for row in ranked for i, _ in counted):
+        return list(rows)
     found = may_be_first(
         [_rank_column(ranked, i, tables.get(column.label, {})) for i, column in counted],
         [row.exact_mean or Fraction(0) for row in ranked],

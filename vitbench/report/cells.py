@@ -6,14 +6,15 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from vitbench.core.conformance import NOT_LIMITED, READABLE
-from vitbench.core.record import Metric, Record
+from vitbench.core.record import FurtherMetric, Metric, Record
 from vitbench.report.board_statistics import cell_estimate, cell_interval
 from vitbench.report.cell_details import cell_name
 from vitbench.report.keys import component_key, distinct_labels
 from vitbench.report.leaderboard import Cell, Column
-from vitbench.report.main_metric import exact_mean, is_seeded, main_metric
+from vitbench.report.main_metric import exact_mean, is_seeded
 from vitbench.report.outcomes import Predictions, Table, tables_or_none
 from vitbench.report.published_match import published_match
+from vitbench.report.shown_metric import interval_of, lacking, value_of
 from vitbench.report.tolerance import Runs, SeedSpread, pooled
 
 ByTask = dict[str, dict[str, list[Record]]]  # by the task's label and the backbone's key: the seeds of a cell
@@ -32,7 +33,7 @@ def tables_of_columns(
             for backbone, cell in by_task.get(column.task, {}).items()
             if (scored := [record for record, _ in _scored(cell, column)])
         }
-        stacked = tables_or_none(list(own.values()), predictions, column.metric or None)
+        stacked = tables_or_none(list(own.values()), predictions, column.metric or column.shown or None)
         if stacked:
             found[column.label] = dict(zip(own, stacked, strict=True))
     return found
@@ -43,18 +44,20 @@ def row_labels(records: Sequence[Record]) -> dict[str, str]:
     return distinct_labels((component_key(r.job.backbone), r.job.backbone.label) for r in records)
 
 
-def _scored(records: Sequence[Record], column: Column) -> list[tuple[Record, Metric]]:
+def _scored(records: Sequence[Record], column: Column) -> list[tuple[Record, Metric | FurtherMetric]]:
     """The records of a cell that have the column's metric, by seed, each with it."""
     return [
         (record, metric)
         for record in sorted(records, key=lambda record: record.job.seed)
-        if (metric := record.metrics.get(column.metric) if column.metric else main_metric(record)) is not None
+        if (metric := value_of(record, column.metric or column.shown)) is not None
     ]
 
 
 def seed_spread(cells: Iterable[Sequence[Record]], column: Column) -> SeedSpread | None:
     """The standard deviation over seeds of all networks of a column together."""
-    return pooled([[metric.value for _, metric in _scored(cell, column)] for cell in cells])
+    return pooled(
+        [[metric.value for _, metric in _scored(cell, column) if metric.value is not None] for cell in cells]
+    )
 
 
 def cell_of(
@@ -65,19 +68,21 @@ def cell_of(
     found = _scored(records, column)
     if not found:
         name = cell_name(records) if records else ""
-        return Cell(None, failed=failures, seeds_expected=expected, name=name)
+        reason = lacking(records, column.shown) if column.shown else ""
+        return Cell(None, failed=failures, seeds_expected=expected, name=name, lacking=reason)
     metrics = [metric for _, metric in found]
-    values = [metric.value for metric in metrics]
+    values = [metric.value for metric in metrics if metric.value is not None]
     mean = statistics.fmean(values)
     estimate = cell_estimate(metrics, table)
     interval = cell_interval(metrics, estimate)
+    image_low, image_high = interval_of(metrics)
     match = published_match([record for record, _ in found], column.dataset, Runs(mean, len(found)), spread)
     return Cell(
         value=mean,
-        ci_low=interval.low,
-        ci_high=interval.high,
-        image_low=statistics.fmean(metric.ci_low for metric in metrics),
-        image_high=statistics.fmean(metric.ci_high for metric in metrics),
+        ci_low=interval.low if interval else None,
+        ci_high=interval.high if interval else None,
+        image_low=image_low,
+        image_high=image_high,
         spread=statistics.stdev(values) if len(values) > 1 else None,
         estimate=estimate,
         exact=exact_mean(metrics),

@@ -17,6 +17,7 @@ from vitbench.core.record import Record
 from vitbench.report.keys import CellKey, cells, component_key, distinct_labels, newest
 from vitbench.report.main_metric import draws_images, is_seeded, main_metric_name
 from vitbench.report.outcomes import Predictions, tables
+from vitbench.report.shown_metric import asked_metrics
 from vitbench.report.statistics import Estimate, Interval, difference, holm, mean_of
 from vitbench.store.record_file import load, load_file
 from vitbench.store.record_heads import heads, related
@@ -29,7 +30,8 @@ Scope = Literal["backbones", "trained networks"]
 class Difference:
     """Two backbones on one task: their scores, and the second minus the first on the same test images.
 
-    `seeds` of each; `paired`: seeds are compared one by one. `p_holm` is None of a cell that lacks seeds: it is in no family.
+    `seeds` of each; `paired`: seeds are compared one by one. `not_compared`: the board's metric, if it is
+    not `metric`. `p_holm` is None of a cell that lacks seeds: it is in no family.
     """
 
     task: str
@@ -45,6 +47,7 @@ class Difference:
     gap: Interval
     p: float
     scope: Scope
+    not_compared: str = ""
     p_holm: float | None = None
 
     @property
@@ -78,11 +81,16 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Found:
-    """One cell: its backbone's label, its records by seed, and how many seeds a complete cell has."""
+    """One cell: its backbone's label, its records by seed, how many seeds a complete cell has, and by what it is compared.
+
+    `not_compared` is the metric that the board shows, where predictions do not say image by image what it counts.
+    """
 
     backbone: str
     records: tuple[Record, ...]
     expected: int
+    metric: str
+    not_compared: str = ""
 
     @property
     def record(self) -> Record:
@@ -119,8 +127,22 @@ def found_cells(
     for cell, own in by_cell.items():
         expected[cell.setting] = max(expected[cell.setting], *(record.job.suite.seeds for record in own))
     scored = {cell: tuple(r for r in own if r.status == "ok" and r.metrics) for cell, own in by_cell.items()}
+    asked = {
+        setting: asked_metrics(
+            [record for cell, own in scored.items() if cell.setting == setting for record in own]
+        )
+        for setting in expected
+    }
+
+    def found_cell(cell: CellKey, own: tuple[Record, ...]) -> Found:
+        metric, _ = asked[cell.setting][own[0].job.task.label]
+        own_name = main_metric_name(own[0]) or ""
+        is_known = all(metric in record.metrics for record in own)
+        name, missing = (metric, "") if is_known else (own_name, metric)
+        return Found(labels[cell.backbone], own, expected[cell.setting], name, missing)
+
     found = {
-        cell: Found(labels[cell.backbone], own, expected[cell.setting])
+        cell: found_cell(cell, own)
         for cell, own in scored.items()
         if own and (not backbones or _plain(labels[cell.backbone]) in map(_plain, backbones))
     }
@@ -192,7 +214,7 @@ def _difference(one: Found, two: Found, predictions: Predictions) -> tuple[Diffe
     """The row of one cell, and the estimate of its difference."""
     ours, theirs = _on_common_seeds(one.records, two.records)
     paired = draws_images(one.record.job) and [r.job.seed for r in ours] == [r.job.seed for r in theirs]
-    metric = main_metric_name(one.record) or ""
+    metric = one.metric
     a, b = tables([ours, theirs], predictions, metric)
     estimate = difference(a.astype(np.float64), b.astype(np.float64), paired=paired)
     job, (low, high) = one.record.job, (float(a.mean()), float(b.mean()))
@@ -200,7 +222,7 @@ def _difference(one: Found, two: Found, predictions: Predictions) -> tuple[Diffe
     scope: Scope = "backbones" if {one.scope, two.scope} == {"backbones"} else "trained networks"
     row = Difference(
         job.task.label, job.protocol.label, job.budget, metric, (len(ours), len(theirs)), max(one.expected, two.expected),
-        paired, a.shape[1], low, high, gap, estimate.p, scope,
+        paired, a.shape[1], low, high, gap, estimate.p, scope, one.not_compared,
     )  # fmt: skip
     return row, replace(estimate, mean=high - low)
 

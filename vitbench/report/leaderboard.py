@@ -17,7 +17,8 @@ from vitbench.report.statistics import Estimate, Interval, inside, mean_of
 class Column:
     """A task, or an additional metric of a task, which is not part of any mean; `metric` is '' for the main one.
 
-    `group` is the VTAB group, `dataset` the name in published rows; `decimals` of its percentages.
+    `group` is the VTAB group, `dataset` the name in published rows, `decimals` those of its percentages. `shown` is the metric
+    that suites ask for in place of the task's own main one; `note` says what a reader must know of that.
     """
 
     label: str
@@ -25,6 +26,8 @@ class Column:
     metric: str = ""
     group: str = ""
     dataset: str = ""
+    shown: str = ""
+    note: str = ""
     decimals: int = 1
 
     @property
@@ -45,13 +48,14 @@ class Cell:
     The 95 % interval is over test images and, with several seeds, over seeds; `image_low` and `image_high` are its part over
     images. `spread` is the standard deviation over seeds (n - 1). `one_network`: one seed was run of a result that depends on
     it. `known_images`: predictions say which images each seed got right; without them, intervals of several seeds are longer.
+    There is no interval of a metric for which none is known. `lacking` says why records have no value of the column's metric.
     """
 
     value: float | None
-    ci_low: float = 0.0
-    ci_high: float = 0.0
-    image_low: float = 0.0
-    image_high: float = 0.0
+    ci_low: float | None = None
+    ci_high: float | None = None
+    image_low: float | None = None
+    image_high: float | None = None
     spread: float | None = None
     estimate: Estimate | None = None
     exact: Fraction | None = None
@@ -67,6 +71,7 @@ class Cell:
     departures: tuple[str, ...] = ()
     name: str = ""
     published: PublishedMatch | None = None
+    lacking: str = ""
     provenance: str = ""  # of a published value: source, image size, runs
 
     @property
@@ -167,7 +172,8 @@ class Row:
             return None
         if len(positions) == 1:
             cell = self.cells[positions[0]]
-            return Interval(estimate.mean, cell.ci_low, cell.ci_high)
+            low, high = cell.ci_low, cell.ci_high
+            return None if low is None or high is None else Interval(estimate.mean, low, high)
         return inside(estimate.interval)
 
     @property
@@ -210,6 +216,15 @@ class Board:
     def tasks(self) -> tuple[str, ...]:
         """The labels of the columns."""
         return tuple(column.label for column in self.columns)
+
+    @property
+    def notes(self) -> list[str]:
+        """Which columns do not show the metric that suites ask for, and which values are lacking, with the reasons."""
+        notes = [f"{column.task}: {column.note}" for column in self.columns if column.note]
+        for i, column in enumerate(self.columns):
+            reasons = dict.fromkeys(row.cells[i].lacking for row in self.rows if row.cells[i].lacking)
+            notes += [f"{column.task}: {reason}" for reason in reasons]
+        return notes
 
     @property
     def groups(self) -> dict[str, tuple[int, ...]]:

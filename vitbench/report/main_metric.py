@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from vitbench.core.job import Job, shots_of
-from vitbench.core.record import Metric, Record
+from vitbench.core.record import FurtherMetric, Metric, Record
 
 # Protocols that draw nothing but the images of an N-shot budget (`depends_on_seed` of each, in vitbench/protocols).
 NOTHING_RANDOM = ("knn", "ridge_probe", "logistic_probe")
@@ -33,13 +33,14 @@ def draws_images(job: Job) -> bool:
     return shots_of(job.budget) is not None
 
 
-def exact_mean(metrics: Sequence[Metric]) -> Fraction:
+def exact_mean(metrics: Sequence[Metric | FurtherMetric]) -> Fraction:
     """The mean of scores as a fraction, so that equal counts of correct images are equal."""
     found = [exact(metric) for metric in metrics]
     return sum(found, Fraction(0)) / len(found)
 
 
-def exact(metric: Metric) -> Fraction:
+def exact(metric: Metric | FurtherMetric) -> Fraction:
     """A score as the fraction of its images that it counts; one that is no such fraction as its float."""
-    hits = round(metric.value * metric.n)
-    return Fraction(hits, metric.n) if hits / metric.n == metric.value else Fraction(metric.value)
+    value, n = metric.value or 0.0, max(metric.n, 1)
+    hits = round(value * n)
+    return Fraction(hits, n) if hits / n == value else Fraction(value)

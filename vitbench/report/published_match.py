@@ -5,12 +5,13 @@ Each match states its tolerance: repeated runs differ by their seeds, and printe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 from vitbench.core.job import Component, Job, shots_of
-from vitbench.core.record import Record
+from vitbench.core.record import Check, Record
 from vitbench.published import MEANS, PublishedRow, Value, published
 from vitbench.report.main_metric import is_seeded
 from vitbench.report.statistics import LEVEL
@@ -42,17 +43,28 @@ _SAME_STEPS = {
 _ON_IMAGENET = {"vit": ("vit2021-t5-", "vit2021-t6-"), "vit-table2": ("vit2021-t2-",)}
 # Rows that were made with other settings than the rest of their table, according to their own notes.
 _OTHER_SETTINGS = {("bit-readme-", "cifar10"), ("bit-readme-", "cifar100")}  # batch 128 at 0.001
+_DROPOUT = re.compile(
+    r"-do(\d\.\d)$"
+)  # ends the ids of vit_jax's README, which has each network with two rates
 # In dinov2-t8- these are mean per-class accuracies, not top-1.
 _PER_CLASS = ("oxford_iiit_pet", "oxford_flowers102", "caltech101")
 # Options of protocols and of timm backbones in those rows; any other option must be at its default.
 _USUAL: dict[str, dict[str, object]] = {
     "knn": {"k": 20},  # of the results on DINOv2's model card
-    "logistic_probe": {"c": "val", "values": 45},
+    "logistic_probe": {"c": "val", "values": 45, "standardise": False},
     "ridge_probe": {"l2": "default"},
-    "timm": {"pretrained": True, "position_resize": "own", "pooling": "own", "last_layers": 1},
+    "timm": {
+        "pretrained": True,
+        "position_resize": "own",
+        "activation": "own",
+        "pooling": "own",
+        "last_layers": 1,
+    },
 }
 # The preset of those rows, where other suites of ours name another.
 _PRESETS = {"knn": "dinov2_knn", "logistic_probe": "clip"}
+# Items of conformance that say less than `follows`, which holds a job's protocol to the row instead of to its reference.
+HELD_TO_THE_ROW = ("protocol as its reference has it",)
 _FREE = (
     "label",
     "size_px",
@@ -151,33 +163,57 @@ def published_weights(record: Record) -> str:
     return backbone.argument if backbone.name == "timm" and trained and _is_usual(backbone) else ""
 
 
-def _is_usual(component: Component) -> bool:
-    """Whether every option has the value of published rows."""
+def _is_usual(component: Component, checked: Sequence[str] = ()) -> bool:
+    """Whether every option has the value of published rows, but for those that are checked elsewhere."""
     usual = _USUAL.get(component.name, {})
-    options = {name: value for name, value in component.options.items() if name not in _FREE}
+    options = {name: value for name, value in component.options.items() if name not in (*_FREE, *checked)}
     return all(value == usual.get(name) for name, value in options.items())
 
 
 def rows_for(record: Record, dataset: str) -> Iterator[PublishedRow]:
     """The rows with a record's weights and data whose authors followed the same protocol step for step."""
     job, weights = record.job, published_weights(record)
+    usual_preset = _PRESETS.get(job.protocol.name, job.preprocess) == job.preprocess
+    if job.limit is not None or not weights or not usual_preset:
+        return
+    for row in published():
+        if (
+            weights_of(row) == weights
+            and follows(row, job, dataset)
+            and is_top1(row, dataset)
+            and not has_other_settings(row, dataset)
+            and dropout_of(row) in (None, _dropout(record))
+        ):
+            yield row
+
+
+def follows(row: PublishedRow, job: Job, dataset: str) -> bool:
+    """Whether a row's authors followed a job's protocol and recipe step for step, on as much data."""
     recipe = str(job.protocol.options.get("recipe", "")) or job.protocol.name
     prefixes: tuple[str, ...] = _SAME_STEPS.get(recipe, ())
     if dataset.startswith("imagenet"):
         prefixes = _ON_IMAGENET.get(recipe, prefixes)
-    usual_preset = _PRESETS.get(job.protocol.name, job.preprocess) == job.preprocess
-    if job.limit is not None or not weights or not usual_preset or not _is_usual(job.protocol):
-        return
-    for row in published():
-        same = (
-            row.protocol in methods_of(job)
-            and row.id.startswith(prefixes or "\0")
-            and weights_of(row) == weights
-        )
-        if same and is_top1(row, dataset) and not any(
-            row.id.startswith(prefix) and dataset == other for prefix, other in _OTHER_SETTINGS
-        ):  # fmt: skip
-            yield row
+    usual = _is_usual(job.protocol, () if dropout_of(row) is None else ("dropout",))
+    return usual and row.protocol in methods_of(job) and row.id.startswith(prefixes or "\0")
+
+
+def has_other_settings(row: PublishedRow, dataset: str) -> bool:
+    """Whether a row says that this value was made with other settings than the rest of its table."""
+    listed = any(row.id.startswith(prefix) and dataset == other for prefix, other in _OTHER_SETTINGS)
+    return listed and not row.protocol.startswith("vtab-")
+
+
+def dropout_of(row: PublishedRow) -> float | None:
+    """The dropout rate of fine-tuning, where a source prints results with several; else that of the recipe."""
+    found = _DROPOUT.search(row.id)
+    return float(found.group(1)) if found else None
+
+
+def _dropout(record: Record) -> float:
+    """The dropout rate that a record was fine-tuned with."""
+    return next(
+        (float(trial.options.get("dropout", 0)) for trial in record.trials[::-1] if trial.chosen), 0.0
+    )
 
 
 def is_top1(row: PublishedRow, dataset: str) -> bool:
@@ -192,16 +228,38 @@ def published_match(
 
     `spread` is that over seeds, of all networks of the column.
     """
+    row = next(matching_rows(records, dataset), None)
+    seeded = is_seeded(records[0].job)
+    return None if row is None else match_with(row, dataset, measured, spread, seeded=seeded)
+
+
+def matching_rows(records: Sequence[Record], dataset: str) -> Iterator[PublishedRow]:
+    """The rows whose value a cell can be compared with; several if a source prints one setting in several tables."""
     first = records[0]
     sizes = {record.backbone.size_px for record in records if record.backbone}
-    if not dataset or len(sizes) != 1 or not all(record.conformant for record in records):
-        return None
+    if (
+        not dataset
+        or len(sizes) != 1
+        or any(disagreements(record) or not record.conformance for record in records)
+    ):
+        return
     (size_px,) = sizes
     for row in rows_for(first, dataset):
-        value = row.results.get(dataset)
-        if value is not None and is_about(row, first.job.task.name) and row.resolution_of(dataset) == size_px:
-            return _match(row, value, measured, spread, seeded=is_seeded(first.job))
-    return None
+        fits = is_about(row, first.job.task.name) and row.resolution_of(dataset) == size_px
+        if dataset in row.results and fits:
+            yield row
+
+
+def disagreements(record: Record) -> list[Check]:
+    """The items of conformance that keep a record from being compared: those that fail or are not known."""
+    return [check for check in record.conformance if not check.ok and check.item not in HELD_TO_THE_ROW]
+
+
+def match_with(
+    row: PublishedRow, dataset: str, measured: Runs, spread: SeedSpread | None, *, seeded: bool
+) -> PublishedMatch:
+    """A published value and how a measured one, which can be compared with it, differs from it."""
+    return _match(row, row.results[dataset], measured, spread, seeded=seeded)
 
 
 def _match(
@@ -226,5 +284,6 @@ def statistic_text(row: PublishedRow) -> str:
 
 def _rounding(row: PublishedRow) -> float:
     """Half a unit of the last printed digit, as a fraction; means are often printed with more digits."""
-    decimals = max(value.decimals for name, value in row.results.items() if name not in MEANS)
+    parts = {name: value for name, value in row.results.items() if name not in MEANS} or row.results
+    decimals = max(value.decimals for value in parts.values())
     return 0.5 * 10.0 ** -max(decimals, 1) / 100

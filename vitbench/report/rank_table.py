@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
+
 from vitbench.core.record import Metric
 from vitbench.report.board_statistics import cell_estimate
 from vitbench.report.compare import Found, Scope, found_cells
 from vitbench.report.keys import distinct_labels
-from vitbench.report.main_metric import exact_mean, main_metric, main_metric_name
+from vitbench.report.main_metric import exact_mean
 from vitbench.report.outcomes import Predictions, Table, tables
 from vitbench.report.ranks import Ranks, column_of_tables, ranked
-from vitbench.report.statistics import Interval, inside, mean_of
+from vitbench.report.statistics import Interval, crossed, inside, mean_of
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,9 @@ def _ranked(rows: Mapping[str, dict[str, Found]], predictions: Predictions) -> d
     result = {}
     for k, name in enumerate(rows):
         own = [(column[k], table[k]) for column, table in zip(cells, outcomes, strict=True)]
-        mean = mean_of([cell_estimate(_metrics(each), table) for each, table in own])
+        mean = mean_of(
+            [cell_estimate(_metrics(each), table) or crossed(table.astype(np.float64)) for each, table in own]
+        )
         scope: Scope = (
             "backbones" if all(each.scope == "backbones" for each, _ in own) else "trained networks"
         )
@@ -74,11 +78,11 @@ def _ranked(rows: Mapping[str, dict[str, Found]], predictions: Predictions) -> d
 
 
 def _outcomes(cells: Sequence[Found], predictions: Predictions) -> list[Table]:
-    return tables([each.records for each in cells], predictions, main_metric_name(cells[0].record))
+    return tables([each.records for each in cells], predictions, cells[0].metric)
 
 
 def _metrics(cell: Found) -> list[Metric]:
-    return [metric for record in cell.records if (metric := main_metric(record))]
+    return [record.metrics[cell.metric] for record in cell.records]
 
 
 def _exact(cells: Sequence[Found]) -> Fraction:
@@ -87,5 +91,10 @@ def _exact(cells: Sequence[Found]) -> Fraction:
 
 
 def _title(rows: Mapping[str, dict[str, Found]]) -> str:
-    job = next(iter(next(iter(rows.values())).values())).record.job
-    return f"{job.protocol.label} · {job.budget}"
+    cells = list(next(iter(rows.values())).values())
+    other = {each.not_compared for own in rows.values() for each in own.values() if each.not_compared}
+    job, by = (
+        cells[0].record.job,
+        f" (not by {', '.join(sorted(other))}: not known image by image)" if other else "",
+    )
+    return f"{job.protocol.label} · {job.budget}{by}"

@@ -10,9 +10,9 @@ from pydantic import Field
 
 from vitbench.api import Adaptation, Adapted, Effort, Protocol, Split
 from vitbench.core.errors import VitbenchError
-from vitbench.core.job import PreprocessName
+from vitbench.core.job import Job, PreprocessName
 from vitbench.core.lazy_import import lazy_module
-from vitbench.core.record import Trial
+from vitbench.core.record import ScoreKind, Trial
 from vitbench.core.registry import register_protocol
 from vitbench.protocols.finetune.loop import TrainLog, train
 from vitbench.protocols.recipes import (
@@ -20,9 +20,11 @@ from vitbench.protocols.recipes import (
     Choice,
     Recipe,
     RecipeName,
+    departures_for,
     named_recipes,
     recipe_grid,
     recipes_for,
+    sizes_of,
     uses_image_area,
 )
 
@@ -67,6 +69,7 @@ class Finetune(RecipeOptions):
 
     default_preprocess: ClassVar[PreprocessName] = "squash"
     trains_backbone: ClassVar[bool] = True
+    score_kind: ClassVar[ScoreKind] = "logits"
 
     recipe: RecipeName = "vit"
     replicas: Annotated[int, Field(ge=1, le=4096)] = 1
@@ -84,6 +87,24 @@ class Finetune(RecipeOptions):
         """Return True: the order of examples is random under every budget."""
         del budget
         return True
+
+    def departures(self, job: Job) -> tuple[str, ...] | None:
+        """What the suite changes of the recipe, what the recipe's source says nothing of, or other preprocessing."""
+        if self.recipe == "own":
+            return None
+        changed = self._changes(None)
+        found = [*self.other_preprocess(job), *departures_for(self.recipe, job.task.spec)]
+        if changed:
+            found.append(f"the suite states {', '.join(changed)}")
+        if job.resolution_px is not None and job.resolution_px not in sizes_of(self.recipe):
+            found.append(f"images of {job.resolution_px} px")
+        return tuple(found)
+
+    def warm_up(self, device: str) -> None:
+        """Import the trainer, which takes seconds."""
+        from vitbench.protocols.finetune import trainer
+
+        del device, trainer
 
     def adapt(self, data: Adaptation) -> Adapted:
         """Search the recipe's grid on validation, then train a copy of the backbone on all labelled data.

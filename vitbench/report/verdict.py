@@ -1,0 +1,165 @@
+"""How measured values differ from those of a published row: within the tolerance, or off by how much."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from vitbench.core.record import Metric, Record
+from vitbench.published import MEANS, PublishedRow, dataset_of
+from vitbench.report.main_metric import is_seeded, main_metric
+from vitbench.report.published_match import (
+    PublishedMatch,
+    disagreements,
+    is_about,
+    match_with,
+    matching_rows,
+    rows_for,
+)
+from vitbench.report.reproduction import PlannedValue, Reproduction
+from vitbench.report.tolerance import Runs, SeedSpread
+
+Outcome = Literal["within", "off", "no tolerance known", "not comparable", "not measured"]
+
+_OUTCOMES: dict[str, Outcome] = {
+    "within": "within",
+    "wide": "within",
+    "outside": "off",
+    "unknown": "no tolerance known",
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The mean and standard deviation (n - 1) over seeds; the deviation is None of one."""
+
+    mean: float
+    std: float | None
+    count: int
+
+    @property
+    def spread(self) -> SeedSpread | None:
+        """The spread over seeds, if several differ."""
+        return SeedSpread(self.std, self.count - 1) if self.std else None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One value of a row beside the measured one, in fractions; `match` has difference and tolerance if they compare."""
+
+    dataset: str
+    outcome: Outcome
+    printed: float
+    printed_std: float | None
+    measured: Measured | None = None
+    match: PublishedMatch | None = None
+    reasons: tuple[str, ...] = ()
+
+
+def basis(match: PublishedMatch) -> str:
+    """What a tolerance is, in words."""
+    rounding = "and half a unit of the last printed digit"
+    if match.basis == "seeds":
+        return (
+            f"the 95 % interval of the difference of means over seeds (Welch's or Student's test), {rounding}"
+        )
+    if match.basis == "nothing random":
+        return f"0.1 points, as nothing is random, {rounding}"
+    return "none known: it takes several seeds here, or their spread in the source"
+
+
+def verdicts(plan: Reproduction, tasks: Iterable[str], records: Sequence[Record]) -> list[Verdict]:
+    """A verdict on every value of a plan that these tasks can measure, or begin to measure."""
+    asked = set(tasks)
+    return [_verdict(plan.row, value, records) for value in plan.measurable if asked & set(value.tasks)]
+
+
+def explanations(plan: Reproduction, records: Sequence[Record]) -> list[str]:
+    """What could explain a difference: known departures of the plan, and what the records note."""
+    measured = [record for record in records if record.status == "ok"]
+    noted = [note for record in measured for note in record.notes]
+    departs = [check.reason for record in measured for check in record.conformance if not check.ok]
+    return list(dict.fromkeys([*plan.departures, *departs, *noted]))
+
+
+def _verdict(row: PublishedRow, value: PlannedValue, records: Sequence[Record]) -> Verdict:
+    printed = row.results[value.dataset]
+    std = None if printed.std is None else printed.std / 100
+    found = [_of_task(records, task, value.metric) for task in value.tasks]
+    missing = list(_missing(value.tasks, found, records))
+    if missing:
+        return Verdict(value.dataset, "not measured", printed.value / 100, std, reasons=tuple(missing))
+    measured = _runs([list(metrics.values()) for _, metrics in found])
+    reasons = tuple(dict.fromkeys(_incomparable(row, value, [own for own, _ in found])))
+    if reasons:
+        return Verdict(value.dataset, "not comparable", printed.value / 100, std, measured, reasons=reasons)
+    runs = Runs(measured.mean, measured.count)
+    seeded = any(is_seeded(record.job) for own, _ in found for record in own)
+    match = match_with(row, value.dataset, runs, measured.spread, seeded=seeded)
+    outcome: Outcome = _OUTCOMES[match.verdict]
+    return Verdict(value.dataset, outcome, match.value, match.std, measured, match)
+
+
+def _of_task(records: Sequence[Record], task: str, metric: str) -> tuple[list[Record], dict[int, Metric]]:
+    """The records of a task with a score, and their scores by seed."""
+    own = [record for record in records if record.job.task.name == task]
+    scores = {
+        record.job.seed: score
+        for record in sorted(own, key=lambda record: record.job.seed)
+        if (score := record.metrics.get(metric) if metric else main_metric(record)) is not None
+    }
+    return [record for record in own if record.job.seed in scores], scores
+
+
+def _missing(
+    tasks: Sequence[str], found: Sequence[tuple[list[Record], dict[int, Metric]]], records: Sequence[Record]
+) -> Iterator[str]:
+    """What has no score yet: a task, or seeds of a task."""
+    without = [task for task, (_, scores) in zip(tasks, found, strict=True) if not scores]
+    if without:
+        some = ", ".join(without[:3]) + (", …" if len(without) > 3 else "")
+        yield f"{len(without)} of {len(tasks)} tasks have no score: {some}" if len(tasks) > 1 else "no score"
+    for task, (own, scores) in zip(tasks, found, strict=True):
+        wanted = max((record.job.suite.seeds for record in own), default=0)
+        if len(scores) < wanted:
+            yield f"{task}: {len(scores)} of {wanted} seeds have a score"
+    for record in records:
+        if record.failure is not None and record.job.task.name in tasks:
+            yield f"{record.job.title}: {record.failure.message}"
+
+
+def _runs(by_task: Sequence[Sequence[Metric]]) -> Measured:
+    """Mean and standard deviation over seeds, of means over tasks; a task without dependence on seeds counts for each."""
+    count = max(len(metrics) for metrics in by_task)
+    means = [
+        statistics.fmean(metrics[min(seed, len(metrics) - 1)].value for metrics in by_task)
+        for seed in range(count)
+    ]
+    return Measured(statistics.fmean(means), statistics.stdev(means) if count > 1 else None, count)
+
+
+def _incomparable(
+    row: PublishedRow, value: PlannedValue, by_task: Sequence[Sequence[Record]]
+) -> Iterator[str]:
+    """Why measured values are not compared with the row, though they are there."""
+    sizes = {record.backbone.size_px for records in by_task for record in records if record.backbone}
+    for records in by_task:
+        label = records[0].job.task.label
+        broken = [check for record in records for check in disagreements(record)]
+        yield from (f"{label}: {check.reason}" for check in broken)
+        if not broken and not _is_about_row(row, value, records):
+            yield f"{label}: other weights, protocol, recipe or image size than the row's"
+    if value.dataset in MEANS and max(sizes) != value.size_px:
+        yield f"images of {max(sizes)} px, the row of {value.size_px} px"
+
+
+def _is_about_row(row: PublishedRow, value: PlannedValue, records: Sequence[Record]) -> bool:
+    """Whether records match a row, apart from the image size if the value is a mean over tasks."""
+    task = records[0].job.task.name
+    if value.dataset in MEANS:
+        found = rows_for(records[0], dataset_of(task)) if is_about(row, task) else iter(())
+    else:
+        found = matching_rows(records, value.dataset)
+    return any(other.id == row.id for other in found)
