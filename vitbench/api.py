@@ -302,11 +302,7 @@ class Protocol(ABC):
         return True
 
     def departures(self, job: Job) -> tuple[str, ...] | None:
-        """How a job with these options differs from the protocol's reference; None if it follows none.
-
-        An item of conformance. It goes by the job alone, so that what a stranger hands in can be judged.
-        """
-        del job
+        """How a job with these options differs from the protocol's reference, for conformance; None if it follows none."""
         return None
 
     @classmethod
