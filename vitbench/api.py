@@ -303,6 +303,7 @@ class Protocol(ABC):
 
     def departures(self, job: Job) -> tuple[str, ...] | None:
         """How a job with these options differs from the protocol's reference, for conformance; None if it follows none."""
+        del job
         return None
 
     @classmethod
