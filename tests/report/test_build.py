@@ -33,7 +33,9 @@ def test_the_mean_is_over_tasks_and_seeds_are_kept_apart(base):
     assert found.rank == 1
     cell = found.cells[0]
     assert cell.spread == pytest.approx(statistics.stdev([0.5, 0.6]))
-    assert (cell.ci_low, cell.ci_high) == pytest.approx((0.45, 0.65))
+    assert (cell.image_low, cell.image_high) == pytest.approx((0.45, 0.65))
+    assert cell.ci_low < 0.45 < 0.65 < cell.ci_high  # two seeds that are ten points apart
+    assert not cell.one_network
     assert (cell.by_seed, cell.n_test) == ((0.5, 0.6), 100)
 
 

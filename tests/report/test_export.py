@@ -54,21 +54,26 @@ def test_tables_of_vtab_have_its_groups_compute_and_published_rows(tiny_records)
     (board,) = boards(records)
     lines = [line for line in markdown(board).splitlines() if line.startswith("|")]
     head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
-    assert head[-6:] == [*("natural", "specialized", "structured", "group mean"), "mean", "TPUv3-core-days"]
+    groups = ("natural", "specialized", "structured", "group mean")
+    assert head[-7:] == [*groups, "mean", "95 % interval", "TPUv3-core-days"]
     assert len(rows) == 2 + 3
     by_name = {row[1]: row for row in rows}
     for row in board.rows[:2]:
         means = [f"{100 * mean:.1f}" for _, mean in board.group_means(row)] + [f"{100 * row.mean:.1f}"]
         shown = by_name[row.backbone.replace("_", "\\_")]
-        assert shown[-6:-1] == means
+        assert shown[-7:-2] == means
+        assert shown[-2].split(" to ") == [f"{100 * row.interval.low:.1f}", f"{100 * row.interval.high:.1f}"]
         assert shown[-1] == ("230" if "large" in row.backbone else "–")
     (huge,) = [row for name, row in by_name.items() if name.startswith("ViT-H/14")]
     assert huge[0] == "–"
-    assert huge[-2:] == ["77.6", "2500"]
+    assert huge[-3:] == ["77.6", "–", "2500"]
     body = [line for line in latex(board).splitlines() if line.endswith("\\\\")]
     assert len({line.count("&") for line in body}) == 1
     assert latex(board).startswith("% finetune")
-    assert "r" * (19 + 6) in latex(board)
+    assert "r" * (19 + 7) in latex(board)
+    note = "± is the standard deviation over 3 seeds (n − 1), not an interval"
+    assert f"% {note}" in latex(board).splitlines()
+    assert note in markdown(board)
     assert "ViT-H" not in terminal([board])
 
 

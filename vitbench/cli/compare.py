@@ -1,9 +1,9 @@
-"""`vitbench compare`: differences between backbones with confidence intervals and corrected p-values."""
+"""`vitbench compare`: differences between two backbones, or ranks of all, with intervals and corrected p-values."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,8 +11,11 @@ from vitbench.cli.options import JSON, RUNS
 from vitbench.core.format import printable
 
 if TYPE_CHECKING:
-    from vitbench.report.compare import Difference
-    from vitbench.report.statistics import Interval
+    from vitbench.report.compare import Comparison, Difference, MeanDifference
+    from vitbench.report.rank_table import Ranked
+
+ONLY_THESE = "these trained networks only"
+ONE_SEED = f"{ONLY_THESE}: one seed each does not tell what another seed would give (add seeds to compare the backbones)"
 
 
 @click.command(no_args_is_help=True)
@@ -20,49 +23,85 @@ if TYPE_CHECKING:
 @click.option("--backbones", nargs=2, metavar="A B", help="Labels of two backbones: B minus A, cell by cell.")
 @JSON
 def compare(runs: tuple[Path, ...], backbones: tuple[str, str] | None, as_json: bool) -> None:
-    """Compare two backbones, or rank all. Differences are paired: both backbones on the same test images.
+    """Compare two backbones, or rank all, on the same test images and by the board's metric.
 
-    Intervals are 95 % bootstrap intervals over images (for ranks: over tasks and images). p-values are from the exact McNemar
-    test, Holm-corrected for the number of cells. Seeds are averaged; McNemar's test uses the first seed that both have.
+    Intervals are 95 % intervals over test images and seeds, which are crossed, and p-values come from the same method.
+    They are Holm-corrected for the complete cells of the table. With one seed they hold for the trained networks only, not
+    for the backbones. Means are over the tasks as fixed. Docs: Reading the statistics.
     """
     import json
     from dataclasses import asdict
 
     from vitbench.report.compare import compare as compare_two
-    from vitbench.report.compare import ranks
+    from vitbench.report.rank_table import ranks
 
     if backbones:
-        rows = compare_two(runs, *backbones)
-        click.echo(
-            json.dumps([asdict(row) for row in rows], indent=1) if as_json else _table(rows, *backbones)
-        )
+        found = compare_two(runs, *backbones)
+        click.echo(json.dumps(asdict(found), indent=1) if as_json else _table(found, *backbones))
         return
-    found = ranks(runs)
+    by_setting = ranks(runs)
     if as_json:
-        plain = {title: {name: asdict(each) for name, each in rows.items()} for title, rows in found.items()}
+        plain: dict[str, Any] = {
+            title: {name: asdict(each) for name, each in rows.items()} for title, rows in by_setting.items()
+        }
         click.echo(json.dumps(plain, indent=1))
         return
-    if not found:
+    if not by_setting:
         click.echo("nothing to rank: no setting has two backbones that completed all of its tasks", err=True)
         return
-    click.echo("\n\n".join(_ranked(title, rows) for title, rows in found.items()))
+    click.echo("\n\n".join(_ranked(title, rows) for title, rows in by_setting.items()))
 
 
-def _table(rows: list[Difference], first: str, second: str) -> str:
-    lines = [f"{second} minus {first}, percentage points"]
-    width = max(len(f"{row.task} · {row.protocol} · {row.budget}") for row in rows)
-    for row in rows:
-        cell = f"{row.task} · {row.protocol} · {row.budget}"
-        gap = row.gap
-        lines.append(
-            f"{cell:{width}}  {100 * row.first:5.1f} → {100 * row.second:5.1f}  {100 * gap.value:+6.1f} "
-            f"[{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]  p {row.p_holm:.2g} (Holm)  n {row.n_test}, seeds {row.seeds}"
-        )
+def _table(found: Comparison, first: str, second: str) -> str:
+    cells = [(f"{row.task} · {row.protocol} · {row.budget}", row) for row in found.cells]
+    means = [(f"mean over {row.tasks} tasks · {row.protocol} · {row.budget}", row) for row in found.means]
+    width = max(len(title) for title, _ in [*cells, *means])
+    lines = [f"{second} minus {first}, percentage points, 95 % intervals over test images and seeds"]
+    lines += [f"{title:{width}}  {_numbers(row)}  {_about(row)}" for title, row in cells]
+    lines += [f"{title:{width}}  {_numbers(row)}  p {row.p:.2g}{_star(row)}" for title, row in means]
+    lines += ["", found.family + (" (those of means are not in it)" if means else "") + "."]
+    scopes = [row.scope for row in found.cells] + [row.scope for row in found.means]
+    if "trained networks" in scopes:
+        lines.append(f"* {ONE_SEED}.")
     return printable("\n".join(lines))
 
 
-def _ranked(title: str, rows: dict[str, Interval]) -> str:
+def _numbers(row: Difference | MeanDifference) -> str:
+    gap = row.gap
+    return (
+        f"{100 * row.first:5.1f} → {100 * row.second:5.1f}  {100 * gap.value:+6.1f} "
+        f"[{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
+    )
+
+
+def _star(row: Difference | MeanDifference) -> str:
+    return "*" if row.scope == "trained networks" else ""
+
+
+def _about(row: Difference) -> str:
+    p = f"p {row.p:.2g} (incomplete: in no family)" if row.p_holm is None else f"p {row.p_holm:.2g} (Holm)"
+    one, two = row.seeds
+    seeds = f"{one}" if one == two else f"{one} and {two}"
+    missing = "" if row.complete else f" of {row.seeds_expected}"
+    pairing = ", paired" if row.paired and one > 1 else ""
+    metric = "" if row.metric == "top1" else f"{row.metric}, "
+    return f"{p}{_star(row)}  {metric}n {row.n_test}, seeds {seeds}{missing}{pairing}"
+
+
+def _ranked(title: str, rows: dict[str, Ranked]) -> str:
+    """The ranks of one setting: each with its own set and, in brackets, the sets that hold for all rows at once."""
     width = max(map(len, rows))
-    ordered = sorted(rows.items(), key=lambda pair: pair[1].value)
-    lines = [f"{name:{width}}  rank {each.value:g} [{each.low:g}, {each.high:g}]" for name, each in ordered]
-    return printable("\n".join([title, *lines]))
+    ordered = sorted(rows.items(), key=lambda pair: pair[1].rank.value)
+    lines = [
+        f"{name:{width}}  {100 * each.mean.value:5.1f} [{100 * each.mean.low:.1f}, {100 * each.mean.high:.1f}]  "
+        f"rank {each.rank.value:g} [{each.rank.low}, {each.rank.high}]  "
+        f"all at once [{each.rank.low_at_once}, {each.rank.high_at_once}]"
+        f"{'  may be first' if each.rank.first else ''}{'*' if each.scope == 'trained networks' else ''}"
+        for name, each in ordered
+    ]
+    notes = [
+        "mean, its 95 % interval, rank and 95 % sets of ranks over test images and seeds; tasks are fixed"
+    ]
+    if any(each.scope == "trained networks" for each in rows.values()):
+        notes.append(f"* {ONE_SEED}")
+    return printable("\n".join([title, *lines, *notes]))

@@ -93,7 +93,7 @@ def report(
         files = files_of_part(runs, backbones, tasks)
         read = _write_page(files, output, published, with_images=with_images)
         if figures is not None:
-            _write_figures(figures, read.records, published)
+            _write_figures(figures, tuple(files), read.records, published)
         return read.exit_code
     if not published:
         raise UsageError("name a run directory, or give --published PREFIX -o FILE.html")
@@ -109,6 +109,7 @@ def _write_page(
     """Write the page of several runs, and return what was read."""
     from vitbench.core.errors import UsageError
     from vitbench.core.files import write_atomically
+    from vitbench.report.outcomes import predictions_of
     from vitbench.report.page import Extras, render
     from vitbench.store.run_dir import estimated
 
@@ -120,16 +121,21 @@ def _write_page(
     expected = {key: value for run in runs for key, value in estimated(run).items()}
     read = _read(files)
     worst = _images(runs, read.records) if with_images else {}
-    write_atomically(target, render(read.records, Extras(expected, published, worst, read.unreadable)))
+    extras = Extras(expected, published, worst, read.unreadable, predictions_of(runs, read.records))
+    write_atomically(target, render(read.records, extras))
     click.echo(str(target))
     return read
 
 
-def _write_figures(folder: Path, records: list[Record], published: tuple[str, ...]) -> None:
+def _write_figures(
+    folder: Path, runs: tuple[Path, ...], records: list[Record], published: tuple[str, ...]
+) -> None:
     from vitbench.report.build import boards
     from vitbench.report.figures import write_figures
+    from vitbench.report.outcomes import predictions_of
 
-    for path in write_figures(folder, boards(records, published), records):
+    found = boards(records, published, predictions_of(runs, records))
+    for path in write_figures(folder, found, records):
         click.echo(str(path))
 
 
@@ -194,13 +200,14 @@ def export(
     from vitbench.core.files import write_atomically
     from vitbench.report.export import FORMATS
     from vitbench.report.export import export as render
+    from vitbench.report.outcomes import predictions_of
     from vitbench.store.record_heads import files_of_part
 
     known = next(name for name in FORMATS if name == form)
     if output is None and known == "parquet" and sys.stdout.isatty():
         raise UsageError("parquet is binary and cannot be shown in a terminal: add -o FILE.parquet")
     read = _read(files_of_part(runs, backbones, tasks))
-    content = render(read.records, known)
+    content = render(read.records, known, predictions_of(runs, read.records))
     if output is None:
         shown = content.decode() if sys.stdout.isatty() and known != "parquet" else None
         click.echo(content if shown is None else printable(shown), nl=False)

@@ -51,6 +51,7 @@ def write_page(result: Result) -> str:
     from vitbench.core.errors import UsageError
     from vitbench.core.files import write_atomically
     from vitbench.report.keys import newest
+    from vitbench.report.outcomes import predictions_of
     from vitbench.report.page import Extras, render
     from vitbench.store.record_file import files_of
     from vitbench.store.run_dir import estimated
@@ -62,8 +63,10 @@ def write_page(result: Result) -> str:
     except UsageError as error:
         return str(error)
     everything, unreadable = readable(files)
-    extras = Extras(estimated(result.run.path), unreadable=tuple(unreadable))
-    write_atomically(result.run.report_path, render(newest(everything, result.records), extras))
+    records = newest(everything, result.records)
+    predictions = predictions_of([result.run.path], records)
+    extras = Extras(estimated(result.run.path), unreadable=tuple(unreadable), predictions=predictions)
+    write_atomically(result.run.report_path, render(records, extras))
     write_atomically(_shown(result), state)
     return ""
 

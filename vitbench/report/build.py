@@ -5,34 +5,31 @@ Incomplete rows are shown without a mean or a rank. Published rows are shown bes
 
 from __future__ import annotations
 
-import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
-from vitbench.core.conformance import NOT_LIMITED, READABLE
 from vitbench.core.job import shots_of
-from vitbench.core.record import Metric, Record
+from vitbench.core.record import Record
 from vitbench.published import GROUP_OF, VTAB_GROUPS, dataset_of
-from vitbench.report.cell_details import cell_name
+from vitbench.report.board_statistics import with_first
+from vitbench.report.cells import ByTask, Tables, cell_of, row_labels, seed_spread, tables_of_columns
 from vitbench.report.compute import measured_compute
-from vitbench.report.keys import by_setting, cells, component_key, digest, distinct_labels
+from vitbench.report.keys import by_setting, cells, digest, distinct_labels
 from vitbench.report.leaderboard import Board, Cell, Column, Item, Row
-from vitbench.report.published_match import Runs, published_match, rows_on_board
+from vitbench.report.outcomes import Predictions
+from vitbench.report.published_match import rows_on_board
 from vitbench.report.published_rows import published_row, shorten_names
 
-ByTask = dict[str, dict[str, list[Record]]]  # by the task's label and the backbone's key: the seeds of a cell
 
-
-def main_metric(record: Record) -> Metric | None:
-    """The score that boards show: the task's first metric, usually top-1 accuracy."""
-    return next(iter(record.metrics.values()), None)
-
-
-def boards(records: Sequence[Record], published: Iterable[str] = ()) -> list[Board]:
+def boards(
+    records: Sequence[Record], published: Iterable[str] = (), predictions: Predictions | None = None
+) -> list[Board]:
     """One board per setting: protocols in the order of the records, budgets from small to large.
 
-    `published` are prefixes of the ids of published rows to show; suites may name more.
+    `published` are prefixes of the ids of published rows to show; suites may name more. With `predictions`, intervals take
+    into account which images each seed and each backbone got right.
     """
     settings = by_setting(records)
     labels = distinct_labels((key, setting_label(found[0])) for key, found in settings.items())
@@ -43,7 +40,7 @@ def boards(records: Sequence[Record], published: Iterable[str] = ()) -> list[Boa
         return protocols.index(job.protocol.label), _budget_rank(job.budget)
 
     ordered = sorted(settings.items(), key=order)
-    return [_board(key, labels[key], found, tuple(published)) for key, found in ordered]
+    return [_board(key, labels[key], found, tuple(published), predictions) for key, found in ordered]
 
 
 def setting_label(record: Record) -> str:
@@ -63,7 +60,13 @@ def _budget_rank(budget: str) -> int:
     return shots_of(budget) or {"1k": 10**7, "full": 10**8}[budget]
 
 
-def _board(key: str, label: str, records: Sequence[Record], published: tuple[str, ...]) -> Board:
+def _board(
+    key: str,
+    label: str,
+    records: Sequence[Record],
+    published: tuple[str, ...],
+    predictions: Predictions | None,
+) -> Board:
     by_cell = cells(records)
     tasks = distinct_labels((digest(cell.task), own[0].job.task.label) for cell, own in by_cell.items())
     by_task: ByTask = defaultdict(dict)
@@ -71,11 +74,19 @@ def _board(key: str, label: str, records: Sequence[Record], published: tuple[str
         by_task[tasks[digest(cell.task)]][cell.backbone] = own
     columns = _columns(records, by_task)
     job = records[0].job
-    rows = [
-        *_with_best(_ranked(_measured(records, by_task, columns)), len(columns)),
-        *_published(records, columns, published),
-    ]
-    return Board(key, label, job.protocol.label, job.budget, columns, tuple(rows), job.limit)
+    tables = tables_of_columns(records, by_task, columns, predictions)
+    measured = _with_best(_ranked(_measured(records, by_task, columns, tables)), len(columns))
+    rows = [*with_first(measured, columns, tables), *_published(records, columns, published)]
+    shown = _with_decimals(columns, rows)
+    return Board(key, label, job.protocol.label, job.budget, shown, tuple(rows), job.limit)
+
+
+def _with_decimals(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[Column, ...]:
+    """The columns with as many decimals as the published values that are shown in them or beside them have."""
+    return tuple(
+        replace(column, decimals=max([1, *(row.cells[i].decimals for row in rows)]))
+        for i, column in enumerate(columns)
+    )
 
 
 def _columns(records: Sequence[Record], by_task: ByTask) -> tuple[Column, ...]:
@@ -112,13 +123,24 @@ def _group(task: str) -> str:
     return GROUP_OF.get(dataset_of(task), "") if task.startswith("vtab/") else ""
 
 
-def _measured(records: Sequence[Record], by_task: ByTask, columns: Sequence[Column]) -> list[Row]:
+def _measured(
+    records: Sequence[Record], by_task: ByTask, columns: Sequence[Column], tables: Tables
+) -> list[Row]:
     seeds = max(record.job.suite.seeds for record in records)
-    labels = distinct_labels((component_key(r.job.backbone), r.job.backbone.label) for r in records)
+    spreads = {column.label: seed_spread(by_task.get(column.task, {}).values(), column) for column in columns}
     rows = []
-    for backbone, label in labels.items():
+    for backbone, label in row_labels(records).items():
         own = {task: found[backbone] for task, found in by_task.items() if backbone in found}
-        row_cells = tuple(_cell(own.get(column.task, []), seeds, column) for column in columns)
+        row_cells = tuple(
+            cell_of(
+                own.get(column.task, []),
+                seeds,
+                column,
+                tables.get(column.label, {}).get(label),
+                spreads[column.label],
+            )
+            for column in columns
+        )
         rows.append(_row(label, [r for found in own.values() for r in found], columns, row_cells))
     return rows
 
@@ -161,60 +183,24 @@ def _one_set_of_weights(records: Sequence[Record]) -> Iterator[Item]:
         yield Item("one set of weights", 0, len(records), (f"different weights under one name: {named}",))
 
 
-def _cell(records: Sequence[Record], expected: int, column: Column) -> Cell:
-    failures = sum(record.status == "failed" for record in records)
-    found = [
-        (record, metric)
-        for record in sorted(records, key=lambda record: record.job.seed)
-        if (metric := record.metrics.get(column.metric) if column.metric else main_metric(record)) is not None
-    ]
-    if not found:
-        name = cell_name(records) if records else ""
-        return Cell(None, failed=failures, seeds_expected=expected, name=name)
-    metrics = [metric for _, metric in found]
-    values = [metric.value for metric in metrics]
-    mean, spread = statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
-    return Cell(
-        value=mean,
-        ci_low=statistics.fmean(metric.ci_low for metric in metrics),
-        ci_high=statistics.fmean(metric.ci_high for metric in metrics),
-        spread=spread,
-        by_seed=tuple(values),
-        seeds=len(values),
-        seeds_expected=expected,
-        n_test=metrics[0].n,
-        failed=failures,
-        departures=tuple(sorted({reason for record in records for reason in departures_of(record)})),
-        name=cell_name(records),
-        published=published_match(
-            [record for record, _ in found], column.dataset, Runs(mean, spread, len(found)), metrics[0].n
-        ),
-    )
-
-
-def departures_of(record: Record) -> list[str]:
-    """Why a score does not conform, except for a limit and unreadable images, which have their own notices."""
-    noticed = (NOT_LIMITED, READABLE)
-    return [check.reason for check in record.conformance if check.ok is False and check.item not in noticed]
-
-
 def _ranked(rows: Iterable[Row]) -> list[Row]:
     """Complete rows by mean, best first, ties sharing a rank; then incomplete rows by the number of finished tasks."""
     rows = list(rows)
-    means = sorted((row.mean for row in rows if row.mean is not None), reverse=True)
-    ranked = [replace(row, rank=means.index(row.mean) + 1 if row.mean is not None else None) for row in rows]
+    means = sorted((mean for row in rows if (mean := row.exact_mean) is not None), reverse=True)
+    places = {mean: i + 1 for i, mean in reversed(list(enumerate(means)))}
+    ranked = [replace(row, rank=None if row.exact_mean is None else places[row.exact_mean]) for row in rows]
     return sorted(ranked, key=lambda row: (row.rank is None, row.rank or 0, -row.done, row.backbone))
 
 
 def _with_best(rows: Sequence[Row], columns: int) -> list[Row]:
     best = [
-        max((row.cells[i].value or 0.0 for row in rows if row.cells[i].complete), default=None)
+        max((row.cells[i].exact or Fraction(0) for row in rows if row.cells[i].complete), default=None)
         for i in range(columns)
     ]
 
     def marked(row: Row) -> tuple[Cell, ...]:
         pairs = zip(row.cells, best, strict=True)
-        return tuple(replace(cell, best=cell.complete and cell.value == top) for cell, top in pairs)
+        return tuple(replace(cell, best=cell.complete and cell.exact == top) for cell, top in pairs)
 
     return [replace(row, cells=marked(row)) for row in rows]
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from vitbench.core.record import Record
 from vitbench.report.build import boards
-from vitbench.report.leaderboard import GROUP_MEAN, Board, Cell, Row
+from vitbench.report.leaderboard import GROUP_MEAN, Board, Cell, Column, Row
+from vitbench.report.outcomes import Predictions
 from vitbench.report.tidy import tidy
 
 if TYPE_CHECKING:
@@ -17,11 +18,14 @@ if TYPE_CHECKING:
 
 Format = Literal["csv", "json", "parquet", "md", "latex"]
 DEPARTS = "†"
+TIED = "≈"
+INTERVAL = "95 % interval"
+ONE_NETWORK = "; one seed: these trained networks only, not these backbones"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet computes a text that begins so
 FORMATS: tuple[Format, ...] = ("csv", "json", "parquet", "md", "latex")
 
 
-def export(records: Sequence[Record], form: Format) -> bytes:
+def export(records: Sequence[Record], form: Format, predictions: Predictions | None = None) -> bytes:
     """The tidy table, in fractions, as csv, json or parquet; the boards, in percent, as md or latex."""
     if form == "parquet":
         buffer = io.BytesIO()
@@ -34,7 +38,7 @@ def export(records: Sequence[Record], form: Format) -> bytes:
         rows = table.where(table.notna(), None).to_dict(orient="records")
         return (json.dumps(rows, indent=1, ensure_ascii=False, default=lambda v: v.item()) + "\n").encode()
     render = markdown if form == "md" else latex
-    return ("\n".join(render(board) for board in boards(records))).encode()
+    return ("\n".join(render(board) for board in boards(records, predictions=predictions))).encode()
 
 
 def _guarded(table: pd.DataFrame) -> pd.DataFrame:
@@ -52,27 +56,47 @@ def _guarded(table: pd.DataFrame) -> pd.DataFrame:
     return table.map(text)
 
 
-def percent(value: float | None) -> str:
-    """A fraction as percent with one decimal; a dash for None."""
-    return "–" if value is None else f"{100 * value:.1f}"
+def percent(value: float | None, decimals: int = 1) -> str:
+    """A fraction as percent with so many decimals; a dash for None."""
+    return "–" if value is None else f"{100 * value:.{decimals}f}"
 
 
-def _cell_text(cell: Cell, plus_minus: str) -> str:
+def _cell_text(cell: Cell, column: Column, plus_minus: str) -> str:
     if cell.value is None:
         return "failed" if cell.failed else "–"
-    spread = f" {plus_minus} {100 * cell.spread:.1f}" if cell.spread is not None else ""
+    spread = f" {plus_minus} {percent(cell.spread, column.decimals)}" if cell.spread is not None else ""
     some = "" if cell.complete else f" ({cell.seeds}/{cell.seeds_expected} seeds)"
-    return f"{percent(cell.value)}{spread}{DEPARTS if cell.departures else ''}{some}"
+    return f"{percent(cell.value, column.decimals)}{spread}{DEPARTS if cell.departures else ''}{some}"
 
 
 def _footnote(board: Board) -> list[str]:
-    """The reasons for marks on cells."""
+    """What ± and marks mean, and the reasons for marks on cells."""
+    measured = [row for row in board.rows if not row.published]
+    seeds = sorted({cell.seeds for row in measured for cell in row.cells if cell.spread is not None})
+    counts = " or ".join(map(str, seeds))
     reasons = sorted({reason for row in board.rows for cell in row.cells for reason in cell.departures})
-    return [f"{DEPARTS} differs from the reference: {'; '.join(reasons)}"] if reasons else []
+    several = sum(row.first for row in measured) > 1
+    scope = ONE_NETWORK if any(row.one_network for row in measured) else ""
+    notes = [
+        f"± is the standard deviation over {counts} seeds (n − 1), not an interval" if seeds else "",
+        f"95 % intervals are over test images{'' if scope else ' and seeds'}; tasks are fixed{scope}"
+        if any(row.interval for row in measured) else "",
+        f"{TIED} cannot be told from the best mean (95 %)" if several else "",
+        f"{DEPARTS} differs from the reference: {'; '.join(reasons)}" if reasons else "",
+    ]  # fmt: skip
+    return [note for note in notes if note]
 
 
 def _mean_text(row: Row) -> str:
     return percent(row.mean) if row.mean is not None else f"{row.done}/{len(row.tasks)}"
+
+
+def _interval_text(row: Row, board: Board) -> str:
+    """The interval of a row's mean, marked if it cannot be told from the best of several."""
+    interval = row.interval
+    tied = row.first and sum(each.first for each in board.rows) > 1
+    shown = "–" if interval is None else f"{percent(interval.low)} to {percent(interval.high)}"
+    return f"{shown} {TIED}" if tied else shown
 
 
 def marked(row: Row) -> str:
@@ -85,11 +109,12 @@ def marked(row: Row) -> str:
 def _means(board: Board) -> list[str]:
     """The headings of means and core-days."""
     groups = [*board.groups, GROUP_MEAN] if board.groups else []
-    return [*groups, "mean", *(["TPUv3-core-days"] if _has_core_days(board) else [])]
+    return [*groups, "mean", INTERVAL, *(["TPUv3-core-days"] if _has_core_days(board) else [])]
 
 
 def _mean_texts(board: Board, row: Row) -> list[str]:
-    texts = [percent(mean) for _, mean in board.group_means(row)] + [_mean_text(row)]
+    texts = [percent(mean) for _, mean in board.group_means(row)]
+    texts += [_mean_text(row), _interval_text(row, board)]
     return [*texts, _core_days(row)] if _has_core_days(board) else texts
 
 
@@ -115,7 +140,7 @@ def markdown(board: Board) -> str:
         _md_line(["--:", ":--", *["--:"] * (len(head) - 2)]),
     ]
     for row in board.rows:
-        cells = [_cell_text(cell, "±") for cell in row.cells]
+        cells = [_cell_text(cell, column, "±") for cell, column in zip(row.cells, board.columns, strict=True)]
         lines.append(
             _md_line([str(row.rank or "–"), _md(marked(row)), *cells, *map(_md, _mean_texts(board, row))])
         )
@@ -135,7 +160,9 @@ def latex(board: Board) -> str:
     """A board as a booktabs table."""
     means = _means(board)
     columns = "l" + "r" * (len(board.tasks) + len(means))
-    head = " & ".join(["Backbone", *map(_tex, board.tasks), *(name[0].upper() + name[1:] for name in means)])
+    head = " & ".join(
+        ["Backbone", *map(_tex, board.tasks), *(_tex(name[0].upper() + name[1:]) for name in means)]
+    )
     lines = [
         f"% {' '.join(board.label.split())}",
         rf"\begin{{tabular}}{{{columns}}}",
@@ -145,9 +172,10 @@ def latex(board: Board) -> str:
     ]
     for row in board.rows:
         cells = [
-            _cell_text(cell, r"$\pm$").replace("–", "--").replace(DEPARTS, r"$\dagger$") for cell in row.cells
+            _cell_text(cell, column, r"$\pm$").replace("–", "--").replace(DEPARTS, r"$\dagger$")
+            for cell, column in zip(row.cells, board.columns, strict=True)
         ]
-        ends = [_tex(text).replace("–", "--") for text in _mean_texts(board, row)]
+        ends = [_tex(text).replace("–", "--").replace(TIED, r"$\approx$") for text in _mean_texts(board, row)]
         lines.append(" & ".join([_tex(marked(row)), *cells, *ends]) + r" \\")
     notes = [f"% {note}" for note in _footnote(board)]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *notes, ""])
@@ -172,7 +200,7 @@ def _text_table(board: Board) -> str:
         [
             str(row.rank or "–"),
             marked(row),
-            *(_cell_text(c, "±") for c in row.cells),
+            *(_cell_text(cell, column, "±") for cell, column in zip(row.cells, board.columns, strict=True)),
             _mean_text(row),
         ]
         for row in board.rows

@@ -5,17 +5,19 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from vitbench.published import VTAB_GROUPS
 from vitbench.report.compute import Compute
 from vitbench.report.published_match import PublishedMatch
+from vitbench.report.statistics import Estimate, Interval, inside, mean_of
 
 
 @dataclass(frozen=True)
 class Column:
     """A task, or an additional metric of a task, which is not part of any mean; `metric` is '' for the main one.
 
-    `group` is the VTAB group, `dataset` the name in published rows.
+    `group` is the VTAB group, `dataset` the name in published rows; `decimals` of its percentages.
     """
 
     label: str
@@ -23,6 +25,7 @@ class Column:
     metric: str = ""
     group: str = ""
     dataset: str = ""
+    decimals: int = 1
 
     @property
     def short(self) -> str:
@@ -37,12 +40,24 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """One backbone on one task in one setting. Fractions; the interval is over test images, the spread over seeds."""
+    """One backbone on one task in one setting, in fractions.
+
+    The 95 % interval is over test images and, with several seeds, over seeds; `image_low` and `image_high` are its part over
+    images. `spread` is the standard deviation over seeds (n - 1). `one_network`: one seed was run of a result that depends on
+    it. `known_images`: predictions say which images each seed got right; without them, intervals of several seeds are longer.
+    """
 
     value: float | None
     ci_low: float = 0.0
     ci_high: float = 0.0
+    image_low: float = 0.0
+    image_high: float = 0.0
     spread: float | None = None
+    estimate: Estimate | None = None
+    exact: Fraction | None = None
+    one_network: bool = False
+    known_images: bool = False
+    decimals: int = 1
     by_seed: tuple[float, ...] = ()
     seeds: int = 0
     seeds_expected: int = 1
@@ -94,6 +109,7 @@ class Row:
     cells: tuple[Cell, ...]
     counted: tuple[bool, ...]
     rank: int | None = None
+    first: bool = False  # its mean cannot be told from the best
     conformance: tuple[Item, ...] = ()
     source: str = ""  # of a published row
     weak: bool = False
@@ -124,6 +140,40 @@ class Row:
         if not cells or not all(cell.complete for cell in cells):
             return None
         return statistics.fmean(cell.value for cell in cells if cell.value is not None)
+
+    @property
+    def exact_mean(self) -> Fraction | None:
+        """The mean over all tasks as a fraction: ties are equal counts of correct images, whatever the order of sums."""
+        exact = [
+            cell.exact for i in self.tasks if (cell := self.cells[i]).complete and cell.exact is not None
+        ]
+        return sum(exact, Fraction(0)) / len(exact) if exact and len(exact) == len(self.tasks) else None
+
+    @property
+    def interval(self) -> Interval | None:
+        """The 95 % interval of the mean over all tasks."""
+        return self.interval_of(self.tasks)
+
+    def estimate_of(self, positions: Sequence[int]) -> Estimate | None:
+        """The mean over these cells with its variance, the tasks being fixed; None if one is incomplete or published."""
+        cells = [self.cells[i] for i in positions]
+        found = [cell.estimate for cell in cells if cell.complete and cell.estimate is not None]
+        return mean_of(found) if found and len(found) == len(cells) else None
+
+    def interval_of(self, positions: Sequence[int]) -> Interval | None:
+        """The 95 % interval of the mean over these cells."""
+        estimate = self.estimate_of(positions)
+        if estimate is None:
+            return None
+        if len(positions) == 1:
+            cell = self.cells[positions[0]]
+            return Interval(estimate.mean, cell.ci_low, cell.ci_high)
+        return inside(estimate.interval)
+
+    @property
+    def one_network(self) -> bool:
+        """Whether intervals are about these trained networks only, because a task has one seed."""
+        return any(self.cells[i].one_network for i in self.tasks)
 
     @property
     def conformant(self) -> bool:
@@ -172,6 +222,15 @@ class Board:
             return []
         known = [mean for _, mean in means if mean is not None]
         return [*means, (GROUP_MEAN, statistics.fmean(known) if len(known) == len(means) else None)]
+
+    def group_intervals(self, row: Row) -> list[Interval | None]:
+        """The 95 % intervals of `group_means`, in their order."""
+        every = [row.estimate_of(positions) for positions in self.groups.values()]
+        known = [estimate for estimate in every if estimate is not None]
+        if not every:
+            return []
+        whole = inside(mean_of(known).interval) if len(known) == len(every) else None
+        return [*(row.interval_of(positions) for positions in self.groups.values()), whole]
 
     @property
     def heads(self) -> list[tuple[str, int]]:

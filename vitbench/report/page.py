@@ -13,8 +13,9 @@ from markupsafe import Markup
 from vitbench.core.format import duration, printable, quantity
 from vitbench.core.gc_pause import gc_paused
 from vitbench.core.record import Record
-from vitbench.report.build import boards, departures_of, failures
+from vitbench.report.build import boards, failures
 from vitbench.report.cell_details import Worst, details
+from vitbench.report.cells import departures_of
 from vitbench.report.charts import CHARTS
 from vitbench.report.charts.chart import Chart, Drawing
 from vitbench.report.charts.style import svg
@@ -22,6 +23,8 @@ from vitbench.report.compute import COMPUTE_COLUMNS
 from vitbench.report.export import percent
 from vitbench.report.keys import by_setting
 from vitbench.report.leaderboard import Board, Cell, Column, Row, any_published
+from vitbench.report.outcomes import Predictions
+from vitbench.report.published_match import tally
 
 _FOLDER = Path(__file__).parent / "templates"
 SCRIPTS = ("page.js", "means.js", "tables.js", "record.js")
@@ -32,13 +35,14 @@ MOST_BOARDS = 12  # with charts: drawing those of one board takes a tenth of a s
 class Extras:
     """What a page shows besides records: seconds estimated by a dry run, prefixes of published rows, images by cell.
 
-    `unreadable` are messages about files that cannot be read.
+    `unreadable` are messages about files that cannot be read; `predictions` make intervals as long as they have to be.
     """
 
     estimated: Mapping[str, float] = field(default_factory=dict)
     published: tuple[str, ...] = ()
     worst: Worst = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
+    predictions: Predictions | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,8 @@ def render(records: Sequence[Record], extras: Extras | None = None) -> str:
 
 
 def _rendered(records: Sequence[Record], extras: Extras) -> str:
-    found = boards(records, extras.published)
+    found = boards(records, extras.published, extras.predictions)
+    compared = list(_compared(found))
     suites = list(dict.fromkeys(record.job.suite.name for record in records))
     rows = [row for board in found for row in board.rows]
     return (
@@ -87,7 +92,8 @@ def _rendered(records: Sequence[Record], extras: Extras) -> str:
             charts=_board_charts(found, records),
             run_charts=_drawn([chart for chart in CHARTS if chart.scope == "run"], found, records),
             compute_columns=COMPUTE_COLUMNS,
-            compared=list(_compared(found)),
+            compared=compared,
+            tally=tally(one.cell.published for one in compared if one.cell.published),
             items=list(dict.fromkeys(item.item for row in rows for item in row.conformance)),
             families=sorted({row.family for row in rows}),
             data=sorted({row.pretrain_data for row in rows}),
@@ -111,6 +117,10 @@ def _notices(records: Sequence[Record], found: Sequence[Board]) -> dict[str, obj
         "untrained": any(row.weights == "untrained" for board in found for row in board.rows),
         "limits": sorted({board.limit for board in found if board.limit is not None}),
         "skipped": sorted({name for r in records if r.data for name in r.data.skipped}),
+        "one_network": any(row.one_network for board in found for row in board.rows),
+        "records_only": any(
+            c.seeds > 1 and not c.known_images for b in found for row in b.rows if not row.published for c in row.cells
+        ),
         "departures": Counter(reason for record in records for reason in departures_of(record)).most_common(20),
         "notes": Counter(note for record in records for note in record.notes).most_common(20),
         "preprocessing": sorted({(r.job.preprocess, r.preprocess) for r in records if r.preprocess}),

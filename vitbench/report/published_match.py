@@ -13,8 +13,10 @@ from functools import cache
 from vitbench.core.job import Component, Job, shots_of
 from vitbench.core.record import Check, Record
 from vitbench.published import MEANS, PublishedRow, Value, published
+from vitbench.report.main_metric import is_seeded
+from vitbench.report.statistics import LEVEL
+from vitbench.report.tolerance import WIDE, Basis, Runs, SeedSpread, Verdict, statistic_of, tolerance_of
 
-LEVEL = 0.95
 # Published protocols with the same method and amount of data: their rows may share a board with ours.
 _SAME_METHOD = {
     ("finetune", "full"): ("finetune-full", "vtab-full-finetune"),
@@ -74,34 +76,48 @@ _FREE = (
 
 @dataclass(frozen=True)
 class PublishedMatch:
-    """A published value and how a measured one differs from it, in fractions; `by_seeds`: the tolerance is from seed spread."""
+    """A published value and how a measured one differs from it, in fractions.
+
+    `tolerance` is None if none is known. `statistic`: of how many runs the value is what.
+    """
 
     value: float
     std: float | None
     source: str
     weak: bool
     difference: float
-    tolerance: float
-    by_seeds: bool
+    tolerance: float | None
+    basis: Basis
+    statistic: str = ""
+    decimals: int = 1
 
     @property
-    def within(self) -> bool:
-        """Whether the two agree within the tolerance."""
-        return abs(self.difference) <= self.tolerance
+    def verdict(self) -> Verdict:
+        """Within or outside the tolerance; within one that is too wide to say much; or not known."""
+        if self.tolerance is None:
+            return "unknown"
+        if abs(self.difference) > self.tolerance:
+            return "outside"
+        return "wide" if self.tolerance > WIDE else "within"
 
 
 @dataclass(frozen=True)
-class Runs:
-    """The mean and standard deviation of repeated runs; the deviation is None if it is unknown."""
+class Tally:
+    """Of the comparisons with a tolerance from seeds: how many there are, how many are outside, and how many by chance."""
 
-    mean: float
-    std: float | None
-    count: int
+    known: int
+    outside: int
 
     @property
-    def known_std(self) -> float | None:
-        """The standard deviation, if several runs give one."""
-        return self.std if self.count > 1 else None
+    def expected(self) -> float:
+        """How many of equal results are outside a 95 % tolerance."""
+        return self.known * (1 - LEVEL)
+
+
+def tally(matches: Iterable[PublishedMatch]) -> Tally:
+    """Count those with a tolerance from seeds."""
+    by_seeds = [match for match in matches if match.basis == "seeds"]
+    return Tally(len(by_seeds), sum(match.verdict == "outside" for match in by_seeds))
 
 
 def methods_of(job: Job) -> tuple[str, ...]:
@@ -206,11 +222,16 @@ def is_top1(row: PublishedRow, dataset: str) -> bool:
 
 
 def published_match(
-    records: Sequence[Record], dataset: str, measured: Runs, n_test: int
+    records: Sequence[Record], dataset: str, measured: Runs, spread: SeedSpread | None
 ) -> PublishedMatch | None:
-    """The published value that a cell can be compared with; only conformant results at the same image size have one."""
+    """The published value that a cell can be compared with; only conformant results at the same image size have one.
+
+    `spread` is that over seeds, of all networks of the column.
+    """
     row = next(matching_rows(records, dataset), None)
-    return None if row is None else match_with(row, dataset, measured, n_test)
+    return (
+        None if row is None else match_with(row, dataset, measured, spread, seeded=is_seeded(records[0].job))
+    )
 
 
 def matching_rows(records: Sequence[Record], dataset: str) -> Iterator[PublishedRow]:
@@ -235,20 +256,31 @@ def disagreements(record: Record) -> list[Check]:
     return [check for check in record.conformance if not check.ok and check.item not in HELD_TO_THE_ROW]
 
 
-def match_with(row: PublishedRow, dataset: str, measured: Runs, n_test: int) -> PublishedMatch:
+def match_with(
+    row: PublishedRow, dataset: str, measured: Runs, spread: SeedSpread | None, *, seeded: bool
+) -> PublishedMatch:
     """A published value and how a measured one, which can be compared with it, differs from it."""
-    return _match(row, row.results[dataset], measured, n_test)
+    return _match(row, row.results[dataset], measured, spread, seeded=seeded)
 
 
-def _match(row: PublishedRow, value: Value, measured: Runs, n_test: int) -> PublishedMatch:
+def _match(
+    row: PublishedRow, value: Value, measured: Runs, spread: SeedSpread | None, *, seeded: bool
+) -> PublishedMatch:
     std = None if value.std is None else value.std / 100
-    printed = Runs(value.value / 100, std, row.runs or 1)
-    by_seeds = bool(measured.std or printed.known_std)
-    tolerance = seed_tolerance(measured, printed) if by_seeds else size_tolerance(measured.mean, n_test)
+    printed = Runs(value.value / 100, row.runs or 1, statistic_of(row.statistic))
+    found = tolerance_of(measured, printed, spread, std, seeded=seeded)
     return PublishedMatch(
-        printed.mean, std, row.source.citation, row.is_weak, measured.mean - printed.mean, tolerance + _rounding(row),
-        by_seeds,
+        printed.value, std, row.source.citation, row.is_weak, measured.value - printed.value,
+        None if found.value is None else found.value + _rounding(row), found.basis, statistic_text(row),
+        min(max(value.decimals, 1), 2),
     )  # fmt: skip
+
+
+def statistic_text(row: PublishedRow) -> str:
+    """What a row's values are of how many runs, such as `median of 3 runs`; '' if the source says neither."""
+    if row.statistic:
+        return row.statistic
+    return f"{row.runs} runs" if row.runs and row.runs > 1 else ""
 
 
 def _rounding(row: PublishedRow) -> float:
@@ -256,28 +288,3 @@ def _rounding(row: PublishedRow) -> float:
     parts = {name: value for name, value in row.results.items() if name not in MEANS} or row.results
     decimals = max(value.decimals for value in parts.values())
     return 0.5 * 10.0 ** -max(decimals, 1) / 100
-
-
-def seed_tolerance(one: Runs, two: Runs) -> float:
-    """How much the means of two sets of runs may differ because of their seeds: the 95 % interval of Welch's test.
-
-    If only one standard deviation is known, both sets share it: Student's test with the degrees of freedom of that set.
-    """
-    from scipy.special import stdtrit
-
-    known = [(runs.known_std, runs.count) for runs in (one, two) if runs.known_std is not None]
-    if len(known) == 1:
-        std, count = known[0]
-        variance, freedom = std**2 * (1 / one.count + 1 / two.count), float(count - 1)
-    else:
-        parts = [(std**2 / count, count - 1) for std, count in known]
-        variance = sum(part for part, _ in parts)
-        freedom = variance**2 / sum(part**2 / free for part, free in parts) if variance else 1.0
-    return float(stdtrit(freedom, (1 + LEVEL) / 2)) * float(variance**0.5)
-
-
-def size_tolerance(accuracy: float, n_test: int) -> float:
-    """How much the accuracies of two networks with independent errors may differ on n test images."""
-    from scipy.special import ndtri
-
-    return float(ndtri((1 + LEVEL) / 2)) * float((2 * accuracy * (1 - accuracy) / n_test) ** 0.5)

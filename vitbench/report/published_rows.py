@@ -8,7 +8,7 @@ from dataclasses import replace
 from vitbench.published import PublishedRow
 from vitbench.report.compute import published_compute
 from vitbench.report.leaderboard import Cell, Column, Row
-from vitbench.report.published_match import is_about, is_top1
+from vitbench.report.published_match import is_about, is_top1, statistic_text
 
 
 def published_row(row: PublishedRow, columns: Sequence[Column]) -> Row:
@@ -52,7 +52,7 @@ def _cell(row: PublishedRow, column: Column) -> Cell:
     provenance = [
         row.source.citation,
         f"{size_px} px" if isinstance(size_px, int) else f"image size {size_px or 'not stated'}",
-        f"{runs} runs" if runs > 1 else "",
+        statistic_text(row),
         "from a single secondary source" if row.is_weak else "",
         row.note,
     ]
@@ -61,5 +61,6 @@ def _cell(row: PublishedRow, column: Column) -> Cell:
         spread=None if value.std is None else value.std / 100,
         seeds=runs,
         seeds_expected=runs,
+        decimals=min(max(value.decimals, 1), 2),
         provenance=" — ".join(part for part in provenance if part),
     )

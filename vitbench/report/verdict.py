@@ -9,10 +9,9 @@ from typing import Literal
 
 from vitbench.core.record import Metric, Record
 from vitbench.published import MEANS, PublishedRow, dataset_of
-from vitbench.report.build import main_metric
+from vitbench.report.main_metric import is_seeded, main_metric
 from vitbench.report.published_match import (
     PublishedMatch,
-    Runs,
     disagreements,
     is_about,
     match_with,
@@ -20,31 +19,42 @@ from vitbench.report.published_match import (
     rows_for,
 )
 from vitbench.report.reproduction import PlannedValue, Reproduction
+from vitbench.report.tolerance import Runs, pooled
 
-Outcome = Literal["within", "off", "not comparable", "not measured"]
+Outcome = Literal["within", "wide", "off", "no tolerance", "not comparable", "not measured"]
+_OUTCOMES: dict[str, Outcome] = {
+    "within": "within",
+    "wide": "wide",
+    "outside": "off",
+    "unknown": "no tolerance",
+}
+_BASES = {
+    "seeds": "the 95 % interval of the difference that seeds make, and half a unit of the last printed digit",
+    "nothing random": "what decoding, resizing and float32 may add where nothing is random, and half a unit of the last digit",
+    "unknown": "none is known: no spread over seeds is",
+}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One value of a row beside the measured one, in fractions; `match` has difference and tolerance if they compare."""
+    """One value of a row beside the measured one, in fractions; `match` has difference and tolerance if they compare.
+
+    `wide`: within a tolerance so wide that it says little. `std` is that of our runs.
+    """
 
     dataset: str
     outcome: Outcome
     printed: float
     printed_std: float | None
     measured: Runs | None = None
+    std: float | None = None
     match: PublishedMatch | None = None
     reasons: tuple[str, ...] = ()
 
 
 def basis(match: PublishedMatch) -> str:
     """What a tolerance is, in words."""
-    rounding = "and half a unit of the last printed digit"
-    if match.by_seeds:
-        return (
-            f"the 95 % interval of the difference of means over seeds (Welch's or Student's test), {rounding}"
-        )
-    return f"by how much two networks with independent errors may differ on as many test images (95 %), {rounding}"
+    return _BASES[match.basis]
 
 
 def verdicts(plan: Reproduction, tasks: Iterable[str], records: Sequence[Record]) -> list[Verdict]:
@@ -68,16 +78,17 @@ def _verdict(row: PublishedRow, value: PlannedValue, records: Sequence[Record]) 
     missing = list(_missing(value.tasks, found, records))
     if missing:
         return Verdict(value.dataset, "not measured", printed.value / 100, std, reasons=tuple(missing))
-    measured = _runs([list(metrics.values()) for _, metrics in found])
+    means = _means([list(metrics.values()) for _, metrics in found])
+    measured = Runs(statistics.fmean(means), len(means))
+    ours = statistics.stdev(means) if len(means) > 1 else None
     reasons = tuple(dict.fromkeys(_incomparable(row, value, [own for own, _ in found])))
     if reasons:
-        return Verdict(value.dataset, "not comparable", printed.value / 100, std, measured, reasons=reasons)
-    match = match_with(
-        row, value.dataset, measured, _n_test([list(metrics.values()) for _, metrics in found])
-    )
-    return Verdict(
-        value.dataset, "within" if match.within else "off", match.value, match.std, measured, match
-    )
+        return Verdict(
+            value.dataset, "not comparable", printed.value / 100, std, measured, ours, reasons=reasons
+        )
+    seeded = is_seeded(found[0][0][0].job)
+    match = match_with(row, value.dataset, measured, pooled([means]), seeded=seeded)
+    return Verdict(value.dataset, _OUTCOMES[match.verdict], match.value, match.std, measured, ours, match)
 
 
 def _of_task(records: Sequence[Record], task: str, metric: str) -> tuple[list[Record], dict[int, Metric]]:
@@ -108,24 +119,13 @@ def _missing(
             yield f"{record.job.title}: {record.failure.message}"
 
 
-def _runs(by_task: Sequence[Sequence[Metric]]) -> Runs:
-    """Mean and standard deviation over seeds, of means over tasks; a task without dependence on seeds counts for each."""
+def _means(by_task: Sequence[Sequence[Metric]]) -> list[float]:
+    """The means over tasks, one for each seed; a task without dependence on seeds counts for each."""
     count = max(len(metrics) for metrics in by_task)
-    means = [
+    return [
         statistics.fmean(metrics[min(seed, len(metrics) - 1)].value for metrics in by_task)
         for seed in range(count)
     ]
-    return Runs(statistics.fmean(means), statistics.stdev(means) if count > 1 else None, count)
-
-
-def _n_test(by_task: Sequence[Sequence[Metric]]) -> int:
-    """The number of test images that one accuracy would need to vary as little as the mean over these tasks does."""
-    firsts = [metrics[0] for metrics in by_task]
-    if len(firsts) == 1:
-        return firsts[0].n
-    mean = statistics.fmean(metric.value for metric in firsts)
-    variance = sum(metric.value * (1 - metric.value) / metric.n for metric in firsts) / len(firsts) ** 2
-    return max(1, round(mean * (1 - mean) / variance)) if variance else sum(metric.n for metric in firsts)
 
 
 def _incomparable(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,8 +14,8 @@ MOST_BYTES = 512 * 2**20  # unpacked: ImageNet's come to 4 MB
 MOST_COLUMNS = 64
 
 
-def read_predictions(data: bytes, rows: int | None = None) -> pd.DataFrame:
-    """Return the table of a Parquet file; `rows` is how many it must have.
+def read_predictions(data: bytes, rows: int | None = None, columns: Collection[str] = ()) -> pd.DataFrame:
+    """Return the table of a Parquet file; `rows` is how many it must have, `columns` all that is read of it, if given.
 
     Raises:
         ValueError: it is not one, has another number of rows, or takes more memory than predictions do.
@@ -38,7 +39,8 @@ def read_predictions(data: bytes, rows: int | None = None) -> pd.DataFrame:
         # A repeated text is stored once: check its length before it is repeated in memory.
         is_text = (pa.types.is_string, pa.types.is_large_string)
         texts = [field.name for field in file.schema_arrow if any(kind(field.type) for kind in is_text)]
-        table = pq.read_table(io.BytesIO(data), read_dictionary=texts)
+        present = [name for name in file.schema_arrow.names if name in columns] if columns else None
+        table = pq.read_table(io.BytesIO(data), read_dictionary=texts, columns=present)
         fields = [_plain(field, table[field.name]) for field in table.schema]
         found: pd.DataFrame = table.cast(pa.schema(fields, table.schema.metadata)).to_pandas()
     except (pa.ArrowException, OSError, KeyError) as error:

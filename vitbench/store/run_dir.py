@@ -13,7 +13,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,8 +97,8 @@ class RunDir:
         write_atomically(self.record_path(record.key), encode(record))
         return record
 
-    def predictions(self, record: Record) -> pd.DataFrame:
-        """Return the predictions of a record, one row per test example.
+    def predictions(self, record: Record, columns: Collection[str] = ()) -> pd.DataFrame:
+        """Return the predictions of a record, one row per test example; with `columns`, those of them that are there.
 
         Raises:
             UsageError: they are missing or damaged.
@@ -115,7 +115,7 @@ class RunDir:
                 repeat_job(f"the predictions of {record.job.title} are damaged (SHA-256 mismatch)", path)
             )
         try:
-            return read_predictions(data, record.data.n_test if record.data else None)
+            return read_predictions(data, record.data.n_test if record.data else None, columns)
         except ValueError as error:
             raise UsageError(repeat_job(f"the predictions of {record.job.title}: {error}", path)) from error
 

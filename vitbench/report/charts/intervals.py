@@ -24,7 +24,7 @@ def _draw_groups(boards: Sequence[Board], _records: Sequence[Record]) -> list[Dr
 def _draw_seeds(boards: Sequence[Board], _records: Sequence[Record]) -> list[Drawing]:
     spec = interval_chart(seed_points(boards[0]))
     label = (
-        "Scores of every backbone, one panel per task: mean, seeds and 95 % interval over test images; "
+        "Scores of every backbone, one panel per task: mean, seeds and 95 % interval over test images and seeds; "
         "the numbers are listed under All results."
     )
     return [] if spec is None else [Drawing(spec, label)]
@@ -33,10 +33,10 @@ def _draw_seeds(boards: Sequence[Board], _records: Sequence[Record]) -> list[Dra
 GROUPS = Chart("groups", "VTAB groups", "board", _draw_groups)
 SEEDS = Chart(
     "seeds",
-    "Seeds, and intervals over test images",
+    "Seeds and intervals",
     "board",
     _draw_seeds,
-    hint="Points are means, ticks are seeds, and grey bars are 95 % intervals over test images.",
+    hint="Points are means, ticks are seeds, and grey bars are 95 % intervals over test images and seeds.",
     folded=True,
     most_cells=100,
 )
@@ -47,18 +47,20 @@ def group_points(board: Board) -> pd.DataFrame:
     return chart_data([
         {
             "panel": name.capitalize() if name in board.groups else name, "backbone": row.backbone, "value": mean,
-            "low": None, "high": None, "seeds": [],
+            "low": interval and interval.low, "high": interval and interval.high, "seeds": [],
         }
         for row in (board.rows if board.groups else ())
-        for name, mean in [
-            ("VTAB, 19 tasks" if len(row.tasks) == 19 else "all tasks", row.mean), *board.group_means(row),
-        ]
+        for (name, mean), interval in zip(
+            [("VTAB, 19 tasks" if len(row.tasks) == 19 else "all tasks", row.mean), *board.group_means(row)],
+            [row.interval, *board.group_intervals(row)],
+            strict=True,
+        )
         if mean is not None and name != GROUP_MEAN
     ])  # fmt: skip
 
 
 def seed_points(board: Board) -> pd.DataFrame:
-    """Each measured cell: its mean, its seeds, and the 95 % interval over test images, which is not a spread over seeds."""
+    """Each measured cell: its mean, its seeds, and its 95 % interval over test images and seeds."""
     return chart_data([
         {
             "panel": column.label, "backbone": row.backbone, "value": cell.value, "low": cell.ci_low,

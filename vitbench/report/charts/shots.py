@@ -11,11 +11,12 @@ import pandas as pd
 
 from vitbench.core.job import shots_of
 from vitbench.core.record import Record
-from vitbench.report.build import main_metric, setting_label
+from vitbench.report.build import setting_label
 from vitbench.report.charts.chart import Chart, Drawing, Spec
 from vitbench.report.charts.style import PERCENT, chart_data, colour_by, panels_by
 from vitbench.report.keys import curve_key
 from vitbench.report.leaderboard import Board
+from vitbench.report.main_metric import main_metric
 
 
 def _draw(_boards: Sequence[Board], records: Sequence[Record]) -> list[Drawing]:

@@ -44,7 +44,8 @@
   }
 
   function ranks(rows) {
-    const value = (row) => Number(row.querySelector("[data-mean=all]").dataset.value);
+    // Equal counts of correct images are ties, whatever the order of sums.
+    const value = (row) => Number(Number(row.querySelector("[data-mean=all]").dataset.value).toFixed(12));
     const sorted = rows.map(value).filter((mean) => mean >= 0).sort((a, b) => b - a);
     for (const row of rows) {
       const rank = sorted.indexOf(value(row)) + 1;
