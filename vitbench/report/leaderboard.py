@@ -176,6 +176,11 @@ class Row:
         return any(self.cells[i].one_network for i in self.tasks)
 
     @property
+    def at_least(self) -> bool:
+        """Whether intervals cover more than they state: it is not known which images each of several seeds got right."""
+        return any(self.cells[i].seeds > 1 and not self.cells[i].known_images for i in self.tasks)
+
+    @property
     def conformant(self) -> bool:
         """Whether every item is known to hold for every record."""
         return bool(self.conformance) and all(item.holds for item in self.conformance)
