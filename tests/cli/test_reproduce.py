@@ -95,6 +95,8 @@ def test_a_saved_suite_runs_by_hand(publish, measured, tmp_path):
     assert (done.returncode, done.stdout) == (0, "")
     assert "vitbench run mine.yaml" in done.stderr
     assert not (tmp_path / "runs").exists()
+    again = vitbench("reproduce", KNN, "--save", "mine.yaml")
+    assert (again.returncode, "there already" in again.stderr) == (2, True)
     assert yaml.safe_load((tmp_path / "mine.yaml").read_text())["published"] == [KNN]
     (record,) = package.run("mine.yaml", "run")
     assert 100 * record.metrics["top1"].value == pytest.approx(measured)

@@ -49,10 +49,7 @@ def reproduce(row: str, tasks: tuple[str, ...], out: Path | None, save: Path | N
     chosen = chosen_tasks(plan, tasks)
     text = suite_text(plan, chosen)
     if save is not None:
-        from vitbench.core.files import write_atomically
-
-        write_atomically(save, text)
-        click.echo(f"wrote {save}; next: vitbench run {save}", err=True)
+        _save(save, text)
         if not options["dry_run"]:
             return 0
     return _measure(plan, chosen, text, out or Path("runs") / "reproduce" / row, options)
@@ -64,6 +61,17 @@ def suite_text(plan: Reproduction, tasks: Sequence[str]) -> str:
 
     suite = yaml.safe_dump(plan.suite(tasks), sort_keys=False, allow_unicode=True, width=110)
     return f"# vitbench reproduce {plan.row.id}: {plan.row.source.citation}\n{suite}"
+
+
+def _save(file: Path, text: str) -> None:
+    from vitbench.core.errors import Problem, UsageError
+    from vitbench.core.files import write_atomically
+
+    if file.exists():
+        what = f"--save {file}: the file is there already, and may have been changed by hand"
+        raise UsageError(Problem(what, next_step="choose another name, or remove it"))
+    write_atomically(file, text)
+    click.echo(f"wrote {file}; next: vitbench run {file}", err=True)
 
 
 def _measure(plan: Reproduction, tasks: Sequence[str], text: str, out: Path, options: dict[str, Any]) -> int:
