@@ -16,27 +16,20 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vitbench.core.evaluation import EvaluationTransform as EvaluationTransform
+from vitbench.core.effort import Effort as Effort
+from vitbench.core.image_input import EvaluationTransform as EvaluationTransform
+from vitbench.core.image_input import InputSpec as InputSpec
+from vitbench.core.image_input import Triple as Triple
 from vitbench.core.job import Dtype, Job, PreprocessName
-from vitbench.core.record import LoadReport, Trial, Weights
+from vitbench.core.record import LoadReport, ScoreKind, Trial, Weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Triple = tuple[float, float, float]
 Part = Literal["train", "val"]
 Pixels = NDArray[np.uint8]
 Indices = NDArray[np.int64]
 Labels = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """The images that a backbone expects: square, `size_px` wide, pixels (x / 255 - mean) / std."""
-
-    size_px: int
-    mean: Triple
-    std: Triple
 
 
 @dataclass(frozen=True)
@@ -148,13 +141,14 @@ class ScoreRule:
 
     name: str
     correct: Callable[[Labels, Split], NDArray[np.float64]]
+    by_label: bool = False  # an image that counts is right if its label is predicted; further metrics need it
 
 
 def _top1(predictions: Labels, split: Split) -> NDArray[np.float64]:
     return np.asarray(predictions == split.labels, dtype=np.float64)
 
 
-TOP1 = ScoreRule("top1", _top1)
+TOP1 = ScoreRule("top1", _top1, by_label=True)
 
 
 class Task(ABC):
@@ -273,7 +267,7 @@ class Adaptation(ABC):
 
 @dataclass(frozen=True)
 class Adapted:
-    """The frozen result: a backbone, and a head from its features (N, D) to class scores (N, C)."""
+    """The frozen result: a backbone, and a head from its features (N, D) to class scores (N, C), the highest of which wins."""
 
     backbone: Backbone
     head: Callable[[Tensor], Tensor]
@@ -284,23 +278,16 @@ class Adapted:
 
 
 @dataclass(frozen=True)
-class Effort:
-    """The number of images that adaptation passes forward and backward, and their size (None: the backbone's own)."""
-
-    images_forward: int
-    images_backward: int
-    size_px: int | None = None
-
-
-@dataclass(frozen=True)
 class Protocol(ABC):
     """How a backbone is adapted to a task. Its dataclass fields are its options in a suite.
 
     `trains_backbone` says that the backbone's weights are trained: such jobs are long, start first, and share no features.
+    `score_kind`: class scores are `logits` (-1e30: minus infinity), `votes` (probabilities up to their sum) or `regression`.
     """
 
     default_preprocess: ClassVar[PreprocessName] = "squash"
     trains_backbone: ClassVar[bool] = False
+    score_kind: ClassVar[ScoreKind] = "unknown"
 
     @abstractmethod
     def adapt(self, data: Adaptation) -> Adapted:
@@ -313,6 +300,10 @@ class Protocol(ABC):
         del train, val, task, params, resolution_px
         return None
 
+    def reads_val(self) -> bool:
+        """Whether features of the validation split are read, for estimates."""
+        return True
+
     def departures(self, job: Job) -> tuple[str, ...] | None:
         """How a job with these options differs from the protocol's reference; None if it follows none.
 
@@ -324,11 +315,12 @@ class Protocol(ABC):
     @classmethod
     def other_preprocess(cls, job: Job) -> tuple[str, ...]:
         """The departure of a job whose preprocessing is not `default_preprocess`, the reference's."""
-        wanted = cls.default_preprocess
-        return (
-            () if job.preprocess == wanted else (f"preprocessing `{job.preprocess}` instead of `{wanted}`",)
-        )
+        given, wanted = job.preprocess, cls.default_preprocess
+        return () if given == wanted else (f"preprocessing `{given}` instead of `{wanted}`",)
 
     @abstractmethod
     def depends_on_seed(self, budget: str) -> bool:
         """Whether the score depends on the seed; where it does not, a suite runs one seed only."""
+
+    def warm_up(self, device: str) -> None:  # noqa: B027  most protocols have nothing to do here
+        """Do what only a process's first job would do, such as imports, before the first job's `adapt` is timed."""

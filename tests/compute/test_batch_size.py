@@ -62,3 +62,15 @@ def test_the_largest_power_of_two_that_fits(per_image, small, total, wanted):
 def test_large_images_go_in_smaller_batches_on_a_cpu(tmp_path):
     assert BatchSize("cpu", 224, {}, tmp_path).choose(lambda images: images) == 64
     assert BatchSize("cpu", 384, {}, tmp_path).choose(lambda images: images) == 16
+
+
+def test_a_size_that_ran_out_of_memory_is_not_chosen_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: "GPU")
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(BatchSize, "measure", lambda *_: 64)
+    size = BatchSize("cuda", 2, {}, tmp_path)
+    assert size.choose(lambda images: images) == 64
+    size.run(smallest(20)[0], torch.rand(50, 3, 2, 2))
+    assert size.size == 16
+    monkeypatch.setattr(BatchSize, "measure", lambda *_: pytest.fail("it is cached"))
+    assert BatchSize("cuda", 2, {}, tmp_path).choose(lambda images: images) == 16

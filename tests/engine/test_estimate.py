@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 import vitbench
 from tests.making.command import vitbench as command
@@ -19,7 +20,8 @@ def test_an_estimate_counts_each_feature_once_and_the_report_compares(suite_file
     monkeypatch.setattr("vitbench.engine.estimate.CALIBRATION_S", 0.1)
     suite = suite_file(
         "name: e\nbudgets: [2-shot, full]\nbackbones: [{name: 'timm:resnet10t', pretrained: false, size_px: 32}]\n"
-        "tasks: [digits]\nprotocols: [ridge_probe, knn, {name: finetune, recipe: own, steps: 3, batch_size: 8,"
+        "tasks: [digits]\nprotocols: [ridge_probe, knn, {name: knn, k: val, label: chosen, preprocess: clip},\n"
+        "            {name: finetune, recipe: own, steps: 3, batch_size: 8,"
         " base_lr: [0.1, 0.2], warmup_steps: 0, budgets: [full]}]\nlimit: 50\n"
     )
     out = tmp_path / "run"
@@ -29,6 +31,8 @@ def test_an_estimate_counts_each_feature_once_and_the_report_compares(suite_file
         name: sum(getattr(record.cost, name) for record in records)
         for name in ("images_forward", "images_backward")
     }
+    shared = [each for record in records for each in record.cost.extractions if each.shared]
+    measured["images_forward"] -= sum(each.images for each in shared)  # the estimate counts them once
     assert found["estimate"]["images_forward"] == measured["images_forward"]
     assert found["estimate"]["images_backward"] == measured["images_backward"]
     each = records[0].cost.flops_per_image
@@ -122,3 +126,28 @@ def test_a_cache_that_cannot_be_written_costs_time_only(suite_file, tmp_path):
     (tmp_path / "networks").write_text("not a folder")
     job = plan_suite(str(suite_file(SUITE)), tmp_path / "run", Overrides()).suite.jobs[0]
     assert network_costs.Networks(tmp_path).cost(backbone_key(job), job).feature_dim == 512
+
+
+def test_a_backbone_that_cannot_be_timed_has_the_speed_of_the_others_or_none(
+    suite_file, tmp_path, monkeypatch
+):
+    """One that runs out of memory, or a plugin that fails, does not end the dry run."""
+    suite = suite_file(
+        "name: e\nlimit: 20\nprotocols: [ridge_probe]\ntasks: [digits]\nbackbones:\n"
+        "  - {name: 'timm:resnet10t', pretrained: false, size_px: 32, label: a}\n"
+        "  - {name: 'timm:resnet10t', pretrained: false, size_px: 64, label: b}\n"
+    )
+    plan = plan_suite(str(suite), tmp_path / "run", Overrides())
+    speeds = iter([None, None, None, 2e9])
+
+    def rate(*_how):
+        speed = next(speeds)
+        if speed is None:
+            raise torch.OutOfMemoryError("no")
+        return speed
+
+    monkeypatch.setattr(network_costs.throughput, "rate", rate)
+    monkeypatch.setenv("VITBENCH_CACHE", str(tmp_path / "cache"))
+    assert {job.seconds for job in estimate.estimate(plan.suite.jobs, "cpu").jobs} == {None}
+    found = estimate.estimate(plan.suite.jobs, "cpu").jobs
+    assert [job.seconds for job in found] == [job.flops_forward / 2e9 for job in found]

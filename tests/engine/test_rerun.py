@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import pandas as pd
 import pytest
 
 import vitbench
@@ -10,7 +11,7 @@ from tests.making.jobs import make_job
 from tests.making.records import as_failed
 from vitbench.core.record import Failure
 from vitbench.engine.outcome import Outcome
-from vitbench.engine.rerun import Difference, here, rerun, spread
+from vitbench.engine.rerun import Difference, difference, here, rerun, spread
 from vitbench.store.record_file import load
 from vitbench.store.submission import check, pack
 
@@ -43,6 +44,22 @@ def test_rewritten_predictions_are_found_by_running_the_job(packed, tmp_path):
     left = found.without(reruns.problems)
     assert {record.key for record in left.records} == {r.key for r in load(tmp_path / "run")} - {key}
     assert left.problems[0].startswith(f"records/{key}.json: run again here: ")
+
+
+@pytest.mark.parametrize(("name", "value"), [("top5", 1.0), ("nll", 0.3), ("ece", 0.02)])
+def test_metrics_that_need_scores_are_compared(tiny_records, name, value):
+    record = next(r for r in tiny_records if r.further["nll"].value is not None)
+    rows = pd.DataFrame({"index": [0], "prediction": [1]})
+    assert str(difference(record, rows, record, rows)) == "equal"
+
+    def stating(value):
+        changed = record.further[name].model_copy(update={"value": value})
+        return record.model_copy(update={"further": {**record.further, name: changed}})
+
+    assert not difference(stating(value), rows, stating(value * 0.999), rows).is_too_large
+    assert difference(stating(value), rows, stating(value / 2), rows).is_too_large
+    assert difference(stating(value), rows, record.model_copy(update={"further": {}}), rows).is_too_large
+    assert not difference(record.model_copy(update={"further": {}}), rows, stating(value), rows).is_too_large
 
 
 def test_weights_that_are_said_not_to_have_seen_the_labels_are_found(suite_file, data_dir, tmp_path):

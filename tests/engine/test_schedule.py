@@ -105,7 +105,10 @@ def test_every_job_is_given_out_once_and_held_ones_are_waited_for(jobs, tmp_path
 def test_the_time_left_is_that_of_jobs_like_those_to_come(tiny_records):
     record = tiny_records[0]
     assert TimeLeft().remaining_s([record.job.labels], 1) is None
-    costs = [record.cost.model_copy(update={"seconds": {"adapt": s}}) for s in (1.0, 3.0)]
+    costs = [
+        record.cost.model_copy(update={"seconds": {"adapt": s}, "extractions": (), "overhead": {}})
+        for s in (1.0, 3.0)
+    ]
     known = TimeLeft(record.model_copy(update={"cost": cost}) for cost in costs)
     assert known.remaining_s([record.job.labels] * 4, 2) == pytest.approx(4.0)
     other = record.job.labels._replace(backbone="another")

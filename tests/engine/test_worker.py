@@ -151,3 +151,12 @@ def test_content_that_changed_after_planning_fails_the_job_with_both_digests(wha
     again = vitbench.run(suite, tmp_path / "run", device="cpu")
     assert again[0].status == "ok"
     assert again[0].key != record.key
+
+
+def test_the_memory_of_a_job_is_without_the_weights_held_for_others(worker):
+    one = make_job().model_copy(update={"backbone": RESNET})
+    other = make_job()
+    first, _ = worker.backbone(one), worker.backbone(other)
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in first.state_dict().values())
+    assert worker.others_bytes(other) == weights > 2**20
+    assert worker.others_bytes(one) == 0

@@ -9,6 +9,7 @@ import torch
 
 import vitbench
 from tests.benchmarks.probes import features as made_up
+from vitbench.api import EvaluationTransform
 from vitbench.compute.environment import settle
 from vitbench.core.job import PreprocessName
 from vitbench.data.preprocess import apply, preset
@@ -25,11 +26,13 @@ LEAST_EQUAL, MOST_OFF = 0.998, 1.0
 @pytest.mark.parametrize("shape", SIZES)
 def test_pixels_are_the_cpus(name, shape):
     image = np.random.default_rng(shape).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    how = preset(name, 64)
+    how = preset(name, 64, EvaluationTransform(0.9, "bicubic"))
     here, there = (apply([image], how, device).float().cpu() for device in ("cuda", "cpu"))
     off = (here - there).abs()
     assert off.max() <= MOST_OFF
     assert (off <= 1e-2).float().mean() >= LEAST_EQUAL
+    if how.kernel in ("pil", "pil_bicubic", "area"):  # the same integers, or the same sums in the same order
+        assert torch.equal(here, there)
 
 
 def test_probes_are_the_cpus():

@@ -11,6 +11,7 @@ from vitbench.core.record import (
     Cost,
     DataFacts,
     Env,
+    Extraction,
     Failure,
     LoadReport,
     Metric,
@@ -92,10 +93,17 @@ DATA = st.builds(
 CONFUSIONS = st.builds(
     Confusion, classes=TEXTS, matrix=few(few(COUNT)), mistakes=few(st.tuples(TEXT, TEXT, COUNT))
 )
+EXTRACTIONS = st.builds(
+    Extraction, key=TEXT, images=COUNT, shared=st.booleans(), device=TEXT, devices=st.integers(1, 2**40),
+    seconds=st.none() | AMOUNT, core_seconds=st.none() | AMOUNT, flops=st.none() | COUNT, energy_joules=st.none() | AMOUNT,
+    peak_memory_bytes=st.none() | COUNT, created=TEXT,
+)  # fmt: skip
 COSTS = st.builds(
     Cost, seconds=st.dictionaries(st.sampled_from(["build", "data", "adapt"]) | NAME, AMOUNT, max_size=3), device=TEXT,
     device_kind=st.sampled_from(["cpu", "cuda"]), peak_memory_bytes=COUNT, flops_per_image=st.none() | COUNT,
-    images_forward=COUNT, images_backward=COUNT, energy_joules=st.none() | AMOUNT,
+    images_forward=COUNT, images_backward=COUNT, energy_joules=st.none() | AMOUNT, devices=st.integers(1, 2**40),
+    core_seconds=st.none() | AMOUNT, extractions=st.none() | few(EXTRACTIONS),
+    overhead=st.dictionaries(st.just("warm-up") | NAME, AMOUNT, max_size=2),
 )  # fmt: skip
 CHECKS = st.builds(Check, item=TEXT, ok=st.sampled_from([True, False, None]), reason=TEXT)
 FAILURES = st.builds(Failure, kind=TEXT, message=TEXT, where=TEXT, phase=TEXT)

@@ -33,7 +33,7 @@ def forged(packed, tmp_path, change, table=None, which=lambda record: "-shot" in
     low, high = wilson(int(right.sum()), len(right))
     metrics = {"top1": Metric(value=right.mean(), ci_low=low, ci_high=high, n=len(right))}
     digest = hashlib.sha256(buffer.getvalue()).hexdigest()
-    record = first.model_copy(update={"metrics": metrics, "predictions_sha256": digest})
+    record = first.model_copy(update={"metrics": metrics, "further": {}, "predictions_sha256": digest})
     record = change(record)
     contents = {
         f"records/{first.key}.json": encode(record),

@@ -12,5 +12,11 @@ def as_failed(record):
     """The record of the same job that has failed once."""
     failure = Failure(kind="X", message="once")
     return record.model_copy(
-        update={"status": "failed", "metrics": {}, "failure": failure, "predictions_sha256": ""}
+        update={
+            "status": "failed",
+            "metrics": {},
+            "further": {},
+            "failure": failure,
+            "predictions_sha256": "",
+        }
     )

@@ -1,5 +1,6 @@
 """The page in a real browser, opened from disk."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -168,3 +169,22 @@ def test_printing_shows_every_board(opened):
         assert not opened.find_element(By.CSS_SELECTOR, ".controls").is_displayed()
     finally:
         opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_a_score_has_its_further_metrics_in_percent_and_nats_with_reasons(opened):
+    for setting, expected in (
+        (
+            "ridge_probe · full",
+            "NLL, nats seed 0 – – the scores are those of a regression to targets of -1 and 1",
+        ),
+        ("knn · full", r"NLL, nats seed 0 0\.\d{3,5} –"),
+    ):
+        tab(opened, setting).click()
+        panel(opened).find_element(By.CSS_SELECTOR, "button.open").click()
+        dialog = opened.find_element(By.ID, "record")
+        text = dialog.find_element(By.CSS_SELECTOR, "[aria-label='Further metrics']").text.replace("\n", " ")
+        assert re.search(expected, text), text
+        assert re.search(r"top-5 seed 0 \d+\.\d \d+\.\d – \d+\.\d mean per class seed 0 \d+\.\d –", text), (
+            text
+        )
+        next(b for b in dialog.find_elements(By.TAG_NAME, "button") if b.text == "Close").click()

@@ -153,9 +153,14 @@ def test_the_tidy_table_has_one_row_a_score_and_keeps_failures(base, tiny_record
         "n_test, status, conformant, pretrain_tpu_v3_core_days, transfer_gpu_seconds, flops_per_image, key"
     )
     assert set(wanted.split(", ")) <= set(COLUMNS) == set(table.columns)
-    assert len(table) == 5
-    assert table["value"].dropna().between(0, 1).all()
+    assert len(table) == 4 * 5 + 1
+    assert table["value"][table["metric"] != "nll"].dropna().between(0, 1).all()
     last = table.iloc[-1]
     assert (last["status"], last["error"], last["conformant"]) == ("failed", "boom", False)
-    assert table["value"].isna().tolist() == [False] * 4 + [True]
+    top1 = table[(table["metric"] == "top1") | table["metric"].isna()]
+    assert top1["value"].isna().tolist() == [False] * 4 + [True]
+    absent = table[table["value"].isna() & table["metric"].notna()]
+    assert set(absent["metric"]) == {"nll", "ece"}
+    assert absent["metric_note"].str.len().min() > 0
+    assert table["ci_low"].notna().tolist() == table["metric"].isin(["top1", "top5"]).fillna(False).tolist()
     assert math.isclose(table["value"][0], tiny_records[0].metrics["top1"].value)

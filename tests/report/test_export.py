@@ -16,12 +16,22 @@ def test_csv_json_and_parquet_hold_the_same(tiny_records):
     rows = list(csv.DictReader(io.StringIO(export(tiny_records, "csv").decode())))
     parsed = json.loads(export(tiny_records, "json"))
     table = pd.read_parquet(io.BytesIO(export(tiny_records, "parquet")))
-    assert len(rows) == len(parsed) == len(table) == len(tiny_records)
-    for row, item, record in zip(rows, parsed, tiny_records, strict=True):
+    assert len(rows) == len(parsed) == len(table) == 5 * len(tiny_records)
+    for i, record in enumerate(tiny_records):
+        row, item = rows[5 * i], parsed[5 * i]
         wanted = record.metrics["top1"].value
         assert float(row["value"]) == item["value"] == wanted
         assert row["key"] == item["key"] == record.key
-    assert table["value"].tolist() == [record.metrics["top1"].value for record in tiny_records]
+        for row, item, (name, metric) in zip(
+            rows[5 * i + 1 :], parsed[5 * i + 1 :], record.further.items(), strict=False
+        ):
+            assert (row["metric"], item["metric"]) == (name, name)
+            assert item["value"] == metric.value
+            assert (row["ci_low"], row["ci_high"]) == tuple(
+                "" if bound is None else str(bound) for bound in (metric.ci_low, metric.ci_high)
+            )
+            assert row["metric_note"] == metric.note
+    assert table["value"].tolist()[::5] == [record.metrics["top1"].value for record in tiny_records]
 
 
 def test_markdown_and_latex_escape_names(tiny_records):

@@ -73,7 +73,7 @@ def test_a_large_board_stays_small(tiny_records):
     full = [with_all_that_a_record_can_hold(record) for record in records]
     full = [r.model_copy(update={"confusion": matrix}) if i % 2 else r for i, r in enumerate(full)]
     page = render(full, Extras(published=("vit2021-t9", "vtab-lb-")))
-    assert len(page.encode()) < 1_500_000
+    assert len(page.encode()) < 1_600_000
     assert re.findall(r"https?:|//[a-z]|src=|@import|url\(", page) == []
     carried = json.loads(re.search(r'id="details">(.*?)</script>', page)[1])
     assert len(carried["cells"]) == 20 * 25
@@ -86,9 +86,16 @@ def doubted(record):
     return record.model_copy(update={"conformance": (doubt, *others)})
 
 
+def sound(record):
+    """The record as if its protocol were its reference's."""
+    checks = tuple(check.model_copy(update={"ok": True, "reason": ""}) for check in record.conformance)
+    return record.model_copy(update={"conformance": checks})
+
+
 def test_what_is_not_known_is_neither_a_tick_nor_a_cross(tiny_records):
-    whole = render(tiny_records)
-    page = render([doubted(record) for record in tiny_records])
+    records = [sound(record) for record in tiny_records]
+    whole = render(records)
+    page = render([doubted(record) for record in records])
     count = len(tiny_records[0].conformance)
     assert f"✓ {count}/{count}" in whole
     assert f"✓ {count}/{count}" not in page

@@ -104,3 +104,22 @@ def test_a_damaged_plan_is_an_error_before_anything_is_merged(tiny, tmp_path, na
     with pytest.raises(UsageError, match=name):
         merge([tmp_path / "run"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("order", [("old", "new"), ("new", "old")])
+def test_of_the_same_results_those_with_further_metrics_are_kept_and_rounding_is_no_other_result(
+    tiny, tmp_path, order
+):
+    run_suite(str(tiny), tmp_path / "new")
+    shutil.copytree(tmp_path / "new", tmp_path / "old")
+    shutil.copytree(tmp_path / "new", tmp_path / "rounded")
+    for record in load(tmp_path / "old"):
+        RunDir(tmp_path / "old").write(record.model_copy(update={"further": {}, "score_kind": "unknown"}))
+    for record in load(tmp_path / "rounded"):
+        ece = record.further["ece"]
+        moved = ece.model_copy(update={"value": ece.value and ece.value * (1 + 1e-9)})
+        RunDir(tmp_path / "rounded").write(
+            record.model_copy(update={"further": {**record.further, "ece": moved}})
+        )
+    merge([tmp_path / name for name in (*order, "rounded")], tmp_path / "out")
+    assert load(tmp_path / "out") == load(tmp_path / "new")

@@ -138,6 +138,10 @@ RUN_OPTIONS = _group(
     DATA_DIR,
     click.option("--skip-missing", is_flag=True, help="Skip jobs whose data is missing; the leaderboard shows the gaps."),
     click.option("--dry-run", is_flag=True, help="Print the jobs and estimate FLOPs, hours and disk; run nothing."),
+    click.option(
+        "--keep-scores", is_flag=True,
+        help="Keep the class scores of all test images (float16); finished jobs without them run again.",
+    ),
     click.option("--force", is_flag=True, help="Run finished jobs again."),
     click.option("--retry-failed", is_flag=True, help="Run failed jobs again."),
     click.option("--fail-fast", is_flag=True, help="Stop at the first job that fails."),

@@ -54,12 +54,13 @@ def unpack(
     from vitbench.store.submission import check
     from vitbench.store.submission import unpack as unpack_into
     from vitbench.store.submission_checks import NOT_CHECKED, summary
+    from vitbench.store.submission_metrics import further_summary
 
     if not check_only and output is None:
         raise UsageError("choose --out DIR to unpack, or --check to only verify")
     load_plugins(plugins)
     found, data, said = check(submission, output), LocalData(), []
-    said.append(summary(found.records))
+    said += [summary(found.records), further_summary(found.records, found.has_scores)]
     found = _with_local_labels(found, data, said)
     if rerun is not None:
         found = _with_reruns(found, data, said, (rerun, rerun_seed, device, plugins))

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitbench.compute.meter import outside, start_peak
 from vitbench.core.files import digest_bytes, read_checked, write_checked
 
 ON_CPU = 64
@@ -67,24 +68,28 @@ class BatchSize:
 
     def _measure_and_cache(self, forward: Forward) -> int:
         size = self.measure(forward)
+        self._cache(size)
+        return size
+
+    def _cache(self, size: int) -> None:
         text = json.dumps({"size": size, **self.identity}, default=str)
         with contextlib.suppress(OSError):  # it is measured again
             write_checked(self._file, text.encode("utf-8"))
-        return size
 
     def measure(self, forward: Forward) -> int:
         """Measure the memory of two small batches on a GPU, and return the size that fits."""
-        small, large = (self._peak_bytes(forward, count) for count in PROBE_SIZES)
+        with outside("warm-up"):
+            small, large = (self._peak_bytes(forward, count) for count in PROBE_SIZES)
         total = torch.cuda.get_device_properties(self.device).total_memory
         return fitting((large - small) / (PROBE_SIZES[1] - PROBE_SIZES[0]), small, int(total))
 
     def _peak_bytes(self, forward: Forward, count: int) -> int:
-        torch.cuda.reset_peak_memory_stats(self.device)
+        start_peak(self.device)
         forward(torch.zeros(count, 3, self.size_px, self.size_px, device=self.device))
         return int(torch.cuda.max_memory_allocated(self.device))
 
     def run(self, forward: Forward, images: Tensor) -> Tensor:
-        """Forward pass; halves the batch size, for later batches too, when memory runs out.
+        """Forward pass; halves the batch size, for later batches and in the cache too, when memory runs out.
 
         Raises:
             torch.OutOfMemoryError: a single image does not fit.
@@ -101,6 +106,7 @@ class BatchSize:
                 self.size = 2 ** ((count - 1).bit_length() - 1)  # the next smaller power of two
                 if self.device.startswith("cuda"):
                     torch.cuda.empty_cache()
+                    self._cache(self.size)
                 continue
             rest = rest[count:]
         return torch.cat(parts) if len(parts) != 1 else parts[0]

@@ -44,6 +44,14 @@ def choose_device(wanted: str) -> str:
     return wanted
 
 
+def use(device: str) -> None:
+    """Make a GPU the current device of this process, and initialise CUDA; its counters cannot be read before."""
+    if device.startswith("cuda"):
+        torch.cuda.init()
+        if ":" in device:
+            torch.cuda.set_device(device)
+
+
 def _has_driver() -> bool:
     """Whether this machine may have a GPU that torch sees. Importing torch to learn that there is none takes seconds."""
     if sys.platform != "linux" or Path("/dev/kfd").exists():  # AMD's devices; elsewhere torch is asked
@@ -53,6 +61,16 @@ def _has_driver() -> bool:
     except OSError:
         return False
     return True
+
+
+def spoils_process(error: BaseException | None) -> bool:
+    """Whether an error is, or follows from, one of the accelerator, such as an illegal address.
+
+    Most of these corrupt the CUDA context, and every later call in the process fails. Running out of memory does not.
+    """
+    while error is not None and not isinstance(error, torch.AcceleratorError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def cores() -> int:

@@ -173,6 +173,9 @@ class SuiteContext(Frozen):
     published: tuple[str, ...] = Field(
         default=(), description="starts of names of published rows to show beside"
     )
+    metric: str = Field(
+        default="", description="metric of the task's column on the board; '': the task's own"
+    )
 
 
 # How a score is measured, apart from what on what. A new setting: a field here, of Job, and of the suite file.

@@ -58,13 +58,21 @@ class ArrayCache:
 
     def open(self, key: str, mode: Literal["r", "c"] = "r") -> NDArray[Any] | None:
         """The array of a key, memory-mapped, read-only or copy-on-write; None if it is not cached or is damaged."""
-        sidecar = self.folder / f"{key}.json"
         try:
-            facts = json.loads(sidecar.read_text(encoding="utf-8"))
-            os.utime(sidecar)  # the time of its last use
+            facts = self.facts(key)
+            os.utime(self.folder / f"{key}.json")  # the time of its last use
             return self._mapped(key, facts, mode)
         except Exception:  # noqa: BLE001  missing or damaged files raise anything
             return None
+
+    def facts(self, key: str) -> dict[str, Any]:
+        """What the sidecar of an array states.
+
+        Raises:
+            OSError, ValueError: it is not there, or is damaged.
+        """
+        found: dict[str, Any] = json.loads((self.folder / f"{key}.json").read_text(encoding="utf-8"))
+        return found
 
     def _mapped(self, key: str, facts: dict[str, Any], mode: Literal["r", "c"]) -> NDArray[Any] | None:
         # Sidecars of decoded images had no dtype once, and those of features no format.

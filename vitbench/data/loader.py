@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from vitbench.api import Pixels, Split
+from vitbench.compute.meter import outside
 from vitbench.core.files import digest_bytes
 from vitbench.data.decode import BadImageError
 from vitbench.data.decoded_cache import DecodedCache
@@ -46,17 +47,26 @@ def batches(
     """
     load = _Load(split, how, device, size)
     for is_native in (True, False):
-        kept = store.open(load.key(is_native)) if store is not None else None
+        with outside("cache", waits=False):
+            kept = store.open(load.key(is_native)) if store is not None else None
         if kept is not None:
             for start in range(0, len(split), size):
-                yield load.finish(_Batch(np.array(kept[start : start + size]), is_native))
+                with outside("images", waits=False):
+                    stored = _Batch(np.array(kept[start : start + size]), is_native)
+                yield load.finish(stored)
             return
     writer = _CacheWriter(load, store)
     try:
-        for batch in _decoded(load):
-            writer.add(batch)
+        decoded = _decoded(load)
+        while True:
+            with outside("images", waits=False):
+                batch = next(decoded, None)
+                if batch is None:
+                    break
+                writer.add(batch)
             yield load.finish(batch)
-        writer.finish()
+        with outside("cache", waits=False):
+            writer.finish()
     finally:
         writer.abandon()
 

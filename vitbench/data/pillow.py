@@ -45,10 +45,8 @@ def in_two_passes(
     All terms are integers below 2^53, so float64 adds them without error in any order.
     """
     height, width = images.shape[2:]
-    rows, columns = (
-        _weights(*sides, interpolation, wanted, images.device).double()
-        for *sides, wanted in ((height, size[0], window[0]), (width, size[1], window[1]))
-    )
+    rows = _weights(height, size[0], interpolation, window[0], images.device).double()
+    columns = _weights(width, size[1], interpolation, window[1], images.device).double()
     if HEIGHT_FIRST and 0 < height - size[0] > 2 * (width - size[1]):
         return _levels(_levels(rows @ images.double()) @ columns.T).float()
     return _levels(rows @ _levels(images.double() @ columns.T)).float()

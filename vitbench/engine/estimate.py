@@ -6,12 +6,13 @@ device's speed is measured on the costliest of these backbones for a few seconds
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 
-from vitbench.api import Protocol, Task
+from vitbench.api import Protocol, Split, Task
 from vitbench.compute.environment import choose_device, device_name
 from vitbench.core.files import write_lines
 from vitbench.core.job import Job, backbone_key, shots_of
@@ -91,19 +92,27 @@ def _lines(made: Estimate) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class _Data:
-    """What a job reads: labelled data, a number of test images, and by name the sizes of the splits whose features it needs."""
+    """What a job reads: labelled data, a number of test images, and by name the sizes of the splits whose features it needs.
+
+    `val` is the name of the validation split, which not every protocol reads; '' if there is none.
+    """
 
     labelled: LabelledData
     test_images: int
     parts: tuple[tuple[str, int], ...]
+    val: str = ""
 
 
 def _data(task: Task, job: Job) -> _Data:
     labelled = labelled_data(task, job.budget, job.seed, job.limit)
     test = thinned(task.test(), job.limit)
     splits = [*(labelled.pools or (labelled.train, labelled.val)), test]
-    parts = ((f"{s.source.fingerprint} {len(s)} {s.indices[:1]}", len(s)) for s in splits if len(s))
-    return _Data(labelled, len(test), tuple(parts))
+    parts = tuple((_name(split), len(split)) for split in splits if len(split))
+    return _Data(labelled, len(test), parts, _name(labelled.val) if len(labelled.val) else "")
+
+
+def _name(split: Split) -> str:
+    return f"{split.source.fingerprint} {len(split)} {split.indices[:1]}"
 
 
 class _Count:
@@ -129,9 +138,11 @@ class _Count:
         key = self.backbone_of[job.key] = sys.intern(backbone_key(job))  # one text for all jobs
         cost, data = self.networks.cost(key, job), self._data_of(job)
         train, val = data.labelled.train, data.labelled.val
-        effort = self._protocol(job).effort(train, val, job.task.name, cost.params, job.resolution_px)
+        protocol = self._protocol(job)
+        effort = protocol.effort(train, val, job.task.name, cost.params, job.resolution_px)
         if effort is None:
-            forward, backward = self._new(job, data.parts), 0
+            parts = [part for part in data.parts if part[0] != data.val or protocol.reads_val()]
+            forward, backward = self._new(job, parts), 0
             flops = self.networks.flops(key, job, cost.size_px)
         else:
             forward, backward = effort.images_forward + data.test_images, effort.images_backward
@@ -169,7 +180,7 @@ class _Count:
 
 
 def _rates(count: _Count, jobs: Sequence[Job], found: Sequence[JobEstimate], device: str) -> dict[str, float]:
-    """FLOPs per second of every backbone; those not measured get the median of the others."""
+    """FLOPs per second of every backbone; those not measured, or that fail, get the median of the others."""
     work: dict[str, int] = {}
     for each in found:
         key = count.backbone_of[each.key]
@@ -179,7 +190,13 @@ def _rates(count: _Count, jobs: Sequence[Job], found: Sequence[JobEstimate], dev
         return {}
     first = {count.backbone_of[job.key]: job for job in reversed(jobs) if job.key in count.backbone_of}
     share_s = CALIBRATION_S / len(costliest)
-    measured = {key: count.networks.rate(key, first[key], device, share_s) for key in costliest}
+    measured: dict[str, float] = {}
+    for key in costliest:
+        # A plugin's code may raise anything, and a GPU may be too small for one image; the run reports it.
+        with contextlib.suppress(Exception):
+            measured[key] = count.networks.rate(key, first[key], device, share_s)
+    if not measured:
+        return {}
     middle = sorted(measured.values())[len(measured) // 2]
     return {key: measured.get(key, middle) for key in work}
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vitbench.core.lazy_import import lazy_module
+from vitbench.core.record import Extraction
 from vitbench.data import disk_cache
 from vitbench.data.disk_cache import ArrayCache
 
@@ -23,6 +24,11 @@ else:
 
 DEFAULT_LIMIT_BYTES = 50 * 2**30
 SUFFIX = ".npy"
+PLACE = {
+    "key",
+    "images",
+    "shared",
+}  # of an extraction: what depends on who reads it, or stands elsewhere in a sidecar
 
 
 def limit_bytes() -> int:
@@ -41,11 +47,12 @@ def _npy_header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """Features (N, D) by digest of everything that changes them, as .npy files."""
+    """Features (N, D) by digest of everything that changes them, as .npy files; sidecars state what computing them took."""
 
     folder: Path
     limit_bytes: int = field(default_factory=limit_bytes)
     held: OrderedDict[str, Tensor] = field(default_factory=OrderedDict)
+    extractions: dict[str, Extraction] = field(default_factory=dict)
     most_held: int = 6
 
     @cached_property
@@ -60,10 +67,28 @@ class FeatureCache:
         array = self._arrays.open(key, mode="c")  # copy on write: a protocol's changes never reach the file
         return None if array is None else self._hold(key, torch.from_numpy(array))
 
-    def put(self, key: str, features: Tensor, facts: dict[str, Any]) -> Tensor:
+    def put(
+        self, key: str, features: Tensor, facts: dict[str, Any], extraction: Extraction | None = None
+    ) -> Tensor:
         """Cache features (N, D) under a key, with facts about them in the sidecar. A full disk does not fail the job."""
+        if extraction is not None:
+            self.extractions[key] = extraction
+            facts = {**facts, "extraction": extraction.model_dump(exclude=PLACE)}
         self._arrays.put(key, features.numpy(), facts)
         return self._hold(key, features)
+
+    def extraction(self, key: str, images: int) -> Extraction:
+        """How cached features of so many images were computed, as another job sees it; older sidecars do not say."""
+        if key not in self.extractions:
+            self.extractions[key] = self._read_extraction(key, images)
+        return self.extractions[key].model_copy(update={"shared": True})
+
+    def _read_extraction(self, key: str, images: int) -> Extraction:
+        unknown = {"key": key, "images": images, "shared": True}
+        try:
+            return Extraction.model_validate({**self._arrays.facts(key)["extraction"], **unknown})
+        except (OSError, ValueError, KeyError, TypeError):
+            return Extraction.model_validate(unknown)
 
     def _hold(self, key: str, features: Tensor) -> Tensor:
         self.held[key] = features

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -13,13 +14,16 @@ from torch import Tensor
 
 from vitbench.api import Backbone, Split
 from vitbench.compute.batch_size import BatchSize
-from vitbench.compute.meter import Meter
+from vitbench.compute.environment import describe
+from vitbench.compute.meter import Meter, Span, outside
 from vitbench.core.files import digest_bytes
 from vitbench.core.job import FeatureDtype
+from vitbench.core.record import Extraction
 from vitbench.data.decoded_cache import DecodedCache
 from vitbench.data.loader import batches
 from vitbench.data.preprocess import Preprocess, normalise
 from vitbench.engine.feature_cache import FeatureCache
+from vitbench.engine.outcome import now
 
 BATCH = 64  # of pixels that are not passed to a model
 # A draw is extracted with its whole pool, for other shots and seeds, if the pool is small or not much larger than the draw.
@@ -33,7 +37,8 @@ class FeatureReader:
     """Features of one backbone under one preprocessing.
 
     `pools` are the task's whole splits. A draw takes its rows from its pool's features, so that all shots and seeds share one
-    extraction. Which images are extracted depends on the job alone, never on the contents of the cache.
+    extraction. Which images are extracted depends on the job alone, never on the contents of the cache. `warm` has the networks
+    that have run in this process, with their precisions; others run once before they are timed.
     """
 
     backbone: Backbone
@@ -47,6 +52,9 @@ class FeatureReader:
     meter: Meter
     decoded: DecodedCache | None = None
     feature_dtype: FeatureDtype = "float32"
+    flops_per_image: Callable[[], int | None] = lambda: None
+    devices: int = 1
+    warm: WeakKeyDictionary[Backbone, set[str]] | None = None
 
     def __call__(self, split: Split) -> Tensor:
         """Features (N, D) float32 on the device."""
@@ -73,15 +81,43 @@ class FeatureReader:
             "indices": digest_bytes(pool.indices.tobytes()),
         }
         key = digest_bytes(json.dumps(facts, sort_keys=True, default=str).encode())[:32]
-        found = self.store.get(key)
+        with outside("cache", waits=False):
+            found = self.store.get(key)
         if found is None:
-            with self.meter.phase("features"):
-                features = self.extract(self.backbone, pool).to(getattr(torch, self.feature_dtype))
-                found = self.store.put(key, features, facts)
+            with self.meter.phase("features") as span:
+                features = self._extract(self.backbone, pool).to(getattr(torch, self.feature_dtype))
+            extraction = self._measured(key, len(pool), span)
+            with outside("cache", waits=False):
+                found = self.store.put(key, features, facts, extraction)
+        else:
+            extraction = self.store.extraction(key, len(pool))
+        self.meter.extractions.setdefault(key, extraction)
         return found
+
+    def _measured(self, key: str, images: int, span: Span) -> Extraction:
+        """What an extraction took. All ranks of a distributed job extract the same."""
+        with outside("warm-up"):
+            each = self.flops_per_image()
+        return Extraction(
+            key=key,
+            images=images,
+            shared=False,
+            device=describe(self.device).device,
+            devices=self.devices,
+            seconds=span.seconds,
+            core_seconds=self.devices * span.core_seconds if self.device == "cpu" else None,
+            flops=None if each is None else each * images,
+            energy_joules=None if span.joules is None else self.devices * span.joules,
+            peak_memory_bytes=span.peak_bytes,
+            created=now(),
+        )
 
     def extract(self, backbone: Backbone, split: Split) -> Tensor:
         """Features (N, D) float32 on the CPU, in the split's order, never from the cache."""
+        self.meter.images_forward += len(split)
+        return self._extract(backbone, split)
+
+    def _extract(self, backbone: Backbone, split: Split) -> Tensor:
         parts: list[Tensor] = []
         done = 0
         spec = self.backbone.input
@@ -95,14 +131,27 @@ class FeatureReader:
                 return backbone.features(images).float()
 
         with torch.no_grad():
-            for batch in self.pixel_batches(split, size.choose(forward)):
+            count = size.choose(forward)
+            self._warm_up(backbone, lambda images: size.run(forward, images), min(count, len(split)))
+            for batch in self.pixel_batches(split, count):
                 images = normalise(batch.to(self.device, non_blocking=True), spec.mean, spec.std)
                 images = images.contiguous(memory_format=torch.channels_last)
                 parts.append(size.run(forward, images).cpu())
                 done += len(images)
                 self.report(done, len(split))
-        self.meter.images_forward += len(split)
         return torch.cat(parts) if parts else torch.empty(0, backbone.feature_dim)
+
+    def _warm_up(self, backbone: Backbone, forward: Callable[[Tensor], Tensor], most: int) -> None:
+        """Run a new network once: libraries load their kernels at its first images. A GPU needs a whole batch for that."""
+        if self.warm is None:
+            return
+        seen = self.warm.setdefault(backbone, set())
+        if most and self.dtype not in seen:
+            seen.add(self.dtype)
+            size_px, count = backbone.input.size_px, most if self.device.startswith("cuda") else 1
+            with outside("warm-up"):
+                images = torch.zeros(count, 3, size_px, size_px, device=self.device)
+                forward(images.contiguous(memory_format=torch.channels_last))
 
     def pixel_batches(self, split: Split, size: int = BATCH) -> Iterator[Tensor]:
         """Preprocessed pixels (B, 3, S, S) in the split's order; see `vitbench.data.loader.batches`."""

@@ -8,34 +8,33 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
+from torch import Tensor
 
-from vitbench.api import Adapted, Labels, Protocol, Split, Task
+from vitbench.api import Adapted, Protocol, Split, Task
 from vitbench.backbones.models.wrapper import BuiltBackbone
-from vitbench.compute.environment import describe
+from vitbench.compute.environment import describe, spoils_process, use
 from vitbench.compute.meter import Meter
 from vitbench.core.conformance import Evidence, conformance
 from vitbench.core.errors import StorageError, VitbenchError, is_full, message_of
 from vitbench.core.job import OLD_PREPROCESS, Job, backbone_key
-from vitbench.core.record import Cost, DataFacts, Record
+from vitbench.core.record import DataFacts, Record, ScoreKind
 from vitbench.core.registry import PROTOCOLS
 from vitbench.core.seeding import seeded
 from vitbench.data.budgets import LabelledData, labelled_data, thinned
 from vitbench.data.preprocess import Preprocess, preset_of
 from vitbench.data.sealed import sealed
 from vitbench.engine.adaptation import JobAdaptation, Notes
+from vitbench.engine.answers import Answers, answer
 from vitbench.engine.features import FeatureReader
+from vitbench.engine.job_cost import cost_of, devices
 from vitbench.engine.job_facts import data_facts, score_remarks, weights_remarks
 from vitbench.engine.job_log import LOG
 from vitbench.engine.outcome import Outcome, failed, now, recordable
-from vitbench.engine.scoring import backbone_facts, confusion, score, worst
+from vitbench.engine.scoring import backbone_facts, confusion, further, score, score_kind, worst
 from vitbench.engine.worker import Worker, check_contents
 
-SCORES_PER_BLOCK = 8192
 # Packages whose version features depend on.
 FEATURE_PACKAGES = ("torch", "torchvision", "timm", "pillow", "simplejpeg", "numpy")
 
@@ -50,6 +49,7 @@ def run_job(job: Job, worker: Worker) -> Outcome:
         steps = None
         try:
             LOG.info("%s on %s (key %s)", job.title, worker.device, job.key)
+            use(worker.device)
             steps = _JobRun(job, worker, Meter(worker.device))
             outcome = steps.run()
             # A record that cannot be written is a failure of this job, not of the run.
@@ -64,7 +64,8 @@ def run_job(job: Job, worker: Worker) -> Outcome:
                 raise StorageError(
                     f"{job.title}: {error}; free some space, then run the same command again"
                 ) from error
-            return Outcome(failed(job, worker.device, error, steps.phase if steps else ""))
+            record = failed(job, worker.device, error, steps.phase if steps else "")
+            return Outcome(record, spoils_process=spoils_process(error))
         LOG.info("%s", {name: metric.value for name, metric in outcome.record.metrics.items()})
         return outcome
 
@@ -77,20 +78,13 @@ def _other_rank_is_gone(error: BaseException) -> bool:
 
 
 @dataclass(frozen=True)
-class Answers:
-    """Predicted classes (N,), and by how much the highest score of another class exceeds that of the label (N,)."""
-
-    predictions: Labels
-    margins: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
 class Scored:
-    """A task's test split, the answers to it, and the preprocessing of its images."""
+    """A task's test split, the answers to it, what their scores are, and the preprocessing of its images."""
 
     task: Task
     test: Split
     answers: Answers
+    kind: ScoreKind
     preprocess: Preprocess
 
     def table(self) -> pd.DataFrame:
@@ -124,14 +118,16 @@ class _JobRun:
         self.worker.heartbeat.update(name)
         with self.meter.phase(name):
             yield
-        LOG.info("%s: %.2f s", name, self.meter.seconds[name])
+        LOG.info("%s: %.2f s", name, self.meter.phases[name].seconds)
 
     def run(self) -> Outcome:
         """Build, read the labelled data, adapt, and only then open the test split."""
         check_contents(PROTOCOLS, self.job.protocol)
         protocol: Protocol = PROTOCOLS.make(self.job.protocol.spec, self.job.protocol.options)[1]
+        kind = score_kind(protocol)
         with self._phase("build"):
             backbone = self.worker.backbone(self.job)
+            self.meter.others_bytes = self.worker.others_bytes(self.job)
         with self._phase("data"):
             entry, task = self.worker.task(self.job)
             drawn = labelled_data(task, self.job.budget, self.job.seed, self.job.limit)
@@ -141,21 +137,27 @@ class _JobRun:
             self.notes.add(remark)
         if why := OLD_PREPROCESS.get(self.job.preprocess):
             self.notes.add(f"`preprocess: {self.job.preprocess}` is an old name: {why}")
+        with self._phase("warm-up"):
+            self.worker.warm_up(protocol)
         with self._phase("adapt"):
             adapted = self._adapt(protocol, self._adaptation(backbone, data, reader, task))
         # All choices are made and frozen: only now is the test split opened, once.
         with self._phase("test"):
-            scored = self._test(adapted, task)
+            scored = self._test(adapted, task, kind)
         self.worker.heartbeat.update("comparing splits")
         facts = data_facts(entry, task, drawn, scored.test)
         if facts.duplicates and facts.duplicates.text:
             self.notes.add(facts.duplicates.text)
         return self._outcome(adapted, facts, scored)
 
-    def _test(self, adapted: Adapted, task: Task) -> Scored:
-        test = thinned(task.test(), self.job.limit)
-        reader = self._reader(self._at_test_resolution(adapted.backbone), (test,))
-        return Scored(task, test, self._predict(adapted, test, reader), reader.preprocess)
+    def _test(self, adapted: Adapted, task: Task, kind: ScoreKind) -> Scored:
+        with self.meter.phase("data"):
+            test = thinned(task.test(), self.job.limit)
+        with self.meter.phase("build"):
+            reader = self._reader(self._at_test_resolution(adapted.backbone), (test,))
+        features, classes = self._test_features(adapted, test, reader), len(task.class_names)
+        answers = answer(adapted.head, features, test.labels, classes, kind, keep=self.worker.keep_scores)
+        return Scored(task, test, answers, kind, reader.preprocess)
 
     def _at_test_resolution(self, backbone: Any) -> Any:
         """The backbone at the image size it was adapted at, unless the suite names another for the test."""
@@ -206,6 +208,9 @@ class _JobRun:
             self.meter,
             decoded=self.worker.decoded,
             feature_dtype=self.job.feature_dtype,
+            flops_per_image=partial(self.worker.flops_per_image, self.job, backbone),
+            devices=devices(),
+            warm=self.worker.warm,
         )
 
     def _adaptation(
@@ -230,28 +235,14 @@ class _JobRun:
             heartbeat=self.worker.heartbeat,
         )
 
-    def _predict(self, adapted: Adapted, test: Split, reader: FeatureReader) -> Answers:
-        """Answers (N,) for every test example; no last batch is dropped.
-
-        Raises:
-            VitbenchError: scores are not finite.
-        """
+    def _test_features(self, adapted: Adapted, test: Split, reader: FeatureReader) -> Tensor:
+        """Features (N, D) of every test example; no last batch is dropped."""
         backbone: Any = reader.backbone
         if adapted.backbone is self.worker.backbone(self.job) and not adapted.trained_backbone:
             features = reader(test)
         else:  # cached features are those of the backbone as it was loaded
             features = reader.extract(backbone.eval(), test)
-        features = features.to(self.worker.device)
-        with torch.no_grad():
-            blocks = [adapted.head(block) for block in features.split(SCORES_PER_BLOCK)]
-        scores = torch.cat(blocks)
-        if not torch.isfinite(scores).all():
-            raise VitbenchError("class scores are not finite: the features or the head have overflowed")
-        predictions = np.asarray(scores.argmax(1).cpu().numpy(), dtype=np.int64)
-        labels = torch.from_numpy(test.labels).to(scores.device)[:, None]
-        own = scores.gather(1, labels)[:, 0]
-        others = scores.scatter(1, labels, -torch.inf).amax(1)
-        return Answers(predictions, (others - own).float().cpu().numpy())
+        return features.to(self.worker.device)
 
     def _outcome(self, adapted: Adapted, facts: DataFacts, scored: Scored) -> Outcome:
         task, test, answers = scored.task, scored.test, scored.answers
@@ -273,28 +264,20 @@ class _JobRun:
             job=self.job,
             status="ok",
             metrics=metrics,
+            further=further(main, answers, test, len(task.class_names), scored.kind),
+            score_kind=scored.kind,
             trials=adapted.trials,
             backbone=backbone_facts(backbone, self.worker.weights_digest(self.job)),
             data=facts,
             preprocess=scored.preprocess.describe(backbone.input.mean, backbone.input.std),
             conformance=conformance(evidence),
             notes=(*self.notes(), *score_remarks(adapted.trials, metrics[main.name])),
-            cost=self._cost(backbone, adapted),
+            cost=cost_of(
+                self.meter, adapted, self.worker.device, self.worker.flops_per_image(self.job, backbone)
+            ),
             env=describe(self.worker.device),
             confusion=confusion(answers.predictions, test.labels, task.class_names),
             worst=worst(answers.margins, main.correct(answers.predictions, test) == 0),
             created=now(),
         )
-        return Outcome(record, scored.table())
-
-    def _cost(self, backbone: BuiltBackbone, adapted: Adapted) -> Cost:
-        return Cost(
-            seconds=dict(self.meter.seconds),
-            device=describe(self.worker.device).device,
-            device_kind="cuda" if self.worker.device.startswith("cuda") else "cpu",
-            peak_memory_bytes=self.meter.peak_memory_bytes(),
-            flops_per_image=self.worker.flops_per_image(self.job, backbone),
-            images_forward=self.meter.images_forward + adapted.images_forward,
-            images_backward=adapted.images_backward,
-            energy_joules=self.meter.energy_joules(),
-        )
+        return Outcome(record, scored.table(), answers.kept)

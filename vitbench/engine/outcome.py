@@ -15,15 +15,22 @@ from vitbench.core.job import Job
 from vitbench.core.record import Failure, Record
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A record and, where there is a score, one row per test example."""
+    """A record and, where there is a score, one row per test example; class scores (N, C) if they are to be kept.
+
+    `spoils_process`: the job has left its process unable to use the GPU, so it must be its last.
+    """
 
     record: Record
     predictions: pd.DataFrame | None = None
+    scores: NDArray[np.float16] | None = None
+    spoils_process: bool = False
 
 
 def failed(job: Job, device: str, error: BaseException, phase: str = "") -> Record:

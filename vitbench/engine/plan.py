@@ -24,7 +24,10 @@ from vitbench.suite.expand import ExpandedSuite
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to run, as opposed to what: no score depends on it. `shard` (i, n) is the i-th of n shards of the jobs, from 1."""
+    """How to run, as opposed to what: no score depends on it. `shard` (i, n) is the i-th of n shards of the jobs, from 1.
+
+    With `keep_scores`, class scores are kept beside the predictions, and finished jobs without them run again.
+    """
 
     device: str = "auto"
     workers: int | None = None
@@ -35,6 +38,7 @@ class RunOptions:
     retry_failed: bool = False
     fail_fast: bool = False
     skip_missing: bool = False
+    keep_scores: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class RunPlan:
         if record is None or options.force:
             return True
         weights_missing = record.failure is not None and record.failure.kind == "DataMissingError"
+        if options.keep_scores and record.status == "ok" and not self.run.has_scores(record):
+            return True
         return weights_missing or (options.retry_failed and record.status == "failed")
 
 
@@ -128,6 +134,14 @@ def measured_again(plan: RunPlan, pending: Sequence[Job]) -> str:
     n = sum(plan.run.record_path(key).is_file() for key in old)
     what = "code, weights, data, options or versions have changed since"
     return f"{n:,} results that are there are measured again: {what}" if n else ""
+
+
+def for_their_scores(plan: RunPlan, pending: Sequence[Job], options: RunOptions) -> str:
+    """How many pending jobs are finished but for their class scores; '' if none is."""
+    if not options.keep_scores or options.force:
+        return ""
+    n = sum(job.key in plan.done and plan.done[job.key].status == "ok" for job in pending)
+    return f"{n:,} finished jobs run again: their class scores were not kept" if n else ""
 
 
 def with_data(

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,14 @@ from vitbench.core.plugins import LoadedPlugin
 from vitbench.core.record import Record
 from vitbench.core.settings import cache_dir, check_numbers
 from vitbench.engine.executors import fork_server
-from vitbench.engine.plan import RunOptions, RunPlan, measured_again, plan_suite, with_data
+from vitbench.engine.plan import (
+    RunOptions,
+    RunPlan,
+    for_their_scores,
+    measured_again,
+    plan_suite,
+    with_data,
+)
 from vitbench.engine.queue import JobQueue
 from vitbench.engine.relabel import relabelled
 from vitbench.store.plan_file import write_plan
@@ -128,9 +135,8 @@ def run_planned(plan: RunPlan, options: RunOptions | None = None, progress: Prog
     wanted = len(pending)
     if pending:
         check_numbers()
-        if text := measured_again(plan, pending):
-            progress.remark(text)
-        for text in plan.suite.remarks:
+        said = (measured_again(plan, pending), for_their_scores(plan, pending, options))
+        for text in (*filter(None, said), *plan.suite.remarks):
             progress.remark(text)
         pending = with_data(
             pending, skip_missing=options.skip_missing, others=bool(done), say=progress.remark
@@ -168,7 +174,7 @@ class _Run:
             stack.callback(self.progress.end)
             stack.callback(queue.release)
             for job, outcome in self._outcomes(queue, workers):
-                record = run.write(outcome.record, outcome.predictions)
+                record = run.write(outcome.record, outcome.predictions, outcome.scores)
                 if record.status == "ok":  # a failed job goes on from its checkpoints when it is retried
                     run.forget_checkpoints(job.key)
                 queue.finished(job)
@@ -218,7 +224,7 @@ def _workers(plan: RunPlan, options: RunOptions) -> Workers:
         from vitbench.engine.executors.workers import Workers  # imports torch
     if options.address and options.executor != "ray":
         raise UsageError(f"--address {options.address} needs --executor ray")
-    return Workers.choose(
+    workers = Workers.choose(
         options.device,
         options.workers,
         cache_dir(),
@@ -227,6 +233,7 @@ def _workers(plan: RunPlan, options: RunOptions) -> Workers:
         executor=options.executor,
         address=options.address,
     )
+    return replace(workers, keep_scores=options.keep_scores)
 
 
 @contextlib.contextmanager

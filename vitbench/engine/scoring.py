@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 from numpy.typing import NDArray
 
-from vitbench.api import Labels, ScoreRule, Split
+from vitbench.api import Labels, Protocol, ScoreRule, Split
 from vitbench.backbones.models.wrapper import BuiltBackbone
-from vitbench.core.errors import VitbenchError
-from vitbench.core.record import BackboneFacts, Confusion, Metric
+from vitbench.core.class_scores import further_metrics
+from vitbench.core.errors import Problem, VitbenchError, nearest
+from vitbench.core.record import BackboneFacts, Confusion, FurtherMetric, FurtherName, Metric, ScoreKind
 from vitbench.core.wilson import wilson
+from vitbench.engine.answers import Answers
 
 MATRIX_CLASSES = 12  # of more classes, only the most frequent confusions are kept
 MISTAKES = 20
@@ -25,6 +29,34 @@ def score(rule: ScoreRule, predictions: Labels, split: Split) -> Metric:
         raise VitbenchError("the test split has no example that counts")
     low, high = wilson(hits, n)
     return Metric(value=hits / n, ci_low=low, ci_high=high, n=n)
+
+
+def further(
+    rule: ScoreRule, answers: Answers, split: Split, num_classes: int, kind: ScoreKind
+) -> dict[FurtherName, FurtherMetric]:
+    """The metrics beside the task's own, of the examples that its main rule counts; none where labels are not its measure."""
+    if not rule.by_label:
+        note = f"the task is scored by {rule.name}, not by one label per image"
+        return {name: FurtherMetric(n=0, note=note) for name in get_args(FurtherName)}
+    counted = ~np.isnan(rule.correct(answers.predictions, split))
+    labels = split.labels[counted]
+    right = answers.predictions[counted] == labels
+    return further_metrics(answers.images.take(counted), right, labels, num_classes, kind)
+
+
+def score_kind(protocol: Protocol) -> ScoreKind:
+    """What a protocol says that its class scores are.
+
+    Raises:
+        VitbenchError: there is no such kind.
+    """
+    kinds: tuple[ScoreKind, ...] = get_args(ScoreKind)
+    if protocol.score_kind not in kinds:
+        what = (
+            f"{type(protocol).__name__}.score_kind is {protocol.score_kind!r}: allowed are {', '.join(kinds)}"
+        )
+        raise VitbenchError(Problem(what, nearest=nearest(str(protocol.score_kind), kinds)))
+    return protocol.score_kind
 
 
 def backbone_facts(backbone: BuiltBackbone, weights_digest: str) -> BackboneFacts:

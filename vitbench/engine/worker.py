@@ -8,10 +8,11 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 
-from vitbench.api import Task
+from vitbench.api import Backbone, Protocol, Task
 from vitbench.backbones.build import build
 from vitbench.backbones.models.wrapper import BuiltBackbone
 from vitbench.backbones.quick_check import refuse_faulty
@@ -31,11 +32,15 @@ SHA256_LETTERS = 64
 
 @dataclass
 class Worker:
-    """State shared by jobs that run one after another; no score depends on it. `run` is the run directory, if any."""
+    """State shared by jobs that run one after another; no score depends on it. `run` is the run directory, if any.
+
+    With `keep_scores`, outcomes have all class scores.
+    """
 
     device: str
     cache: Path
     run: Path | None = None
+    keep_scores: bool = False
     built: OrderedDict[str, BuiltBackbone | VitbenchError] = field(default_factory=OrderedDict)
     tasks: dict[str, tuple[Entry, Task]] = field(default_factory=dict)
     flops: dict[str, int | None] = field(default_factory=dict)
@@ -43,6 +48,8 @@ class Worker:
 
     def __post_init__(self) -> None:
         self.heartbeat = HeartbeatWriter(None, "", "", self.device)
+        self.warm: WeakKeyDictionary[Backbone, set[str]] = WeakKeyDictionary()  # precisions used so far
+        self.warm_protocols: set[type[Protocol]] = set()
         self.store = FeatureCache(self.cache / "features")
         self.decoded = DecodedCache(self.cache / "decoded")
 
@@ -76,6 +83,12 @@ class Worker:
             raise found
         return found
 
+    def others_bytes(self, job: Job) -> int:
+        """The weights of backbones that are held for other jobs."""
+        key = backbone_key(job)
+        others = [b for other, b in self.built.items() if other != key and isinstance(b, BuiltBackbone)]
+        return sum(tensor.nbytes for b in others for tensor in (*b.parameters(), *b.buffers()))
+
     def forget(self, key: str) -> None:
         """Drop a backbone and its digest."""
         self.built.pop(key, None)
@@ -88,6 +101,13 @@ class Worker:
         backbone.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         refuse_faulty(backbone.eval(), job.backbone.spec)
         return backbone
+
+    def warm_up(self, protocol: Protocol) -> None:
+        """Have a protocol do once what only its first job in this process would do."""
+        kind = type(protocol)
+        if kind not in self.warm_protocols:
+            self.warm_protocols.add(kind)
+            protocol.warm_up(self.device)
 
     def weights_digest(self, job: Job) -> str:
         """The digest of the job's weights, computed once."""

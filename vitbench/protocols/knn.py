@@ -11,8 +11,9 @@ from pydantic import Field
 from vitbench.api import Adaptation, Adapted, Protocol, Split
 from vitbench.core.job import Job, PreprocessName, shots_of
 from vitbench.core.lazy_import import lazy_module
-from vitbench.core.record import Trial
+from vitbench.core.record import ScoreKind, Trial
 from vitbench.core.registry import register_protocol
+from vitbench.protocols.made_up import CLASSES, made_up
 from vitbench.protocols.selection import fixed, select
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Knn(Protocol):
     """
 
     default_preprocess: ClassVar[PreprocessName] = "dinov2_knn"
+    score_kind: ClassVar[ScoreKind] = "votes"
 
     k: Annotated[int, Field(ge=1)] | Literal["val"] = USUAL
 
@@ -109,12 +111,21 @@ class Knn(Protocol):
         """Return whether examples are drawn at random: nothing else is random."""
         return shots_of(budget) is not None
 
+    def reads_val(self) -> bool:
+        """Return whether k is chosen: no validation image votes."""
+        return self.k == "val"
+
     def departures(self, job: Job) -> tuple[str, ...]:
         """Another k than DINOv2 reports, one that is chosen, or other preprocessing."""
         found = self.other_preprocess(job)
         if self.k == "val":
             return (*found, "k is chosen on validation, where DINOv2 reports every k")
         return found if self.k in GRID else (*found, f"k = {self.k}, which is not one of DINOv2's {GRID}")
+
+    def warm_up(self, device: str) -> None:
+        """Vote once."""
+        x, y = made_up(device)
+        vote(x, y, x, [1], CLASSES)
 
     def adapt(self, data: Adaptation) -> Adapted:
         """Choose k on validation if asked to, and return a head that votes among the training examples."""

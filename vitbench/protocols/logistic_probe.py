@@ -17,9 +17,11 @@ from pydantic import Field
 from vitbench.api import Adaptation, Adapted, Protocol
 from vitbench.core.job import Job, PreprocessName, shots_of
 from vitbench.core.lazy_import import lazy_module
-from vitbench.core.record import Trial
+from vitbench.core.record import ScoreKind, Trial
 from vitbench.core.registry import register_protocol
 from vitbench.protocols import newton
+from vitbench.protocols.made_up import CLASSES, made_up
+from vitbench.protocols.principal_axes import Rows, to_principal_axes
 from vitbench.protocols.selection import fixed, select
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ LOWEST, HIGHEST, VALUES = -6.0, 5.0, 45  # log10 of C; DN:dinov2/eval/log_regres
 HELD_OUT = 0.1  # of train, if there is no validation data; DN:dinov2/eval/log_regression.py:294-338
 TOLERANCE = 1e-6  # relative optimality gap of the objective
 ABSENT = -1e30  # bias of a class without examples: the optimum is minus infinity, but scores must be finite, in float32 too
+ROWS_SCORED = 4096  # at a time
 DEFAULT_C = 1.0  # for too few labels to choose C: scikit-learn's default
 
 
@@ -56,7 +59,7 @@ class LogisticSolution:
 
 
 def fit(
-    x: Tensor, y: Tensor, num_classes: int, l2: float | Sequence[float], tolerance: float = TOLERANCE
+    x: Tensor | Rows, y: Tensor, num_classes: int, l2: float | Sequence[float], tolerance: float = TOLERANCE
 ) -> LogisticSolution:
     """Minimise the summed cross-entropy plus l2/2 ||W||^2 for every l2, on features x (N, D) with labels y (N,).
 
@@ -71,9 +74,10 @@ def fit(
     present, labels = y.unique(return_inverse=True)
     # One vector w for two classes is w/2 and -w/2 here, with half its squared norm: double the penalty.
     doubled = 2.0 if len(present) == 2 else 1.0
-    data = newton.to_principal_axes(x, labels, len(present))
+    rows = x if isinstance(x, Rows) else Rows((x,))
+    data = to_principal_axes(rows, labels, len(present))
     found = newton.solve(data, [doubled * value for value in penalties], tolerance)
-    weights = x.new_zeros(len(penalties), x.shape[1], num_classes, dtype=torch.float64)
+    weights = data.mean.new_zeros(len(penalties), rows.width, num_classes)
     bias = torch.full_like(weights[:, 0], ABSENT)
     weights[:, :, present] = (found.w @ data.basis.T).transpose(1, 2)
     bias[:, present] = found.b - data.mean @ weights[:, :, present]
@@ -94,6 +98,7 @@ class LogisticProbe(Protocol):
     """
 
     default_preprocess: ClassVar[PreprocessName] = "clip"  # DN:dinov2/eval/log_regression.py:376
+    score_kind: ClassVar[ScoreKind] = "logits"
 
     c: Annotated[float, Field(gt=0)] | Literal["val"] = "val"
     values: Annotated[int, Field(ge=2)] = VALUES
@@ -114,10 +119,15 @@ class LogisticProbe(Protocol):
             found.append("features are standardised")
         return tuple(found)
 
+    def warm_up(self, device: str) -> None:
+        """Fit once."""
+        x, y = made_up(device)
+        fit(x, y, CLASSES, DEFAULT_C).scores(x)
+
     def adapt(self, data: Adaptation) -> Adapted:
         """Choose C if asked to, refit on all labelled data, and record every solution's certificate."""
         parts = [split for split in (data.train, data.val) if len(split)]
-        x = torch.cat([data.features(split) for split in parts])
+        x = Rows([data.features(split) for split in parts])
         y = torch.as_tensor(np.concatenate([split.labels for split in parts]), device=data.device)
         c, trials = self._select(data, x, y)
         data.report(0, 0, f"fitting all labelled data at C = {c:.3g}")
@@ -131,13 +141,13 @@ class LogisticProbe(Protocol):
             data.note(
                 f"the chosen C = {c:.3g} is at the end of its grid: features may be of another scale than expected"
             )
-        if len(final.scores(x).argmax(1).unique()) == 1 and len(y.unique()) > 1:
+        if _predicts_one_class(final, x) and len(y.unique()) > 1:
             data.note(f"at C = {c:.3g} every training image is predicted to be of one class")
         if self.c != "val" or len(trials) == 1:
             trials = (trials[0].model_copy(update={"certificate": certificate}),)
         return Adapted(data.backbone, final.scores, False, trials)
 
-    def _select(self, data: Adaptation, x: Tensor, y: Tensor) -> tuple[float, tuple[Trial, ...]]:
+    def _select(self, data: Adaptation, x: Rows, y: Tensor) -> tuple[float, tuple[Trial, ...]]:
         """Return the best C, and one trial per C with its validation accuracy; x and y are train followed by validation."""
         train, held_out = self._split(data, y)
         if self.c != "val" or held_out is None:
@@ -145,11 +155,8 @@ class LogisticProbe(Protocol):
             return c, (fixed("c", c),)
         grid = np.logspace(LOWEST, HIGHEST, self.values).tolist()
         data.report(0, 0, f"fitting {len(grid)} values of C together, to choose one on validation")
-        solution = self._fit(x[train], y[train], data.num_classes, [1 / c for c in grid])
-        accuracies = [
-            (solution.scores(x[held_out], i).argmax(1) == y[held_out]).double().mean().item()
-            for i in range(len(grid))
-        ]
+        solution = self._fit(replace(x, positions=train), y[train], data.num_classes, [1 / c for c in grid])
+        accuracies = _accuracies(solution, replace(x, positions=held_out), y[held_out])
         certificates = [_certificate(solution, i) for i in range(len(grid))]
         further = [
             {"certificate": c, "note": "" if c["relative_gap"] <= TOLERANCE else "not converged"}
@@ -157,14 +164,12 @@ class LogisticProbe(Protocol):
         ]
         return select("c", grid, accuracies, ties="smaller", further=further)
 
-    def _fit(self, x: Tensor, y: Tensor, num_classes: int, l2: Sequence[float]) -> LogisticSolution:
+    def _fit(self, x: Rows, y: Tensor, num_classes: int, l2: Sequence[float]) -> LogisticSolution:
         if not self.standardise:
             return fit(x, y, num_classes, l2)
-        x = x.double()
-        mean, scale = _mean_and_scale(x)
-        found = fit((x - mean) / scale, y, num_classes, l2)
-        weights = found.weights / scale[:, None]
-        return replace(found, weights=weights, bias=found.bias - mean @ weights)
+        scale = _scale(x)  # the mean does not matter: the bias is not penalised
+        found = fit(replace(x, scale=scale), y, num_classes, l2)
+        return replace(found, weights=found.weights / scale[:, None])
 
     def _split(self, data: Adaptation, y: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return positions to fit on and to choose C on: validation, a tenth of train if a class has ten examples, or none."""
@@ -178,19 +183,37 @@ class LogisticProbe(Protocol):
             return positions, None
         data.note("no validation data: C was chosen on a tenth of train")
         order = torch.randperm(len(y), generator=torch.Generator().manual_seed(0)).to(y.device)
-        return order[count:], order[:count]
+        return order[count:].sort().values, order[:count].sort().values  # ascending, as files are read
 
 
-def _mean_and_scale(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (D,) of features (N, D) float64; 1 for those that are constant but for rounding.
+def _accuracies(solution: LogisticSolution, x: Rows, y: Tensor) -> list[float]:
+    """The accuracy of every solution on features (N, D) with labels y (N,)."""
+    hits = [0] * len(solution.weights)
+    for place, block in x.blocks(ROWS_SCORED):
+        for i in range(len(hits)):
+            hits[i] += int((solution.scores(block, i).argmax(1) == y[place]).sum())
+    return [hit / len(x) for hit in hits]
+
+
+def _predicts_one_class(solution: LogisticSolution, x: Rows) -> bool:
+    predicted = {
+        label
+        for _, block in x.blocks(ROWS_SCORED)
+        for label in solution.scores(block).argmax(1).unique().tolist()
+    }
+    return len(predicted) == 1
+
+
+def _scale(x: Rows) -> Tensor:
+    """The standard deviation (D,) of features (N, D), float64; 1 for those that are constant but for rounding.
 
     The bound for rounding is scikit-learn's (StandardScaler; Chan, Golub and LeVeque 1983).
     """
-    mean = x.mean(0)
-    variance = (x - mean).square().mean(0)
-    eps = torch.finfo(torch.float64).eps
+    mean = torch.stack([block.sum(0) for _, block in x.blocks()]).sum(0) / len(x)
+    squares = torch.stack([(block - mean).square().sum(0) for _, block in x.blocks()]).sum(0)
+    variance, eps = squares / len(x), torch.finfo(torch.float64).eps
     is_constant = variance <= len(x) * eps * variance + (len(x) * mean * eps).square()
-    return mean, torch.where(is_constant, 1.0, variance.sqrt())
+    return torch.where(is_constant, 1.0, variance.sqrt())
 
 
 def _certificate(solution: LogisticSolution, which: int) -> dict[str, float]:

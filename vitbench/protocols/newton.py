@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vitbench.core.lazy_import import lazy_module
+from vitbench.protocols.principal_axes import PrincipalAxes
 
 if TYPE_CHECKING:
     import torch
@@ -48,65 +49,6 @@ ENTRIES_PER_BLOCK = 2**24  # of logits (S, K, N): 134 MB in float64, of which so
 
 
 @dataclass(frozen=True)
-class PrincipalAxes:
-    """Features on their principal axes: x = mean + z basis', with z (N, R), mean (D,) and orthonormal basis (D, R).
-
-    `z32` is z in float32; labels (N,), class counts (K,), and class_sums (K, R) of z.
-    """
-
-    z: Tensor
-    z32: Tensor
-    mean: Tensor
-    basis: Tensor
-    labels: Tensor
-    counts: Tensor
-    class_sums: Tensor
-
-    def is_unsettled(self, objective: Tensor, gw: Tensor, gb: Tensor) -> Tensor:
-        """Return (S,) whether solutions with these objectives and gradients are near W = 0, and may still predict one class."""
-        at_zero = -(self.counts * (self.counts / self.counts.sum()).log()).sum()
-        rounding = SLACK * (len(self.labels) + torch.linalg.vector_norm(self.z.abs().sum(0)))
-        largest = SETTLED * torch.linalg.vector_norm(self.class_sums) + rounding
-        unsettled: Tensor = _dot(gw, gw, gb, gb).sqrt() > largest
-        return unsettled & (at_zero - objective < NEAR_ZERO * objective)
-
-    def logits(self, w: Tensor, b: Tensor) -> Tensor:
-        """Return logits (S, K, N) of weights (S, K, R) and biases (S, K), in the weights' precision."""
-        z = self.z if w.dtype == torch.float64 else self.z32
-        return (w.flatten(0, 1) @ z.T).view(*b.shape, len(z)) + b[..., None]
-
-    def times_z(self, residuals: Tensor) -> Tensor:
-        """Return residuals (S, K, N) times z, (S, K, R)."""
-        z = self.z if residuals.dtype == torch.float64 else self.z32
-        return (residuals.flatten(0, 1) @ z).view(*residuals.shape[:2], z.shape[1])
-
-    def of_label(self, logits: Tensor) -> Tensor:
-        """Return the logits (S, N) of each example's true class from logits (S, K, N)."""
-        return logits[:, self.labels, torch.arange(len(self.labels), device=logits.device)]
-
-
-def to_principal_axes(x: Tensor, labels: Tensor, num_classes: int) -> PrincipalAxes:
-    """Return features (N, D) on their principal axes, from the smaller Gram matrix; axes without variance are dropped."""
-    x = x.double()
-    mean = x.mean(0)
-    centred = x - mean
-    if len(x) > x.shape[1]:
-        basis = torch.linalg.eigh(centred.T @ centred).eigenvectors
-        z = centred @ basis
-    else:
-        values, vectors = torch.linalg.eigh(centred @ centred.T)
-        # Constant features keep one axis, to avoid empty shapes.
-        real = values > values[-1].clamp(min=1e-300) * len(x) * torch.finfo(torch.float64).eps
-        real[-1] = True
-        lengths = values[real].clamp(min=1e-300).sqrt()
-        z = vectors[:, real] * lengths
-        basis = centred.T @ vectors[:, real] / lengths
-    counts = torch.bincount(labels, minlength=num_classes).double()
-    sums = z.new_zeros(num_classes, z.shape[1]).index_add_(0, labels, z)
-    return PrincipalAxes(z, z.float(), mean, basis, labels, counts, sums)
-
-
-@dataclass(frozen=True)
 class Solutions:
     """Solutions on the principal axes, w (S, K, R) and b (S, K), with their objectives and certificates (S,)."""
 
@@ -121,12 +63,12 @@ class Solutions:
 def solve(data: PrincipalAxes, l2: Sequence[float], tolerance: float) -> Solutions:
     """Solve for every l2 to a relative optimality gap of `tolerance`, with at most `MAX_NEWTON_STEPS` steps."""
     ascending = sorted(set(l2))
-    penalties = torch.tensor(ascending, dtype=torch.float64, device=data.z.device)
+    penalties = torch.tensor(ascending, dtype=torch.float64, device=data.mean.device)
     s, k = len(ascending), len(data.counts)
     found = Solutions(
-        data.z.new_zeros(s, k, data.z.shape[1]),
+        data.mean.new_zeros(s, k, data.basis.shape[1]),
         (data.counts / data.counts.sum()).log().repeat(s, 1),
-        *data.z.new_zeros(4, s),
+        *data.mean.new_zeros(4, s),
     )
     block = max(1, ENTRIES_PER_BLOCK // (len(data.labels) * k))
     solved: list[int] = []
@@ -137,7 +79,7 @@ def solve(data: PrincipalAxes, l2: Sequence[float], tolerance: float) -> Solutio
         for first in range(0, len(level), block):
             _newton(data, penalties, level[first : first + block], found, tolerance)
         solved = sorted(solved + level)
-    rows = torch.tensor([ascending.index(value) for value in l2], device=data.z.device)
+    rows = torch.tensor([ascending.index(value) for value in l2], device=data.mean.device)
     certificates = (
         values[rows]
         for values in (found.objective, found.relative_gap, found.gradient_norm, found.duality_gap)
@@ -170,7 +112,7 @@ def _newton(
     data: PrincipalAxes, penalties: Tensor, which: list[int], found: Solutions, tolerance: float
 ) -> None:
     """Improve some of the solutions in `found` by Newton's method, each until its gap is within `tolerance`."""
-    live = torch.tensor(which, device=data.z.device)
+    live = torch.tensor(which, device=data.mean.device)
     l2, w, b = penalties[live], found.w[live], found.b[live]
     logits = data.logits(w, b)
     fall = torch.full_like(l2, torch.inf)
@@ -183,7 +125,7 @@ def _newton(
         found.w[live], found.b[live], found.objective[live] = w, b, objective
         found.relative_gap[live], found.duality_gap[live] = gap, bound
         found.gradient_norm[live] = _dot(gw, gw, gb, gb).sqrt()
-        unsettled = (gap <= tolerance) & data.is_unsettled(objective, gw, gb) & (settling < MOST_SETTLING)
+        unsettled = (gap <= tolerance) & _is_unsettled(data, objective, gw, gb) & (settling < MOST_SETTLING)
         settling = settling + unsettled
         open_ = ((gap > tolerance) | unsettled).nonzero()[:, 0]
         if len(open_) == 0 or step == MAX_NEWTON_STEPS:
@@ -207,6 +149,15 @@ def _newton(
         fall = torch.where(t == 1, energy / objective, torch.inf)
         w, b = w + t[:, None, None] * dw, b + t[:, None] * db
         logits = logits + t[:, None, None] * along
+
+
+def _is_unsettled(data: PrincipalAxes, objective: Tensor, gw: Tensor, gb: Tensor) -> Tensor:
+    """Return (S,) whether solutions with these objectives and gradients are near W = 0, and may still predict one class."""
+    at_zero = -(data.counts * (data.counts / data.counts.sum()).log()).sum()
+    rounding = SLACK * (len(data.labels) + torch.linalg.vector_norm(data.absolute_sums))
+    largest = SETTLED * torch.linalg.vector_norm(data.class_sums) + rounding
+    unsettled: Tensor = _dot(gw, gw, gb, gb).sqrt() > largest
+    return unsettled & (at_zero - objective < NEAR_ZERO * objective)
 
 
 def _certify(
@@ -240,9 +191,8 @@ def _direction(
     scale = _dot(gw, gw, gb, gb).sqrt().clamp(min=1e-300)
     rw, rb = -(gw / scale[:, None, None]).to(p.dtype), -(gb / scale[:, None]).to(p.dtype)
     l2, forcing = l2.to(p.dtype), forcing.to(p.dtype)
-    z = data.z if p.dtype == torch.float64 else data.z32
     spread = p * (1 - p)
-    mw = (spread.flatten(0, 1) @ z.square()).view_as(rw) + l2[:, None, None]
+    mw = data.times_squares(spread) + l2[:, None, None]
     mb = spread.sum(2).clamp(min=torch.finfo(torch.float32).tiny)
     out_w, out_b, decrement = torch.zeros_like(rw), torch.zeros_like(rb), torch.full_like(l2, torch.inf)
     live = torch.arange(len(l2), device=l2.device)

@@ -20,7 +20,9 @@ from pydantic import Field
 from vitbench.api import Adaptation, Adapted, Protocol, Split
 from vitbench.core.job import Job, PreprocessName, shots_of
 from vitbench.core.lazy_import import lazy_module
+from vitbench.core.record import ScoreKind
 from vitbench.core.registry import register_protocol
+from vitbench.protocols.made_up import CLASSES, DIM, made_up
 from vitbench.protocols.selection import fixed, select
 
 if TYPE_CHECKING:
@@ -189,6 +191,7 @@ class RidgeProbe(Protocol):
     """
 
     default_preprocess: ClassVar[PreprocessName] = "fewshot"
+    score_kind: ClassVar[ScoreKind] = "regression"
 
     l2: Annotated[float, Field(gt=0)] | Literal["val", "loo", "default"] = "default"
 
@@ -208,6 +211,12 @@ class RidgeProbe(Protocol):
         }
         how = chosen.get(str(self.l2), f"is {self.l2}")
         return (*found, f"l2 {how}; big_vision's is {FIXED_L2:g}")
+
+    def warm_up(self, device: str) -> None:
+        """Fit in both forms, with more features than examples and with fewer."""
+        for examples in (DIM // 2, 2 * DIM):
+            x, y = made_up(device, examples)
+            fit(x, y, CLASSES, GRID).top1(x, y, GRID)
 
     def adapt(self, data: Adaptation) -> Adapted:
         """Fit on train with a fixed l2, or choose l2 by validation or leave-one-out accuracy and fit on all labelled data."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from vitbench.core.job import shots_of
+from vitbench.core.metric_names import title_of
 from vitbench.core.record import Record
 from vitbench.published import GROUP_OF, VTAB_GROUPS, dataset_of
 from vitbench.report.board_statistics import with_first
@@ -21,6 +22,7 @@ from vitbench.report.leaderboard import Board, Cell, Column, Item, Row
 from vitbench.report.outcomes import Predictions
 from vitbench.report.published_match import rows_on_board
 from vitbench.report.published_rows import published_row, shorten_names
+from vitbench.report.shown_metric import asked_metrics
 
 
 def boards(
@@ -91,13 +93,15 @@ def _with_decimals(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[Colu
 
 def _columns(records: Sequence[Record], by_task: ByTask) -> tuple[Column, ...]:
     """A column for each task, then one for each of its additional metrics: in the order of the suites, VTAB by groups."""
-    found = []
+    found, asked = [], asked_metrics(records)
     for label in _task_order(records, by_task):
         own = [record for cell in by_task.get(label, {}).values() for record in cell]
         first = next((record for record in own if record.metrics), own[0] if own else None)
         name = first.job.task.name if first else label
         group = _group(name)
-        found.append(Column(label, label, "", group, dataset_of(name)))
+        shown, note = asked.get(first.job.task.label, ("", "")) if first else ("", "")
+        title = f"{label} · {title_of(shown)}" if shown else label
+        found.append(Column(title, label, "", group, dataset_of(name, shown), shown, note))
         additional = dict.fromkeys(metric for record in own for metric in list(record.metrics)[1:])
         found += [
             Column(f"{label} · {metric}", label, metric, group, dataset_of(name, metric))

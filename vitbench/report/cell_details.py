@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from vitbench.core.format import energy, memory, quantity
 from vitbench.core.job import Component, Job
+from vitbench.core.metric_names import title_of
 from vitbench.core.record import Confusion, Cost, LoadReport, Record, Trial
 from vitbench.report.keys import cells
 
@@ -123,6 +124,7 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         ("Preprocessing", record.preprocess),
         ("Precision", f"{job.dtype}, features stored as {job.feature_dtype}"),
         ("Cost per seed", _cost(record.cost)),
+        ("Device-seconds", _device_seconds(record.cost)),
         *((f"{_MARKS[check.ok]} {check.item}", check.reason or "holds") for check in record.conformance),
         ("Software", ", ".join(f"{name} {version}" for name, version in env.packages.items())),
         ("Hardware", f"{env.device}, {env.threads} threads, Python {env.python}, {env.platform}"),
@@ -160,11 +162,29 @@ def _cost(cost: Cost | None) -> str:
     if cost is None:
         return ""
     passes = f"images: {cost.images_forward:,} forward, {cost.images_backward:,} backward"
-    if not (cost.images_forward or cost.images_backward):
-        passes = "images: none, features reused from other jobs"
+    shared = sum(each.images for each in cost.extractions or () if each.shared)
+    again = f" ({shared:,} of them by an earlier job, whose features this one uses)" if shared else ""
     flops = f", {quantity(cost.flops_per_image, 'FLOPs')} per image" if cost.flops_per_image else ""
     used = f", {energy(cost.energy_joules)}" if cost.energy_joules is not None else ""
-    return f"{passes}{flops}, peak memory {memory(cost.peak_memory_bytes)}{used}, on {cost.device}"
+    where = f"{cost.devices} × {cost.device}" if cost.devices > 1 else cost.device
+    return f"{passes}{again}{flops}, peak memory {memory(cost.peak_memory_bytes)}{used}, on {where}"
+
+
+def _device_seconds(cost: Cost | None) -> str:
+    """The cost in device-seconds: all of it, by phase, and what does not count."""
+    if cost is None:
+        return ""
+    total = f"{'' if cost.is_known else 'at least '}{cost.least_device_seconds:.2f}"
+    shared = cost.shared_device_seconds
+    parts = [
+        f"{total} s"
+        + (f", {shared:.2f} s of it for features that an earlier job extracted" if shared else "")
+    ]
+    if cost.core_seconds is not None:
+        parts.append(f"{cost.core_seconds:.2f} core-seconds")
+    if cost.overhead:
+        parts.append("not counted: " + ", ".join(f"{name} {s:.2f} s" for name, s in cost.overhead.items()))
+    return "; ".join(parts)
 
 
 def _recipe(job: Job, seeds: list[int]) -> list[str]:
@@ -173,11 +193,15 @@ def _recipe(job: Job, seeds: list[int]) -> list[str]:
     head = {"name": "again", "budgets": [job.budget], "seeds": seeds, **measuring}
     axes = (
         {"name": job.backbone.spec, "label": job.backbone.label, **job.backbone.options},
-        {"name": job.task.label, "source": job.task.spec, **job.task.options},
+        {"name": job.task.label, "source": job.task.spec, **_asked_metric(job), **job.task.options},
         {"name": job.protocol.spec, "label": job.protocol.label, **job.protocol.options},
     )
     lines = [f"{name}: {json.dumps(value, default=str)}" for name, value in head.items()]
     return ["\n".join(lines), *(json.dumps(axis, default=str, ensure_ascii=False) for axis in axes)]
+
+
+def _asked_metric(job: Job) -> dict[str, str]:
+    return {"metric": job.suite.metric} if job.suite.metric else {}
 
 
 def _confusion(confusion: Confusion, texts: Shared, grids: Shared) -> dict[str, Any]:
@@ -203,8 +227,10 @@ def _seed(record: Record, texts: Shared, grids: Shared, with_curves: bool) -> di
             [texts.add(name), *(round(v, DIGITS) for v in (m.value, m.ci_low, m.ci_high)), m.n]
             for name, m in record.metrics.items()
         ],
-        "seconds": {name: round(value, 2) for name, value in cost.seconds.items()} if cost else {},
+        "seconds": round(cost.least_device_seconds, 2) if cost else None,
     }
+    if record.further:
+        seed["further"] = _further(record, texts, grids)
     if record.notes:
         seed["notes"] = [texts.add(note) for note in record.notes]
     if record.failure:
@@ -212,6 +238,17 @@ def _seed(record: Record, texts: Shared, grids: Shared, with_curves: bool) -> di
     if record.trials:
         seed["trials"] = _trials(record.trials, texts, grids, with_curves)
     return seed
+
+
+def _further(record: Record, texts: Shared, grids: Shared) -> list[Any]:
+    """Metrics beside the task's own: what they are, shared by many records, then the value and the interval of each."""
+    found = record.further.items()
+    kinds = [
+        [texts.add(title_of(name)), int(name != "nll"), texts.add(metric.note)] for name, metric in found
+    ]
+    values = [[metric.value, metric.ci_low, metric.ci_high] for _, metric in found]
+    known = [own if own[1] is not None else own[:1] for own in values]
+    return [grids.add(kinds), *([None if v is None else round(v, DIGITS) for v in own] for own in known)]
 
 
 def _trials(every: Sequence[Trial], texts: Shared, grids: Shared, with_curves: bool) -> dict[str, Any]:

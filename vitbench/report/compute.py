@@ -8,7 +8,7 @@ from functools import cache
 
 from vitbench.compute.core_days import CORE_DAY_FLOPS, UTILISATION, UTILISATION_BAND
 from vitbench.core.format import duration, energy, quantity
-from vitbench.core.record import Record
+from vitbench.core.record import Cost, Record
 from vitbench.published import PublishedRow, published
 from vitbench.report.published_match import published_weights, weights_of
 
@@ -18,6 +18,7 @@ class Compute:
     """Three quantities that are never mixed: A published pre-training, B counted FLOPs, C measured here.
 
     `core_days` are as printed in `core_days_source`, or converted from printed exaFLOPs, with the range in `estimated`.
+    `seconds` are device-seconds of all jobs, each with the features that it needs; `at_least`: of some, not all is known.
     """
 
     core_days: float | None = None
@@ -26,6 +27,7 @@ class Compute:
     flops_per_image: int | None = None
     size_px: int | None = None
     seconds: float | None = None
+    at_least: bool = False
     joules: float | None = None
     device: str = ""
 
@@ -51,6 +53,9 @@ def _core_days_range(row: Compute) -> str:
     return f"{quantity(row.estimated[0])}–{quantity(row.estimated[1])} estimated" if row.estimated else ""
 
 
+_UNKNOWN = "; without features whose extraction was not measured"
+
+
 COMPUTE_COLUMNS = (
     ComputeColumn(
         "Core-days", "TPUv3, published", lambda row: row.core_days,
@@ -63,8 +68,9 @@ COMPUTE_COLUMNS = (
     ),
     ComputeColumn(
         "Time", "measured here", lambda row: row.seconds,
-        lambda row: duration(row.seconds or 0), lambda row: "" if row.joules is None else energy(row.joules),
-        lambda row: f"on {row.device}", is_spoken=True,
+        lambda row: ("≥ " if row.at_least else "") + duration(row.seconds or 0),
+        lambda row: "" if row.joules is None else energy(row.joules),
+        lambda row: f"on {row.device}{_UNKNOWN if row.at_least else ''}", is_spoken=True,
     ),
 )  # fmt: skip
 
@@ -81,10 +87,26 @@ def measured_compute(records: Sequence[Record]) -> Compute:
         pretraining.estimated,
         flops_per_image=next((cost.flops_per_image for cost in costs), None),
         size_px=facts.size_px if facts else None,
-        seconds=sum(cost.total_s for cost in costs) if costs else None,
-        device=", ".join(sorted({cost.device for cost in costs})),
+        seconds=sum(cost.least_device_seconds for cost in costs) or None,
+        at_least=not all(cost.is_known for cost in costs),
+        device=", ".join(sorted({name for cost in costs for name in _devices(cost)})),
         joules=sum(j for j in joules if j is not None) if joules and None not in joules else None,
     )
+
+
+def _devices(cost: Cost) -> list[str]:
+    """The devices that worked for a job, those that extracted its features included."""
+    return [cost.device, *(each.device for each in cost.extractions or () if each.device)]
+
+
+def run_device_seconds(records: Sequence[Record]) -> float:
+    """The device-seconds of these jobs together: features that several of them read count once, unlike in their own costs."""
+    costs = [record.cost for record in records if record.cost]
+    own = sum(cost.work_s * cost.devices for cost in costs)
+    listed = [each for cost in costs for each in cost.extractions or ()]
+    here = {each.key for each in listed if not each.shared}
+    elsewhere = {each.key: (each.seconds or 0.0) * each.devices for each in listed if each.key not in here}
+    return own + sum(elsewhere.values())
 
 
 def _pretraining(records: Sequence[Record]) -> Compute:

@@ -21,6 +21,7 @@ DEPARTS = "†"
 TIED = "≈"
 INTERVAL = "95 % interval"
 ONE_NETWORK = "; one seed: these trained networks only, not these backbones"
+NO_VALUE = "no value"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet computes a text that begins so
 FORMATS: tuple[Format, ...] = ("csv", "json", "parquet", "md", "latex")
 
@@ -63,14 +64,14 @@ def percent(value: float | None, decimals: int = 1) -> str:
 
 def _cell_text(cell: Cell, column: Column, plus_minus: str) -> str:
     if cell.value is None:
-        return "failed" if cell.failed else "–"
+        return "failed" if cell.failed else NO_VALUE if cell.lacking else "–"
     spread = f" {plus_minus} {percent(cell.spread, column.decimals)}" if cell.spread is not None else ""
     some = "" if cell.complete else f" ({cell.seeds}/{cell.seeds_expected} seeds)"
     return f"{percent(cell.value, column.decimals)}{spread}{DEPARTS if cell.departures else ''}{some}"
 
 
 def _footnote(board: Board) -> list[str]:
-    """What ± and marks mean, and the reasons for marks on cells."""
+    """What ± and marks mean, the reasons for marks on cells, and for columns that do not show what was asked for."""
     measured = [row for row in board.rows if not row.published]
     seeds = sorted({cell.seeds for row in measured for cell in row.cells if cell.spread is not None})
     counts = " or ".join(map(str, seeds))
@@ -81,10 +82,11 @@ def _footnote(board: Board) -> list[str]:
         f"± is the standard deviation over {counts} seeds (n − 1), not an interval" if seeds else "",
         f"95 % intervals are over test images{'' if scope else ' and seeds'}; tasks are fixed{scope}"
         if any(row.interval for row in measured) else "",
+        f"no interval known: {', '.join(board.without_interval)}" if board.without_interval else "",
         f"{TIED} cannot be told from the best mean (95 %)" if several else "",
         f"{DEPARTS} differs from the reference: {'; '.join(reasons)}" if reasons else "",
     ]  # fmt: skip
-    return [note for note in notes if note]
+    return [*(note for note in notes if note), *board.notes]
 
 
 def _mean_text(row: Row) -> str:
@@ -213,4 +215,4 @@ def _text_table(board: Board) -> str:
         return "  ".join(parts).rstrip()
 
     rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
-    return "\n".join([board.label, rule, text(head), *map(text, body)])
+    return "\n".join([board.label, rule, text(head), *map(text, body), *board.notes])

@@ -19,12 +19,13 @@ from vitbench.report.cells import departures_of
 from vitbench.report.charts import CHARTS
 from vitbench.report.charts.chart import Chart, Drawing
 from vitbench.report.charts.style import svg
-from vitbench.report.compute import COMPUTE_COLUMNS
+from vitbench.report.compute import COMPUTE_COLUMNS, run_device_seconds
 from vitbench.report.export import percent
 from vitbench.report.keys import by_setting
 from vitbench.report.leaderboard import Board, Cell, Column, Row, any_published
 from vitbench.report.outcomes import Predictions
 from vitbench.report.published_match import tally
+from vitbench.report.shown_metric import axis_title
 
 _FOLDER = Path(__file__).parent / "templates"
 SCRIPTS = ("page.js", "means.js", "tables.js", "record.js")
@@ -99,10 +100,12 @@ def _rendered(records: Sequence[Record], extras: Extras) -> str:
             data=sorted({row.pretrain_data for row in rows}),
             any_published=any_published(found),
             weak=any(row.weak for row in rows),
+            metric=axis_title(column for board in found for column in board.columns if column.counted),
             failures=failures(records),
             unreadable=[printable(text) for text in extras.unreadable],
             details=details(records, extras.worst),
             expected=_expected(records, extras.estimated),
+            all_device_seconds=run_device_seconds(records),
             js=Markup("\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)),
             **_notices(records, found),
             **page_styles(),
@@ -119,8 +122,10 @@ def _notices(records: Sequence[Record], found: Sequence[Board]) -> dict[str, obj
         "skipped": sorted({name for r in records if r.data for name in r.data.skipped}),
         "one_network": any(row.one_network for board in found for row in board.rows),
         "records_only": any(
-            c.seeds > 1 and not c.known_images for b in found for row in b.rows if not row.published for c in row.cells
+            c.seeds > 1 and c.ci_low is not None and not c.known_images
+            for b in found for row in b.rows if not row.published for c in row.cells
         ),
+        "without_interval": list(dict.fromkeys(label for board in found for label in board.without_interval)),
         "departures": Counter(reason for record in records for reason in departures_of(record)).most_common(20),
         "notes": Counter(note for record in records for note in record.notes).most_common(20),
         "preprocessing": sorted({(r.job.preprocess, r.preprocess) for r in records if r.preprocess}),

@@ -13,7 +13,7 @@ from functools import cache
 from vitbench.core.job import Component, Job, shots_of
 from vitbench.core.record import Check, Record
 from vitbench.published import MEANS, PublishedRow, Value, published
-from vitbench.report.main_metric import is_seeded
+from vitbench.report.seeded import is_seeded
 from vitbench.report.statistics import LEVEL
 from vitbench.report.tolerance import WIDE, Basis, Runs, SeedSpread, Verdict, statistic_of, tolerance_of
 

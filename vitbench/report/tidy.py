@@ -12,13 +12,17 @@ from vitbench.core.record import Record
 COLUMNS = (
     "suite", "backbone", "family", "weights", "pretrain_data", "task", "group", "protocol", "budget", "seed", "metric",
     "value", "ci_low", "ci_high", "n_test", "status", "conformant", "limit", "pretrain_tpu_v3_core_days",
-    "transfer_gpu_seconds", "transfer_seconds", "device", "flops_per_image", "params", "size_px", "dtype", "preprocess",
-    "backbone_version", "task_version", "protocol_version", "error", "key",
+    "transfer_gpu_seconds", "transfer_seconds", "shared_seconds", "core_seconds", "devices", "device", "flops_per_image",
+    "params", "size_px", "dtype", "preprocess", "backbone_version", "task_version", "protocol_version", "error", "key",
+    "metric_note",
 )  # fmt: skip
 
 
 def tidy(records: Iterable[Record]) -> pd.DataFrame:
-    """The table that `vitbench export` writes; `value` is a fraction in [0, 1]."""
+    """The table that `vitbench export` writes; `value` is a fraction in [0, 1], but nats for `nll`.
+
+    A metric that a record does not have has a row without a value; `metric_note` says why.
+    """
     rows = [row for record in records for row in _rows(record)]
     return pd.DataFrame(rows, columns=list(COLUMNS)).convert_dtypes()
 
@@ -39,8 +43,11 @@ def _rows(record: Record) -> list[dict[str, Any]]:
         "status": record.status,
         "conformant": record.conformant,
         "limit": job.limit,
-        "transfer_gpu_seconds": cost.total_s if cost and cost.device_kind == "cuda" else None,
-        "transfer_seconds": cost.total_s if cost else None,
+        "transfer_gpu_seconds": cost.device_seconds if cost and cost.device_kind == "cuda" else None,
+        "transfer_seconds": cost.device_seconds if cost else None,
+        "shared_seconds": cost.shared_device_seconds if cost else None,
+        "core_seconds": cost.core_seconds if cost else None,
+        "devices": cost.devices if cost else None,
         "device": record.env.device,
         "flops_per_image": cost.flops_per_image if cost else None,
         "params": facts.params if facts else None,
@@ -54,8 +61,19 @@ def _rows(record: Record) -> list[dict[str, Any]]:
         "error": record.failure.message if record.failure else None,
         "key": record.key,
     }
-    scores = [
+    scores: list[dict[str, Any]] = [
         {"metric": name, "value": m.value, "ci_low": m.ci_low, "ci_high": m.ci_high, "n_test": m.n}
         for name, m in record.metrics.items()
+    ]
+    scores += [
+        {
+            "metric": name,
+            "value": m.value,
+            "ci_low": m.ci_low,
+            "ci_high": m.ci_high,
+            "n_test": m.n,
+            "metric_note": m.note or None,
+        }
+        for name, m in (record.further.items() if record.status == "ok" else ())
     ]
     return [{**common, **score} for score in scores or [{"metric": None}]]

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from vitbench.core.record import Metric, Record
+from vitbench.core.record import Record
 from vitbench.published import MEANS, PublishedRow, dataset_of
-from vitbench.report.main_metric import is_seeded, main_metric
 from vitbench.report.published_match import (
     PublishedMatch,
     disagreements,
@@ -19,6 +18,8 @@ from vitbench.report.published_match import (
     rows_for,
 )
 from vitbench.report.reproduction import PlannedValue, Reproduction
+from vitbench.report.seeded import is_seeded
+from vitbench.report.shown_metric import Score, value_of
 from vitbench.report.tolerance import Runs, pooled
 
 Outcome = Literal["within", "wide", "off", "no tolerance", "not comparable", "not measured"]
@@ -91,19 +92,19 @@ def _verdict(row: PublishedRow, value: PlannedValue, records: Sequence[Record]) 
     return Verdict(value.dataset, _OUTCOMES[match.verdict], match.value, match.std, measured, ours, match)
 
 
-def _of_task(records: Sequence[Record], task: str, metric: str) -> tuple[list[Record], dict[int, Metric]]:
+def _of_task(records: Sequence[Record], task: str, metric: str) -> tuple[list[Record], dict[int, Score]]:
     """The records of a task with a score, and their scores by seed."""
     own = [record for record in records if record.job.task.name == task]
     scores = {
         record.job.seed: score
         for record in sorted(own, key=lambda record: record.job.seed)
-        if (score := record.metrics.get(metric) if metric else main_metric(record)) is not None
+        if (score := value_of(record, metric)) is not None
     }
     return [record for record in own if record.job.seed in scores], scores
 
 
 def _missing(
-    tasks: Sequence[str], found: Sequence[tuple[list[Record], dict[int, Metric]]], records: Sequence[Record]
+    tasks: Sequence[str], found: Sequence[tuple[list[Record], dict[int, Score]]], records: Sequence[Record]
 ) -> Iterator[str]:
     """What has no score yet: a task, or seeds of a task."""
     without = [task for task, (_, scores) in zip(tasks, found, strict=True) if not scores]
@@ -119,7 +120,7 @@ def _missing(
             yield f"{record.job.title}: {record.failure.message}"
 
 
-def _means(by_task: Sequence[Sequence[Metric]]) -> list[float]:
+def _means(by_task: Sequence[Sequence[Score]]) -> list[float]:
     """The means over tasks, one for each seed; a task without dependence on seeds counts for each."""
     count = max(len(metrics) for metrics in by_task)
     return [

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from vitbench.core.entry import Entry
 from vitbench.core.job import Job
-from vitbench.core.record import DataFacts, Record
-from vitbench.core.registry import TASKS
+from vitbench.core.record import DataFacts, Record, ScoreKind
+from vitbench.core.registry import PROTOCOLS, TASKS
 from vitbench.core.source_files import BUILT_IN
 
 MAIN_METRIC = "top1"  # of every task that ships with vitbench
@@ -25,6 +25,13 @@ def known_size(job: Job) -> int | None:
     if entry is None or entry.n_test is None:
         return None
     return min(entry.n_test, job.limit or entry.n_test)
+
+
+def known_score_kind(job: Job) -> ScoreKind | None:
+    """What the class scores of a protocol that ships with vitbench are, None for any other."""
+    found = {entry.name: entry.build for entry in PROTOCOLS.entries() if entry.origin == BUILT_IN}
+    kind: ScoreKind | None = getattr(found.get(job.protocol.name), "score_kind", None)
+    return kind
 
 
 def contradictions(record: Record) -> Iterator[str]:

@@ -14,7 +14,9 @@ from vitbench.store.record_file import load
 from vitbench.store.run_dir import RunDir
 
 # What two runs of one job may differ in: where, when and how fast.
-_CIRCUMSTANCES = {"cost": None, "created": "", "env": None, "predictions_sha256": ""}
+_CIRCUMSTANCES = {"cost": None, "created": "", "env": None, "predictions_sha256": "", "scores_sha256": ""}
+# Rounding moves NLL and calibration error a little, the others follow from predictions; older records have none of them.
+_BESIDE = {"further": {}, "score_kind": "unknown"}
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,15 @@ class _Stored:
         return bool(self.record.predictions_sha256) and not predictions.exists()
 
     def replaces(self, other: _Stored) -> bool:
-        """Whether this is preferred to another record of its job: success to failure, with predictions to the same without."""
+        """Whether this is preferred to another record of its job: success to failure, with more of it to the same with less."""
         if other.record.status == "failed":
             return self.record.status == "ok"
-        return other.is_bare and not self.is_bare and self.agrees_with(other)
+        return self._extent > other._extent and self.agrees_with(other)
+
+    @property
+    def _extent(self) -> tuple[bool, bool, bool]:
+        """Whether predictions, class scores and the metrics beside the task's own are there."""
+        return not self.is_bare, self.run.has_scores(self.record), bool(self.record.further)
 
     def agrees_with(self, other: _Stored) -> bool:
         """Whether two records of one job agree, down to single predictions."""
@@ -50,7 +57,9 @@ class _Stored:
 
     def _result(self) -> Record:
         """Return what must agree wherever a job runs: rounding may change the loss of a trial, but not a score."""
-        return self.record.model_copy(update={**_CIRCUMSTANCES, "trials": (), "notes": (), "job": None})
+        return self.record.model_copy(
+            update={**_CIRCUMSTANCES, **_BESIDE, "trials": (), "notes": (), "job": None}
+        )
 
 
 def merge(sources: Sequence[Path], out: Path) -> int:
@@ -114,6 +123,12 @@ def _choose(chosen: dict[str, _Stored], new: _Stored, problems: list[Problem]) -
         except UsageError as error:
             problems.extend(error.problems)
             return
+    if run.has_scores(record):
+        try:
+            run.scores(record)
+        except UsageError as error:
+            problems.extend(error.problems)
+            return
     other = chosen.get(record.key)
     if other is None or new.replaces(other):
         chosen[record.key] = new
@@ -137,4 +152,6 @@ def _copy(stored: _Stored, target: RunDir) -> None:
     predictions = run.predictions_path(key)
     if predictions.exists():
         write_atomically(target.predictions_path(key), predictions.read_bytes())
+    if run.has_scores(stored.record):
+        write_atomically(target.scores_path(key), run.scores_path(key).read_bytes())
     write_atomically(target.record_path(key), run.record_path(key).read_bytes())

@@ -48,7 +48,7 @@ def unasked(run: RunDir, jobs: Iterable[Job]) -> list[Path]:
 def _files(run: RunDir, is_chosen: Callable[[str], bool]) -> list[Path]:
     """Return files and folders of the chosen jobs; those not named after a key are not ours."""
     found = []
-    for folder in ("records", "predictions", "logs", "checkpoints"):
+    for folder in ("records", "predictions", "scores", "logs", "checkpoints"):
         named = [(path, path.name.partition(".")[0]) for path in (run.path / folder).glob("*")]
         found += [path for path, key in named if _KEY.fullmatch(key) and is_chosen(key)]
     return sorted(found)

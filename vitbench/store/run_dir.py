@@ -29,7 +29,9 @@ from vitbench.store.predictions import read_predictions
 from vitbench.store.record_file import decode, encode, repeat_job
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,10 @@ class RunDir:
     def predictions_path(self, key: str) -> Path:
         """The file of one job's per-example predictions."""
         return self.path / "predictions" / f"{key}.parquet"
+
+    def scores_path(self, key: str) -> Path:
+        """The file of one job's class scores, if they are kept."""
+        return self.path / "scores" / f"{key}.parquet"
 
     def done(self, jobs: Iterable[Job]) -> dict[str, Record]:
         """Return the records of these jobs by key. A job whose record or predictions are damaged counts as not done."""
@@ -72,13 +78,24 @@ class RunDir:
         is_its_own = record.key == key and (record.job == job or record.job.key == key)
         return record if is_its_own else None
 
-    def write(self, record: Record, predictions: pd.DataFrame | None = None) -> Record:
-        """Write a record after its predictions, so that a record never lacks them, and return it as written.
+    def write(
+        self,
+        record: Record,
+        predictions: pd.DataFrame | None = None,
+        scores: NDArray[np.float16] | None = None,
+    ) -> Record:
+        """Write a record after its predictions and class scores, so that it never lacks them, and return it as written.
+
+        Predictions without scores are of a new result: scores of an earlier one are deleted.
 
         Raises:
             StorageError: it cannot be written.
         """
         try:
+            if scores is not None:
+                record = self._write_scores(record, scores)
+            elif predictions is not None:
+                self.scores_path(record.key).unlink(missing_ok=True)
             return self._write(record, predictions)
         except OSError as error:
             step = "free some space, then run the same command again: all saved results are intact"
@@ -96,6 +113,39 @@ class RunDir:
             write_atomically(self.predictions_path(record.key), data)
         write_atomically(self.record_path(record.key), encode(record))
         return record
+
+    def _write_scores(self, record: Record, scores: NDArray[np.float16]) -> Record:
+        from vitbench.store.scores import encode_scores
+
+        data = encode_scores(scores)
+        write_atomically(self.scores_path(record.key), data)
+        return record.model_copy(update={"scores_sha256": hashlib.sha256(data).hexdigest()})
+
+    def scores(self, record: Record) -> NDArray[np.float16]:
+        """Return the class scores (N, C) of a record, in the order of its predictions.
+
+        Raises:
+            UsageError: they were not kept, are missing or are damaged.
+        """
+        from vitbench.store.scores import decode_scores
+
+        path, what = self.scores_path(record.key), f"the class scores of {record.job.title}"
+        if not record.scores_sha256 or record.data is None:
+            step = "run the suite again with --keep-scores"
+            raise UsageError(Problem(f"{what} were not kept", where=str(path), next_step=step))
+        try:
+            data = read_file(path)
+            if hashlib.sha256(data).hexdigest() != record.scores_sha256:
+                raise ValueError("damaged (SHA-256 mismatch)")
+            return decode_scores(data, record.data.n_test, record.data.num_classes)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            step = "run the suite again with --keep-scores: it repeats the job"
+            raise UsageError(Problem(f"{what}: {reason}", where=str(path), next_step=step)) from error
+
+    def has_scores(self, record: Record) -> bool:
+        """Whether the class scores of a record were kept and are there. They are not read: they may be large."""
+        return bool(record.scores_sha256) and self.scores_path(record.key).is_file()
 
     def predictions(self, record: Record, columns: Collection[str] = ()) -> pd.DataFrame:
         """Return the predictions of a record, one row per test example; with `columns`, those of them that are there.

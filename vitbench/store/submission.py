@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _NAMES = re.compile(
-    r"records/[0-9a-f]{24}\.json|predictions/[0-9a-f]{24}\.parquet|env\.json|suite\.lock\.yaml"
+    r"records/[0-9a-f]{24}\.json|(predictions|scores)/[0-9a-f]{24}\.parquet|env\.json|suite\.lock\.yaml"
 )
 MOST_BYTES = 4 * 2**30  # unpacked: 19 tasks x 20 backbones x 3 seeds of ImageNet-sized predictions are below
 MOST_INFLATED = 30  # records are text and come to a tenth, predictions are packed already
@@ -47,6 +47,10 @@ class Checked:
         table = self.files[f"predictions/{record.key}.parquet"]
         return read_predictions(table, record.data.n_test if record.data else None)
 
+    def has_scores(self, record: Record) -> bool:
+        """Whether the class scores of one of its records were handed in."""
+        return f"scores/{record.key}.parquet" in self.files
+
     def without(self, refused: Mapping[str, str]) -> Checked:
         """The same without the records of these keys, each with the problem that it has."""
         kept = tuple(record for record in self.records if record.key not in refused)
@@ -62,20 +66,27 @@ class Checked:
                     yield record, check.item, check.reason
 
 
-def pack(path: Path, target: Path) -> int:
-    """Write a run's records, predictions and environment to a zip file, and return the number of records.
+def pack(path: Path, target: Path, *, with_scores: bool = True) -> int:
+    """Write a run's records, predictions, kept class scores and environment to a zip file; return the number of records.
 
     Raises:
-        UsageError: a record or its predictions are missing or damaged; nothing is written.
+        UsageError: a record or its predictions are missing or damaged, or it is too large; nothing is written.
     """
     run = RunDir(path)
     records = load(path)
+    scored = {record.key for record in records if with_scores and run.has_scores(record)}
+    if sum(run.scores_path(key).stat().st_size for key in scored) > MOST_BYTES // 2:
+        what = f"the class scores in {path} are too large for a submission, which has at most {MOST_BYTES:,} bytes"
+        raise UsageError(Problem(what, next_step=f"vitbench pack {path} --without-scores"))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for record in sorted(records, key=lambda record: record.key):
             if record.status == "ok":
                 run.predictions(record)
                 _add(archive, run.predictions_path(record.key), f"predictions/{record.key}.parquet")
+            if record.key in scored:
+                run.scores(record)
+                _add(archive, run.scores_path(record.key), f"scores/{record.key}.parquet")
             _add(archive, run.record_path(record.key), f"records/{record.key}.json")
         for name in ("env.json", "suite.lock.yaml"):
             if (path / name).is_file():
@@ -144,7 +155,11 @@ def _record(
         if hashlib.sha256(table).hexdigest() != record.predictions_sha256:
             problems.append(f"{name}: its predictions are missing or do not match its SHA-256")
             return None
-        if wrong := [f"{name}: {text}" for text in faults(record, table, labels)]:
+        scores = files.get(f"scores/{record.key}.parquet")
+        if scores is not None and hashlib.sha256(scores).hexdigest() != record.scores_sha256:
+            problems.append(f"{name}: its class scores do not match its SHA-256")
+            return None
+        if wrong := [f"{name}: {text}" for text in faults(record, table, labels, scores)]:
             problems += wrong
             return None
     return record
@@ -175,4 +190,4 @@ def _write(checked: Checked, out: Path) -> None:
             write_atomically(out / name, data)
 
 
-_PARTS = (("records", "json"), ("predictions", "parquet"))
+_PARTS = (("records", "json"), ("predictions", "parquet"), ("scores", "parquet"))

@@ -18,11 +18,11 @@ from vitbench.store.known_tasks import contradictions, known_size
 from vitbench.store.predictions import read_predictions
 from vitbench.store.record_file import load
 from vitbench.store.run_dir import RunDir
+from vitbench.store.submission_metrics import TOLERANCE, further_faults
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TOLERANCE = 1e-6  # of recomputed fractions, which are stored in float64
 # What cannot be seen from a record: how pixels were normalised, and that selection was not on test.
 NOT_RECOMPUTED = ("pixels as the weights expect", "selection not on test")
 NOT_CHECKED = (
@@ -61,8 +61,8 @@ class Labels:
         return labels
 
 
-def faults(record: Record, table: bytes, labels: Labels) -> Iterator[str]:
-    """A text for everything that a record states and its predictions, job or data do not give."""
+def faults(record: Record, table: bytes, labels: Labels, scores: bytes | None = None) -> Iterator[str]:
+    """A text for everything that a record states and its predictions, class scores, job or data do not give."""
     if record.data is None:
         yield "the number of test examples is missing"
         return
@@ -72,6 +72,7 @@ def faults(record: Record, table: bytes, labels: Labels) -> Iterator[str]:
         right = rows["prediction"].to_numpy() == rows["label"].to_numpy()
         found = [*_rows(rows, columns, right), *_classes(record, rows)]
         found += [*_scores(record, columns), *_worst(record, columns)]
+        found = found or list(further_faults(record, rows, scores))
         found = found or list(_confusion(record, rows))
         found = found or list(labels.fault(record, rows))
     except Exception as error:  # noqa: BLE001  a stranger's file may raise anything

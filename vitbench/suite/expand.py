@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from vitbench.core.errors import DataMissingError, Problem, UsageError, nearest
 from vitbench.core.job import Component, Dtype, Job
@@ -71,6 +71,7 @@ def expand(located: Located, overrides: Overrides | None = None) -> ExpandedSuit
         _protocols(resolver, _chosen(suite.protocols, overrides.protocols, ProtocolEntry)),
         overrides.budgets,
         overrides.seeds,
+        {entry.name: entry.metric for entry in suite.tasks if entry.metric},
     )
     problems = [
         *resolver.problems,
@@ -122,7 +123,11 @@ def _validated(located: Located, overrides: Overrides) -> SuiteFile:
 def _component_problems(located: Located) -> list[Problem]:
     """Return mistakes in the entries of a file that has other mistakes, so that all are reported at once."""
     found: list[Problem] = []
-    kinds = {"backbones": BackboneEntry, "tasks": TaskEntry, "protocols": ProtocolEntry}
+    kinds: dict[str, type[BaseModel]] = {
+        "backbones": BackboneEntry,
+        "tasks": TaskEntry,
+        "protocols": ProtocolEntry,
+    }
     for kind, model in kinds.items():
         items = located.data.get(kind)
         for position, item in enumerate(items if isinstance(items, list) else ()):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import yaml
@@ -32,7 +32,10 @@ class ResolvedProtocol:
 
 @dataclass(frozen=True)
 class Grid:
-    """The resolved axes of a suite; `budgets` and `seeds` are those of the command line, if any."""
+    """The resolved axes of a suite; `budgets` and `seeds` are those of the command line, if any.
+
+    `metrics` are those of the board that entries of tasks ask for, by label.
+    """
 
     suite: SuiteFile
     backbones: list[Component]
@@ -40,6 +43,7 @@ class Grid:
     protocols: list[ResolvedProtocol]
     budgets: Sequence[str]
     seeds: Sequence[int]
+    metrics: Mapping[str, str] = field(default_factory=dict)
 
     def jobs(self) -> list[Job]:
         """Return the jobs, backbone by backbone, each once."""
@@ -63,7 +67,11 @@ class Grid:
                 continue
             first = Job(
                 suite=SuiteContext(
-                    name=suite.name, tasks=expected, seeds=len(seeds), published=tuple(suite.published)
+                    name=suite.name,
+                    tasks=expected,
+                    seeds=len(seeds),
+                    published=tuple(suite.published),
+                    metric=self.metrics.get(task.label) or suite.metric or "",
                 ),
                 backbone=backbone,
                 task=task,
@@ -86,12 +94,18 @@ class Grid:
         suite = self.suite
         kept = {"name", "description", "budgets", "seeds", *MEASUREMENT}
         contents = suite.model_dump(include=kept, exclude_none=True)
-        if suite.published:
-            contents["published"] = suite.published
+        for name in ("metric", "published"):
+            if value := getattr(suite, name):
+                contents[name] = value
         contents["backbones"] = [{"name": c.spec, "label": c.label, **c.options} for c in self.backbones]
-        contents["tasks"] = [{"name": c.label, "source": c.spec, **c.options} for c in self.tasks]
+        contents["tasks"] = [
+            {"name": c.label, "source": c.spec, **self._own_metric(c), **c.options} for c in self.tasks
+        ]
         contents["protocols"] = [self._locked(resolved) for resolved in self.protocols]
         return yaml.safe_dump(contents, sort_keys=False, allow_unicode=True, width=110)
+
+    def _own_metric(self, task: Component) -> dict[str, str]:
+        return {"metric": self.metrics[task.label]} if task.label in self.metrics else {}
 
     def _locked(self, resolved: ResolvedProtocol) -> dict[str, Any]:
         entry, component = resolved.entry, resolved.component

@@ -4,15 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import reduce
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from vitbench.core.errors import Problem, nearest
 from vitbench.core.job import Budget, Dtype, FeatureDtype, PreprocessName
+from vitbench.core.metric_names import BoardMetric
+from vitbench.core.record import FurtherName
 from vitbench.core.registry import BACKBONES, PROTOCOLS, TASKS, Registry
 from vitbench.suite.yaml_lines import KeyPath, Located
 
+
+def _known_metric(value: Any) -> Any:
+    """The name of a metric that boards can show.
+
+    Raises:
+        ValueError: it is none.
+    """
+    names = get_args(BoardMetric)
+    if value is None or value in names:
+        return value
+    if value in get_args(FurtherName):
+        raise ValueError(f"{value!r} is not an accuracy: a board ranks by one of {', '.join(names)}")
+    near = " or ".join(nearest(str(value), names))
+    hint = f"; did you mean {near}" if near else ""
+    raise ValueError(f"unknown metric {value!r}{hint}; a board shows one of {', '.join(names)}")
+
+
+ShownMetric = Annotated[BoardMetric | None, BeforeValidator(_known_metric)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 KINDS: dict[str, Registry] = {"backbones": BACKBONES, "tasks": TASKS, "protocols": PROTOCOLS}
 
@@ -45,6 +65,7 @@ class TaskEntry(_Entry):
     """A registered task, or a name of your choice for a task made from a `source` such as `folder`."""
 
     source: str | None = None
+    metric: ShownMetric = Field(None, description="metric of its column on the board, instead of the suite's")
 
     @property
     def spec(self) -> str:
@@ -94,6 +115,7 @@ class SuiteFile(BaseModel):
     preprocess: PreprocessName | None = None
     resolution_px: int | None = Field(None, ge=1, le=4096)
     test_resolution_px: int | None = Field(None, ge=1, le=4096)
+    metric: ShownMetric = Field(None, description="metric of the board, instead of each task's own")
     published: list[str] = Field([], description="prefixes of ids of published rows to show as well")
 
     @field_validator("published")

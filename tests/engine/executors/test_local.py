@@ -161,3 +161,51 @@ def test_a_job_that_kills_its_process_does_not_stop_the_suite_for_ever(suite_fil
     by_seed = {record.job.seed: record for record in load(tmp_path / "run")}
     assert {seed: record.status for seed, record in by_seed.items()} == {0: "ok", 1: "failed", 2: "ok"}
     assert "died twice" in by_seed[1].failure.message
+
+
+STICKY = """\
+import os
+from dataclasses import dataclass
+import torch
+from vitbench import register_protocol
+from vitbench.api import Adapted, Protocol
+
+@register_protocol("sticky")
+@dataclass(frozen=True)
+class Sticky(Protocol):
+    "Loses the GPU at one seed; the path of a log has `at:` before it, so that its content is not in the key."
+    log: str = ""
+
+    def depends_on_seed(self, budget):
+        return True
+
+    def adapt(self, data):
+        with open(self.log[3:], "a") as log:
+            log.write(f"{data.seed} {os.getpid()}\\n")
+        if data.seed == 1:
+            try:
+                raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+            except RuntimeError as error:
+                raise ValueError("training failed") from error
+        return Adapted(data.backbone, lambda x: torch.zeros(len(x), data.num_classes), False)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_process_that_has_lost_its_gpu_takes_no_other_job(suite_file, tmp_path, workers):
+    plugin, log = tmp_path / "sticky.py", tmp_path / "log"
+    plugin.write_text(STICKY)
+    path = suite_file(
+        "name: s\nseeds: [0, 1, 2, 3, 4, 5]\nbackbones: [{name: raw_pixels, size_px: 4}]\ntasks: [digits]\nlimit: 30\n"
+        f"protocols: [{{name: sticky, log: 'at:{log}'}}]\n"
+    )
+    result, _ = ran(path, tmp_path / "run", plugins=[str(plugin)], workers=workers)
+    assert [record.status for record in result.records] == ["ok", "failed", *["ok"] * 4]
+    assert result.records[1].failure.kind == "ValueError"
+    seen = [line.split() for line in log.read_text().splitlines()]
+    spoiled = next(pid for seed, pid in seen if seed == "1")
+    assert len(seen) == 6
+    after = seen[seen.index(["1", spoiled]) + 1 :]
+    assert after
+    assert spoiled not in {pid for _, pid in after}

@@ -1,16 +1,22 @@
 """Several processes that run a suite as one: the scores of one process, and how they end together."""
 
 import signal
+import threading
 from pathlib import Path
 
 import psutil
 import pytest
+import torch.distributed as dist
 
 import vitbench
 from tests.making.command import TORCHRUN, process, started
+from tests.making.jobs import make_job
 from tests.making.plugins import REPLICATED, SMALL, SMALL_CNN
 from tests.making.runs import wait_until
 from tests.making.suites import TUNED, tuned
+from vitbench.core.errors import VitbenchError
+from vitbench.engine.executors import torchrun
+from vitbench.engine.outcome import Outcome, failed
 from vitbench.store.record_file import load
 
 VITBENCH_TWICE = (*TORCHRUN, "-m", "vitbench")
@@ -70,6 +76,22 @@ def test_a_job_that_asks_for_several_processes_gets_them(suite_file, plugin, tmp
     assert one.trials[-1].curve["loss"][0] == pytest.approx(two.trials[-1].curve["loss"][0], abs=1e-5)
     log = (tmp_path / "2" / "logs" / f"{two.key}.log").read_text()
     assert log.count(" on cpu (key ") == 1  # the first of the two tells
+
+
+def test_a_rank_waits_for_a_job_for_longer_than_any_timeout(monkeypatch):
+    """Rank 0 may wait for hours for jobs that other runs hold."""
+    store = dist.HashStore()
+    monkeypatch.setattr(torchrun, "_store", lambda: store)
+    monkeypatch.setattr(torchrun, "LOOK_S", 0.05)
+    threading.Timer(0.3, lambda: store.set("job", "é")).start()
+    assert torchrun._awaited("job") == "é"
+
+
+def test_ranks_that_have_lost_their_gpus_end_with_what_to_do():
+    record = failed(make_job(), "cpu", RuntimeError("CUDA error: an illegal memory access"))
+    torchrun._check_usable(Outcome(record))
+    with pytest.raises(VitbenchError, match=r"illegal memory access[\s\S]*run the same command again"):
+        torchrun._check_usable(Outcome(record, spoils_process=True))
 
 
 @pytest.mark.slow

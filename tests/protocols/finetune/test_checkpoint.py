@@ -34,7 +34,8 @@ def start(path, plugin, out):
 def outcome(out):
     """A record without when, where and how fast."""
     (record,) = load(out)
-    counted = record.cost.model_copy(update={"seconds": {}, "peak_memory_bytes": 0})
+    varying = {"seconds": {}, "overhead": {}, "core_seconds": 0.0, "peak_memory_bytes": 0}
+    counted = record.cost.model_copy(update=varying)
     return record.model_copy(update={"cost": counted, "created": "", "env": None})
 
 
@@ -72,15 +73,19 @@ def test_cut_off_in_any_run_it_goes_on_and_ends_with_the_same_record(
 def test_a_job_that_fails_afterwards_keeps_what_it_has_trained(suite_file, plugin, tmp_path, monkeypatch):
     """A retry goes on from its state: here from the last step."""
     path = tuned(suite_file, steps=30)
+    original = trainer.Trainer.step
+    monkeypatch.setattr(trainer.Trainer, "step", lambda *a: (time.sleep(0.02), original(*a)))
     monkeypatch.setattr("vitbench.engine.job._JobRun._predict", lambda *_: 1 / 0)
     (failed,) = vitbench.run(path, tmp_path / "run", plugins=[plugin], limit=60)
     assert failed.failure.kind == "ZeroDivisionError"
     monkeypatch.undo()
     steps = []
-    original = trainer.Trainer.step
     monkeypatch.setattr(trainer.Trainer, "step", lambda *a: (steps.append(1), original(*a)))
     overrides = Overrides(plugins=[plugin], limit=60)
     again = run_suite(str(path), tmp_path / "run", overrides, RunOptions(retry_failed=True))
     assert again.failed == 0
     assert steps == []
     assert not list((tmp_path / "run" / "checkpoints").rglob("*.pt"))
+    (record,) = again.records
+    assert record.cost.seconds["adapt"] >= 30 * 0.02  # of the first attempt
+    assert record.cost.core_seconds > 0

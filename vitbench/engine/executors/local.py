@@ -34,8 +34,11 @@ def here(queue: JobQueue, workers: Workers) -> Generator[tuple[Job, Outcome], No
     for job in taken(queue):
         if workers.run is not None and was_abandoned(workers.run / ".running", job.key):
             yield from _one_at_a_time([job], workers)
-        else:
-            yield job, work(job, worker, workers.plugins)
+            continue
+        outcome = work(job, worker, workers.plugins)
+        yield job, outcome
+        if outcome.spoils_process:  # this one
+            yield from in_processes(queue, workers)
 
 
 def taken(queue: JobQueue) -> Iterator[Job]:
@@ -55,44 +58,71 @@ def in_processes(queue: JobQueue, workers: Workers) -> Generator[tuple[Job, Outc
     while suspects := (yield from _in_pool(queue.single, workers)):
         yield from _one_at_a_time(suspects, workers)
     for job in taken(queue):  # jobs that other runs have released meanwhile
-        yield job, work(job, worker, workers.plugins)
+        yield from _one_at_a_time([job], workers)
 
 
 def _in_pool(jobs: JobList, workers: Workers) -> Generator[tuple[Job, Outcome], None, list[Job]]:
-    """Run jobs until none is left or a worker dies; return the jobs that ran at that moment, to be retried one by one."""
+    """Run jobs until none is left or a worker dies; return the jobs whose workers died, to be retried one by one."""
     suspects: list[Job] = []
-    running: dict[Future[Outcome], Job] = {}
-    count = workers.count or 1
+    running: dict[Future[Outcome], tuple[_Slot, Job]] = {}
     left = True
-    with _pool(workers, count) as pool:
+    with contextlib.ExitStack() as stack:
+        idle = [stack.enter_context(_Slot(workers, index)) for index in range(workers.count or 1)]
         while running or (left and not suspects):
-            while left and not suspects and len(running) < count:
+            while left and not suspects and idle:
                 job = jobs.take()
                 if isinstance(job, str):
                     break
                 left = job is not None
-                if job is not None and not _submit(pool, job, running):
-                    suspects.append(job)
+                if job is not None:
+                    slot = idle.pop(0)
+                    running[slot.submit(job)] = (slot, job)
             if not running:
                 time.sleep(PATIENCE_S if left and not suspects else 0)
                 continue
             for future in wait(running, timeout=PATIENCE_S, return_when=FIRST_COMPLETED).done:
-                job = running.pop(future)
+                slot, job = running.pop(future)
+                idle.append(slot)
                 try:
                     outcome = future.result()
                 except GONE:
+                    slot.end()
                     suspects.append(job)
                 else:
+                    if outcome.spoils_process:
+                        slot.end()
                     yield job, outcome
     return suspects
 
 
-def _submit(pool: ProcessPoolExecutor, job: Job, running: dict[Future[Outcome], Job]) -> bool:
-    try:
-        running[pool.submit(_run_in_worker, job)] = job
-    except GONE:
-        return False
-    return True
+class _Slot(contextlib.AbstractContextManager["_Slot"]):
+    """The place of one worker process: a pool of its own, so that a process can end without the others."""
+
+    def __init__(self, workers: Workers, index: int) -> None:
+        self.workers, self.index = workers, index
+        self.stack = contextlib.ExitStack()
+        self.pool: ProcessPoolExecutor | None = None
+
+    def submit(self, job: Job) -> Future[Outcome]:
+        """Run a job in the worker process, which is started if there is none."""
+        if self.pool is None:
+            self.pool = self.stack.enter_context(_pool(self.workers, 1, self.index))
+        try:
+            return self.pool.submit(_run_in_worker, job)
+        except GONE as error:
+            future: Future[Outcome] = Future()
+            future.set_exception(error)
+            return future
+
+    def end(self) -> None:
+        """End the worker process, which may be beyond ending by itself."""
+        for process in list((getattr(self.pool, "_processes", None) or {}).values()):
+            process.kill()
+        self.pool = None
+        self.stack.close()
+
+    def __exit__(self, *error: Any) -> None:
+        self.stack.__exit__(*error)
 
 
 def _one_at_a_time(jobs: list[Job], workers: Workers) -> Generator[tuple[Job, Outcome], None, None]:
@@ -112,11 +142,11 @@ def died(job: Job, device: str) -> Outcome:
 
 
 @contextlib.contextmanager
-def _pool(workers: Workers, count: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool of worker processes. An interrupt of the driver terminates them."""
+def _pool(workers: Workers, count: int, first: int = 0) -> Iterator[ProcessPoolExecutor]:
+    """A pool of so many worker processes, from the index `first` on. An interrupt of the driver terminates them."""
     context = fork_server.context()
     turns = context.Queue()
-    for worker in range(count):
+    for worker in range(first, first + count):
         turns.put(worker)
     threads = max(cores() // (workers.count or 1), 1)
     pool = ProcessPoolExecutor(count, context, _start, (workers, threads, turns, dict(os.environ)))

@@ -13,7 +13,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vitbench.compute.environment import settle
@@ -71,7 +71,7 @@ def execute(queue: JobQueue, workers: Workers) -> Generator[tuple[Job, Outcome],
     with _joined(ray, workers):
         nodes = [node for node in ray.nodes() if node["Alive"]]
         device = device_of(workers.device, nodes)
-        alone = Workers(device, None, workers.cache, workers.plugins, workers.run)
+        alone = replace(workers, device=device, count=None, executor="local", address=None)
         memory = MemoryNeeds()
 
         def together(job: Job) -> Generator[tuple[Job, Outcome], None, None]:
@@ -223,8 +223,12 @@ class RayPool:
             return died(job, "cpu")  # recorded by the driver, which may have no GPU
         except errors.RayTaskError as error:  # a full disk
             raise error.cause from error
-        self.idle.append(slot)
         self.alive_s = time.monotonic()
+        if isinstance(outcome, Outcome) and outcome.spoils_process:
+            self.ray.kill(slot.actor)
+            self.starting.append(self._new(slot.need))
+        else:
+            self.idle.append(slot)
         return outcome
 
 

@@ -17,13 +17,15 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 import torch.distributed as dist
 
-from vitbench.compute.environment import cores, settle
-from vitbench.core.errors import VitbenchError
+from vitbench.compute.environment import cores, settle, use
+from vitbench.core.errors import Problem, VitbenchError
 from vitbench.core.job import Job
 from vitbench.core.record import Record
 from vitbench.engine.components import load_all
@@ -34,6 +36,8 @@ from vitbench.engine.worker import Worker
 
 OUTPUT_BYTES = 1500  # of the output of failed processes
 ALONE_S = 300.0  # for the other ranks to end a job that has failed on this one
+LOOK_S = 0.1  # between two looks at whether rank 0 has handed out a job
+_JOB = "vitbench/job/{}"  # key in the store of all ranks
 GRACE_S = 30.0  # between a request to stop and the end
 
 
@@ -46,10 +50,13 @@ def lead(jobs: Iterator[Job], worker: Worker) -> Iterator[tuple[Job, Outcome]]:
     """Run jobs with all ranks, as rank 0."""
     worker = _joined(worker)
     try:
-        for number, job in enumerate(jobs):
-            dist.broadcast_object_list([job.model_dump_json()], src=0)
-            yield job, _ended_on_all(run_job(job, worker), number)
-        dist.broadcast_object_list([""], src=0)
+        number = 0
+        for number, job in enumerate(jobs, 1):
+            _store().set(_JOB.format(number), job.model_dump_json())
+            outcome = _ended_on_all(run_job(job, worker), number)
+            yield job, outcome
+            _check_usable(outcome)
+        _store().set(_JOB.format(number + 1), "")
     finally:
         dist.destroy_process_group()
 
@@ -58,19 +65,48 @@ def follow(worker: Worker) -> None:
     """Run the jobs that rank 0 hands out, until there are no more."""
     worker = _joined(worker)
     try:
-        for number in itertools.count():
-            box = [""]
-            dist.broadcast_object_list(box, src=0)
-            if not box[0]:
+        for number in itertools.count(1):
+            text = _awaited(_JOB.format(number))
+            if not text:
                 return
-            _ended_on_all(run_job(Job.model_validate_json(box[0]), worker), number)
+            _check_usable(_ended_on_all(run_job(Job.model_validate_json(text), worker), number))
     finally:
         dist.destroy_process_group()
 
 
+def _store() -> Any:
+    """The store that all ranks share."""
+    return dist.distributed_c10d._get_default_store()
+
+
+def _awaited(key: str) -> str:
+    """The value that rank 0 gives a key of the store.
+
+    It may wait for jobs that other runs hold, for longer than any timeout of a collective.
+    """
+    while not _store().check([key]):
+        time.sleep(LOOK_S)
+    return str(_store().get(key).decode())
+
+
+def _check_usable(outcome: Outcome) -> None:
+    """Check that the ranks can run another job.
+
+    Raises:
+        VitbenchError: they have lost their GPUs.
+    """
+    if outcome.spoils_process:
+        failure = outcome.record.failure
+        message = f"{outcome.record.job.title}: {failure.message if failure else ''}"
+        step = "run the same command again: it continues with the other jobs"
+        raise VitbenchError(
+            Problem(f"{message}; these processes cannot use their GPUs any more", next_step=step)
+        )
+
+
 def _ended_on_all(outcome: Outcome, number: int) -> Outcome:
     """Check that a job that failed on this rank has ended on all: others may wait for this one in a collective, for ever."""
-    store = dist.distributed_c10d._get_default_store()
+    store = _store()
     ends = [f"vitbench/{number}/{rank}" for rank in range(dist.get_world_size())]
     failure = outcome.record.failure
     store.set(ends[dist.get_rank()], outcome.record.status)
@@ -87,12 +123,11 @@ def _ended_on_all(outcome: Outcome, number: int) -> Outcome:
 def _joined(worker: Worker) -> Worker:
     on_gpu = worker.device.startswith("cuda")
     device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if on_gpu else worker.device
-    if on_gpu:
-        torch.cuda.set_device(device)
+    use(device)
     here = int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
     settle(max(cores() // here, 1))  # torchrun gives each rank one core
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
-    return Worker(device, worker.cache, worker.run)
+    return Worker(device, worker.cache, worker.run, worker.keep_scores)
 
 
 def run_in_processes(job: Job, worker: Worker, processes: int, plugins: Sequence[str]) -> Outcome:
@@ -105,7 +140,7 @@ def run_in_processes(job: Job, worker: Worker, processes: int, plugins: Sequence
         request = {
             "job": job.model_dump(mode="json"), "device": device, "cache": str(worker.cache),
             "run": str(worker.run) if worker.run else None, "plugins": list(plugins), "out": folder,
-            "parent": os.getpid(),
+            "parent": os.getpid(), "keep_scores": worker.keep_scores,
         }  # fmt: skip
         (Path(folder) / "request.json").write_text(json.dumps(request), encoding="utf-8")
         how = [
@@ -124,8 +159,12 @@ def run_in_processes(job: Job, worker: Worker, processes: int, plugins: Sequence
         except (OSError, ValueError):
             trouble = f"its {processes} processes ended with {code}: {output[-OUTPUT_BYTES:]}"
             return Outcome(failed(job, worker.device, VitbenchError(trouble)))
-        table = Path(folder) / "predictions.parquet"
-        return Outcome(record, pd.read_parquet(table) if table.exists() else None)
+        table, scores = Path(folder) / "predictions.parquet", Path(folder) / "scores.npy"
+        return Outcome(
+            record,
+            pd.read_parquet(table) if table.exists() else None,
+            np.load(scores, allow_pickle=False) if scores.exists() else None,
+        )
 
 
 def _run_to_end(command: Sequence[str], output: Path) -> tuple[int, str]:
@@ -159,13 +198,15 @@ def _main(request_path: Path) -> None:
     threading.Thread(target=_end_with, args=(request["parent"],), daemon=True).start()
     load_all(request["plugins"])
     run = Path(request["run"]) if request["run"] else None
-    worker = _joined(Worker(request["device"], Path(request["cache"]), run))
+    worker = _joined(Worker(request["device"], Path(request["cache"]), run, request["keep_scores"]))
     try:
         outcome = _ended_on_all(run_job(Job.model_validate(request["job"]), worker), 0)
         if dist.get_rank() == 0:
             folder = Path(request["out"])
             if outcome.predictions is not None:
                 outcome.predictions.to_parquet(folder / "predictions.parquet", index=False)
+            if outcome.scores is not None:
+                np.save(folder / "scores.npy", outcome.scores)
             (folder / "record.json").write_text(outcome.record.model_dump_json(), encoding="utf-8")
     finally:
         dist.destroy_process_group()

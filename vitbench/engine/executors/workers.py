@@ -31,6 +31,7 @@ class Workers:
     run: Path | None = None
     executor: Literal["local", "ray"] = "local"
     address: str | None = None
+    keep_scores: bool = False
 
     @classmethod
     def choose(
@@ -60,7 +61,7 @@ class Workers:
 
     def worker(self, index: int = 0) -> Worker:
         """A new worker by its index."""
-        return Worker(self.device_of(index), self.cache, self.run)
+        return Worker(self.device_of(index), self.cache, self.run, self.keep_scores)
 
 
 def work(job: Job, worker: Worker, plugins: Sequence[str]) -> Outcome:

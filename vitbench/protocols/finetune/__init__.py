@@ -12,7 +12,7 @@ from vitbench.api import Adaptation, Adapted, Effort, Protocol, Split
 from vitbench.core.errors import VitbenchError
 from vitbench.core.job import Job, PreprocessName
 from vitbench.core.lazy_import import lazy_module
-from vitbench.core.record import Trial
+from vitbench.core.record import ScoreKind, Trial
 from vitbench.core.registry import register_protocol
 from vitbench.protocols.finetune.loop import TrainLog, train
 from vitbench.protocols.recipes import (
@@ -69,6 +69,7 @@ class Finetune(RecipeOptions):
 
     default_preprocess: ClassVar[PreprocessName] = "squash"
     trains_backbone: ClassVar[bool] = True
+    score_kind: ClassVar[ScoreKind] = "logits"
 
     recipe: RecipeName = "vit"
     replicas: Annotated[int, Field(ge=1, le=4096)] = 1
@@ -98,6 +99,12 @@ class Finetune(RecipeOptions):
         if job.resolution_px is not None and job.resolution_px not in sizes_of(self.recipe):
             found.append(f"images of {job.resolution_px} px")
         return tuple(found)
+
+    def warm_up(self, device: str) -> None:
+        """Import the trainer, which takes seconds."""
+        from vitbench.protocols.finetune import trainer
+
+        del device, trainer
 
     def adapt(self, data: Adaptation) -> Adapted:
         """Search the recipe's grid on validation, then train a copy of the backbone on all labelled data.

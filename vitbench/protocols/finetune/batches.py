@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitbench.api import Split
+from vitbench.compute.meter import outside
 from vitbench.core.errors import UsageError
 from vitbench.core.seeding import torch_generator
 from vitbench.data import augment
@@ -92,7 +93,8 @@ class TrainingImages:
             )
         # As many readers as this thread may use threads; a prefetching thread runs its operators single-threaded.
         self.readers = ThreadPoolExecutor(max(torch.get_num_threads(), 1), initializer=alone)
-        self.resident = self._load_resident()
+        with outside("images"):
+            self.resident = self._load_resident()
 
     def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor, int]]:
         """Yield images, labels and the global batch size of every step from `first` on, endlessly, prefetching one batch.

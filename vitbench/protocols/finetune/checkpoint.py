@@ -14,12 +14,13 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from vitbench.compute.meter import Span, credit, outside, so_far
 from vitbench.core.files import read_checked, write_checked
 from vitbench.core.settings import CHECKPOINT_S, number_from
 
@@ -90,6 +91,7 @@ class Checkpoint:
     name: str
     written_at: float = field(default_factory=time.monotonic)
     took_s: float = 0.0
+    begun: Span = field(default_factory=so_far)
 
     def keep(self, trainer: Any) -> None:
         """Write a checkpoint if it is due, after the last step, or when a signal asks the process to stop; then stop."""
@@ -100,9 +102,11 @@ class Checkpoint:
         keeps, stops = trainer.agree(self._is_due() or bool(stop) or is_last, bool(stop))
         if keeps:
             begun = time.monotonic()
-            state = trainer.state()
-            if _writes():
-                self._write(folder, state)
+            taken = so_far().since(self.begun)
+            with outside("checkpoints"):
+                state = {**trainer.state(), "taken": asdict(taken)}
+                if _writes():
+                    self._write(folder, state)
             self.written_at = time.monotonic()
             self.took_s = self.written_at - begun
         if stops:
@@ -120,14 +124,21 @@ class Checkpoint:
         write_checked(folder / self.name, buffer.getvalue())
 
     def read(self) -> dict[str, Any] | None:
-        """Return the state, on the CPU; None if there is none, or if the file is damaged."""
+        """Return the state, on the CPU; None if there is none, or if the file is damaged or does not say what it took.
+
+        What the run had taken counts as part of the job.
+        """
         if self.owner.folder is None:
             return None
         try:
-            file = io.BytesIO(read_checked(self.owner.folder / self.name))
+            with outside("checkpoints"):
+                file = io.BytesIO(read_checked(self.owner.folder / self.name))
+                state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         except (OSError, ValueError):
             return None
-        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        if "taken" not in state:
+            return None
+        credit(Span(**state["taken"]))
         return state
 
 

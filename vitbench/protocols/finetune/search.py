@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from vitbench.api import Adaptation, Split
+from vitbench.compute.meter import Span, credit, so_far
 from vitbench.core.record import Trial
 from vitbench.core.seeding import seeded
 from vitbench.protocols.finetune import batches, distributed, micro_batch
@@ -90,19 +91,22 @@ def run_trials(runs: Search, recipes: Sequence[Recipe]) -> tuple[Trial, ...]:
     for i, recipe in enumerate(recipes):
         runs.stage = f"trial {i + 1} of {len(recipes)}, "
         outcome = distributed.broadcast(runs.checkpoints.done(f"trial-{i}", recipe.fields()))
-        if outcome is None:
-            forward, backward = runs.forward, runs.backward
+        if outcome is None or "taken" not in outcome:  # older versions did not say
+            forward, backward, begun = runs.forward, runs.backward, so_far()
             backbone, log = runs.train(recipe, [runs.data.train], f"trial-{i}")
             value = None if log.diverged else runs.top1(backbone, log, runs.data.val)
             images = [runs.forward - forward, runs.backward - backward]
+            taken = so_far().since(begun)
             outcome = distributed.broadcast({
                 "value": value, "note": log.diverged, "curve": loss_curve(log.losses), "images": images,
+                "taken": asdict(taken),
             })  # fmt: skip
             runs.checkpoints.finish(f"trial-{i}", recipe.fields(), outcome)
         else:
             runs.forward += outcome["images"][0]
             runs.backward += outcome["images"][1]
-        del outcome["images"]
+            credit(Span(**outcome["taken"]))
+        del outcome["images"], outcome["taken"]
         trials.append(Trial(options=recipe.fields(), split="val", metric="top1", chosen=False, **outcome))
     runs.stage = "final run, "
     scored = [i for i, trial in enumerate(trials) if trial.value is not None]

@@ -13,12 +13,13 @@ from vitbench.core.record import Record
 from vitbench.report.charts.chart import Chart, Drawing, Spec
 from vitbench.report.charts.style import INK, chart_data, colour_by
 from vitbench.report.leaderboard import Board, Row
+from vitbench.report.shown_metric import axis_title
 
 # The three quantities, never on one axis.
 QUANTITIES = {
     "A": "pre-training, TPUv3-core-days (published; bars: range estimated from exaFLOPs)",
     "B": "forward pass, GFLOPs per image (counted)",
-    "C": "seconds, all tasks and seeds (measured here)",
+    "C": "device-seconds, all tasks and seeds (measured here)",
 }
 
 
@@ -27,7 +28,11 @@ def _draw(boards: Sequence[Board], _records: Sequence[Record]) -> list[Drawing]:
     drawings = []
     for quantity, title in QUANTITIES.items():
         device = _main_device(board) if quantity == "C" else None
-        spec = cost_chart(cost_points(board, quantity, device), f"{title} on {device}" if device else title)
+        points, metric = (
+            cost_points(board, quantity, device),
+            axis_title(c for c in board.columns if c.counted),
+        )
+        spec = cost_chart(points, f"{title} on {device}" if device else title, f"mean {metric}, %")
         label = f"Mean accuracy of {board.label} against {title}; dashed line: Pareto front. The table has the numbers."
         if spec is not None:
             drawings.append(Drawing(spec, label, quantity, f"{quantity} · {title}"))
@@ -64,7 +69,7 @@ def _cost(row: Row, quantity: str) -> float | None:
         return compute.core_days
     if quantity == "B":
         return None if compute.flops_per_image is None else compute.flops_per_image / 1e9
-    return compute.seconds
+    return None if compute.at_least else compute.seconds
 
 
 def pareto_front(points: pd.DataFrame) -> pd.DataFrame:
@@ -74,15 +79,13 @@ def pareto_front(points: pd.DataFrame) -> pd.DataFrame:
     return ordered[ordered["score"] > best_before]
 
 
-def cost_chart(points: pd.DataFrame, title: str) -> Spec | None:
+def cost_chart(points: pd.DataFrame, title: str, score: str = "mean top-1, %") -> Spec | None:
     """Score in percent against cost, with the Pareto front (ViT paper, Fig. 5); None for fewer than two points."""
     if len(points) < 2:
         return None
     axis = alt.Axis(grid=False, tickCount=6, format="~g")
     x = alt.X("cost:Q", title=title, scale=alt.Scale(type="log", nice=False, padding=30), axis=axis)
-    y = alt.Y(
-        "score:Q", title="mean top-1, %", scale=alt.Scale(zero=False, padding=12), axis=alt.Axis(tickCount=6)
-    )
+    y = alt.Y("score:Q", title=score, scale=alt.Scale(zero=False, padding=12), axis=alt.Axis(tickCount=6))
     line = alt.Chart(pareto_front(points)).mark_line(color=INK, strokeDash=[4, 3], opacity=0.8)
     dots = alt.Chart(points)
     layers: list[Any] = [line.encode(x, y)]

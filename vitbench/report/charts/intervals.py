@@ -11,18 +11,19 @@ from vitbench.core.record import Record
 from vitbench.report.charts.chart import Chart, Drawing, Spec
 from vitbench.report.charts.style import INK, PALETTE, chart_data, panels_by
 from vitbench.report.leaderboard import GROUP_MEAN, Board
+from vitbench.report.shown_metric import axis_title
 
 COLUMNS = 4
 
 
 def _draw_groups(boards: Sequence[Board], _records: Sequence[Record]) -> list[Drawing]:
-    spec = interval_chart(group_points(boards[0]))
+    spec = interval_chart(group_points(boards[0]), _title(boards[0]))
     label = "Means over VTAB and its groups, one panel each; the table has the numbers."
     return [] if spec is None else [Drawing(spec, label)]
 
 
 def _draw_seeds(boards: Sequence[Board], _records: Sequence[Record]) -> list[Drawing]:
-    spec = interval_chart(seed_points(boards[0]))
+    spec = interval_chart(seed_points(boards[0]), axis_title(boards[0].columns))
     label = (
         "Scores of every backbone, one panel per task: mean, seeds and 95 % interval over test images and seeds; "
         "the numbers are listed under All results."
@@ -72,14 +73,18 @@ def seed_points(board: Board) -> pd.DataFrame:
     ])  # fmt: skip
 
 
-def interval_chart(points: pd.DataFrame) -> Spec | None:
+def _title(board: Board) -> str:
+    return axis_title(column for column in board.columns if column.counted)
+
+
+def interval_chart(points: pd.DataFrame, title: str = "top-1") -> Spec | None:
     """Points of (panel, backbone, value, low, high, seeds): panels side by side, backbones as rows; None without points."""
     if points.empty:
         return None
     order = points["backbone"].drop_duplicates().tolist()
     y = alt.Y("backbone:N", title=None, sort=order, axis=alt.Axis(labelLimit=180, grid=True))
     axis = alt.Axis(format=".0%", tickCount=4, grid=False)
-    x = alt.X("value:Q", title="top-1", axis=axis, scale=alt.Scale(zero=False))
+    x = alt.X("value:Q", title=title, axis=axis, scale=alt.Scale(zero=False))
     base = alt.Chart(points)
     bars = base.mark_rule(color=INK, strokeWidth=5, opacity=0.35).encode(alt.X("low:Q"), alt.X2("high"), y)
     seeds = base.transform_flatten(["seeds"]).mark_tick(thickness=1.5, size=12, color=PALETTE[4])

@@ -16,13 +16,14 @@ from vitbench.report.charts.chart import Chart, Drawing, Spec
 from vitbench.report.charts.style import PERCENT, chart_data, colour_by, panels_by
 from vitbench.report.keys import curve_key
 from vitbench.report.leaderboard import Board
-from vitbench.report.main_metric import main_metric
+from vitbench.report.shown_metric import asked_metrics, joint_title, value_of
 
 
 def _draw(_boards: Sequence[Board], records: Sequence[Record]) -> list[Drawing]:
-    spec = shots_chart(shots_points(records))
+    asked = {metric for metric, _ in asked_metrics(records).values()}
+    spec = shots_chart(shots_points(records), joint_title(asked))
     label = (
-        "Line charts of top-1 accuracy against examples per class, one panel per task; "
+        "Line charts of accuracy against examples per class, one panel per task; "
         "the tables above and below have the numbers."
     )
     return [] if spec is None else [Drawing(spec, label)]
@@ -40,9 +41,9 @@ SHOTS = Chart(
 def shots_points(records: Sequence[Record]) -> pd.DataFrame:
     """Mean, lowest and highest seed at each N-shot budget; results measured differently are on separate curves."""
     values: dict[tuple[str, int], list[float]] = defaultdict(list)
-    labels = {}
+    labels, asked = {}, asked_metrics(records)
     for record in records:
-        shots, metric = shots_of(record.job.budget), main_metric(record)
+        shots, metric = shots_of(record.job.budget), value_of(record, asked[record.job.task.label][0])
         if shots and metric:
             key = curve_key(record.job)
             values[key, shots].append(metric.value)
@@ -65,7 +66,7 @@ def _curve(record: Record) -> tuple[str, str, str]:
     return job.task.label, protocol, job.backbone.label
 
 
-def shots_chart(points: pd.DataFrame) -> Spec | None:
+def shots_chart(points: pd.DataFrame, title: str = "top-1") -> Spec | None:
     """Accuracy against shots, with a band from the lowest to the highest seed (ViT paper, Fig. 4); None for one budget."""
     if points.empty or points["shots"].nunique() < 2:
         return None
@@ -78,10 +79,10 @@ def shots_chart(points: pd.DataFrame) -> Spec | None:
     )
     base = alt.Chart(points.assign(panel=points["task"] + " · " + points["protocol"]))
     band = base.mark_area(opacity=0.15).encode(
-        x, alt.Y("low:Q", title="top-1", axis=PERCENT), alt.Y2("high"), colour_by("backbone")
+        x, alt.Y("low:Q", title=title, axis=PERCENT), alt.Y2("high"), colour_by("backbone")
     )
     line = base.mark_line(point=True).encode(
-        x, alt.Y("value:Q", title="top-1", axis=PERCENT), colour_by("backbone")
+        x, alt.Y("value:Q", title=title, axis=PERCENT), colour_by("backbone")
     )
     panels = alt.layer(band, line).properties(width=300, height=210)
     return panels_by(panels, "panel", 3, y="independent")

@@ -94,6 +94,21 @@
     ];
   }
 
+  // Metrics beside the task's own: fractions in percent, the negative log-likelihood in nats; a note where there is no value.
+  function further(cell) {
+    const rows = cell.seeds.filter((seed) => seed.further).flatMap((seed) => {
+      const [kinds, ...values] = seed.further;
+      return data.grids[kinds].map(([name, isFraction, note], i) => {
+        const [value, low, high] = values[i];
+        return [
+          textOf(name), `seed ${seed.seed}`, value === null ? "–" : isFraction ? percent(value) : number(value),
+          low === undefined ? "–" : `${percent(low)} – ${percent(high)}`, textOf(note),
+        ];
+      });
+    });
+    return rows.length ? [make("h3", {}, "Further metrics"), table(["Metric", "", "Value", "95 % interval", "Note"], rows, "Further metrics")] : [];
+  }
+
   function seeds(cell) {
     const points = cell.seeds.filter((seed) => seed.scores.length).map((seed) => [seed.seed, ...seed.scores[0].slice(1, 4)]);
     if (points.length < 2) return [];
@@ -159,7 +174,7 @@
     const scores = cell.seeds.flatMap((seed) =>
       seed.scores.map(([metric, value, low, high, n]) => [
         `seed ${seed.seed}`, textOf(metric), percent(value), `${percent(low)} – ${percent(high)}`, String(n),
-        `${Object.values(seed.seconds).reduce((sum, s) => sum + s, 0).toFixed(1)} s`, textOf(seed.created), seed.key,
+        seed.seconds === null ? "–" : `${seed.seconds.toFixed(1)} s`, textOf(seed.created), seed.key,
       ]));
     const notes = new Set(cell.seeds.flatMap((seed) => [...(seed.notes || []), ...("failure" in seed ? [seed.failure] : [])]).map(textOf));
     const facts = cell.facts.flatMap(([key, value]) => [make("dt", {}, textOf(key)), make("dd", {}, textOf(value))]);
@@ -172,6 +187,7 @@
       ...(scores.length ? [table(["", "Metric", "Score", "95 % interval", "Test images", "Time", "Date", "Record"], scores, "Scores")] : []),
       ...(notes.size ? [make("h3", {}, "Notes"), make("ul", {}, ...[...notes].map((text) => make("li", {}, text)))] : []),
       ...seeds(cell),
+      ...further(cell),
       ...cell.seeds.flatMap(sweep),
       ...mistakes(cell),
       ...worst(cell),

@@ -1,9 +1,20 @@
-"""The EvaluationTransform: how the publishers of a backbone's weights prepare images when they evaluate them."""
+"""The images that a backbone expects, and how the publishers of its weights prepare them when they evaluate."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The images that a backbone expects: square, `size_px` wide, pixels (x / 255 - mean) / std."""
+
+    size_px: int
+    mean: Triple
+    std: Triple
 
 
 @dataclass(frozen=True)
@@ -19,5 +30,5 @@ class EvaluationTransform:
     crop_pct: float
     interpolation: Literal["bilinear", "bicubic"]
     crop_mode: Literal["center", "squash", "border"] = "center"
-    border: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    border: Triple = (0.0, 0.0, 0.0)
     library: Literal["timm", "torchvision"] = "timm"

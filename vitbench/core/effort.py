@@ -1,0 +1,14 @@
+"""The Effort of a protocol: what adaptation costs beyond features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Effort:
+    """The number of images that adaptation passes forward and backward, and their size (None: the backbone's own)."""
+
+    images_forward: int
+    images_backward: int
+    size_px: int | None = None
