@@ -158,8 +158,7 @@ class Task(ABC):
     metric. `flip` and `crop` say whether a mirrored or cropped image keeps its label; where it does not, no recipe mirrors or
     crops the task's images. `version` is that of a prepared data set.
 
-    `random_order` says that examples are stored in random order, as TensorFlow Datasets stores them: the first n are then a
-    fair sample, and the `1k` budget takes these. Otherwise it draws its own.
+    `random_order`: the first n examples are a fair sample, as TFDS stores them, which the `1k` budget takes; else it draws.
     """
 
     class_names: tuple[str, ...]
@@ -226,9 +225,8 @@ class _ThreeSplits(Task):
 class Adaptation(ABC):
     """Everything a protocol is given: a backbone, the labelled data, and methods to read them with. The test split is not here.
 
-    Where `flip` or `crop` is false, the task's labels do not survive it, and training must leave it out. `task` is the task's
-    registered name, `resolution_px` the image size that the suite asks for, if it does. `checkpoints` is a folder for the state
-    of a long job; it is deleted when the job is done.
+    Where `flip` or `crop` is false, labels do not survive it, and training must leave it out. `task` is its registered name,
+    `resolution_px` the suite's image size, if any. `checkpoints` is a folder for the state of a long job, deleted afterwards.
     """
 
     backbone: Backbone
@@ -282,12 +280,11 @@ class Protocol(ABC):
     """How a backbone is adapted to a task. Its dataclass fields are its options in a suite.
 
     `trains_backbone` says that the backbone's weights are trained: such jobs are long, start first, and share no features.
-    `score_kind`: class scores are `logits` (-1e30: minus infinity), `votes` (probabilities up to their sum) or `regression`.
     """
 
     default_preprocess: ClassVar[PreprocessName] = "squash"
     trains_backbone: ClassVar[bool] = False
-    score_kind: ClassVar[ScoreKind] = "unknown"
+    score_kind: ClassVar[ScoreKind] = "unknown"  # or logits (-1e30: minus infinity), votes, regression
 
     @abstractmethod
     def adapt(self, data: Adaptation) -> Adapted:
@@ -305,10 +302,7 @@ class Protocol(ABC):
         return True
 
     def departures(self, job: Job) -> tuple[str, ...] | None:
-        """How a job with these options differs from the protocol's reference; None if it follows none.
-
-        An item of conformance. It goes by the job alone, so that what a stranger hands in can be judged.
-        """
+        """How a job with these options differs from the protocol's reference, for conformance; None if it follows none."""
         del job
         return None
 

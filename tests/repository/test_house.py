@@ -18,7 +18,7 @@ TEST_FILES = [file for file in sorted(TESTS.rglob("*.py")) if "example_plugin" n
 ROOMS = {
     "backbones", "cli", "compute", "core", "data", "engine", "protocols", "published", "report", "store", "suite", "tasks",
 }  # fmt: skip
-NOT_MIRRORED = {"benchmarks", "example_plugin", "golden", "making", "repository"}
+NOT_MIRRORED = {"benchmarks", "example_plugin", "golden", "gpu", "making", "repository"}
 MOST_ARROWS = 52  # README's drawing shows each
 
 
@@ -135,8 +135,9 @@ def imports(file):
 
 @pytest.mark.parametrize("file", TEST_FILES, ids=lambda f: str(f.relative_to(TESTS)))
 def test_no_test_imports_from_another(file):
-    """What two tests share is in tests/making; the scripts of tests/benchmarks share some of theirs."""
-    shared = ("tests.making", "tests.benchmarks") if file.parent.name == "benchmarks" else ("tests.making",)
+    """What two tests share is in tests/making; the scripts of tests/benchmarks share some of theirs, also with GPU tests."""
+    measures = file.parent.name in ("benchmarks", "gpu")
+    shared = ("tests.making", "tests.benchmarks") if measures else ("tests.making",)
     for name in imports(file):
         assert not any(part.startswith("test_") or part == "conftest" for part in name.split(".")), name
         assert not name.startswith("tests.") or name.startswith(shared), name

@@ -33,7 +33,7 @@ def _components(kind: str) -> list[Row]:
 
 
 def _protocols(_pattern: str) -> list[Row]:
-    from vitbench.protocols.references import reference_of
+    from vitbench.engine.components import reference_of
 
     return [
         {**row, **reference_of(row["name"], str(row.get("source", "")))} for row in _components("protocols")

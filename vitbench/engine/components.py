@@ -8,6 +8,7 @@ import vitbench.backbones
 import vitbench.protocols
 import vitbench.tasks  # noqa: F401  importing these packages registers their components
 from vitbench.core.plugins import LoadedPlugin, load_plugins
+from vitbench.protocols.references import reference_of as reference_of
 
 
 def load_all(plugins: Iterable[str] = ()) -> list[LoadedPlugin]:
