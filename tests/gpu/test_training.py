@@ -1,6 +1,7 @@
 """Fine-tuning on a GPU against the same on the CPU, and what a step may not do there: wait, fail on full memory, forget."""
 
 import gc
+from dataclasses import replace
 
 import pytest
 import timm
@@ -59,6 +60,14 @@ def trained(name, recipe, device, dtype="float32", micro_batch=BATCH):
     for images, labels in batches(recipe.steps):
         trainer.step(images.to(device), labels.to(device))
     return trainer
+
+
+def written_and_read(trainer, recipe, folder):
+    """The state of a training run, from its checkpoint."""
+    trainer.recipe = replace(recipe, steps=trainer.steps_done)  # the last step is always written
+    kept = Checkpoints(folder).checkpoint("run", recipe.fields())
+    kept.keep(trainer)
+    return kept.read()
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -149,9 +158,7 @@ def test_a_run_resumes_from_its_checkpoint(recipe, tmp_path):
     first.micro_batch = BATCH
     for batch in made[:6]:
         first.step(*batch)
-    kept = Checkpoints(tmp_path).checkpoint("run", recipe.fields())
-    kept._write(tmp_path, first.state())
-    second.restore(kept.read())
+    second.restore(written_and_read(first, recipe, tmp_path))
     for batch in made[6:]:
         second.step(*batch)
     assert second.read()[0] == pytest.approx(undisturbed, abs=5e-3)
