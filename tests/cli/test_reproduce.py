@@ -70,7 +70,7 @@ def test_as_json_there_is_one_document(publish, measured):
     found = json.loads(done.stdout)
     (verdict,) = found["verdicts"]
     assert (verdict["dataset"], verdict["outcome"]) == ("digits", "within")
-    assert 100 * verdict["measured"]["mean"] == pytest.approx(measured)
+    assert 100 * verdict["measured"]["value"] == pytest.approx(measured)
     assert found["suite"]["backbones"][0]["size_px"] == 32
     assert found["row"]["id"] == KNN
 

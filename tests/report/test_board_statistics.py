@@ -8,7 +8,7 @@ import pytest
 
 from tests.making.boards import NAMES, VTAB, changed, component, made
 from tests.making.boards import board as made_board
-from vitbench.core.record import FurtherMetric, Metric
+from vitbench.core.record import Metric
 from vitbench.core.wilson import wilson
 from vitbench.report.build import boards
 from vitbench.report.compare import compare
@@ -178,23 +178,6 @@ def test_the_boards_metric_is_compared_and_ranked(base, tmp_path):
     for shown in board.rows:
         assert ranked[shown.backbone].mean.value == pytest.approx(shown.mean)
         assert ranked[shown.backbone].rank.value == shown.rank
-
-
-def test_a_metric_that_is_not_known_image_by_image_is_named(base, tmp_path):
-    """The board shows mean per-class accuracy, and marks nothing: no interval of it is known."""
-    records = saved(base, tmp_path, {("x", "a"): outcomes(0.5), ("y", "a"): outcomes(0.8)})
-    asked = []
-    for record in records:
-        suite = record.job.suite.model_copy(update={"metric": "mean_per_class"})
-        further = {"mean_per_class": FurtherMetric(value=0.5, n=400)}
-        changes = {"job": record.job.model_copy(update={"suite": suite}), "further": further}
-        asked.append(RunDir(tmp_path).write(record.model_copy(update=changes)))
-    (row,) = compare([tmp_path], "x", "y").cells
-    assert (row.metric, row.not_compared) == ("top1", "mean_per_class")
-    assert "not by mean_per_class" in next(iter(ranks([tmp_path])))
-    (board,) = boards(asked, predictions=predictions_of([tmp_path], asked))
-    assert [(row.mean, row.interval, row.first) for row in board.rows] == [(0.5, None, False)] * 2
-    assert "no interval known" in render(asked)
 
 
 def test_what_lacks_seeds_is_shown_apart_and_ranked_nowhere(base, tmp_path):

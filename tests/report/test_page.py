@@ -86,9 +86,16 @@ def doubted(record):
     return record.model_copy(update={"conformance": (doubt, *others)})
 
 
+def sound(record):
+    """The record as if its protocol were its reference's."""
+    checks = tuple(check.model_copy(update={"ok": True, "reason": ""}) for check in record.conformance)
+    return record.model_copy(update={"conformance": checks})
+
+
 def test_what_is_not_known_is_neither_a_tick_nor_a_cross(tiny_records):
-    whole = render(tiny_records)
-    page = render([doubted(record) for record in tiny_records])
+    records = [sound(record) for record in tiny_records]
+    whole = render(records)
+    page = render([doubted(record) for record in records])
     count = len(tiny_records[0].conformance)
     assert f"✓ {count}/{count}" in whole
     assert f"✓ {count}/{count}" not in page

@@ -8,8 +8,8 @@ from vitbench.core.record import Check, Trial
 from vitbench.published import dataset_of, published
 from vitbench.report.build import boards
 from vitbench.report.leaderboard import any_published
-from vitbench.report.main_metric import is_seeded
 from vitbench.report.published_match import HELD_TO_THE_ROW, _is_usual, rows_for, weights_of
+from vitbench.report.seeded import is_seeded
 from vitbench.report.tolerance import Runs, Tolerance, tolerance_of
 from vitbench.suite import expand, read_suite
 

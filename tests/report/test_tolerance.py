@@ -6,8 +6,8 @@ import scipy.stats
 
 from vitbench.core.registry import PROTOCOLS
 from vitbench.published import published
-from vitbench.report.main_metric import NOTHING_RANDOM
 from vitbench.report.published_match import PublishedMatch, statistic_text, tally
+from vitbench.report.seeded import NOTHING_RANDOM
 from vitbench.report.tolerance import Runs, SeedSpread, Tolerance, pooled, statistic_of, tolerance_of
 
 UNKNOWN = Tolerance(None, "unknown")

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 ONLY_THESE = "these trained networks only"
 ONE_SEED = f"{ONLY_THESE}: one seed each does not tell what another seed would give (add seeds to compare the backbones)"
 
+NO_INTERVAL = "no interval known"
+AT_LEAST = "interval ≥ 95 %, images not paired"
+
 
 @click.command(no_args_is_help=True)
 @RUNS
@@ -58,7 +61,7 @@ def _table(found: Comparison, first: str, second: str) -> str:
     width = max(len(title) for title, _ in [*cells, *means])
     lines = [f"{second} minus {first}, percentage points, 95 % intervals over test images and seeds"]
     lines += [f"{title:{width}}  {_numbers(row)}  {_about(row)}" for title, row in cells]
-    lines += [f"{title:{width}}  {_numbers(row)}  p {row.p:.2g}{_star(row)}" for title, row in means]
+    lines += [f"{title:{width}}  {_numbers(row)}  {_p_of_mean(row)}{_star(row)}" for title, row in means]
     lines += ["", found.family + (" (those of means are not in it)" if means else "") + "."]
     scopes = [row.scope for row in found.cells] + [row.scope for row in found.means]
     if "trained networks" in scopes:
@@ -68,10 +71,12 @@ def _table(found: Comparison, first: str, second: str) -> str:
 
 def _numbers(row: Difference | MeanDifference) -> str:
     gap = row.gap
-    return (
-        f"{100 * row.first:5.1f} → {100 * row.second:5.1f}  {100 * gap.value:+6.1f} "
-        f"[{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
-    )
+    interval = "" if gap.low is None else f" [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
+    return f"{100 * row.first:5.1f} → {100 * row.second:5.1f}  {100 * gap.value:+6.1f}{interval}"
+
+
+def _p_of_mean(row: MeanDifference) -> str:
+    return NO_INTERVAL if row.p is None else f"p {row.p:.2g}"
 
 
 def _star(row: Difference | MeanDifference) -> str:
@@ -79,13 +84,15 @@ def _star(row: Difference | MeanDifference) -> str:
 
 
 def _about(row: Difference) -> str:
-    p = f"p {row.p:.2g} (incomplete: in no family)" if row.p_holm is None else f"p {row.p_holm:.2g} (Holm)"
+    p = NO_INTERVAL if row.p is None else f"p {row.p:.2g} (incomplete: in no family)"
+    p = p if row.p_holm is None else f"p {row.p_holm:.2g} (Holm)"
     one, two = row.seeds
     seeds = f"{one}" if one == two else f"{one} and {two}"
     missing = "" if row.complete else f" of {row.seeds_expected}"
     pairing = ", paired" if row.paired and one > 1 else ""
-    metric = "" if row.metric == "top1" and not row.not_compared else f"by {row.metric}, "
-    metric += f"not by {row.not_compared}, " if row.not_compared else ""
+    metric = "" if row.metric == "top1" else f"{row.metric}, "
+    if row.p is not None and not row.known_images:
+        metric += f"{AT_LEAST}, "
     return f"{p}{_star(row)}  {metric}n {row.n_test}, seeds {seeds}{missing}{pairing}"
 
 
@@ -94,15 +101,27 @@ def _ranked(title: str, rows: dict[str, Ranked]) -> str:
     width = max(map(len, rows))
     ordered = sorted(rows.items(), key=lambda pair: pair[1].rank.value)
     lines = [
-        f"{name:{width}}  {100 * each.mean.value:5.1f} [{100 * each.mean.low:.1f}, {100 * each.mean.high:.1f}]  "
-        f"rank {each.rank.value:g} [{each.rank.low}, {each.rank.high}]  "
-        f"all at once [{each.rank.low_at_once}, {each.rank.high_at_once}]"
-        f"{'  may be first' if each.rank.first else ''}{'*' if each.scope == 'trained networks' else ''}"
+        f"{name:{width}}  {_place(each)}{'*' if each.scope == 'trained networks' else ''}"
         for name, each in ordered
     ]
-    notes = [
-        "mean, its 95 % interval, rank and 95 % sets of ranks over test images and seeds; tasks are fixed"
-    ]
+    if any(each.mean.low is None for each in rows.values()):
+        notes = [f"mean and rank by it; {NO_INTERVAL} of a task's metric, hence none of means and ranks"]
+    else:
+        notes = [
+            "mean, its 95 % interval, rank and 95 % sets of ranks over test images and seeds; tasks are fixed"
+        ]
     if any(each.scope == "trained networks" for each in rows.values()):
         notes.append(f"* {ONE_SEED}")
     return printable("\n".join([title, *lines, *notes]))
+
+
+def _place(each: Ranked) -> str:
+    mean, rank = each.mean, each.rank
+    if mean.low is None:
+        return f"{100 * mean.value:5.1f}  rank {rank.value:g}"
+    return (
+        f"{100 * mean.value:5.1f} [{100 * mean.low:.1f}, {100 * mean.high:.1f}]  "
+        f"rank {rank.value:g} [{rank.low}, {rank.high}]  "
+        f"all at once [{rank.low_at_once}, {rank.high_at_once}]"
+        f"{'  may be first' if rank.first else ''}"
+    )

@@ -183,7 +183,7 @@ def _judged(plan: Reproduction, found: Sequence[Verdict], could: Sequence[str]) 
 
     bases = dict.fromkeys(basis(verdict.match) for verdict in found if verdict.match is not None)
     lines += [f"  tolerance: {basis}" for basis in bases]
-    if any(verdict.outcome == "off" for verdict in found):
+    if any(verdict.outcome in ("off", "no tolerance") for verdict in found):
         lines += [f"  could explain a difference: {text}" for text in could or ["no departure is known"]]
     return "\n".join(lines)
 
@@ -192,17 +192,18 @@ def _in_words(verdict: Verdict) -> str:
     printed = _percent(verdict.printed, verdict.printed_std)
     if verdict.measured is None:
         return f"{printed} printed, not measured: {'; '.join(verdict.reasons)}"
-    ours = _percent(verdict.measured.mean, verdict.measured.std)
+    ours = _percent(verdict.measured.value, verdict.std)
     text = f"{printed} printed, {ours} measured"
     if verdict.match is None:
         return f"{text}, not comparable: {'; '.join(verdict.reasons)}"
     points = f"{100 * verdict.match.difference:+.2f}"
     if verdict.match.tolerance is None:
-        return f"{text}: {points}, no tolerance known"
+        return f"{text}: {points}, no tolerance is known"
     allowed = f"{100 * verdict.match.tolerance:.2f}"
-    if verdict.outcome == "within":
-        return f"{text}: {points}, within the tolerance of {allowed}"
-    return f"{text}: off by {points}, the tolerance is {allowed}"
+    if verdict.outcome == "off":
+        return f"{text}: off by {points}, the tolerance is {allowed}"
+    much = ", which is too wide to say much" if verdict.outcome == "wide" else ""
+    return f"{text}: {points}, within the tolerance of {allowed}{much}"
 
 
 def _percent(mean: float, std: float | None) -> str:

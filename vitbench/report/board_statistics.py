@@ -8,15 +8,13 @@ from fractions import Fraction
 
 import numpy as np
 
-from vitbench.core.record import FurtherMetric, Metric
 from vitbench.report.leaderboard import Column, Row
 from vitbench.report.outcomes import Table
 from vitbench.report.ranks import Column as RankColumn
 from vitbench.report.ranks import column_of_estimates, column_of_tables, may_be_first
-from vitbench.report.shown_metric import interval_of
+from vitbench.report.shown_metric import Score
 from vitbench.report.statistics import (
     Estimate,
-    Interval,
     Z,
     crossed,
     fraction_interval,
@@ -26,44 +24,54 @@ from vitbench.report.statistics import (
 MOST_RANKED = 1000  # rows: of more, comparing all pairs takes longer than all else
 
 
-def cell_estimate(metrics: Sequence[Metric | FurtherMetric], table: Table | None) -> Estimate | None:
+Bounds = tuple[float, float] | tuple[None, None]
+
+
+def cell_estimate(scores: Sequence[Score], table: Table | None) -> Estimate | None:
     """The mean over seeds with its variance, from which images each seed got right (S, N), if that is known.
 
-    None of a metric of which no interval is known.
+    None of a metric whose interval over images is not known.
     """
     if table is not None and len(table) > 1:
         return crossed(table.astype(np.float64))
-    low, high = interval_of(metrics)
-    if low is None or high is None:
+    widths = [score.interval[1] - score.interval[0] for score in scores if score.interval]
+    if len(widths) < len(scores):
         return None
     # Wilson's intervals are the images' part; for a score that is not a count of images they are all that is known.
-    return of_scores(
-        [metric.value for metric in metrics if metric.value is not None], ((high - low) / 2 / Z) ** 2
-    )
+    image_variance = (sum(widths) / len(widths) / 2 / Z) ** 2
+    return of_scores([score.value for score in scores], image_variance)
 
 
-def cell_interval(metrics: Sequence[Metric | FurtherMetric], estimate: Estimate | None) -> Interval | None:
-    """The interval of a cell: its record's own of one seed, else over images and seeds."""
-    low, high = interval_of(metrics)
-    if estimate is None or low is None or high is None:
-        return None
-    if len(metrics) == 1:
-        return Interval(estimate.mean, low, high)
-    return fraction_interval(estimate, min(metric.n for metric in metrics))
+def cell_interval(scores: Sequence[Score], estimate: Estimate | None) -> Bounds:
+    """The interval of a cell: its record's own of one seed, else over images and seeds; None where none is known."""
+    if len(scores) == 1 and scores[0].interval:
+        return scores[0].interval
+    if estimate is None:
+        return None, None
+    found = fraction_interval(estimate, min(score.n for score in scores))
+    return found.low, found.high
+
+
+def images_alone(scores: Sequence[Score]) -> Bounds:
+    """The part of a cell's interval over images: the means of its seeds' bounds; None unless all are known."""
+    known = [score.interval for score in scores if score.interval]
+    if len(known) < len(scores):
+        return None, None
+    lows, highs = zip(*known, strict=True)
+    return sum(lows) / len(lows), sum(highs) / len(highs)
 
 
 def with_first(
     rows: Sequence[Row], columns: Sequence[Column], tables: Mapping[str, Mapping[str, Table]]
 ) -> list[Row]:
-    """The rows, those marked that cannot be told from the one with the best mean.
+    """The rows, those marked that cannot be told from the one with the best mean; none where an interval is not known.
 
     `tables` are by the column's label and the row's backbone.
     """
     ranked = [row for row in rows if row.rank is not None]
-    if not 2 <= len(ranked) <= MOST_RANKED:
-        return list(rows)
     counted = [(i, column) for i, column in enumerate(columns) if column.counted]
-    if any(row.cells[i].estimate is None for row in ranked for i, _ in counted):
+    known = all(row.cells[i].estimate is not None for row in ranked for i, _ in counted)
+    if not known or not 2 <= len(ranked) <= MOST_RANKED:
         return list(rows)
     found = may_be_first(
         [_rank_column(ranked, i, tables.get(column.label, {})) for i, column in counted],
@@ -78,5 +86,5 @@ def _rank_column(rows: Sequence[Row], i: int, tables: Mapping[str, Table]) -> Ra
     if all(row.backbone in tables for row in rows):
         return column_of_tables([tables[row.backbone] for row in rows])
     return column_of_estimates(
-        [cell.estimate or Estimate(0.0, 0.0) for cell in cells], min(c.n_test for c in cells)
+        [cell.estimate for cell in cells if cell.estimate is not None], min(c.n_test for c in cells)
     )

@@ -100,8 +100,6 @@ def _columns(records: Sequence[Record], by_task: ByTask) -> tuple[Column, ...]:
         name = first.job.task.name if first else label
         group = _group(name)
         shown, note = asked.get(first.job.task.label, ("", "")) if first else ("", "")
-        if first and shown in list(first.metrics)[:1]:
-            shown = ""  # it is the task's own
         title = f"{label} · {title_of(shown)}" if shown else label
         found.append(Column(title, label, "", group, dataset_of(name, shown), shown, note))
         additional = dict.fromkeys(metric for record in own for metric in list(record.metrics)[1:])

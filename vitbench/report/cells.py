@@ -6,15 +6,15 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from vitbench.core.conformance import NOT_LIMITED, READABLE
-from vitbench.core.record import FurtherMetric, Metric, Record
-from vitbench.report.board_statistics import cell_estimate, cell_interval
+from vitbench.core.record import Record
+from vitbench.report.board_statistics import cell_estimate, cell_interval, images_alone
 from vitbench.report.cell_details import cell_name
 from vitbench.report.keys import component_key, distinct_labels
 from vitbench.report.leaderboard import Cell, Column
-from vitbench.report.main_metric import exact_mean, is_seeded
 from vitbench.report.outcomes import Predictions, Table, tables_or_none
 from vitbench.report.published_match import published_match
-from vitbench.report.shown_metric import interval_of, lacking, value_of
+from vitbench.report.seeded import is_seeded
+from vitbench.report.shown_metric import Score, exact_mean, is_by_image, lacking, value_of
 from vitbench.report.tolerance import Runs, SeedSpread, pooled
 
 ByTask = dict[str, dict[str, list[Record]]]  # by the task's label and the backbone's key: the seeds of a cell
@@ -31,9 +31,13 @@ def tables_of_columns(
         own = {
             labels[backbone]: scored
             for backbone, cell in by_task.get(column.task, {}).items()
-            if (scored := [record for record, _ in _scored(cell, column)])
+            if (
+                scored := [
+                    record for record, _ in _scored(cell, column) if is_by_image(record, _metric(column))
+                ]
+            )
         }
-        stacked = tables_or_none(list(own.values()), predictions, column.metric or column.shown or None)
+        stacked = tables_or_none(list(own.values()), predictions, _metric(column) or None)
         if stacked:
             found[column.label] = dict(zip(own, stacked, strict=True))
     return found
@@ -44,20 +48,23 @@ def row_labels(records: Sequence[Record]) -> dict[str, str]:
     return distinct_labels((component_key(r.job.backbone), r.job.backbone.label) for r in records)
 
 
-def _scored(records: Sequence[Record], column: Column) -> list[tuple[Record, Metric | FurtherMetric]]:
+def _metric(column: Column) -> str:
+    """The metric of a column; '' for the task's own."""
+    return column.metric or column.shown
+
+
+def _scored(records: Sequence[Record], column: Column) -> list[tuple[Record, Score]]:
     """The records of a cell that have the column's metric, by seed, each with it."""
     return [
-        (record, metric)
+        (record, score)
         for record in sorted(records, key=lambda record: record.job.seed)
-        if (metric := value_of(record, column.metric or column.shown)) is not None
+        if (score := value_of(record, _metric(column))) is not None
     ]
 
 
 def seed_spread(cells: Iterable[Sequence[Record]], column: Column) -> SeedSpread | None:
     """The standard deviation over seeds of all networks of a column together."""
-    return pooled(
-        [[metric.value for _, metric in _scored(cell, column) if metric.value is not None] for cell in cells]
-    )
+    return pooled([[score.value for _, score in _scored(cell, column)] for cell in cells])
 
 
 def cell_of(
@@ -70,28 +77,28 @@ def cell_of(
         name = cell_name(records) if records else ""
         reason = lacking(records, column.shown) if column.shown else ""
         return Cell(None, failed=failures, seeds_expected=expected, name=name, lacking=reason)
-    metrics = [metric for _, metric in found]
-    values = [metric.value for metric in metrics if metric.value is not None]
+    scores = [score for _, score in found]
+    values = [score.value for score in scores]
     mean = statistics.fmean(values)
-    estimate = cell_estimate(metrics, table)
-    interval = cell_interval(metrics, estimate)
-    image_low, image_high = interval_of(metrics)
+    estimate = cell_estimate(scores, table)
+    low, high = cell_interval(scores, estimate)
+    image_low, image_high = images_alone(scores)
     match = published_match([record for record, _ in found], column.dataset, Runs(mean, len(found)), spread)
     return Cell(
         value=mean,
-        ci_low=interval.low if interval else None,
-        ci_high=interval.high if interval else None,
+        ci_low=low,
+        ci_high=high,
         image_low=image_low,
         image_high=image_high,
         spread=statistics.stdev(values) if len(values) > 1 else None,
         estimate=estimate,
-        exact=exact_mean(metrics),
+        exact=exact_mean(scores),
         one_network=len(values) == 1 and is_seeded(found[0][0].job),
         known_images=table is not None,
         by_seed=tuple(values),
         seeds=len(values),
         seeds_expected=expected,
-        n_test=metrics[0].n,
+        n_test=scores[0].n,
         failed=failures,
         departures=tuple(sorted({reason for record in records for reason in departures_of(record)})),
         name=cell_name(records),

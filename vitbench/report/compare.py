@@ -14,11 +14,12 @@ import numpy as np
 
 from vitbench.core.errors import Problem, UsageError, nearest
 from vitbench.core.record import Record
+from vitbench.report.board_statistics import cell_estimate
 from vitbench.report.keys import CellKey, cells, component_key, distinct_labels, newest
-from vitbench.report.main_metric import draws_images, is_seeded, main_metric_name
 from vitbench.report.outcomes import Predictions, tables
-from vitbench.report.shown_metric import asked_metrics
-from vitbench.report.statistics import Estimate, Interval, difference, holm, mean_of
+from vitbench.report.seeded import draws_images, is_seeded
+from vitbench.report.shown_metric import Score, asked_metrics, is_by_image, main_metric_name, value_of
+from vitbench.report.statistics import Estimate, Interval, Point, combined, difference, holm, mean_of
 from vitbench.store.record_file import load, load_file
 from vitbench.store.record_heads import heads, related
 
@@ -30,8 +31,9 @@ Scope = Literal["backbones", "trained networks"]
 class Difference:
     """Two backbones on one task: their scores, and the second minus the first on the same test images.
 
-    `seeds` of each; `paired`: seeds are compared one by one. `not_compared`: the board's metric, if it is
-    not `metric`. `p_holm` is None of a cell that lacks seeds: it is in no family.
+    `seeds` of each; `paired`: seeds are compared one by one. `known_images`: predictions say which images are correct; else
+    errors are taken for independent. `gap` is a `Point`, and `p` None, if no interval of the metric is known. `p_holm` is None
+    of a cell without p or that lacks seeds: it is in no family.
     """
 
     task: str
@@ -44,11 +46,11 @@ class Difference:
     n_test: int
     first: float
     second: float
-    gap: Interval
-    p: float
+    gap: Interval | Point
+    p: float | None
     scope: Scope
-    not_compared: str = ""
     p_holm: float | None = None
+    known_images: bool = True
 
     @property
     def complete(self) -> bool:
@@ -58,15 +60,18 @@ class Difference:
 
 @dataclass(frozen=True)
 class MeanDifference:
-    """The second backbone minus the first in the mean over all tasks of a setting; the tasks are fixed, not drawn."""
+    """The second backbone minus the first in the mean over all tasks of a setting; the tasks are fixed, not drawn.
+
+    `gap` is a `Point`, and `p` None, if no interval is known of a task's metric.
+    """
 
     protocol: str
     budget: str
     tasks: int
     first: float
     second: float
-    gap: Interval
-    p: float
+    gap: Interval | Point
+    p: float | None
     scope: Scope
 
 
@@ -81,21 +86,25 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Found:
-    """One cell: its backbone's label, its records by seed, how many seeds a complete cell has, and by what it is compared.
+    """One cell: its backbone's label, its records by seed, how many seeds a complete cell has, and the metric of the board.
 
-    `not_compared` is the metric that the board shows, where predictions do not say image by image what it counts.
+    Each record has a value of the metric; '' is the task's own.
     """
 
     backbone: str
     records: tuple[Record, ...]
     expected: int
-    metric: str
-    not_compared: str = ""
+    metric: str = ""
 
     @property
     def record(self) -> Record:
         """The first of its records."""
         return self.records[0]
+
+    @property
+    def by_image(self) -> bool:
+        """Whether predictions say which images are correct by the metric."""
+        return all(is_by_image(record, self.metric) for record in self.records)
 
     @property
     def complete(self) -> bool:
@@ -124,29 +133,23 @@ def found_cells(
     labels = distinct_labels((component_key(r.job.backbone), r.job.backbone.label) for r in records.values())
     by_cell = cells(records.values())
     expected: dict[str, int] = defaultdict(int)
+    by_setting: dict[str, list[Record]] = defaultdict(list)
     for cell, own in by_cell.items():
         expected[cell.setting] = max(expected[cell.setting], *(record.job.suite.seeds for record in own))
-    scored = {cell: tuple(r for r in own if r.status == "ok" and r.metrics) for cell, own in by_cell.items()}
-    asked = {
-        setting: asked_metrics(
-            [record for cell, own in scored.items() if cell.setting == setting for record in own]
-        )
-        for setting in expected
-    }
-
-    def found_cell(cell: CellKey, own: tuple[Record, ...]) -> Found:
+        by_setting[cell.setting] += own
+    asked = {setting: asked_metrics(own) for setting, own in by_setting.items()}
+    found = {}
+    for cell, own in by_cell.items():
         metric, _ = asked[cell.setting][own[0].job.task.label]
-        own_name = main_metric_name(own[0]) or ""
-        is_known = all(metric in record.metrics for record in own)
-        name, missing = (metric, "") if is_known else (own_name, metric)
-        return Found(labels[cell.backbone], own, expected[cell.setting], name, missing)
-
-    found = {
-        cell: found_cell(cell, own)
-        for cell, own in scored.items()
-        if own and (not backbones or _plain(labels[cell.backbone]) in map(_plain, backbones))
-    }
+        scored = tuple(r for r in own if r.status == "ok" and value_of(r, metric))
+        if scored and (not backbones or _plain(labels[cell.backbone]) in map(_plain, backbones)):
+            found[cell] = Found(labels[cell.backbone], scored, expected[cell.setting], metric)
     return found, Predictions(runs)
+
+
+def scores_of(records: Sequence[Record], metric: str) -> list[Score]:
+    """The records' values of a metric, '' for the task's own."""
+    return [score for record in records if (score := value_of(record, metric))]
 
 
 def _records(runs: Sequence[Path], backbones: Sequence[str]) -> Iterator[list[Record]]:
@@ -186,9 +189,12 @@ def compare(runs: Sequence[Path], first: str, second: str) -> Comparison:
     if not pairs:
         raise UsageError(f"{first!r} and {second!r} have no setting and task in common")
     compared = {key: _difference(*pair, predictions) for key, pair in pairs.items()}
-    adjusted = iter(holm([row.p for row, _ in compared.values() if row.complete]))
-    rows = tuple(replace(row, p_holm=next(adjusted)) if row.complete else row for row, _ in compared.values())
-    count = sum(row.complete for row in rows)
+    adjusted = iter(holm([row.p for row, _ in compared.values() if row.p is not None and row.complete]))
+    rows = tuple(
+        replace(row, p_holm=next(adjusted)) if row.p is not None and row.complete else row
+        for row, _ in compared.values()
+    )
+    count = sum(row.p_holm is not None for row in rows)
     family = f"p-values are Holm-corrected for the {count} complete cells of this table"
     return Comparison(rows, tuple(_means(pairs, compared)), family)
 
@@ -210,21 +216,38 @@ def _same_images(one: Record, two: Record) -> bool:
     return bool(one.data and two.data and one.data.fingerprints == two.data.fingerprints)
 
 
-def _difference(one: Found, two: Found, predictions: Predictions) -> tuple[Difference, Estimate]:
-    """The row of one cell, and the estimate of its difference."""
+def _difference(one: Found, two: Found, predictions: Predictions) -> tuple[Difference, Estimate | None]:
+    """The row of one cell, and the estimate of its difference, None if no interval is known."""
     ours, theirs = _on_common_seeds(one.records, two.records)
     paired = draws_images(one.record.job) and [r.job.seed for r in ours] == [r.job.seed for r in theirs]
-    metric = one.metric
-    a, b = tables([ours, theirs], predictions, metric)
-    estimate = difference(a.astype(np.float64), b.astype(np.float64), paired=paired)
-    job, (low, high) = one.record.job, (float(a.mean()), float(b.mean()))
-    gap = replace(estimate.interval, value=high - low)
+    metric, known = one.metric or main_metric_name(one.record) or "", one.by_image and two.by_image
+    estimate: Estimate | None
+    if known:
+        a, b = tables([ours, theirs], predictions, metric)
+        estimate = difference(a.astype(np.float64), b.astype(np.float64), paired=paired)
+        low, high, n_test = float(a.mean()), float(b.mean()), a.shape[1]
+    else:
+        scores = [scores_of(ours, metric), scores_of(theirs, metric)]
+        estimate = _of_independent(*scores)
+        low, high = (sum(each.value for each in own) / len(own) for own in scores)
+        n_test = min(each.n for own in scores for each in own)
+    job = one.record.job
+    gap = replace(estimate.interval, value=high - low) if estimate else Point(high - low)
     scope: Scope = "backbones" if {one.scope, two.scope} == {"backbones"} else "trained networks"
     row = Difference(
         job.task.label, job.protocol.label, job.budget, metric, (len(ours), len(theirs)), max(one.expected, two.expected),
-        paired, a.shape[1], low, high, gap, estimate.p, scope, one.not_compared,
+        paired and known, n_test, low, high, gap, estimate.p if estimate else None, scope, known_images=known,
     )  # fmt: skip
-    return row, replace(estimate, mean=high - low)
+    return row, replace(estimate, mean=high - low) if estimate else None
+
+
+def _of_independent(ours: Sequence[Score], theirs: Sequence[Score]) -> Estimate | None:
+    """The difference where it is not known which images each got right; None if no interval is known.
+
+    Backbones mostly fail on the same images, so that it is known better than this says.
+    """
+    one, two = cell_estimate(ours, None), cell_estimate(theirs, None)
+    return combined([two, one], [1.0, -1.0]) if one and two else None
 
 
 def _on_common_seeds(
@@ -240,10 +263,10 @@ def _on_common_seeds(
 
 def _means(
     pairs: Mapping[tuple[str, str], tuple[Found, Found]],
-    compared: Mapping[tuple[str, str], tuple[Difference, Estimate]],
+    compared: Mapping[tuple[str, str], tuple[Difference, Estimate | None]],
 ) -> Iterator[MeanDifference]:
     """Of each setting with several tasks of which both backbones have all, like a row that is ranked."""
-    by_setting: dict[str, list[tuple[Difference, Estimate]]] = defaultdict(list)
+    by_setting: dict[str, list[tuple[Difference, Estimate | None]]] = defaultdict(list)
     asked: dict[str, set[str]] = defaultdict(set)
     for (setting, task), found in compared.items():
         by_setting[setting].append(found)
@@ -253,7 +276,8 @@ def _means(
         rows = [row for row, _ in own]
         whole = {row.task for row in rows if row.complete} >= asked[setting]
         if len(rows) > 1 and whole:
-            estimate = mean_of([each for _, each in own])
+            known = [each for _, each in own if each]
+            estimate = mean_of(known) if len(known) == len(own) else None
             first, second = (
                 sum(values) / len(rows) for values in zip(*((r.first, r.second) for r in rows), strict=True)
             )
@@ -264,7 +288,7 @@ def _means(
                 len(rows),
                 first,
                 second,
-                estimate.interval,
-                estimate.p,
+                estimate.interval if estimate else Point(second - first),
+                estimate.p if estimate else None,
                 scope,
             )

@@ -82,6 +82,7 @@ def _footnote(board: Board) -> list[str]:
         f"± is the standard deviation over {counts} seeds (n − 1), not an interval" if seeds else "",
         f"95 % intervals are over test images{'' if scope else ' and seeds'}; tasks are fixed{scope}"
         if any(row.interval for row in measured) else "",
+        f"no interval known: {', '.join(board.without_interval)}" if board.without_interval else "",
         f"{TIED} cannot be told from the best mean (95 %)" if several else "",
         f"{DEPARTS} differs from the reference: {'; '.join(reasons)}" if reasons else "",
     ]  # fmt: skip

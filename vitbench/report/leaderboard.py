@@ -17,8 +17,8 @@ from vitbench.report.statistics import Estimate, Interval, inside, mean_of
 class Column:
     """A task, or an additional metric of a task, which is not part of any mean; `metric` is '' for the main one.
 
-    `group` is the VTAB group, `dataset` the name in published rows, `decimals` those of its percentages. `shown` is the metric
-    that suites ask for in place of the task's own main one; `note` says what a reader must know of that.
+    `group` is the VTAB group, `dataset` the name in published rows; `decimals` of its percentages. `shown` is the metric that
+    suites ask for in place of the task's own main one; `note` says what a reader must know of that.
     """
 
     label: str
@@ -46,9 +46,10 @@ class Cell:
     """One backbone on one task in one setting, in fractions.
 
     The 95 % interval is over test images and, with several seeds, over seeds; `image_low` and `image_high` are its part over
-    images. `spread` is the standard deviation over seeds (n - 1). `one_network`: one seed was run of a result that depends on
-    it. `known_images`: predictions say which images each seed got right; without them, intervals of several seeds are longer.
-    There is no interval of a metric for which none is known. `lacking` says why records have no value of the column's metric.
+    images. Of a metric without a known interval there are neither these nor an `estimate`. `spread` is the standard deviation
+    over seeds (n - 1). `one_network`: one seed was run of a result that depends on it. `known_images`: predictions say which
+    images each seed got right; without them, intervals of several seeds are longer. `lacking` says why records have no value of
+    the column's metric.
     """
 
     value: float | None
@@ -156,11 +157,19 @@ class Row:
 
     @property
     def interval(self) -> Interval | None:
-        """The 95 % interval of the mean over all tasks."""
+        """The 95 % interval of the mean over all tasks; None where none is known."""
         return self.interval_of(self.tasks)
 
+    @property
+    def without_interval(self) -> bool:
+        """Whether it has a measured mean of which no interval is known."""
+        return not self.published and self.mean is not None and self.interval is None
+
     def estimate_of(self, positions: Sequence[int]) -> Estimate | None:
-        """The mean over these cells with its variance, the tasks being fixed; None if one is incomplete or published."""
+        """The mean over these cells with its variance, the tasks being fixed.
+
+        None if one is incomplete, published, or of a metric without a known interval.
+        """
         cells = [self.cells[i] for i in positions]
         found = [cell.estimate for cell in cells if cell.complete and cell.estimate is not None]
         return mean_of(found) if found and len(found) == len(cells) else None
@@ -170,10 +179,9 @@ class Row:
         estimate = self.estimate_of(positions)
         if estimate is None:
             return None
-        if len(positions) == 1:
-            cell = self.cells[positions[0]]
-            low, high = cell.ci_low, cell.ci_high
-            return None if low is None or high is None else Interval(estimate.mean, low, high)
+        cell = self.cells[positions[0]]
+        if len(positions) == 1 and cell.ci_low is not None and cell.ci_high is not None:
+            return Interval(estimate.mean, cell.ci_low, cell.ci_high)
         return inside(estimate.interval)
 
     @property
@@ -225,6 +233,16 @@ class Board:
             reasons = dict.fromkeys(row.cells[i].lacking for row in self.rows if row.cells[i].lacking)
             notes += [f"{column.task}: {reason}" for reason in reasons]
         return notes
+
+    @property
+    def without_interval(self) -> tuple[str, ...]:
+        """The labels of the columns with scores of which no interval is known."""
+        measured = [row for row in self.rows if not row.published]
+        return tuple(
+            column.label
+            for i, column in enumerate(self.columns)
+            if any(row.cells[i].value is not None and row.cells[i].ci_low is None for row in measured)
+        )
 
     @property
     def groups(self) -> dict[str, tuple[int, ...]]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vitbench.core.errors import UsageError
 from vitbench.core.record import Record
-from vitbench.report.main_metric import main_metric_name
+from vitbench.report.shown_metric import main_metric_name
 from vitbench.store.run_dir import RunDir
 
 Table = NDArray[np.uint8]  # (S, N), by seed and image: 1 correct, 0 wrong

@@ -122,8 +122,10 @@ def _notices(records: Sequence[Record], found: Sequence[Board]) -> dict[str, obj
         "skipped": sorted({name for r in records if r.data for name in r.data.skipped}),
         "one_network": any(row.one_network for board in found for row in board.rows),
         "records_only": any(
-            c.seeds > 1 and not c.known_images for b in found for row in b.rows if not row.published for c in row.cells
+            c.seeds > 1 and c.ci_low is not None and not c.known_images
+            for b in found for row in b.rows if not row.published for c in row.cells
         ),
+        "without_interval": list(dict.fromkeys(label for board in found for label in board.without_interval)),
         "departures": Counter(reason for record in records for reason in departures_of(record)).most_common(20),
         "notes": Counter(note for record in records for note in record.notes).most_common(20),
         "preprocessing": sorted({(r.job.preprocess, r.preprocess) for r in records if r.preprocess}),

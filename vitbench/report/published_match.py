@@ -13,7 +13,7 @@ from functools import cache
 from vitbench.core.job import Component, Job, shots_of
 from vitbench.core.record import Check, Record
 from vitbench.published import MEANS, PublishedRow, Value, published
-from vitbench.report.main_metric import is_seeded
+from vitbench.report.seeded import is_seeded
 from vitbench.report.statistics import LEVEL
 from vitbench.report.tolerance import WIDE, Basis, Runs, SeedSpread, Verdict, statistic_of, tolerance_of
 
@@ -229,8 +229,9 @@ def published_match(
     `spread` is that over seeds, of all networks of the column.
     """
     row = next(matching_rows(records, dataset), None)
-    seeded = is_seeded(records[0].job)
-    return None if row is None else match_with(row, dataset, measured, spread, seeded=seeded)
+    return (
+        None if row is None else match_with(row, dataset, measured, spread, seeded=is_seeded(records[0].job))
+    )
 
 
 def matching_rows(records: Sequence[Record], dataset: str) -> Iterator[PublishedRow]:

@@ -8,24 +8,21 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
-
-from vitbench.core.record import Metric
 from vitbench.report.board_statistics import cell_estimate
-from vitbench.report.compare import Found, Scope, found_cells
+from vitbench.report.compare import Found, Scope, found_cells, scores_of
 from vitbench.report.keys import distinct_labels
-from vitbench.report.main_metric import exact_mean
 from vitbench.report.outcomes import Predictions, Table, tables
-from vitbench.report.ranks import Ranks, column_of_tables, ranked
-from vitbench.report.statistics import Interval, crossed, inside, mean_of
+from vitbench.report.ranks import Column, Place, Ranks, column_of_estimates, column_of_tables, places, ranked
+from vitbench.report.shown_metric import exact_mean, main_metric_name
+from vitbench.report.statistics import Estimate, Interval, Point, inside, mean_of
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """A backbone's mean over the tasks of a setting with its interval, and its rank."""
+    """A backbone's mean over the tasks of a setting with its interval, and its rank; without what no interval is known for."""
 
-    mean: Interval
-    rank: Ranks
+    mean: Interval | Point
+    rank: Ranks | Place
     scope: Scope
 
 
@@ -59,42 +56,48 @@ def _whole(rows: Mapping[str, dict[str, Found]]) -> dict[str, dict[str, Found]]:
 
 
 def _ranked(rows: Mapping[str, dict[str, Found]], predictions: Predictions) -> dict[str, Ranked]:
-    cells = [[own[task] for own in rows.values()] for task in next(iter(rows.values()))]
-    outcomes = [_outcomes(own, predictions) for own in cells]
-    found = ranked(
-        [column_of_tables(own) for own in outcomes], [_exact(list(own.values())) for own in rows.values()]
-    )
+    by_task = [
+        _column([own[task] for own in rows.values()], predictions) for task in next(iter(rows.values()))
+    ]
+    exact = [_exact(list(own.values())) for own in rows.values()]
+    columns = [column for column, _ in by_task if column]
+    known = len(columns) == len(by_task)
+    found = ranked(columns, exact) if known else [Place(place) for place in places(exact)]
     result = {}
-    for k, name in enumerate(rows):
-        own = [(column[k], table[k]) for column, table in zip(cells, outcomes, strict=True)]
-        mean = mean_of(
-            [cell_estimate(_metrics(each), table) or crossed(table.astype(np.float64)) for each, table in own]
-        )
+    for k, (name, own) in enumerate(rows.items()):
+        estimates = [each for _, column in by_task if (each := column[k])]
+        mean = inside(mean_of(estimates).interval) if known else Point(float(exact[k]))
         scope: Scope = (
-            "backbones" if all(each.scope == "backbones" for each, _ in own) else "trained networks"
+            "backbones" if all(each.scope == "backbones" for each in own.values()) else "trained networks"
         )
-        result[name] = Ranked(inside(mean.interval), found[k], scope)
+        result[name] = Ranked(mean, found[k], scope)
     return result
 
 
+def _column(
+    cells: Sequence[Found], predictions: Predictions
+) -> tuple[Column | None, Sequence[Estimate | None]]:
+    """One task: its column, None if no interval of its metric is known, and the estimates of its cells."""
+    scores = [scores_of(each.records, each.metric) for each in cells]
+    if all(each.by_image for each in cells):
+        outcomes = _outcomes(cells, predictions)
+        return column_of_tables(outcomes), list(map(cell_estimate, scores, outcomes))
+    every = [cell_estimate(own, None) for own in scores]
+    known = [each for each in every if each]
+    n = min(score.n for own in scores for score in own)
+    return column_of_estimates(known, n) if len(known) == len(every) else None, every
+
+
 def _outcomes(cells: Sequence[Found], predictions: Predictions) -> list[Table]:
-    return tables([each.records for each in cells], predictions, cells[0].metric)
-
-
-def _metrics(cell: Found) -> list[Metric]:
-    return [record.metrics[cell.metric] for record in cell.records]
+    metric = cells[0].metric or main_metric_name(cells[0].record)
+    return tables([each.records for each in cells], predictions, metric)
 
 
 def _exact(cells: Sequence[Found]) -> Fraction:
-    means = [exact_mean(_metrics(each)) for each in cells]
+    means = [exact_mean(scores_of(each.records, each.metric)) for each in cells]
     return sum(means, Fraction(0)) / len(means)
 
 
 def _title(rows: Mapping[str, dict[str, Found]]) -> str:
-    cells = list(next(iter(rows.values())).values())
-    other = {each.not_compared for own in rows.values() for each in own.values() if each.not_compared}
-    job, by = (
-        cells[0].record.job,
-        f" (not by {', '.join(sorted(other))}: not known image by image)" if other else "",
-    )
-    return f"{job.protocol.label} · {job.budget}{by}"
+    job = next(iter(next(iter(rows.values())).values())).record.job
+    return f"{job.protocol.label} · {job.budget}"

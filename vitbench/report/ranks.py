@@ -53,6 +53,18 @@ class Ranks:
     first: bool
 
 
+@dataclass(frozen=True)
+class Place:
+    """The rank of one backbone by its mean alone, where no interval is known."""
+
+    value: float
+    low: None = None
+    high: None = None
+    low_at_once: None = None
+    high_at_once: None = None
+    first: None = None
+
+
 def column_of_tables(tables: Sequence[Outcomes]) -> Column:
     """A column from outcomes (S, N) on the same N images, 1 or 0, a table for each backbone."""
     n = tables[0].shape[1]
@@ -98,13 +110,13 @@ def ranked(columns: Sequence[Column], exact: Sequence[Fraction], seed: int = 0) 
     drawn = _drawn(pairs.covariance, seed)
     chosen = [_one(k, scores, drawn, errors) for k in range(count)]
     at_once = np.quantile(np.max([largest for *_, largest in chosen], axis=0), LEVEL)
-    places = _places(exact)
+    placed = places(exact)
     return [
         Ranks(
             place, 1 + better, count - worse,
             1 + int((careful[k] > at_once).sum()), count - int((careful[k] < -at_once).sum()), first,
         )
-        for k, (place, (better, worse, first, _)) in enumerate(zip(places, chosen, strict=True))
+        for k, (place, (better, worse, first, _)) in enumerate(zip(placed, chosen, strict=True))
     ]  # fmt: skip
 
 
@@ -218,7 +230,7 @@ def _clear(own: Floats, deviates: NDArray[np.float32]) -> NDArray[np.bool_]:
     return clear
 
 
-def _places(exact: Sequence[Fraction]) -> list[float]:
+def places(exact: Sequence[Fraction]) -> list[float]:
     """Ranks by the mean, highest first; ties share the mean of their ranks."""
     ordered = sorted(exact, reverse=True)
     first = {mean: i for i, mean in reversed(list(enumerate(ordered)))}

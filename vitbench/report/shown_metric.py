@@ -1,18 +1,45 @@
-"""The metric that a board shows for a task: the task's own main one, or the one that suites ask for."""
+"""The metric of a board: the task's own main one, or the one that suites ask for. For boards, comparisons and ranks."""
 
 from __future__ import annotations
 
-import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import cast
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, cast
 
 from vitbench.core.metric_names import title_of
-from vitbench.core.record import FurtherMetric, FurtherName, Metric, Record
-from vitbench.report.leaderboard import Column
-from vitbench.report.main_metric import main_metric
+from vitbench.core.record import FurtherName, Record
+
+if TYPE_CHECKING:
+    from vitbench.report.leaderboard import Column
 
 MADE_EARLIER = "made by an earlier version, which did not measure it"
+
+
+@dataclass(frozen=True)
+class Score:
+    """A record's value of a metric over n images, with its 95 % interval over images; None where none is known."""
+
+    value: float
+    n: int
+    interval: tuple[float, float] | None
+
+    @property
+    def exact(self) -> Fraction:
+        """The fraction of its images that it counts; of a score that is no such fraction, its float."""
+        hits = round(self.value * self.n)
+        return Fraction(hits, self.n) if hits / self.n == self.value else Fraction(self.value)
+
+
+def exact_mean(scores: Sequence[Score]) -> Fraction:
+    """The mean of scores as a fraction, so that equal counts of correct images are equal."""
+    return sum((score.exact for score in scores), Fraction(0)) / len(scores)
+
+
+def main_metric_name(record: Record) -> str | None:
+    """The name of the task's own main score: its first metric, usually top-1 accuracy; None without any."""
+    return next(iter(record.metrics), None)
 
 
 def asked_metrics(records: Iterable[Record]) -> dict[str, tuple[str, str]]:
@@ -21,29 +48,40 @@ def asked_metrics(records: Iterable[Record]) -> dict[str, tuple[str, str]]:
     One column shows one metric. Where suites disagree it is the task's own, which every record has.
     """
     asked: dict[str, dict[str, str]] = defaultdict(dict)
+    own: dict[str, str] = {}
     for record in records:
-        asked[record.job.task.label].setdefault(record.job.suite.metric, record.job.suite.name)
-    found = {}
-    for task, by_metric in asked.items():
-        if len(by_metric) == 1:
-            found[task] = (next(iter(by_metric)), "")
-        else:
-            wanted = (
-                f"{title_of(metric) if metric else 'its own'} in {suite}"
-                for metric, suite in by_metric.items()
-            )
-            found[task] = ("", f"shown by its own metric, as suites disagree: {', '.join(wanted)}")
-    return found
+        task, name = record.job.task.label, main_metric_name(record)
+        asked[task].setdefault(record.job.suite.metric, record.job.suite.name)
+        if name:
+            own.setdefault(task, name)
+    return {task: _agreed(by_metric, own.get(task, "")) for task, by_metric in asked.items()}
 
 
-def value_of(record: Record, metric: str) -> Metric | FurtherMetric | None:
+def _agreed(suite_of: dict[str, str], own: str) -> tuple[str, str]:
+    """The metric that all ask for, whose suites are given by metric; the task's own by its name is as good as ''."""
+    wanted = {"" if metric == own else metric for metric in suite_of}
+    if len(wanted) == 1:
+        return wanted.pop(), ""
+    said = (f"{title_of(metric) if metric else 'its own'} in {suite}" for metric, suite in suite_of.items())
+    return "", f"shown by its own metric, as suites disagree: {', '.join(said)}"
+
+
+def value_of(record: Record, metric: str = "") -> Score | None:
     """A record's value of a metric, '' for its task's own; None if it has none."""
-    if not metric:
-        return main_metric(record)
-    if metric in record.metrics:
-        return record.metrics[metric]
-    found = record.further.get(cast("FurtherName", metric))
-    return found if found is not None and found.value is not None else None
+    name = metric or main_metric_name(record)
+    if name in record.metrics:
+        own = record.metrics[name]
+        return Score(own.value, own.n, (own.ci_low, own.ci_high))
+    found = record.further.get(cast("FurtherName", name))
+    if found is None or found.value is None:
+        return None
+    low, high = found.ci_low, found.ci_high
+    return Score(found.value, found.n, None if low is None or high is None else (low, high))
+
+
+def is_by_image(record: Record, metric: str) -> bool:
+    """Whether predictions say which images count as correct by a metric: those that the task scores, not the further ones."""
+    return not metric or metric in record.metrics
 
 
 def lacking(records: Iterable[Record], metric: str) -> str:
@@ -54,16 +92,6 @@ def lacking(records: Iterable[Record], metric: str) -> str:
             found = record.further.get(cast("FurtherName", metric))
             reasons.append(found.note if found and found.note else MADE_EARLIER)
     return f"no {title_of(metric)}: {'; '.join(dict.fromkeys(reasons))}" if reasons else ""
-
-
-def interval_of(metrics: Sequence[Metric | FurtherMetric]) -> tuple[float | None, float | None]:
-    """The means of the bounds over seeds; None unless every one is known."""
-    lows, highs = (
-        [bound for m in metrics if (bound := getattr(m, name)) is not None] for name in ("ci_low", "ci_high")
-    )
-    if len(lows) < len(metrics) or len(highs) < len(metrics):
-        return None, None
-    return statistics.fmean(lows), statistics.fmean(highs)
 
 
 def axis_title(columns: Iterable[Column]) -> str:

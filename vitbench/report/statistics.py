@@ -42,6 +42,15 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class Point:
+    """An estimate of which no interval is known."""
+
+    value: float
+    low: None = None
+    high: None = None
+
+
+@dataclass(frozen=True)
 class Estimate:
     """A mean, and the variances that other images and other seeds give it.
 

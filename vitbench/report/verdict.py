@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from vitbench.core.record import Metric, Record
+from vitbench.core.record import Record
 from vitbench.published import MEANS, PublishedRow, dataset_of
-from vitbench.report.main_metric import is_seeded, main_metric
 from vitbench.report.published_match import (
     PublishedMatch,
     disagreements,
@@ -19,55 +18,44 @@ from vitbench.report.published_match import (
     rows_for,
 )
 from vitbench.report.reproduction import PlannedValue, Reproduction
-from vitbench.report.tolerance import Runs, SeedSpread
+from vitbench.report.seeded import is_seeded
+from vitbench.report.shown_metric import Score, value_of
+from vitbench.report.tolerance import Runs, pooled
 
-Outcome = Literal["within", "off", "no tolerance known", "not comparable", "not measured"]
-
+Outcome = Literal["within", "wide", "off", "no tolerance", "not comparable", "not measured"]
 _OUTCOMES: dict[str, Outcome] = {
     "within": "within",
-    "wide": "within",
+    "wide": "wide",
     "outside": "off",
-    "unknown": "no tolerance known",
+    "unknown": "no tolerance",
+}
+_BASES = {
+    "seeds": "the 95 % interval of the difference that seeds make, and half a unit of the last printed digit",
+    "nothing random": "what decoding, resizing and float32 may add where nothing is random, and half a unit of the last digit",
+    "unknown": "none is known: no spread over seeds is",
 }
 
 
 @dataclass(frozen=True)
-class Measured:
-    """The mean and standard deviation (n - 1) over seeds; the deviation is None of one."""
-
-    mean: float
-    std: float | None
-    count: int
-
-    @property
-    def spread(self) -> SeedSpread | None:
-        """The spread over seeds, if several differ."""
-        return SeedSpread(self.std, self.count - 1) if self.std else None
-
-
-@dataclass(frozen=True)
 class Verdict:
-    """One value of a row beside the measured one, in fractions; `match` has difference and tolerance if they compare."""
+    """One value of a row beside the measured one, in fractions; `match` has difference and tolerance if they compare.
+
+    `wide`: within a tolerance so wide that it says little. `std` is that of our runs.
+    """
 
     dataset: str
     outcome: Outcome
     printed: float
     printed_std: float | None
-    measured: Measured | None = None
+    measured: Runs | None = None
+    std: float | None = None
     match: PublishedMatch | None = None
     reasons: tuple[str, ...] = ()
 
 
 def basis(match: PublishedMatch) -> str:
     """What a tolerance is, in words."""
-    rounding = "and half a unit of the last printed digit"
-    if match.basis == "seeds":
-        return (
-            f"the 95 % interval of the difference of means over seeds (Welch's or Student's test), {rounding}"
-        )
-    if match.basis == "nothing random":
-        return f"0.1 points, as nothing is random, {rounding}"
-    return "none known: it takes several seeds here, or their spread in the source"
+    return _BASES[match.basis]
 
 
 def verdicts(plan: Reproduction, tasks: Iterable[str], records: Sequence[Record]) -> list[Verdict]:
@@ -91,30 +79,32 @@ def _verdict(row: PublishedRow, value: PlannedValue, records: Sequence[Record]) 
     missing = list(_missing(value.tasks, found, records))
     if missing:
         return Verdict(value.dataset, "not measured", printed.value / 100, std, reasons=tuple(missing))
-    measured = _runs([list(metrics.values()) for _, metrics in found])
+    means = _means([list(metrics.values()) for _, metrics in found])
+    measured = Runs(statistics.fmean(means), len(means))
+    ours = statistics.stdev(means) if len(means) > 1 else None
     reasons = tuple(dict.fromkeys(_incomparable(row, value, [own for own, _ in found])))
     if reasons:
-        return Verdict(value.dataset, "not comparable", printed.value / 100, std, measured, reasons=reasons)
-    runs = Runs(measured.mean, measured.count)
-    seeded = any(is_seeded(record.job) for own, _ in found for record in own)
-    match = match_with(row, value.dataset, runs, measured.spread, seeded=seeded)
-    outcome: Outcome = _OUTCOMES[match.verdict]
-    return Verdict(value.dataset, outcome, match.value, match.std, measured, match)
+        return Verdict(
+            value.dataset, "not comparable", printed.value / 100, std, measured, ours, reasons=reasons
+        )
+    seeded = is_seeded(found[0][0][0].job)
+    match = match_with(row, value.dataset, measured, pooled([means]), seeded=seeded)
+    return Verdict(value.dataset, _OUTCOMES[match.verdict], match.value, match.std, measured, ours, match)
 
 
-def _of_task(records: Sequence[Record], task: str, metric: str) -> tuple[list[Record], dict[int, Metric]]:
+def _of_task(records: Sequence[Record], task: str, metric: str) -> tuple[list[Record], dict[int, Score]]:
     """The records of a task with a score, and their scores by seed."""
     own = [record for record in records if record.job.task.name == task]
     scores = {
         record.job.seed: score
         for record in sorted(own, key=lambda record: record.job.seed)
-        if (score := record.metrics.get(metric) if metric else main_metric(record)) is not None
+        if (score := value_of(record, metric)) is not None
     }
     return [record for record in own if record.job.seed in scores], scores
 
 
 def _missing(
-    tasks: Sequence[str], found: Sequence[tuple[list[Record], dict[int, Metric]]], records: Sequence[Record]
+    tasks: Sequence[str], found: Sequence[tuple[list[Record], dict[int, Score]]], records: Sequence[Record]
 ) -> Iterator[str]:
     """What has no score yet: a task, or seeds of a task."""
     without = [task for task, (_, scores) in zip(tasks, found, strict=True) if not scores]
@@ -130,14 +120,13 @@ def _missing(
             yield f"{record.job.title}: {record.failure.message}"
 
 
-def _runs(by_task: Sequence[Sequence[Metric]]) -> Measured:
-    """Mean and standard deviation over seeds, of means over tasks; a task without dependence on seeds counts for each."""
+def _means(by_task: Sequence[Sequence[Score]]) -> list[float]:
+    """The means over tasks, one for each seed; a task without dependence on seeds counts for each."""
     count = max(len(metrics) for metrics in by_task)
-    means = [
+    return [
         statistics.fmean(metrics[min(seed, len(metrics) - 1)].value for metrics in by_task)
         for seed in range(count)
     ]
-    return Measured(statistics.fmean(means), statistics.stdev(means) if count > 1 else None, count)
 
 
 def _incomparable(

@@ -44,7 +44,7 @@ def shots_points(records: Sequence[Record]) -> pd.DataFrame:
     labels, asked = {}, asked_metrics(records)
     for record in records:
         shots, metric = shots_of(record.job.budget), value_of(record, asked[record.job.task.label][0])
-        if shots and metric and metric.value is not None:
+        if shots and metric:
             key = curve_key(record.job)
             values[key, shots].append(metric.value)
             labels[key] = _curve(record)
