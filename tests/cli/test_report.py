@@ -30,8 +30,8 @@ def cells(text):
 
 def test_a_part_is_chosen_by_labels(run, tmp_path):
     part = ["--backbone", "an a", "--backbone", "c", "--task", "digits"]
-    assert cells(command("export", run, *part).stdout) == [("an a", "digits"), ("c", "digits")]
-    assert len(cells(command("export", run).stdout)) == 6
+    assert set(cells(command("export", run, *part).stdout)) == {("an a", "digits"), ("c", "digits")}
+    assert len(set(cells(command("export", run).stdout))) == 6
     assert command("report", run, *part, "-o", tmp_path / "x.html").returncode == 0
     page = (tmp_path / "x.html").read_text()
     assert "an a" in page

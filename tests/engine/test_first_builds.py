@@ -108,7 +108,7 @@ def test_two_workers_learn_of_it_from_each_other(tmp_path, suite_file):
     assert (tmp_path / "log.txt").read_text().split().count("draws") <= 6
 
 
-def test_the_first_checks_take_four_images_and_no_gradient(tmp_path, suite_file):
+def test_the_first_checks_take_three_images_and_no_gradient(tmp_path, suite_file):
     seen = []
 
     class Counts(torch.nn.Module):
@@ -126,4 +126,4 @@ def test_the_first_checks_take_four_images_and_no_gradient(tmp_path, suite_file)
     from vitbench.backbones.quick_check import refuse_faulty
 
     refuse_faulty(BuiltBackbone(Counts(), "counts", {}).eval(), "counts")
-    assert seen == [(2, False), (1, False), (1, False)]
+    assert seen == [(2, False), (1, False)]

@@ -46,7 +46,10 @@ def test_the_record_states_what_was_done(worker):
     assert record.key == record.job.key
     assert record.data.n_test == 100
     assert not record.conformant
-    assert [check.item for check in record.conformance if not check.ok] == ["not limited"]
+    assert [check.item for check in record.conformance if not check.ok] == [
+        "not limited",
+        "protocol as its reference has it",  # one neighbour, squashed images
+    ]
     assert "tf2_bilinear to 8 px" in record.preprocess
     assert record.backbone.weights == "none"
     assert record.env.packages["torch"] == torch.__version__.partition("+")[0]

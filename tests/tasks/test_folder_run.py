@@ -52,7 +52,8 @@ def test_every_encoding_is_read(zoo, tmp_path):
     assert record.status == "ok", record.failure
     assert record.metrics["top1"].value == 1.0
     assert record.data.n_train + record.data.n_val + record.data.n_test == 60
-    assert record.conformant
+    departing = [check.item for check in record.conformance if check.ok is False]
+    assert departing == ["protocol as its reference has it"]  # one neighbour, squashed images
 
 
 def test_a_class_whose_name_is_not_utf8_is_recorded_with_its_bytes_escaped(zoo, tmp_path):

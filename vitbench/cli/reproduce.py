@@ -69,7 +69,7 @@ def _save(file: Path, text: str) -> None:
 
     if file.exists():
         what = f"--save {file}: the file is there already, and may have been changed by hand"
-        raise UsageError(Problem(what, next_step="choose another name, or remove it"))
+        raise UsageError(Problem(what, next_step="choose another name"))
     write_atomically(file, text)
     click.echo(f"wrote {file}; next: vitbench run {file}", err=True)
 

@@ -32,7 +32,7 @@ def choose_device(wanted: str) -> str:
         UsageError: the name is invalid, or torch sees no such GPU.
     """
     if wanted == "auto":
-        return "cuda" if _has_driver() and torch.cuda.is_available() else "cpu"
+        return "cuda" if ("torch" in sys.modules or _has_driver()) and torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", wanted):
         raise UsageError(f"--device {wanted}: expected cpu, cuda, cuda:N or auto")
     if wanted != "cpu":

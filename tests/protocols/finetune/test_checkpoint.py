@@ -75,7 +75,7 @@ def test_a_job_that_fails_afterwards_keeps_what_it_has_trained(suite_file, plugi
     path = tuned(suite_file, steps=30)
     original = trainer.Trainer.step
     monkeypatch.setattr(trainer.Trainer, "step", lambda *a: (time.sleep(0.02), original(*a)))
-    monkeypatch.setattr("vitbench.engine.job._JobRun._predict", lambda *_: 1 / 0)
+    monkeypatch.setattr("vitbench.engine.job.answer", lambda *_, **__: 1 / 0)
     (failed,) = vitbench.run(path, tmp_path / "run", plugins=[plugin], limit=60)
     assert failed.failure.kind == "ZeroDivisionError"
     monkeypatch.undo()
