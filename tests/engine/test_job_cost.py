@@ -170,7 +170,7 @@ def test_a_damaged_statement_of_the_cost_is_unknown(run, tmp_path):
 def test_a_job_that_failed_after_its_extraction_costs_as_much_when_it_is_retried(tmp_path, monkeypatch):
     job = make_job(limit=100)
     with monkeypatch.context() as patch:
-        patch.setattr("vitbench.engine.job.answer", lambda *_, **__: 1 / 0)
+        patch.setattr("vitbench.engine.job._JobRun._test_features", lambda *_: 1 / 0)
         assert run_job(job, Worker("cpu", tmp_path)).record.failure.kind == "ZeroDivisionError"
     sidecars = [json.loads(path.read_text()) for path in (tmp_path / "features").glob("*.json")]
     cost = run_job(job, Worker("cpu", tmp_path)).record.cost
