@@ -1,5 +1,6 @@
 """Jobs without a suite."""
 
+import vitbench.engine.components  # noqa: F401  registers what ships, whose versions jobs have
 from vitbench.core.job import Component, Job, SuiteContext
 from vitbench.core.registry import BACKBONES, PROTOCOLS, TASKS
 
