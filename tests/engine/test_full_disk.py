@@ -22,6 +22,7 @@ def may_mount():
     return bool(shutil.which("unshare")) and subprocess.run(command, capture_output=True).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_run_and_space_lets_it_go_on(tiny, tmp_path, monkeypatch):
     """On a tmpfs of 200 kB; where nobody may mount one, with a disk that says it is full."""
     out = tmp_path / "run"

@@ -74,7 +74,7 @@ def test_streamed_solutions_are_certified_and_equal(streamed):
 def test_the_whole_protocol_streams(streamed, monkeypatch, val, standardise):
     def adapted():
         data = adaptation(X.numpy(), Y.numpy(), train=200, val=val)
-        return LogisticProbe(values=5, standardise=standardise).adapt(data)
+        return LogisticProbe(values=3, standardise=standardise).adapt(data)
 
     found = adapted()
     monkeypatch.setattr(principal_axes, "STREAMED_BYTES", 2**40)

@@ -94,6 +94,7 @@ def test_nothing_else_of_a_record_depends_on_keeping_scores(kept, tiny, tmp_path
         assert one.model_copy(update=changes) == other.model_copy(update=changes)
 
 
+@pytest.mark.slow
 def test_two_workers_keep_the_same_scores(kept, tiny, tmp_path):
     vitbench.run(tiny, tmp_path / "two", keep_scores=True, workers=2)
     digests = [

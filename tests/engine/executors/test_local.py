@@ -35,6 +35,7 @@ def alive(held):
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL])
 def test_no_worker_outlives_its_driver(slow, tmp_path, ending):
     suite, plugin = slow

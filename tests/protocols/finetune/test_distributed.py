@@ -30,6 +30,7 @@ def is_as_alone(losses, weights):
     return losses == pytest.approx(expected[0], abs=1e-5) and weights == pytest.approx(expected[1], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_losses_and_weights_of_one(tmp_path):
     """One of them runs out of memory, and goes on in pieces of one."""
     together(tmp_path / "out.json")
