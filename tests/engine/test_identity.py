@@ -121,13 +121,20 @@ def a_link_to_other_data(it, _patch):
 def the_same_sizes_and_times(it, _patch):
     """Replaced in place, as a restored backup is."""
     it.images(0)
-    file = it.folder / "images/train/a/0.png"
-    Image.new("RGB", (8, 8), (1, 2, 3)).save(file, compress_level=0)
-    stat = file.stat()
+    files = sorted((it.folder / "images" / "train").rglob("*.png"))
+
+    def write(shades):
+        for i, file in enumerate(files):
+            shade = shades[file.parent.name == "a"]  # each class gets the other's
+            Image.new("RGB", (8, 8), (shade, 2 * i, 3)).save(file, compress_level=0)
+
+    write((10, 200))
+    stats = [file.stat() for file in files]
     yield
-    Image.new("RGB", (8, 8), (200, 2, 3)).save(file, compress_level=0)
-    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert file.stat().st_size == stat.st_size
+    write((200, 10))
+    for file, stat in zip(files, stats, strict=True):
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        assert file.stat().st_size == stat.st_size
 
 
 def prepared(form):
