@@ -100,6 +100,8 @@ class Worker:
         check_contents(BACKBONES, job.backbone)  # a file that was replaced while it was read
         backbone.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         refuse_faulty(backbone.eval(), job.backbone.spec)
+        if self.device == "cpu":  # the checks were its first images; a GPU needs a whole batch for that
+            self.warm[backbone] = {"float32"}
         return backbone
 
     def warm_up(self, protocol: Protocol) -> None:
