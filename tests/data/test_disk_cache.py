@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.making.features import put
 from vitbench.data.decoded_cache import DecodedCache
 from vitbench.data.disk_cache import ABANDONED_AFTER_S, crc32
 from vitbench.engine.feature_cache import FeatureCache
@@ -49,7 +50,7 @@ def test_sidecars_of_earlier_versions_are_read(tmp_path):
 )
 def test_a_sidecar_that_does_not_fit_its_array_is_refused(tmp_path, change):
     write(DecodedCache(tmp_path))
-    FeatureCache(tmp_path).put("f", FEATURES, {})
+    put(FeatureCache(tmp_path), "f", FEATURES)
     for name in ("k", "f"):
         path = tmp_path / f"{name}.json"
         facts = json.loads(path.read_text(encoding="utf-8")) | change
@@ -60,7 +61,7 @@ def test_a_sidecar_that_does_not_fit_its_array_is_refused(tmp_path, change):
 
 
 def test_a_feature_file_can_be_read_by_numpy(tmp_path):
-    FeatureCache(tmp_path).put("f", FEATURES, {})
+    put(FeatureCache(tmp_path), "f", FEATURES)
     assert np.array_equal(np.load(tmp_path / "f.npy"), FEATURES.numpy())
 
 
@@ -90,7 +91,7 @@ def test_a_full_disk_costs_the_cache_and_not_the_job(tmp_path, monkeypatch, room
         "open",
         lambda path, mode="r", **how: Full(opener(path, mode)) if mode == "ab" else opener(path, mode, **how),
     )
-    assert torch.equal(FeatureCache(tmp_path).put("f", FEATURES, {}), FEATURES)
+    assert torch.equal(put(FeatureCache(tmp_path), "f", FEATURES), FEATURES)
     found = FeatureCache(tmp_path).get("f")
     assert found is None if room < 0 else torch.equal(found, FEATURES)
     assert not list(tmp_path.glob("*.tmp"))
@@ -101,7 +102,7 @@ def test_only_old_files_that_no_sidecar_names_are_swept(tmp_path):
         (tmp_path / name).write_bytes(b"")
         if name.startswith("old"):
             os.utime(tmp_path / name, (0, time.time() - ABANDONED_AFTER_S - 60))
-    FeatureCache(tmp_path).put("f", FEATURES, {})
+    put(FeatureCache(tmp_path), "f", FEATURES)
     assert {path.name for path in tmp_path.iterdir()} == {"new.tmp", "new.npy", "old.txt", "f.npy", "f.json"}
 
 
@@ -110,4 +111,6 @@ def test_batches_of_another_shape_or_kind_are_not_cached(tmp_path):
         writer = DecodedCache(tmp_path).writer("k", 40, IMAGES)
         assert writer.add(IMAGES)
         assert not writer.add(odd)
+        assert np.array_equal(writer.rows(), IMAGES)
+        writer.abandon()
     assert not list(tmp_path.iterdir())

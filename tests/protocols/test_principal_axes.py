@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from vitbench.protocols import principal_axes
 from vitbench.protocols.logistic_probe import TOLERANCE, LogisticProbe, fit
 from vitbench.protocols.principal_axes import AxesInMemory, Rows, StreamedAxes, to_principal_axes
 
+ROOT = Path(__file__).parents[2]
 GENERATOR = np.random.default_rng(0)
 SPREAD = np.arange(1, 25) ** -0.5
 X = torch.tensor(GENERATOR.standard_normal((300, 24)) * SPREAD + 3.0, dtype=torch.float32)
@@ -84,25 +86,17 @@ def test_the_whole_protocol_streams(streamed, monkeypatch, val, standardise):
 
 
 MEMORY = """
-import sys, threading, time, numpy as np, torch
+import sys, numpy as np, torch
+from tests.making.memory import most_mib
 from vitbench.protocols import principal_axes
 from vitbench.protocols.logistic_probe import fit
 principal_axes.STREAMED_BYTES = int(sys.argv[2])
 x = torch.from_numpy(np.memmap(sys.argv[1], np.float32, "r", shape=(100_000, 512)))
 y = torch.arange(100_000) % 3
 fit(x[:2000], y[:2000], 3, 1.0)
-anonymous = lambda: next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("RssAnon")) / 1024
-most = before = anonymous()
-done = False
-def watch():
-    global most
-    while not done:
-        most = max(most, anonymous())
-        time.sleep(0.01)
-thread = threading.Thread(target=watch); thread.start()
-fit(x, y, 3, 100.0)
-done = True; thread.join()
-print(most - before)
+with most_mib() as most:
+    fit(x, y, 3, 100.0)
+print(most())
 """
 
 
@@ -118,7 +112,7 @@ def test_streamed_features_take_no_memory_of_their_size(tmp_path):
 
     def taken_mib(bound):
         command = [sys.executable, "-c", MEMORY, str(path), str(bound)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=400)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=400, cwd=ROOT)
         return float(done.stdout.split()[-1])
 
     assert taken_mib(50 * 2**20) < 350

@@ -56,12 +56,15 @@ class ArrayCache:
     check_once: bool = False
     checked: set[str] = field(default_factory=set)
 
-    def open(self, key: str, mode: Literal["r", "c"] = "r") -> NDArray[Any] | None:
-        """The array of a key, memory-mapped, read-only or copy-on-write; None if it is not cached or is damaged."""
+    def open(self, key: str, mode: Literal["r", "c"] = "r", *, check: bool = True) -> NDArray[Any] | None:
+        """The array of a key, mapped anew, read-only or copy-on-write; None if it is not cached or is damaged.
+
+        `check` compares its checksum, which reads all of it.
+        """
         try:
             facts = self.facts(key)
             os.utime(self.folder / f"{key}.json")  # the time of its last use
-            return self._mapped(key, facts, mode)
+            return self._mapped(key, facts, mode, check)
         except Exception:  # noqa: BLE001  missing or damaged files raise anything
             return None
 
@@ -74,7 +77,9 @@ class ArrayCache:
         found: dict[str, Any] = json.loads((self.folder / f"{key}.json").read_text(encoding="utf-8"))
         return found
 
-    def _mapped(self, key: str, facts: dict[str, Any], mode: Literal["r", "c"]) -> NDArray[Any] | None:
+    def _mapped(
+        self, key: str, facts: dict[str, Any], mode: Literal["r", "c"], check: bool
+    ) -> NDArray[Any] | None:
         # Sidecars of decoded images had no dtype once, and those of features no format.
         shape, dtype = tuple(facts["shape"]), np.dtype(facts.get("dtype", "uint8"))
         path, header = self.folder / f"{key}{self.suffix}", self.header(shape, dtype)
@@ -83,21 +88,11 @@ class ArrayCache:
         if not is_as_stated or path.stat().st_size != len(header) + math.prod(shape) * dtype.itemsize:
             return None
         found: NDArray[Any] = np.memmap(path, dtype, mode, offset=len(header), shape=shape)
-        if not (self.check_once and key in self.checked) and crc32(found) != facts["crc32"]:
+        known = not check or (self.check_once and key in self.checked)
+        if not known and crc32(found) != facts["crc32"]:
             return None
         self.checked.add(key)
         return found
-
-    def put(self, key: str, array: NDArray[Any], facts: dict[str, Any]) -> None:
-        """Cache a whole array, with more facts for its sidecar."""
-        writer = self.writer(key, array.shape, array.dtype, facts)
-        if writer is None:
-            return
-        try:
-            if writer.add(array):
-                writer.finish(flush=True)
-        finally:
-            writer.abandon()
 
     def writer(
         self, key: str, shape: tuple[int, ...], dtype: np.dtype[Any], facts: dict[str, Any] | None = None
@@ -113,7 +108,10 @@ class ArrayCache:
             return None
         os.close(handle)
         writer = ArrayWriter(self, key, shape, dtype, facts or {}, Path(name))
-        return writer if writer.append(header) else None
+        if writer.append(header):
+            return writer
+        writer.abandon()
+        return None
 
 
 @dataclass
@@ -130,9 +128,8 @@ class ArrayWriter:
     written: int = 0
 
     def add(self, rows: NDArray[Any]) -> bool:
-        """Append rows; False, and nothing is cached, if their shape differs from the first ones' or the disk is full."""
+        """Append rows; False if their shape differs from the first ones' or the disk is full: the rest cannot be cached."""
         if rows.shape[1:] != self.shape[1:] or rows.dtype != self.dtype:
-            self.abandon()
             return False
         data = np.ascontiguousarray(rows).data
         if not self.append(data):
@@ -142,14 +139,20 @@ class ArrayWriter:
         return True
 
     def append(self, data: bytes | memoryview) -> bool:
-        """Append bytes without counting them as rows; False, and nothing is cached, if the disk is full."""
+        """Append bytes without counting them as rows; False if the disk is full."""
         try:
             with self.path.open("ab") as file:
                 file.write(data)
         except OSError:
-            self.abandon()
             return False
         return True
+
+    def rows(self) -> NDArray[Any]:
+        """The rows added so far, mapped copy-on-write. They remain when the file is renamed or deleted."""
+        offset = len(self.cache.header(self.shape, self.dtype))
+        shape = (self.written, *self.shape[1:])
+        found: NDArray[Any] = np.memmap(self.path, self.dtype, "c", offset=offset, shape=shape)
+        return found
 
     def finish(self, *, flush: bool = False) -> None:
         """Make the array visible to readers, the sidecar last; with `flush` it survives a power cut."""

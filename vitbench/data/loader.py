@@ -189,7 +189,7 @@ class _CacheWriter:
         if batch.is_native != self.is_native:
             self.abandon()
         if self.writer is not None and not self.writer.add(pixels):
-            self.writer = None
+            self.abandon()
 
     def finish(self) -> None:
         """Make the cached images visible, after the last batch."""

@@ -14,7 +14,7 @@ import numpy as np
 from vitbench.core.lazy_import import lazy_module
 from vitbench.core.record import Extraction
 from vitbench.data import disk_cache
-from vitbench.data.disk_cache import ArrayCache
+from vitbench.data.disk_cache import ArrayCache, ArrayWriter
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +24,7 @@ else:
 
 DEFAULT_LIMIT_BYTES = 50 * 2**30
 SUFFIX = ".npy"
+HELD_BYTES = 2**30  # of features; larger ones are read from their files
 PLACE = {
     "key",
     "images",
@@ -67,15 +68,25 @@ class FeatureCache:
         array = self._arrays.open(key, mode="c")  # copy on write: a protocol's changes never reach the file
         return None if array is None else self._hold(key, torch.from_numpy(array))
 
+    def own(self, key: str, features: Tensor, rows: slice) -> Tensor:
+        """Rows of the features of a key, for a reader that may change them: copied, or mapped anew if they are large."""
+        if features[rows].nbytes <= HELD_BYTES:
+            return features[rows].clone()
+        array = self._arrays.open(key, mode="c", check=False)
+        return features[rows].clone() if array is None else torch.from_numpy(array)[rows]
+
     def put(
-        self, key: str, features: Tensor, facts: dict[str, Any], extraction: Extraction | None = None
+        self, incoming: IncomingFeatures, facts: dict[str, Any], extraction: Extraction | None = None
     ) -> Tensor:
-        """Cache features (N, D) under a key, with facts about them in the sidecar. A full disk does not fail the job."""
+        """Cache features whose batches have all come in, with facts about them. A full disk does not fail the job."""
         if extraction is not None:
-            self.extractions[key] = extraction
+            self.extractions[incoming.key] = extraction
             facts = {**facts, "extraction": extraction.model_dump(exclude=PLACE)}
-        self._arrays.put(key, features.numpy(), facts)
-        return self._hold(key, features)
+        return self._hold(incoming.key, incoming.finish(facts))
+
+    def incoming(self, key: str, images: int) -> IncomingFeatures:
+        """Features of so many images, to be cached batch by batch."""
+        return IncomingFeatures(self._arrays, key, images)
 
     def extraction(self, key: str, images: int) -> Extraction:
         """How cached features of so many images were computed, as another job sees it; older sidecars do not say."""
@@ -95,3 +106,55 @@ class FeatureCache:
         while len(self.held) > self.most_held:
             self.held.popitem(last=False)
         return features
+
+
+@dataclass
+class IncomingFeatures:
+    """Features (N, D) on their way into the cache, batch by batch: in memory if they are few, and in the cache's file.
+
+    What the file cannot take is held in memory.
+    """
+
+    arrays: ArrayCache
+    key: str
+    images: int
+    batches: list[Tensor] = field(default_factory=list)
+    writer: ArrayWriter | None = None
+    begun: bool = False
+
+    def add(self, batch: Tensor) -> None:
+        """Take the features (B, D) of the next images, on the CPU."""
+        rows = batch.numpy()
+        if not self.begun:
+            self.begun = True
+            self.writer = self.arrays.writer(self.key, (self.images, *rows.shape[1:]), rows.dtype)
+        if self.writer is not None and not self.writer.add(rows):
+            self._give_up(self.writer)
+        if self.writer is None or self._are_few(batch):
+            self.batches.append(batch)
+
+    def _are_few(self, batch: Tensor) -> bool:
+        return self.images * batch[:1].nbytes <= HELD_BYTES
+
+    def _give_up(self, writer: ArrayWriter) -> None:
+        """Go on in memory."""
+        if not self.batches and writer.written:
+            self.batches.append(torch.from_numpy(writer.rows()))
+        writer.abandon()
+        self.writer = None
+
+    def finish(self, facts: dict[str, Any]) -> Tensor:
+        """All features (N, D), visible to other readers if the cache's file has them."""
+        if self.batches or self.writer is None:
+            found = torch.cat(self.batches)
+        else:
+            found = torch.from_numpy(self.writer.rows())
+        if self.writer is not None:
+            self.writer.facts = facts
+            self.writer.finish(flush=True)
+        return found
+
+    def abandon(self) -> None:
+        """Delete what has been written, unless it is finished."""
+        if self.writer is not None:
+            self.writer.abandon()

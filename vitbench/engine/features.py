@@ -61,7 +61,14 @@ class FeatureReader:
         pool = self._pool_of(split)
         order = np.argsort(pool.indices)
         rows = order[np.searchsorted(pool.indices, split.indices, sorter=order)]
-        return self._stored(pool)[torch.from_numpy(rows)].to(self.device).float()
+        facts = self._facts(pool)
+        key = digest_bytes(json.dumps(facts, sort_keys=True, default=str).encode())[:32]
+        found = self._stored(key, pool, facts)
+        if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
+            chosen = self.store.own(key, found, slice(int(rows[0]), int(rows[-1]) + 1))
+        else:
+            chosen = found[torch.from_numpy(rows)]
+        return chosen.to(self.device).float()
 
     def _pool_of(self, split: Split) -> Split:
         """The whole split that these examples belong to, unless they are few of many; then the examples alone."""
@@ -72,25 +79,37 @@ class FeatureReader:
         order = np.unique(split.indices)
         return Split(split.source, order, np.zeros(len(order), dtype=np.int64))
 
-    def _stored(self, pool: Split) -> Tensor:
-        facts = {
+    def _facts(self, pool: Split) -> dict[str, Any]:
+        """Everything that changes the features of a pool."""
+        return {
             **self.identity,
             "format": FORMAT,
             "feature_dtype": self.feature_dtype,
             "source": pool.source.fingerprint,
             "indices": digest_bytes(pool.indices.tobytes()),
         }
-        key = digest_bytes(json.dumps(facts, sort_keys=True, default=str).encode())[:32]
+
+    def _stored(self, key: str, pool: Split, facts: dict[str, Any]) -> Tensor:
         with outside("cache", waits=False):
             found = self.store.get(key)
         if found is None:
+            return self._extracted(key, pool, facts)
+        self.meter.extractions.setdefault(key, self.store.extraction(key, len(pool)))
+        return found
+
+    def _extracted(self, key: str, pool: Split, facts: dict[str, Any]) -> Tensor:
+        """Features of a pool that are not cached yet. Each batch is written as it comes: a large pool's are never held at once."""
+        incoming = self.store.incoming(key, len(pool))
+        try:
             with self.meter.phase("features") as span:
-                features = self._extract(self.backbone, pool).to(getattr(torch, self.feature_dtype))
+                for batch in self._batches(self.backbone, pool):
+                    with outside("cache", waits=False):
+                        incoming.add(batch.to(getattr(torch, self.feature_dtype)))
             extraction = self._measured(key, len(pool), span)
             with outside("cache", waits=False):
-                found = self.store.put(key, features, facts, extraction)
-        else:
-            extraction = self.store.extraction(key, len(pool))
+                found = self.store.put(incoming, facts, extraction)
+        finally:
+            incoming.abandon()
         self.meter.extractions.setdefault(key, extraction)
         return found
 
@@ -115,10 +134,10 @@ class FeatureReader:
     def extract(self, backbone: Backbone, split: Split) -> Tensor:
         """Features (N, D) float32 on the CPU, in the split's order, never from the cache."""
         self.meter.images_forward += len(split)
-        return self._extract(backbone, split)
+        return torch.cat(list(self._batches(backbone, split)))
 
-    def _extract(self, backbone: Backbone, split: Split) -> Tensor:
-        parts: list[Tensor] = []
+    def _batches(self, backbone: Backbone, split: Split) -> Iterator[Tensor]:
+        """Yield the features of a split in batches (B, D) float32 on the CPU; an empty one if it has no image."""
         done = 0
         spec = self.backbone.input
         size = BatchSize(
@@ -127,19 +146,21 @@ class FeatureReader:
 
         def forward(images: Tensor) -> Tensor:
             kind = self.device.split(":")[0]
-            with torch.autocast(kind, torch.bfloat16, enabled=self.dtype == "bfloat16"):
+            mixed = torch.autocast(kind, torch.bfloat16, enabled=self.dtype == "bfloat16")
+            with torch.no_grad(), mixed:
                 return backbone.features(images).float()
 
-        with torch.no_grad():
-            count = size.choose(forward)
-            self._warm_up(backbone, lambda images: size.run(forward, images), min(count, len(split)))
-            for batch in self.pixel_batches(split, count):
-                images = normalise(batch.to(self.device, non_blocking=True), spec.mean, spec.std)
-                images = images.contiguous(memory_format=torch.channels_last)
-                parts.append(size.run(forward, images).cpu())
-                done += len(images)
-                self.report(done, len(split))
-        return torch.cat(parts) if parts else torch.empty(0, backbone.feature_dim)
+        count = size.choose(forward)
+        self._warm_up(backbone, lambda images: size.run(forward, images), min(count, len(split)))
+        for batch in self.pixel_batches(split, count):
+            images = normalise(batch.to(self.device, non_blocking=True), spec.mean, spec.std)
+            images = images.contiguous(memory_format=torch.channels_last)
+            found = size.run(forward, images).cpu()
+            done += len(images)
+            self.report(done, len(split))
+            yield found
+        if not done:
+            yield torch.empty(0, backbone.feature_dim)
 
     def _warm_up(self, backbone: Backbone, forward: Callable[[Tensor], Tensor], most: int) -> None:
         """Run a new network once: libraries load their kernels at its first images. A GPU needs a whole batch for that."""
