@@ -86,7 +86,7 @@ def fit(
     )
 
 
-@register_protocol("logistic_probe", version=2, source="DINOv2, DN:dinov2/eval/log_regression.py")
+@register_protocol("logistic_probe", version=3, source="DINOv2, DN:dinov2/eval/log_regression.py")
 @dataclass(frozen=True)
 class LogisticProbe(Protocol):
     """Multinomial logistic regression on frozen features (DINOv2's logistic regression).

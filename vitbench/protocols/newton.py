@@ -6,8 +6,9 @@ For every regularisation strength l2, over weights W (D, K) and an unpenalised b
 
 is minimised by Newton's method with truncated conjugate gradients. Objectives, gradients and certificates are float64; products
 with the Hessian are float32, which is accurate enough for a direction. Features are centred and rotated to their principal
-axes, where the Hessian's diagonal is a good preconditioner; only N axes remain if N < D. The path over l2 goes from coarse to
-fine, and each start is interpolated between solved neighbours. Design and other solvers: docs/protocols.md#newton-solver.
+axes, where the Hessian's diagonal is a good preconditioner; only N axes remain if N < D. The path over l2 goes down from the
+strongest penalty in coarse steps, each from an extrapolated start; all between are then interpolated and solved together. Design and other
+solvers: docs/protocols.md#newton-solver.
 
 The certificate is a duality gap, so it is valid whatever the solver did: with p the predicted probabilities, the dual objective
 at (1 - e) p + e q is a lower bound of the optimum, where e and the constant q make each class's column sum to its count.
@@ -18,6 +19,7 @@ must also have a gradient that is small relative to that at W = 0: only then has
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -40,6 +42,9 @@ NEAR_ZERO = (
 )
 SETTLED = 1e-7  # gradient relative to that at W = 0
 MOST_SETTLING = 12  # further steps for that
+FEW = 0.1  # of the tolerance: a squared decrement below it, known to a tenth, proves that a problem is solved
+SURE = 0.1
+CHAIN = 4  # penalties per step of the path
 WINDOW = 5  # last CG iterations, whose contribution to the decrement estimates the missing part
 ARMIJO = 1e-4
 SLACK = (
@@ -88,24 +93,28 @@ def solve(data: PrincipalAxes, l2: Sequence[float], tolerance: float) -> Solutio
 
 
 def _levels(count: int) -> list[list[int]]:
-    """Return the indices of the problems in levels from coarse to fine; the first level includes both ends."""
-    levels, seen = [], set[int]()
-    for stride in (16, 8, 4, 2, 1):
-        wanted = {*range(0, count, stride), count - 1}
+    """Return the indices of the problems in the order of solving: every fourth from the strongest penalty down, then between."""
+    chain = [*range(count - 1, 0, -CHAIN), 0]
+    levels, seen = [[i] for i in chain], set(chain)
+    for stride in (CHAIN // 2, 1):
+        wanted = set(range(count - 1, -1, -stride))
         levels.append(sorted(wanted - seen))
         seen |= wanted
     return [level for level in levels if level]
 
 
 def _interpolate_start(found: Solutions, l2: Tensor, new: int, solved: Sequence[int]) -> None:
-    """Start a problem between its solved neighbours, linearly in log l2; the first level keeps its initial values."""
-    if not solved:
-        return
-    below = max(i for i in solved if i < new)
-    above = min(i for i in solved if i > new)
-    weight = float((l2[new] / l2[below]).log() / (l2[above] / l2[below]).log())
-    found.w[new] = torch.lerp(found.w[below], found.w[above], weight)
-    found.b[new] = torch.lerp(found.b[below], found.b[above], weight)
+    """Start a problem from up to four solved neighbours, by a polynomial in log l2; from two, if all have stronger penalties.
+
+    The first problem keeps its initial values.
+    """
+    below = [i for i in solved if i < new][-2:]
+    nodes = below + [i for i in solved if i > new][:2]
+    at = (l2 / l2[new]).log().tolist()
+    for values in (found.w, found.b):
+        if nodes:
+            weights = (math.prod(at[j] / (at[j] - at[i]) for j in nodes if j != i) for i in nodes)  # Lagrange's
+            values[new] = sum(weight * values[i] for weight, i in zip(weights, nodes, strict=True))
 
 
 def _newton(
@@ -138,7 +147,7 @@ def _newton(
         # Loose far from the optimum, where a better direction gains nothing; later as exact as the next step can use.
         forcing = torch.maximum((tolerance / (2 * gap)).sqrt(), 0.3 * gap.sqrt()).clamp(max=LOOSE)
         forcing = torch.where(unsettled, 0.1 * LOOSE, forcing)
-        dw, db, energy = _direction(data, l2, p.to(precision), gw, gb, forcing)
+        dw, db, energy = _direction(data, l2, p.to(precision), gw, gb, forcing, FEW * tolerance * objective)
         # If float32 does not reach that, retry in float64.
         failed = (energy.isinf() & (forcing < LOOSE)).any()
         precision = torch.float64 if failed else torch.float32
@@ -178,14 +187,21 @@ def _certify(
 
 
 def _direction(
-    data: PrincipalAxes, l2: Tensor, p: Tensor, gw: Tensor, gb: Tensor, forcing: Tensor
+    data: PrincipalAxes,
+    l2: Tensor,
+    p: Tensor,
+    gw: Tensor,
+    gb: Tensor,
+    forcing: Tensor,
+    negligible: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return Newton directions in float64, by conjugate gradients in the precision of p, and squared decrements (S,).
 
     The Hessian's diagonal is the preconditioner. A problem stops when its residual, in the preconditioner's norm, falls below
     `forcing` (S,) times its gradient. Unless that is loose, the decrement must also have settled: the last iterations added a
     negligible amount, which estimates the part missing before them (Strakos and Tichy, ETNA 13, 2002), or the residual is at
-    rounding level. The decrement of a problem that has not settled is infinite.
+    rounding level. The decrement of a problem that has not settled is infinite. A problem whose squared decrement has settled
+    below `negligible` (S,) needs no good direction: it is solved.
     """
     gb = gb - gb.mean(1, keepdim=True)  # 0 but for rounding: the same bias for all classes changes nothing
     scale = _dot(gw, gw, gb, gb).sqrt().clamp(min=1e-300)
@@ -200,6 +216,7 @@ def _direction(
     dw, db = rw / mw, rb / mb
     rho = _dot(rw, dw, rb, db)
     goal, rounding = forcing.square() * rho, torch.finfo(p.dtype).eps ** 2 * rho
+    negligible = (negligible / scale.square()).to(p.dtype)
     added = rho.new_zeros(len(rho), WINDOW)
     energy = torch.zeros_like(rho)
     for i in range(MAX_CG_STEPS):
@@ -212,18 +229,20 @@ def _direction(
         rw, rb = rw - step[:, None, None] * hw, rb - step[:, None] * hb
         zw, zb = rw / mw, rb / mb
         before, rho = rho, _dot(rw, zw, rb, zb)
-        settled = (added.sum(1) <= forcing.square() * energy) & (i >= WINDOW) | (rho <= rounding)
-        ended = (rho <= goal) & (settled | (forcing >= LOOSE)) | (curvature <= 0)
+        late = added.sum(1)
+        settled = (late <= forcing.square() * energy) & (i >= WINDOW) | (rho <= rounding)
+        solved = (energy <= negligible) & (late <= SURE * energy) & (i >= WINDOW)
+        ended = (rho <= goal) & (settled | (forcing >= LOOSE)) | (curvature <= 0) | solved
         out_w[live], out_b[live] = xw, xb
-        decrement[live] = torch.where(settled, energy, torch.inf)
+        decrement[live] = torch.where(settled | solved, energy, torch.inf)
         going = (~ended).nonzero()[:, 0]
         if len(going) == 0:
             break
         grown = torch.where(before > 0, rho / before, 0)  # of features whose squares underflow, both are 0
         dw, db = zw + grown[:, None, None] * dw, zb + grown[:, None] * db
         if len(going) < len(live):
-            live, l2, rho, goal, rounding, forcing, energy, added = (
-                t[going] for t in (live, l2, rho, goal, rounding, forcing, energy, added)
+            live, l2, rho, goal, rounding, forcing, energy, added, negligible = (
+                t[going] for t in (live, l2, rho, goal, rounding, forcing, energy, added, negligible)
             )
             xb, rb, db, mb, xw, rw, dw, mw, p = (t[going] for t in (xb, rb, db, mb, xw, rw, dw, mw, p))
     out_w, out_b = out_w.double() * scale[:, None, None], out_b.double() * scale[:, None]
