@@ -88,9 +88,7 @@ class Backbone(typing.Protocol):
 class ImageSource(ABC):
     """Images in a fixed order, decoded on demand. Labels are the task's."""
 
-    one_encoding: ClassVar[bool] = (
-        False  # whether equal images are stored as equal bytes, which `stored_digests` tell
-    )
+    one_encoding: ClassVar[bool] = False  # equal images are equal bytes, whose digests `stored_digests` has
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -121,18 +119,20 @@ class ImageSource(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Labelled examples: positions in a source with their labels, both (N,) int64."""
+    """Labelled examples: positions in a source and labels; `clusters` number images that belong together; all (N,) int64."""
 
     source: ImageSource
     indices: Indices
     labels: Labels
+    clusters: Indices | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def take(self, positions: Indices) -> Split:
         """The examples at these positions of this split, as copies that share no memory with it."""
-        return Split(self.source, self.indices[positions].copy(), self.labels[positions].copy())
+        columns = (self.indices, self.labels, self.clusters)
+        return Split(self.source, *(None if each is None else each[positions].copy() for each in columns))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

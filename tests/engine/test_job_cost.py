@@ -55,6 +55,7 @@ SPLIT_S = 3 * BATCH_S  # of 150 images, in batches of 64
 def run(suite_file, tmp_path, monkeypatch):
     """Run the suite with a cache of this name; the cost of each job by its key."""
     (tmp_path / "steady.py").write_text(PLUGIN)
+
     def costs(out, cache, **how):
         monkeypatch.setenv("VITBENCH_CACHE", str(tmp_path / cache))
         result, _ = ran(suite_file(SUITE), tmp_path / out, plugins=[str(tmp_path / "steady.py")], **how)

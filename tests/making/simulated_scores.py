@@ -3,6 +3,8 @@
 An image is of one of 32 difficulties. A network of accuracy q gets an image right if a normal deviate, made of the image's
 difficulty and of luck, is below the q-quantile: 60 % of its variance is the image's, which all seeds of a network share, and
 other networks for 70 % of the images. The accuracy itself is that of the backbone plus what the seed adds, kept inside [0, 1].
+
+Images may belong together: of each image the difficulty is then that of its cluster with the probability `alike`.
 """
 
 from dataclasses import dataclass
@@ -20,12 +22,32 @@ _LEVELS = ndtri((np.arange(DIFFICULTIES) + 0.5) / DIFFICULTIES)
 
 @dataclass(frozen=True)
 class World:
-    """Backbones of these accuracies on n test images, with so many seeds, whose standard deviation is sd."""
+    """Backbones of these accuracies on n test images, with so many seeds, whose standard deviation is sd.
+
+    `clusters`: of how many images that belong together; their sizes differ by a tenth if they have ten images or more.
+    """
 
     accuracies: tuple[float, ...]
     n: int
     seeds: int
     sd: float
+    clusters: int = 0
+    alike: float = 0.0
+
+    def together(self):
+        """The cluster of each image (N,)."""
+        sizes = np.full(self.clusters, self.n // self.clusters)
+        spread = self.n // self.clusters // 10
+        sizes[::2] += spread
+        sizes[1::2] -= spread
+        return np.repeat(np.arange(self.clusters), sizes)[: self.n]
+
+    def _difficulties(self, generator):
+        found = generator.integers(DIFFICULTIES, size=self.n, dtype=np.uint8)
+        if not self.clusters:
+            return found
+        of_cluster = generator.integers(DIFFICULTIES, size=self.clusters, dtype=np.uint8)[self.together()]
+        return np.where(generator.random(self.n) < self.alike, of_cluster, found)
 
     def truth(self):
         """The expected accuracy (K,) over images and seeds."""
@@ -42,11 +64,11 @@ class World:
         )
         chances = _chances(wanted)  # (K, S, difficulties)
         right = np.minimum(chances * 65536, 65535).astype(np.uint16)
-        shared = generator.integers(DIFFICULTIES, size=self.n, dtype=np.uint8)
+        shared = self._difficulties(generator)
         own = generator.integers(256, size=self.n, dtype=np.uint8) >= round(256 * SHARED)
         outcomes = np.empty((len(right), self.seeds, self.n), np.uint8)
         for k, own_right in enumerate(right):
-            difficulty = np.where(own, generator.integers(DIFFICULTIES, size=self.n, dtype=np.uint8), shared)
+            difficulty = np.where(own, self._difficulties(generator), shared)
             luck = generator.integers(65536, size=(self.seeds, self.n), dtype=np.uint16)
             outcomes[k] = luck < own_right[:, difficulty]
         return outcomes, chances.mean(2)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.making.simulated_scores import World
+from vitbench.core.clusters import by_cluster, score_interval
 from vitbench.core.wilson import wilson
 from vitbench.report.ranks import column_of_tables, ranked
 from vitbench.report.statistics import (
@@ -35,6 +36,15 @@ GRID = [World((a, a), n, s, sd) for a, n, s, sd in product(ACCURACIES, SIZES, SE
 BENCHMARKS = {200: 800, 1000: 500, 10_000: 160}  # simulated of each size
 LOW, HIGH = 0.93, 0.985
 ERRORS = 3.5  # standard errors of a simulated coverage: among some hundred none should be beyond
+
+
+# Two eyes of a patient, and some 486 views of each of 25 toys (docs/protocols.md#clusters).
+CLUSTERED = [
+    World((a, a), n, s, sd, clusters, alike)
+    for a in (0.5, 0.9)
+    for n, clusters, alike in ((2000, 1000, 1.0), (12_150, 25, 0.3))
+    for s, sd in ((1, 0.0), (3, 0.01))
+]
 
 
 def holds(interval, truth):
@@ -113,6 +123,37 @@ def test_cells_and_differences_cover_what_they_state(size):
             for name, values in found.items():
                 if not name.startswith("p,"):
                     check(name, world, values)
+
+
+def clustered_cells(world, benchmarks, seed=5):
+    """The coverage of cells and differences where images belong together, and of intervals that do not know it."""
+    generator, found = np.random.default_rng(seed), defaultdict(list)
+    together, n = world.together(), world.n
+    for _ in range(benchmarks):
+        outcomes, networks = world.draw_networks(generator)
+        wanted = networks[:, 0] if world.seeds == 1 else world.truth()
+        first, second = (by_cluster(table, together) for table in outcomes)
+        own = (
+            Interval(0.0, *score_interval(outcomes[0][0], together))
+            if world.seeds == 1
+            else fraction_interval(crossed(first), n, world.clusters)
+        )
+        found["cell"].append(holds(own, wanted[0]))
+        found["of images"].append(holds(cell_interval(outcomes[0].astype(float)), wanted[0]))
+        gap = difference(first, second, paired=False).interval
+        found["difference"].append(holds(gap, wanted[1] - wanted[0]))
+    return {name: np.array(values) for name, values in found.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", CLUSTERED)
+def test_intervals_over_clusters_cover_what_they_state(world):
+    found = clustered_cells(world, 300)
+    for name in ("cell", "difference"):
+        check(name, world, found[name])
+    assert found["of images"].mean() < found["cell"].mean()
+    if world.clusters == 25 and world.seeds == 1:
+        assert found["of images"].mean() < 0.6
 
 
 def share_below(p_values, level):
@@ -234,6 +275,9 @@ def test_forty_backbones_with_three_seeds():
 
 
 if __name__ == "__main__":
+    for world in CLUSTERED:
+        found = clustered_cells(world, 1000)
+        print(world, {name: values.mean().round(3) for name, values in found.items()}, flush=True)
     for world in GRID:
         found = cells(world, BENCHMARKS[world.n])
         shown = "  ".join(f"{name} {values.mean():.3f}" for name, values in found.items() if name[:2] != "p,")

@@ -23,7 +23,9 @@ from vitbench.tasks import (
     caltech101,
     cifar,
     clevr,
+    diabetic_retinopathy,
     dsprites,
+    dtd,
     eurosat,
     fewshot_extras,
     imagenet,
@@ -212,6 +214,21 @@ def test_smallnorb_holds_out_other_toys(data_dir):
     assert task.train().source.spec.startswith("train[")
     assert task.val().source.spec == f"test[0:{N // 2}]"
     assert task.test().source.spec == f"test[{N // 2}:{N}]"
+
+
+def test_views_of_a_toy_and_eyes_of_a_patient_belong_together(data_dir):
+    for task in (smallnorb.smallnorb_elevation(), smallnorb.smallnorb_azimuth()):
+        test = task.test()
+        stored = test.source.examples(
+            range(len(test)), lambda example: (*example.ints("label_category"), *example.ints("instance"))
+        )
+        toys = {(int(a), stored[i]) for i, a in enumerate(test.clusters)}
+        assert len(toys) == len(set(test.clusters.tolist())) == len(set(stored))
+        assert (test.take(np.arange(3)).clusters == test.clusters[:3]).all()
+    test = diabetic_retinopathy.diabetic_retinopathy().test()
+    names = [test.source.name(i) for i in test.indices]
+    assert test.clusters.tolist() == [int(name.split("_")[0]) for name in names]
+    assert dtd.dtd().test().clusters is None
 
 
 def test_shots_come_from_the_whole_training_split(data_dir):

@@ -93,7 +93,8 @@ def _about(row: Difference) -> str:
     metric = "" if row.metric == "top1" else f"{row.metric}, "
     if row.p is not None and not row.known_images:
         metric += f"{AT_LEAST}, "
-    return f"{p}{_star(row)}  {metric}n {row.n_test}, seeds {seeds}{missing}{pairing}"
+    together = f" in {row.clusters} clusters" if row.clusters else ""
+    return f"{p}{_star(row)}  {metric}n {row.n_test}{together}, seeds {seeds}{missing}{pairing}"
 
 
 def _ranked(title: str, rows: dict[str, Ranked]) -> str:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from vitbench.core.clusters import score_interval
 from vitbench.core.record import FurtherMetric, FurtherName, ScoreKind
-from vitbench.core.wilson import wilson
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -102,25 +102,30 @@ def to_keep(scores: NDArray[np.floating], kind: ScoreKind) -> NDArray[np.float16
 
 
 def further_metrics(
-    images: ImageScores, right: Flags, labels: Whole, num_classes: int, kind: ScoreKind
+    images: ImageScores,
+    right: Flags,
+    labels: Whole,
+    num_classes: int,
+    kind: ScoreKind,
+    clusters: Whole | None = None,
 ) -> dict[FurtherName, FurtherMetric]:
     """The metrics beside top-1 of the images that count: reduced scores, whether each is predicted correctly, labels (N,)."""
     return {
-        "top5": top5(images.rank, num_classes),
+        "top5": top5(images.rank, num_classes, clusters),
         "mean_per_class": mean_per_class(right, labels, num_classes),
         "nll": nll(images.log_probability, kind),
         "ece": ece(images.confidence, right, kind),
     }
 
 
-def top5(rank: Whole, num_classes: int) -> FurtherMetric:
-    """The fraction of images whose label is among the five highest scores, with its Wilson interval."""
+def top5(rank: Whole, num_classes: int, clusters: Whole | None = None) -> FurtherMetric:
+    """The fraction of images whose label is among the five highest scores, with its interval."""
     n = len(rank)
     if num_classes <= TOP:
         return FurtherMetric(n=n, note=f"of {num_classes} classes all would be among the first {TOP}")
-    hits = int((rank < TOP).sum())
-    low, high = wilson(hits, n)
-    return FurtherMetric(value=hits / n, ci_low=low, ci_high=high, n=n)
+    hit = rank < TOP
+    low, high = score_interval(hit, clusters)
+    return FurtherMetric(value=int(hit.sum()) / n, ci_low=low, ci_high=high, n=n)
 
 
 def mean_per_class(right: Flags, labels: Whole, num_classes: int) -> FurtherMetric:

@@ -210,12 +210,15 @@ Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class Metric(Frozen):
-    """A score as a fraction in [0, 1] over n examples, with its 95 % Wilson interval over the test set."""
+    """A score as a fraction in [0, 1] over n examples, with its 95 % Wilson interval over test images or their clusters."""
 
     value: Fraction
     ci_low: Fraction
     ci_high: Fraction
     n: Count = Field(ge=1)
+    clusters: Annotated[Count, Field(ge=1)] | None = Field(
+        default=None, description="of test images that belong together; None: they do not"
+    )
 
 
 FurtherName = Literal["top5", "mean_per_class", "nll", "ece"]

@@ -145,13 +145,11 @@ class IncomingFeatures:
 
     def finish(self, facts: dict[str, Any]) -> Tensor:
         """All features (N, D), visible to other readers if the cache's file has them."""
-        if self.batches or self.writer is None:
-            found = torch.cat(self.batches)
-        else:
-            found = torch.from_numpy(self.writer.rows())
-        if self.writer is not None:
-            self.writer.facts = facts
-            self.writer.finish(flush=True)
+        if self.writer is None:
+            return torch.cat(self.batches)
+        found = torch.cat(self.batches) if self.batches else torch.from_numpy(self.writer.rows())
+        self.writer.facts = facts
+        self.writer.finish(flush=True)
         return found
 
     def abandon(self) -> None:

@@ -98,7 +98,7 @@ class FeatureReader:
         return found
 
     def _extracted(self, key: str, pool: Split, facts: dict[str, Any]) -> Tensor:
-        """Features of a pool that are not cached yet. Each batch is written as it comes: a large pool's are never held at once."""
+        """Features of a pool that are not cached yet. Batches are written as they come: a large pool's are never held."""
         incoming = self.store.incoming(key, len(pool))
         try:
             with self.meter.phase("features") as span:

@@ -34,6 +34,7 @@ from vitbench.engine.job_log import LOG
 from vitbench.engine.outcome import Outcome, failed, now, recordable
 from vitbench.engine.scoring import backbone_facts, confusion, further, score, score_kind, worst
 from vitbench.engine.worker import Worker, check_contents
+from vitbench.store.predictions import CLUSTER
 
 # Packages whose version features depend on.
 FEATURE_PACKAGES = ("torch", "torchvision", "timm", "pillow", "simplejpeg", "numpy")
@@ -96,6 +97,7 @@ class Scored:
                 "name": [test.source.name(i) for i in test.indices],
                 "label": test.labels,
                 "prediction": predictions,
+                **({} if test.clusters is None else {CLUSTER: test.clusters}),
                 **{f"{rule.name}_correct": rule.correct(predictions, test) for rule in self.task.rules},
             }
         )

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from vitbench.api import Labels, Protocol, ScoreRule, Split
 from vitbench.backbones.models.wrapper import BuiltBackbone
 from vitbench.core.class_scores import further_metrics
+from vitbench.core.clusters import count, score_interval
 from vitbench.core.errors import Problem, VitbenchError, nearest
 from vitbench.core.record import BackboneFacts, Confusion, FurtherMetric, FurtherName, Metric, ScoreKind
-from vitbench.core.wilson import wilson
 from vitbench.engine.answers import Answers
 
 MATRIX_CLASSES = 12  # of more classes, only the most frequent confusions are kept
@@ -21,14 +21,15 @@ WORST = 24
 
 
 def score(rule: ScoreRule, predictions: Labels, split: Split) -> Metric:
-    """The fraction of counted examples that are correct, with its Wilson interval."""
+    """The fraction of counted examples that are correct, with its interval over images, or over clusters of them."""
     correct = rule.correct(predictions, split)
-    counted = correct[~np.isnan(correct)]
-    hits, n = int(counted.sum()), len(counted)
+    counts = ~np.isnan(correct)
+    hits, n = int(correct[counts].sum()), int(counts.sum())
     if n == 0:
         raise VitbenchError("the test split has no example that counts")
-    low, high = wilson(hits, n)
-    return Metric(value=hits / n, ci_low=low, ci_high=high, n=n)
+    clusters = None if split.clusters is None else split.clusters[counts]
+    low, high = score_interval(correct[counts], clusters)
+    return Metric(value=hits / n, ci_low=low, ci_high=high, n=n, clusters=count(clusters))
 
 
 def further(
@@ -41,7 +42,8 @@ def further(
     counted = ~np.isnan(rule.correct(answers.predictions, split))
     labels = split.labels[counted]
     right = answers.predictions[counted] == labels
-    return further_metrics(answers.images.take(counted), right, labels, num_classes, kind)
+    clusters = None if split.clusters is None else split.clusters[counted]
+    return further_metrics(answers.images.take(counted), right, labels, num_classes, kind, clusters)
 
 
 def score_kind(protocol: Protocol) -> ScoreKind:

@@ -7,8 +7,8 @@ For every regularisation strength l2, over weights W (D, K) and an unpenalised b
 is minimised by Newton's method with truncated conjugate gradients. Objectives, gradients and certificates are float64; products
 with the Hessian are float32, which is accurate enough for a direction. Features are centred and rotated to their principal
 axes, where the Hessian's diagonal is a good preconditioner; only N axes remain if N < D. The path over l2 goes down from the
-strongest penalty in coarse steps, each from an extrapolated start; all between are then interpolated and solved together. Design and other
-solvers: docs/protocols.md#newton-solver.
+strongest penalty in coarse steps, each from an extrapolated start; all between are then interpolated and solved together.
+Design and other solvers: docs/protocols.md#newton-solver.
 
 The certificate is a duality gap, so it is valid whatever the solver did: with p the predicted probabilities, the dual objective
 at (1 - e) p + e q is a lower bound of the optimum, where e and the constant q make each class's column sum to its count.
@@ -93,7 +93,7 @@ def solve(data: PrincipalAxes, l2: Sequence[float], tolerance: float) -> Solutio
 
 
 def _levels(count: int) -> list[list[int]]:
-    """Return the indices of the problems in the order of solving: every fourth from the strongest penalty down, then between."""
+    """Return the indices of the problems in the order of solving: every fourth from the strongest down, then between."""
     chain = [*range(count - 1, 0, -CHAIN), 0]
     levels, seen = [[i] for i in chain], set(chain)
     for stride in (CHAIN // 2, 1):
@@ -113,7 +113,9 @@ def _interpolate_start(found: Solutions, l2: Tensor, new: int, solved: Sequence[
     at = (l2 / l2[new]).log().tolist()
     for values in (found.w, found.b):
         if nodes:
-            weights = (math.prod(at[j] / (at[j] - at[i]) for j in nodes if j != i) for i in nodes)  # Lagrange's
+            weights = (
+                math.prod(at[j] / (at[j] - at[i]) for j in nodes if j != i) for i in nodes
+            )  # Lagrange's
             values[new] = sum(weight * values[i] for weight, i in zip(weights, nodes, strict=True))
 
 
@@ -206,7 +208,7 @@ def _direction(
     gb = gb - gb.mean(1, keepdim=True)  # 0 but for rounding: the same bias for all classes changes nothing
     scale = _dot(gw, gw, gb, gb).sqrt().clamp(min=1e-300)
     rw, rb = -(gw / scale[:, None, None]).to(p.dtype), -(gb / scale[:, None]).to(p.dtype)
-    l2, forcing = l2.to(p.dtype), forcing.to(p.dtype)
+    l2, forcing, negligible = (t.to(p.dtype) for t in (l2, forcing, negligible / scale.square()))
     spread = p * (1 - p)
     mw = data.times_squares(spread) + l2[:, None, None]
     mb = spread.sum(2).clamp(min=torch.finfo(torch.float32).tiny)
@@ -216,7 +218,6 @@ def _direction(
     dw, db = rw / mw, rb / mb
     rho = _dot(rw, dw, rb, db)
     goal, rounding = forcing.square() * rho, torch.finfo(p.dtype).eps ** 2 * rho
-    negligible = (negligible / scale.square()).to(p.dtype)
     added = rho.new_zeros(len(rho), WINDOW)
     energy = torch.zeros_like(rho)
     for i in range(MAX_CG_STEPS):

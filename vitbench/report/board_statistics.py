@@ -48,7 +48,7 @@ def cell_interval(scores: Sequence[Score], estimate: Estimate | None) -> Bounds:
         return scores[0].interval
     if estimate is None:
         return None, None
-    found = fraction_interval(estimate, min(score.n for score in scores))
+    found = fraction_interval(estimate, min(score.n for score in scores), scores[0].clusters)
     return found.low, found.high
 
 

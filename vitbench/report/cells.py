@@ -99,6 +99,7 @@ def cell_of(
         seeds=len(values),
         seeds_expected=expected,
         n_test=scores[0].n,
+        clusters=scores[0].clusters,
         failed=failures,
         departures=tuple(sorted({reason for record in records for reason in departures_of(record)})),
         name=cell_name(records),

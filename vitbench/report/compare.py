@@ -31,9 +31,9 @@ Scope = Literal["backbones", "trained networks"]
 class Difference:
     """Two backbones on one task: their scores, and the second minus the first on the same test images.
 
-    `seeds` of each; `paired`: seeds are compared one by one. `known_images`: predictions say which images are correct; else
-    errors are taken for independent. `gap` is a `Point`, and `p` None, if no interval of the metric is known. `p_holm` is None
-    of a cell without p or that lacks seeds: it is in no family.
+    `clusters` of the test images, if they belong together. `seeds` of each; `paired`: seeds are compared one by one.
+    `known_images`: predictions say which images are correct; else errors are taken for independent. `gap` is a `Point`, and
+    `p` None, if no interval of the metric is known. `p_holm` is None of a cell without p or that lacks seeds: no family's.
     """
 
     task: str
@@ -49,6 +49,7 @@ class Difference:
     gap: Interval | Point
     p: float | None
     scope: Scope
+    clusters: int | None = None
     p_holm: float | None = None
     known_images: bool = True
 
@@ -222,21 +223,22 @@ def _difference(one: Found, two: Found, predictions: Predictions) -> tuple[Diffe
     paired = draws_images(one.record.job) and [r.job.seed for r in ours] == [r.job.seed for r in theirs]
     metric, known = one.metric or main_metric_name(one.record) or "", one.by_image and two.by_image
     estimate: Estimate | None
+    scores = [scores_of(ours, metric), scores_of(theirs, metric)]
+    n_test = min(each.n for own in scores for each in own)
     if known:
         a, b = tables([ours, theirs], predictions, metric)
         estimate = difference(a.astype(np.float64), b.astype(np.float64), paired=paired)
-        low, high, n_test = float(a.mean()), float(b.mean()), a.shape[1]
+        low, high = float(a.mean()), float(b.mean())
     else:
-        scores = [scores_of(ours, metric), scores_of(theirs, metric)]
         estimate = _of_independent(*scores)
         low, high = (sum(each.value for each in own) / len(own) for own in scores)
-        n_test = min(each.n for own in scores for each in own)
     job = one.record.job
     gap = replace(estimate.interval, value=high - low) if estimate else Point(high - low)
     scope: Scope = "backbones" if {one.scope, two.scope} == {"backbones"} else "trained networks"
     row = Difference(
         job.task.label, job.protocol.label, job.budget, metric, (len(ours), len(theirs)), max(one.expected, two.expected),
-        paired and known, n_test, low, high, gap, estimate.p if estimate else None, scope, known_images=known,
+        paired and known, n_test, low, high, gap, estimate.p if estimate else None, scope, scores[0][0].clusters,
+        known_images=known,
     )  # fmt: skip
     return row, replace(estimate, mean=high - low) if estimate else None
 

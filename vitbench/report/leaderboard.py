@@ -67,6 +67,7 @@ class Cell:
     seeds: int = 0
     seeds_expected: int = 1
     n_test: int = 0
+    clusters: int | None = None
     failed: int = 0
     best: bool = False
     departures: tuple[str, ...] = ()

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vitbench.core.clusters import by_cluster
 from vitbench.core.errors import UsageError
 from vitbench.core.record import Record
 from vitbench.report.shown_metric import main_metric_name
+from vitbench.store.predictions import CLUSTER
 from vitbench.store.run_dir import RunDir
 
-Table = NDArray[np.uint8]  # (S, N), by seed and image: 1 correct, 0 wrong
+if TYPE_CHECKING:
+    import pandas as pd
+
+# (S, N), by seed and image: 1 correct, 0 wrong; (S, G) float64 by seed and cluster where images belong together.
+Table = NDArray[np.uint8] | NDArray[np.float64]
 MOST_RECORDS = 1000  # of a page: reading the predictions of more takes longer than making it
 
 
@@ -30,14 +37,23 @@ class Predictions:
             UsageError: the predictions are missing or damaged, or do not say it.
         """
         name = metric or main_metric_name(record)
-        run = next((run for run in self._runs if run.predictions_path(record.key).is_file()), self._runs[0])
-        found = run.predictions(record, [f"{name}_correct"])
-        column = found.get(f"{name}_correct")
+        column = self._read(record, f"{name}_correct").get(f"{name}_correct")
         if column is None:
             raise UsageError(
                 f"the predictions of {record.job.title} do not say which images are correct by {name}"
             )
         return column.to_numpy(dtype=np.float64)
+
+    def clusters(self, record: Record) -> NDArray[np.int64] | None:
+        """The cluster of each test image (N,); None if images do not belong together."""
+        if not any(metric.clusters for metric in record.metrics.values()):
+            return None
+        column = self._read(record, CLUSTER).get(CLUSTER)
+        return None if column is None else column.to_numpy(dtype=np.int64)
+
+    def _read(self, record: Record, column: str) -> pd.DataFrame:
+        run = next((run for run in self._runs if run.predictions_path(record.key).is_file()), self._runs[0])
+        return run.predictions(record, [column])
 
 
 def predictions_of(runs: Iterable[Path], records: Sequence[Record]) -> Predictions | None:
@@ -49,7 +65,7 @@ def predictions_of(runs: Iterable[Path], records: Sequence[Record]) -> Predictio
 def tables(
     cells: Sequence[Sequence[Record]], predictions: Predictions, metric: str | None = None
 ) -> list[Table]:
-    """One table for each cell, of the images that count in all of them.
+    """One table for each cell, of the images that count in all of them, or of their clusters.
 
     Raises:
         UsageError: predictions are missing or damaged, or are of different images.
@@ -62,7 +78,10 @@ def tables(
         )
     stacked = [np.stack(own) for own in raw]
     counted = np.all([~np.isnan(table).any(0) for table in stacked], axis=0)
-    return [table[:, counted].astype(np.uint8) for table in stacked]
+    clusters = predictions.clusters(cells[0][0])
+    if clusters is None:
+        return [table[:, counted].astype(np.uint8) for table in stacked]
+    return [by_cluster(table[:, counted], clusters[counted]) for table in stacked]
 
 
 def tables_or_none(

@@ -22,7 +22,7 @@ TINY = 1e-300
 DRAWS = 2000  # of the largest difference; its 95 % quantile then has a standard error of about 0.02
 MOST_STEPS = 10
 Floats = NDArray[np.float64]
-Outcomes = NDArray[np.uint8]  # (S, N)
+Outcomes = NDArray[np.uint8] | NDArray[np.float64]  # (S, N), or (S, G) by cluster
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Place:
 
 
 def column_of_tables(tables: Sequence[Outcomes]) -> Column:
-    """A column from outcomes (S, N) on the same N images, 1 or 0, a table for each backbone."""
+    """A column from outcomes (S, N) on the same N images, 1 or 0, or their clusters; a table for each backbone."""
     n = tables[0].shape[1]
     centred = np.empty((len(tables), n), np.float32)
     estimates = []
@@ -75,7 +75,8 @@ def column_of_tables(tables: Sequence[Outcomes]) -> Column:
         np.divide(table.sum(0, dtype=np.float32), len(table), out=row)
         row -= np.float32(by_seed.mean())
         between = len(table) * float(np.square(row).sum(dtype=np.float64))
-        squares = float(by_seed.sum()) * n  # y² = y
+        is_binary = table.dtype == np.uint8  # y² = y
+        squares = float(by_seed.sum()) * n if is_binary else float(np.square(table).sum())
         estimates.append(of_squares(by_seed, between, squares, n))
     covariance = (centred @ centred.T).astype(np.float64) / max(n - 1, 1) / n
     least = np.array([1 / len(table) for table in tables]) / n**2

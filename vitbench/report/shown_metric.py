@@ -19,11 +19,15 @@ MADE_EARLIER = "made by an earlier version, which did not measure it"
 
 @dataclass(frozen=True)
 class Score:
-    """A record's value of a metric over n images, with its 95 % interval over images; None where none is known."""
+    """A record's value of a metric over n images, with its 95 % interval over images; None where none is known.
+
+    `clusters` is how many clusters the images belong together in, if they do.
+    """
 
     value: float
     n: int
     interval: tuple[float, float] | None
+    clusters: int | None = None
 
     @property
     def exact(self) -> Fraction:
@@ -71,12 +75,13 @@ def value_of(record: Record, metric: str = "") -> Score | None:
     name = metric or main_metric_name(record)
     if name in record.metrics:
         own = record.metrics[name]
-        return Score(own.value, own.n, (own.ci_low, own.ci_high))
+        return Score(own.value, own.n, (own.ci_low, own.ci_high), own.clusters)
     found = record.further.get(cast("FurtherName", name))
     if found is None or found.value is None:
         return None
     low, high = found.ci_low, found.ci_high
-    return Score(found.value, found.n, None if low is None or high is None else (low, high))
+    clusters = next((own.clusters for own in record.metrics.values()), None)
+    return Score(found.value, found.n, None if low is None or high is None else (low, high), clusters)
 
 
 def is_by_image(record: Record, metric: str) -> bool:

@@ -1,7 +1,8 @@
 """Means over test images and seeds with intervals and p-values, and Holm's correction.
 
 Images and seeds are crossed: every seed is scored on the same images. A table (S, N) holds y[s, i], by seed and image: 1
-correct, 0 wrong, or differences of these between two backbones. In y[s, i] = mean + seed[s] + image[i] + rest[s, i] all but
+correct, 0 wrong, or differences of these between two backbones; where images belong together, by seed and cluster
+(vitbench/core/clusters.py). In y[s, i] = mean + seed[s] + image[i] + rest[s, i] all but
 the mean is random, and the variance of the table's mean is estimated by
 
     V_images + V_seeds - V_rest
@@ -21,6 +22,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
+
+from vitbench.core.wilson import wilson_of
 
 LEVEL = 0.95
 MOST_FREEDOM = 1e6  # Student's t is the normal distribution by then
@@ -182,20 +185,20 @@ def difference(first: Table, second: Table, *, paired: bool) -> Estimate:
     return replace(seeds, mean=images.mean, images=pure, image_noise=images.image_noise)
 
 
-def fraction_interval(estimate: Estimate, n: int) -> Interval:
+def fraction_interval(estimate: Estimate, n: int, clusters: int | None = None) -> Interval:
     """Wilson's interval of a mean of n images' outcomes, with the number of images that would give its variance.
+
+    If images belong together in so many clusters and the variance is 0, each cluster counts as one image.
 
     Inside [0, 1], and sensible near both ends (Dean and Pagano, J. Surv. Stat. Methodol. 3, 2015, for clustered samples).
     """
     mean = min(max(estimate.mean, 0.0), 1.0)
     alone = mean * (1 - mean) / max(n - 1, 1)
     variance = estimate.variance
-    effective = n * alone / variance if variance > 0 and alone > 0 else float(n)
-    squared = estimate.squared_reach((1 - LEVEL) / 2) / variance if variance > 0 else Z**2
-    weight = squared / effective
-    centre = (mean + weight / 2) / (1 + weight)
-    reach = (squared * (mean * (1 - mean) / effective + weight / (4 * effective))) ** 0.5 / (1 + weight)
-    return Interval(estimate.mean, max(0.0, min(centre - reach, mean)), min(1.0, max(centre + reach, mean)))
+    effective = n * alone / variance if variance > 0 and alone > 0 else float(clusters or n)
+    z = (estimate.squared_reach((1 - LEVEL) / 2) / variance) ** 0.5 if variance > 0 else Z
+    low, high = wilson_of(mean, z, effective)
+    return Interval(estimate.mean, max(0.0, min(low, mean)), min(1.0, max(high, mean)))
 
 
 def combined(estimates: Iterable[Estimate], weights: Iterable[float]) -> Estimate:

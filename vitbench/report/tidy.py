@@ -11,7 +11,7 @@ from vitbench.core.record import Record
 
 COLUMNS = (
     "suite", "backbone", "family", "weights", "pretrain_data", "task", "group", "protocol", "budget", "seed", "metric",
-    "value", "ci_low", "ci_high", "n_test", "status", "conformant", "limit", "pretrain_tpu_v3_core_days",
+    "value", "ci_low", "ci_high", "n_test", "clusters", "status", "conformant", "limit", "pretrain_tpu_v3_core_days",
     "transfer_gpu_seconds", "transfer_seconds", "shared_seconds", "core_seconds", "devices", "device", "flops_per_image",
     "params", "size_px", "dtype", "preprocess", "backbone_version", "task_version", "protocol_version", "error", "key",
     "metric_note",
@@ -62,7 +62,14 @@ def _rows(record: Record) -> list[dict[str, Any]]:
         "key": record.key,
     }
     scores: list[dict[str, Any]] = [
-        {"metric": name, "value": m.value, "ci_low": m.ci_low, "ci_high": m.ci_high, "n_test": m.n}
+        {
+            "metric": name,
+            "value": m.value,
+            "ci_low": m.ci_low,
+            "ci_high": m.ci_high,
+            "n_test": m.n,
+            "clusters": m.clusters,
+        }
         for name, m in record.metrics.items()
     ]
     scores += [

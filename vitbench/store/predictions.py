@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+CLUSTER = "cluster"  # column of tasks whose test images belong together
 MOST_BYTES = 512 * 2**20  # unpacked: ImageNet's come to 4 MB
 MOST_COLUMNS = 64
 

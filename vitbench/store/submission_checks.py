@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vitbench.core.clusters import count, score_interval
 from vitbench.core.conformance import ITEMS, Evidence, conformance
 from vitbench.core.errors import UsageError
 from vitbench.core.record import Record
-from vitbench.core.wilson import wilson
 from vitbench.store.known_tasks import contradictions, known_size
-from vitbench.store.predictions import read_predictions
+from vitbench.store.predictions import CLUSTER, read_predictions
 from vitbench.store.record_file import load
 from vitbench.store.run_dir import RunDir
 from vitbench.store.submission_metrics import TOLERANCE, further_faults
@@ -71,7 +71,8 @@ def faults(record: Record, table: bytes, labels: Labels, scores: bytes | None = 
         columns = {name: rows[f"{name}_correct"].to_numpy(dtype=float) for name in record.metrics}
         right = rows["prediction"].to_numpy() == rows["label"].to_numpy()
         found = [*_rows(rows, columns, right), *_classes(record, rows)]
-        found += [*_scores(record, columns), *_worst(record, columns)]
+        clusters = rows[CLUSTER].to_numpy(dtype=np.int64) if CLUSTER in rows else None
+        found += [*_scores(record, columns, clusters), *_worst(record, columns)]
         found = found or list(further_faults(record, rows, scores))
         found = found or list(_confusion(record, rows))
         found = found or list(labels.fault(record, rows))
@@ -107,18 +108,21 @@ def _classes(record: Record, rows: pd.DataFrame) -> Iterator[str]:
             yield f"its {name}s range from {least} to {most}, its task has {classes} classes"
 
 
-def _scores(record: Record, columns: dict[str, np.ndarray]) -> Iterator[str]:
+def _scores(record: Record, columns: dict[str, np.ndarray], clusters: np.ndarray | None) -> Iterator[str]:
     """Every metric and interval that differs from what the predictions give."""
     for name, metric in record.metrics.items():
-        counted = columns[name][~np.isnan(columns[name])]
+        counts = ~np.isnan(columns[name])
+        counted, together = columns[name][counts], None if clusters is None else clusters[counts]
         n, hits = len(counted), int(counted.sum())
-        low, high = wilson(hits, n) if n else (0.0, 0.0)
+        low, high = score_interval(counted, together) if n else (0.0, 0.0)
         if n != metric.n or not n or abs(hits / n - metric.value) > TOLERANCE:
             recomputed = f"{hits / n:.4f}" if n else "nothing"
             stated = f"{name} is stated as {metric.value:.4f} (n = {metric.n})"
             yield f"{stated}, but the predictions give {recomputed} (n = {n})"
         elif abs(low - metric.ci_low) > TOLERANCE or abs(high - metric.ci_high) > TOLERANCE:
             yield f"the interval of {name} is not the Wilson interval of the predictions"
+        elif metric.clusters != count(together):
+            yield f"{name} is stated over {metric.clusters} clusters of images, its predictions have {count(together)}"
 
 
 def _confusion(record: Record, rows: pd.DataFrame) -> Iterator[str]:

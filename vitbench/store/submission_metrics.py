@@ -60,11 +60,15 @@ def _per_class(record: Record, metric: FurtherMetric, label: Whole, right: Flags
         yield f"mean_per_class is stated as {metric.value:.4f}, the predictions give {found.value:.4f} and no interval"
 
 
-def _top5(_record: Record, metric: FurtherMetric, label: Whole, right: Flags) -> Iterator[str]:
+def _top5(record: Record, metric: FurtherMetric, label: Whole, right: Flags) -> Iterator[str]:
     n = len(label)
     hits = round((metric.value or 0) * n)
     if abs((metric.value or 0) - hits / n) > TOLERANCE or not right.sum() <= hits <= n:
         yield f"top5 is stated as {metric.value:.4f}, which no number of images from {right.sum():,} to {n:,} gives"
+        return
+    if next(iter(record.metrics.values())).clusters:  # it depends on which images are hits
+        if not (metric.ci_low or 0) <= hits / n <= (metric.ci_high or 0):
+            yield "top5 is outside of its interval"
         return
     for bound, own in zip(wilson(hits, n), (metric.ci_low, metric.ci_high), strict=True):
         if own is None or abs(bound - own) > TOLERANCE:

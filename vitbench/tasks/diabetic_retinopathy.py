@@ -3,7 +3,18 @@
 from vitbench.api import Task
 from vitbench.core.registry import register_task
 from vitbench.data.tfds.dataset import DataSet, ManualFile, declare
+from vitbench.data.tfds.example import Example, stored
 from vitbench.data.tfds.splits import official, prepared_task
+
+
+def patient(example: Example) -> int:
+    """The patient, whose two eyes belong together: the number before the underscore in a name such as `10_left`.
+
+    Raises:
+        ValueError: the name has no such number.
+    """
+    return int(example.text("name").partition("_")[0])
+
 
 KAGGLE = "kaggle.com/c/diabetic-retinopathy-detection"
 RETINOPATHY = declare(
@@ -12,6 +23,8 @@ RETINOPATHY = declare(
         majors=(3,),
         # Kaggle's usage column: validation is Public, test is Private
         sizes={"train": 35_126, "validation": 10_906, "test": 42_670},
+        labels={"label": stored(), "patient": patient},
+        clusters="patient",
         key=lambda example, _split: example.text("name"),
         title=lambda example: example.text("name"),
         manual=(
@@ -26,11 +39,12 @@ RETINOPATHY = declare(
 
 @register_task(
     "vtab/diabetic_retinopathy",
-    version=2,
+    version=3,
     group="specialized",
     data=RETINOPATHY.content,
     dataset="diabetic_retinopathy_detection/btgraham-300",
     n_test=42_670,
+    clusters="patients",
     source="VTAB; TA:data/diabetic_retinopathy.py",
 )
 def diabetic_retinopathy() -> Task:

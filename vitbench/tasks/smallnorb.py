@@ -3,15 +3,24 @@
 from vitbench.api import Task
 from vitbench.core.registry import register_task
 from vitbench.data.tfds.dataset import DataSet, declare
-from vitbench.data.tfds.example import stored
+from vitbench.data.tfds.example import Example, stored
 from vitbench.data.tfds.splits import Slice, Slices, prepared_task
+
+TOYS_PER_CATEGORY = 10
+
+
+def toy(example: Example) -> int:
+    """The toy on the image, whose 972 views belong together: five categories have ten toys each."""
+    return TOYS_PER_CATEGORY * stored("label_category")(example) + stored("instance")(example)
+
 
 SMALLNORB = declare(
     DataSet(
         "smallnorb",
         majors=(2,),
         sizes={"train": 24_300, "test": 24_300},
-        labels={"azimuth": stored("label_azimuth"), "elevation": stored("label_elevation")},
+        labels={"azimuth": stored("label_azimuth"), "elevation": stored("label_elevation"), "toy": toy},
+        clusters="toy",
     )
 )
 # Val and test are the two halves of the official test set, whose toys differ from those of train (TA:data/smallnorb.py:55-63).
@@ -22,11 +31,12 @@ ELEVATIONS = tuple(f"{degrees}°" for degrees in range(30, 75, 5))
 
 @register_task(
     "vtab/smallnorb_azimuth",
-    version=2,
+    version=3,
     group="structured",
     data=SMALLNORB.content,
     dataset="smallnorb",
     n_test=12_150,
+    clusters="toys",
     source="VTAB; TA:data/smallnorb.py:55-82",
 )
 def smallnorb_azimuth() -> Task:
@@ -37,11 +47,12 @@ def smallnorb_azimuth() -> Task:
 
 @register_task(
     "vtab/smallnorb_elevation",
-    version=2,
+    version=3,
     group="structured",
     data=SMALLNORB.content,
     dataset="smallnorb",
     n_test=12_150,
+    clusters="toys",
     source="VTAB; TA:data/smallnorb.py:55-82",
 )
 def smallnorb_elevation() -> Task:

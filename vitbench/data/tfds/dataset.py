@@ -38,6 +38,7 @@ class DataSet:
         sizes: Number of examples of each split in the reference.
         also: Other sizes that are known to be harmless, with the reason.
         labels: Label rules of all tasks on these images, applied in one pass.
+        clusters: The label rule that numbers images which belong together, if any do.
         key: Returns the key whose hash determines the stored order, if examples carry it.
         title: Returns the name of an example for messages and pages.
         ink: Factor by which stored pixels are multiplied.
@@ -50,6 +51,7 @@ class DataSet:
     majors: tuple[int, ...]
     sizes: Mapping[str, int]
     labels: Mapping[str, Rule] = field(default_factory=lambda: {"label": stored()})
+    clusters: str = ""
     rules_version: int = 1
     at_least: tuple[int, ...] = ()
     image: str = "image"

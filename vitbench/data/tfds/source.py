@@ -284,5 +284,6 @@ def source_of(data: DataSet, copy: Prepared, spec: str) -> RecordSource:
 
 
 def labelled(source: RecordSource, rule: str) -> Split:
-    """The split of all examples of a source, with the labels of one rule."""
-    return Split(source, np.arange(len(source)), source.labels(rule))
+    """The split of all examples of a source, with the labels of one rule, and clusters if images belong together."""
+    clusters = source.labels(source.data.clusters) if source.data.clusters else None
+    return Split(source, np.arange(len(source)), source.labels(rule), clusters)
