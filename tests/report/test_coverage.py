@@ -38,7 +38,7 @@ LOW, HIGH = 0.93, 0.985
 ERRORS = 3.5  # standard errors of a simulated coverage: among some hundred none should be beyond
 
 
-# Two eyes of a patient, and some 486 views of each of 25 toys (docs/protocols.md#clusters).
+# Two eyes of a patient, and some 486 views of each of 25 toys (docs/protocols.md#images-that-belong-together).
 CLUSTERED = [
     World((a, a), n, s, sd, clusters, alike)
     for a in (0.5, 0.9)
