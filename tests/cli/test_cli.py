@@ -130,7 +130,7 @@ def test_results_as_json(finished, tmp_path):
             2,
             "expected cpu, cuda, cuda:N or auto",
         ),
-        (["run", "quickstart", "--backbone", "", "--out", "{tmp}/r"], 2, "unknown backbone ''"),
+        (["run", "quickstart", "--backbone", "", "--out", "{tmp}/r"], 2, "the name is empty"),
         (["run", "quickstart", "--out", "/dev/null/r"], 2, "cannot be written"),
         (["run", "quickstart", "--limit", "0"], 2, "0 is not in the range"),
         (["run", "folder", "--set", "tasks.images.path=/nowhere"], 3, "/nowhere does not exist"),

@@ -223,7 +223,7 @@ def test_odd_values_are_explained(suite_file, text, message):
 
 
 def test_an_empty_name_on_the_command_line(suite_file):
-    with pytest.raises(UsageError, match="unknown backbone ''"):
+    with pytest.raises(UsageError, match="--backbone '': the name is empty"):
         plan(suite_file(BASE), backbones=[""])
 
 

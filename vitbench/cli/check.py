@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from vitbench.cli.options import BACKBONE_SETTINGS, JSON, PLUGINS, backbone_options, load_plugins
+from vitbench.cli.options import BACKBONE_SETTINGS, JSON, PLUGINS, load_plugins, named_backbone
 
 _MARKS = {
     True: click.style("ok  ", fg="green"),
@@ -30,7 +30,7 @@ def check(backbone: str, settings: tuple[str, ...], plugins: tuple[str, ...], as
     from vitbench.backbones.check import check_backbone
 
     load_plugins(plugins)
-    findings = check_backbone(backbone, backbone_options(settings))
+    findings = check_backbone(*named_backbone(backbone, settings))
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False))
     else:

@@ -23,7 +23,12 @@ AT_LEAST = "interval ≥ 95 %, images not paired"
 
 @click.command(no_args_is_help=True)
 @RUNS
-@click.option("--backbones", nargs=2, metavar="A B", help="Labels of two backbones: B minus A, cell by cell.")
+@click.option(
+    "--backbones",
+    nargs=2,
+    metavar="A B",
+    help="Two backbones, by label or as `run` names them: B minus A, cell by cell.",
+)
 @JSON
 def compare(runs: tuple[Path, ...], backbones: tuple[str, str] | None, as_json: bool) -> None:
     """Compare two backbones, or rank all, on the same test images and by the board's metric.
@@ -37,10 +42,12 @@ def compare(runs: tuple[Path, ...], backbones: tuple[str, str] | None, as_json: 
 
     from vitbench.report.compare import compare as compare_two
     from vitbench.report.rank_table import ranks
+    from vitbench.suite.command_line import label_of
 
     if backbones:
-        found = compare_two(runs, *backbones)
-        click.echo(json.dumps(asdict(found), indent=1) if as_json else _table(found, *backbones))
+        first, second = map(label_of, backbones)
+        found = compare_two(runs, first, second)
+        click.echo(json.dumps(asdict(found), indent=1) if as_json else _table(found, first, second))
         return
     by_setting = ranks(runs)
     if as_json:

@@ -11,9 +11,9 @@ from vitbench.cli.options import (
     DEVICE,
     JSON,
     PLUGINS,
-    backbone_options,
     dtype,
     load_plugins,
+    named_backbone,
 )
 from vitbench.core.format import quantity
 
@@ -39,7 +39,7 @@ def cost(
     import json
 
     load_plugins(plugins)
-    found = _found(backbone, backbone_options(settings), **measuring)
+    found = _found(*named_backbone(backbone, settings), **measuring)
     click.echo(json.dumps(found.as_json(), indent=1) if as_json else _text(found))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vitbench.cli.options import BACKBONE_SETTINGS, PLUGINS, backbone_options, load_plugins, output_file
+from vitbench.cli.options import BACKBONE_SETTINGS, PLUGINS, load_plugins, named_backbone, output_file
 
 
 @click.command("inspect", no_args_is_help=True)
@@ -27,5 +27,5 @@ def inspect_(
     from vitbench.report.inspect_page import inspect_page
 
     load_plugins(plugins)
-    write_atomically(output, inspect_page(inspect_backbone(backbone, backbone_options(settings), images)))
+    write_atomically(output, inspect_page(inspect_backbone(*named_backbone(backbone, settings), images)))
     click.echo(str(output))

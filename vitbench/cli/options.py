@@ -99,7 +99,7 @@ SEEDS = click.option("--seeds", callback=_seeds, metavar="0,1,2", help="Seeds to
 _PART = (
     click.option(
         "--backbone", "backbones", multiple=True, metavar="B",
-        help="Only this backbone: its label, or any spec where jobs are planned (repeatable).",
+        help="Only this backbone: its label, or where jobs are planned any NAME,option=value,... (repeatable).",
     ),
     TASKS,
 )  # fmt: skip
@@ -183,15 +183,17 @@ def warn_of_broken(plugins: Iterable[LoadedPlugin]) -> None:
             click.echo(printable(f"warning: {plugin.warning}"), err=True)
 
 
-def backbone_options(settings: Iterable[str]) -> dict[str, object]:
-    """The options of a backbone given as `--set option=value`."""
+def named_backbone(text: str, settings: Iterable[str]) -> tuple[str, dict[str, object]]:
+    """The name and the options of a backbone given as `NAME,option=value,...` and `--set option=value`."""
     from vitbench.core.errors import UsageError
+    from vitbench.suite.command_line import entry_of
     from vitbench.suite.yaml_lines import parse_value
 
-    options: dict[str, object] = {}
+    entry: dict[str, object] = entry_of(text, "BACKBONE")
     for setting in settings:
-        name, equals, text = setting.partition("=")
+        name, equals, value = setting.partition("=")
         if not equals:
             raise UsageError(f"--set {setting}: expected option=value")
-        options[name] = parse_value(text)
-    return options
+        entry[name] = parse_value(value)
+    entry.pop("label", None)  # what `run` would call its row
+    return str(entry.pop("name")), entry

@@ -18,8 +18,8 @@ from vitbench.engine.schedule import shard
 from vitbench.store.plan_file import read_plan
 from vitbench.store.record_file import load
 from vitbench.store.run_dir import RunDir
-from vitbench.suite import Overrides, expand, find_suite, read_suite
-from vitbench.suite.expand import ExpandedSuite
+from vitbench.suite import Overrides, find_suite
+from vitbench.suite.expand import ExpandedSuite, expand_file
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def plan_suite(suite: str, out: Path | None, overrides: Overrides) -> RunPlan:
     """
     plugins = tuple(load_all(overrides.plugins))
     try:
-        expanded = expand(read_suite(find_suite(suite), overrides.settings), overrides)
+        expanded = expand_file(find_suite(suite), overrides)
     except VitbenchError as error:
         broken = [Problem(plugin.warning) for plugin in plugins if plugin.trouble]
         raise type(error)([*error.problems, *broken]) from error

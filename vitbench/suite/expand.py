@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -11,8 +12,10 @@ from pydantic import BaseModel, ValidationError
 from vitbench.core.errors import DataMissingError, Problem, UsageError, nearest
 from vitbench.core.job import Component, Dtype, Job
 from vitbench.core.registry import PROTOCOLS
+from vitbench.suite.command_line import Chosen, Given, choose
 from vitbench.suite.grid import Grid, ResolvedProtocol
 from vitbench.suite.presets import old_presets, without_evaluation
+from vitbench.suite.read import JOINED, apply_setting, read_suite
 from vitbench.suite.resolve import Resolver
 from vitbench.suite.suite_file import (
     KINDS,
@@ -31,11 +34,14 @@ T_ = TypeVar("T_", str, int)
 
 @dataclass(frozen=True)
 class Overrides:
-    """Changes from the command line: lists replace those of the suite, and filter those of its protocols."""
+    """Changes from the command line: lists replace those of the suite, and filter those of its protocols.
 
-    backbones: Sequence[str] = ()
-    tasks: Sequence[str] = ()
-    protocols: Sequence[str] = ()
+    Backbones, tasks and protocols are labels or names of the suite's, or entries: texts `NAME,key=value,...`, or mappings.
+    """
+
+    backbones: Sequence[Given] = ()
+    tasks: Sequence[Given] = ()
+    protocols: Sequence[Given] = ()
     budgets: Sequence[str] = ()
     seeds: Sequence[int] = ()
     limit: int | None = None
@@ -54,21 +60,38 @@ class ExpandedSuite:
     remarks: tuple[str, ...] = ()
 
 
-def expand(located: Located, overrides: Overrides | None = None) -> ExpandedSuite:
-    """Return all jobs of a suite.
+def expand_file(path: Path, overrides: Overrides) -> ExpandedSuite:
+    """Read a suite's file, and return its jobs under these changes.
+
+    Raises:
+        UsageError, DataMissingError: as `read_suite` and `expand`.
+    """
+    located = read_suite(path)
+    chosen = choose(located, {kind: getattr(overrides, kind) for kind in JOINED})
+    for setting in overrides.settings:
+        apply_setting(located, setting)
+    return expand(located, overrides, chosen)
+
+
+def expand(
+    located: Located, overrides: Overrides | None = None, chosen: Chosen | None = None
+) -> ExpandedSuite:
+    """Return all jobs of a suite, of the chosen entries.
 
     Raises:
         UsageError: with all mistakes in the suite and on the command line.
         DataMissingError: with all files and folders that are named and do not exist.
     """
     overrides = overrides or Overrides()
+    if chosen is None:
+        chosen = choose(located, {kind: getattr(overrides, kind) for kind in JOINED})
     suite = _validated(located, overrides)
     resolver = Resolver(suite.defaults, located)
     grid = Grid(
         suite,
-        _resolved(resolver, "backbones", _chosen(suite.backbones, overrides.backbones, BackboneEntry)),
-        _resolved(resolver, "tasks", _chosen(suite.tasks, overrides.tasks, TaskEntry)),
-        _protocols(resolver, _chosen(suite.protocols, overrides.protocols, ProtocolEntry)),
+        _resolved(resolver, "backbones", _chosen(suite.backbones, chosen.get("backbones"))),
+        _resolved(resolver, "tasks", _chosen(suite.tasks, chosen.get("tasks"))),
+        _protocols(resolver, _chosen(suite.protocols, chosen.get("protocols"))),
         overrides.budgets,
         overrides.seeds,
         {entry.name: entry.metric for entry in suite.tasks if entry.metric},
@@ -90,7 +113,7 @@ def expand(located: Located, overrides: Overrides | None = None) -> ExpandedSuit
     return ExpandedSuite(suite.name, tuple(jobs), grid.lock(), old_presets(suite, located))
 
 
-def _protocols(resolver: Resolver, chosen: list[tuple[int | None, ProtocolEntry]]) -> list[ResolvedProtocol]:
+def _protocols(resolver: Resolver, chosen: list[tuple[int, ProtocolEntry]]) -> list[ResolvedProtocol]:
     found = []
     for entry, _, component in _entries(resolver, "protocols", chosen):
         try:
@@ -141,19 +164,13 @@ def _component_problems(located: Located) -> list[Problem]:
     return found
 
 
-def _chosen(entries: Sequence[T], wanted: Sequence[str], model: type[T]) -> list[tuple[int | None, T]]:
-    """Return the entries requested on the command line by label or name; a name that matches none becomes a new entry."""
-    if not wanted:
-        return list(enumerate(entries))
-    chosen: list[tuple[int | None, T]] = []
-    for name in wanted:
-        matches = [(i, e) for i, e in enumerate(entries) if name in (e.name, getattr(e, "label", None))]
-        chosen += matches or [(None, model.model_construct(name=name))]
-    return chosen
+def _chosen(entries: Sequence[T], positions: Sequence[int] | None) -> list[tuple[int, T]]:
+    """The entries at these positions, or all, with their positions."""
+    return [(i, entries[i]) for i in (range(len(entries)) if positions is None else positions)]
 
 
 def _entries(
-    resolver: Resolver, kind: str, entries: Iterable[tuple[int | None, T]]
+    resolver: Resolver, kind: str, entries: Iterable[tuple[int, T]]
 ) -> list[tuple[T, Any, Component]]:
     found: list[tuple[T, Any, Component]] = []
     for position, entry in entries:
@@ -163,7 +180,7 @@ def _entries(
     return found
 
 
-def _resolved(resolver: Resolver, kind: str, entries: Iterable[tuple[int | None, T]]) -> list[Component]:
+def _resolved(resolver: Resolver, kind: str, entries: Iterable[tuple[int, T]]) -> list[Component]:
     return [component for _, _, component in _entries(resolver, kind, entries)]
 
 

@@ -52,7 +52,7 @@ def read_suite(path: Path, settings: Iterable[str] = ()) -> Located:
     """
     located = _with_includes(path, (), iter(range(MOST_INCLUDED)))
     for setting in settings:
-        _apply(located, setting)
+        apply_setting(located, setting)
     return located
 
 
@@ -112,7 +112,7 @@ def _shifted(path: KeyPath, offset: int) -> KeyPath:
     return path
 
 
-def _apply(located: Located, setting: str) -> None:
+def apply_setting(located: Located, setting: str) -> None:
     """Apply one `path=value`; the parts of the path are keys, list positions, or names of list entries, separated by dots."""
     path_text, equals, value_text = setting.partition("=")
     if not equals or not re.fullmatch(r"[^\s=]+", path_text):

@@ -28,19 +28,17 @@ class Resolver:
     problems: list[Problem] = field(default_factory=list)
     missing: list[Problem] = field(default_factory=list)
 
-    def resolve(self, kind: str, entry: AnyEntry, position: int | None) -> tuple[Entry, Component] | None:
-        """Return the registered entry and the component, or None if there are mistakes.
-
-        `position` is the position of the entry in its list in the file; None if it comes from the command line.
-        """
-        path = (kind, position) if position is not None else ()
-        where = self.located.where(path) if path else f"--{kind.removesuffix('s')} {entry.name}"
+    def resolve(self, kind: str, entry: AnyEntry, position: int) -> tuple[Entry, Component] | None:
+        """Return the registered entry and the component, or None if there are mistakes."""
+        path = (kind, position)
+        where = self.located.where(path)
         try:
             registered, argument = KINDS[kind].get(entry.spec, where)
         except UsageError as error:
             self.problems += error.problems
             return None
-        checked = self._options(registered, entry, path, where, self._defaults(kind, in_file=bool(path)))
+        defaults = self._defaults(kind, in_file=not where.startswith("--"))
+        checked = self._options(registered, entry, path, defaults)
         if checked is None:
             return None
         options = self._placed(registered, checked, path)
@@ -73,7 +71,6 @@ class Resolver:
         registered: Entry,
         entry: AnyEntry,
         path: tuple[Any, ...],
-        where: str,
         defaults: Mapping[str, Any],
     ) -> BaseModel | None:
         known = registered.options.model_fields
@@ -83,27 +80,27 @@ class Resolver:
         except ValidationError as error:
             items = error.errors()
         else:
-            return checked if self._recordable(registered, checked, path, where) else None
+            return checked if self._recordable(registered, checked, path) else None
         strangers = [item for item in items if item["type"] == "extra_forbidden"]
         for item in strangers:
             name = str(item["loc"][0])
             what = f"{registered.kind} {registered.name!r} has no option {name!r}"
-            line = self.located.where((*path, name)) if path else where
+            line = self.located.where((*path, name))
             near = nearest(name, [*type(entry).model_fields, *known])
             takes = f"it takes: {', '.join(known) or 'no options'}"
             self.problems.append(Problem(what, line, near, takes))
         found = problems_of((item for item in items if item not in strangers), self.located, path)
-        self.problems += found if path else [Problem(problem.what, where) for problem in found]
+        self.problems += found
         return None
 
-    def _recordable(self, registered: Entry, checked: BaseModel, path: tuple[Any, ...], where: str) -> bool:
+    def _recordable(self, registered: Entry, checked: BaseModel, path: tuple[Any, ...]) -> bool:
         """Whether the options can be recorded; jobs with others would never be done."""
         before = len(self.problems)
         for name, value in checked:
             try:
                 check_recordable(value, name)
             except ValueError as error:
-                line = self.located.where((*path, name)) if path else where
+                line = self.located.where((*path, name))
                 self.problems.append(Problem(f"{registered.kind} {registered.name!r}, option {error}", line))
         return len(self.problems) == before
 
@@ -120,7 +117,7 @@ class Resolver:
         return options
 
     def _absolute(self, given: Path, path: tuple[Any, ...]) -> Path:
-        file = self.located.where(path).rpartition(":")[0] if path else ""
+        file = self.located.where(path).rpartition(":")[0]
         base = Path(file).parent if file and not file.startswith("--") else Path()
         return (base / given.expanduser()).resolve()
 
