@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vitbench.backbones.check import check_backbone
+    from vitbench.cli.evaluate import evaluate
     from vitbench.core.errors import DataMissingError, UsageError
     from vitbench.core.record import Record
     from vitbench.core.registry import register_backbone, register_protocol, register_task
     from vitbench.engine.components import load_all as load_plugins
-    from vitbench.suite import Overrides
+    from vitbench.engine.run import Overrides
 
 __version__ = "0.2.0"
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Overrides",
     "UsageError",
     "check_backbone",
+    "evaluate",
     "load_plugins",
     "load_records",
     "register_backbone",
@@ -70,13 +72,17 @@ def __getattr__(name: str) -> Any:
 
         return getattr(errors, name)
     if name == "Overrides":
-        from vitbench.suite import Overrides
+        from vitbench.engine.run import Overrides
 
         return Overrides
     if name == "load_plugins":
         from vitbench.engine.components import load_all
 
         return load_all
+    if name == "evaluate":
+        from vitbench.cli.evaluate import evaluate
+
+        return evaluate
     if name == "check_backbone":
         from vitbench.backbones.check import check_backbone
 

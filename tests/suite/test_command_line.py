@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from vitbench.core.errors import UsageError
 from vitbench.suite import Overrides
 from vitbench.suite.command_line import entry_of, label_of, split_outside
-from vitbench.suite.expand import expand_file
+from vitbench.suite.expand import expand_chosen
+from vitbench.suite.read import read_suite
 
 SUITE = """
 name: s
@@ -60,7 +61,7 @@ def test_what_is_no_entry(text, said):
 
 
 def jobs(suite_file, settings=(), **what):
-    return expand_file(suite_file(SUITE), Overrides(settings=settings, **what)).jobs
+    return expand_chosen(read_suite(suite_file(SUITE)), Overrides(settings=settings, **what)).jobs
 
 
 def test_options_and_label_reach_the_job(suite_file):

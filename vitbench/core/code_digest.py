@@ -49,6 +49,22 @@ def code_version(
     return file.name, lambda: digest, frozenset(imported)
 
 
+def digest_of_call(function: Callable[..., Any]) -> str:
+    """The digest of what a function does: its bytecode and all values that it refers to, and the code of its file, if any."""
+    parts: list[bytes] = []
+    if isinstance(function, types.FunctionType):
+        _visit(list(_parts_of(function)), parts, {})
+    _visit(function, parts, {})
+    return digest_bytes(*parts)
+
+
+def digest_of_class(kind: type, values: Any) -> str:
+    """The digest of a class's code, in its file or in a notebook, and of values that its objects hold."""
+    parts = [code_version(kind, Path())[1]().encode()]
+    _visit(values, parts, {})
+    return digest_bytes(*parts)
+
+
 def _live_digest(build: Callable[..., Any]) -> str:
     """The digest of a component's bytecode and of all that it refers to in the session that it was made in."""
     parts: list[bytes] = []
@@ -137,6 +153,11 @@ def _(value: Any) -> Iterator[Any]:
         yield from value.__bases__
         yield {name: inner for name, inner in vars(value).items() if name not in _INCIDENTAL}
         return
+    yield from _parts_of(value)
+
+
+def _parts_of(value: types.FunctionType) -> Iterator[Any]:
+    """The code of a function, and the values that it refers to."""
     code = value.__code__
     yield from (code, value.__defaults__, value.__kwdefaults__)
     for cell in value.__closure__ or ():

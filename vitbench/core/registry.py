@@ -100,6 +100,10 @@ class Registry:
 
         return decorate
 
+    def remove(self, name: str) -> None:
+        """Forget a component that was registered for a while."""
+        self._entries.pop(name, None)
+
     def alias(self, name: str, spec: str) -> None:
         """Let a short name stand for a full spec."""
         self._aliases[name] = spec

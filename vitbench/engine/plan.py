@@ -18,8 +18,9 @@ from vitbench.engine.schedule import shard
 from vitbench.store.plan_file import read_plan
 from vitbench.store.record_file import load
 from vitbench.store.run_dir import RunDir
-from vitbench.suite import Overrides, find_suite
-from vitbench.suite.expand import ExpandedSuite, expand_file
+from vitbench.suite import Overrides, find_suite, read_suite
+from vitbench.suite.expand import ExpandedSuite, expand_chosen
+from vitbench.suite.yaml_lines import Located
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,18 @@ def plan_suite(suite: str, out: Path | None, overrides: Overrides) -> RunPlan:
         UsageError: the suite or the command line has mistakes.
         DataMissingError: a file or folder that is named does not exist.
     """
+    return _planned(lambda: read_suite(find_suite(suite)), out, overrides)
+
+
+def plan_located(suite: Located, out: Path, overrides: Overrides) -> RunPlan:
+    """The same for a suite that is in memory."""
+    return _planned(lambda: suite, out, overrides)
+
+
+def _planned(read: Callable[[], Located], out: Path | None, overrides: Overrides) -> RunPlan:
     plugins = tuple(load_all(overrides.plugins))
     try:
-        expanded = expand_file(find_suite(suite), overrides)
+        expanded = expand_chosen(read(), overrides)
     except VitbenchError as error:
         broken = [Problem(plugin.warning) for plugin in plugins if plugin.trouble]
         raise type(error)([*error.problems, *broken]) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -15,7 +14,7 @@ from vitbench.core.registry import PROTOCOLS
 from vitbench.suite.command_line import Chosen, Given, choose
 from vitbench.suite.grid import Grid, ResolvedProtocol
 from vitbench.suite.presets import old_presets, without_evaluation
-from vitbench.suite.read import JOINED, apply_setting, read_suite
+from vitbench.suite.read import JOINED, apply_setting
 from vitbench.suite.resolve import Resolver
 from vitbench.suite.suite_file import (
     KINDS,
@@ -60,13 +59,12 @@ class ExpandedSuite:
     remarks: tuple[str, ...] = ()
 
 
-def expand_file(path: Path, overrides: Overrides) -> ExpandedSuite:
-    """Read a suite's file, and return its jobs under these changes.
+def expand_chosen(located: Located, overrides: Overrides) -> ExpandedSuite:
+    """Return the jobs of a suite under these changes, `--set` included.
 
     Raises:
-        UsageError, DataMissingError: as `read_suite` and `expand`.
+        UsageError, DataMissingError: as `expand`; a path of `--set` does not exist.
     """
-    located = read_suite(path)
     chosen = choose(located, {kind: getattr(overrides, kind) for kind in JOINED})
     for setting in overrides.settings:
         apply_setting(located, setting)
