@@ -195,6 +195,7 @@ def on_ray(place: Path, kills: int, jobs: int, minutes: float, rng: random.Rando
     from ray.cluster_utils import Cluster
 
     shape = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  its name
     cluster = Cluster(initialize_head=True, head_node_args={**shape, "num_cpus": 0})
     nodes = [cluster.add_node(**shape) for _ in range(2)]
     out, seen, killed = place / "run", Seen(place / "run"), Counter[str]()

@@ -15,7 +15,7 @@ from tests.making.plugins import REPLICATED, SMALL_CNN
 from tests.making.records import essence
 from tests.making.runs import wait_until
 from vitbench.core.errors import UsageError
-from vitbench.engine.executors.ray import RayPool
+from vitbench.engine.executors.ray import NICENESS, RayPool
 from vitbench.engine.executors.ray_memory import WORKER_BYTES, MemoryNeeds
 from vitbench.engine.executors.ray_nodes import Need, offered, one_each, several
 from vitbench.engine.run import Overrides, Progress, RunOptions, run_suite
@@ -66,7 +66,8 @@ NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 
 
 @pytest.fixture
-def cluster():
+def cluster(monkeypatch):
+    monkeypatch.setenv(NICENESS, "0")  # read by nodes when they start
     made = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0})
     made.workers = [made.add_node(**NODE) for _ in range(2)]
     yield made

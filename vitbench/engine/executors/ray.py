@@ -29,6 +29,8 @@ from vitbench.engine.queue import JobQueue, Take
 from vitbench.engine.schedule import replicas_of
 
 TRIES = 2
+# Ray starts workers at nice 15: beside two busy processes on two cores they get 4 % of one. Ours are like any other process.
+NICENESS = "RAY_worker_niceness"
 PATIENCE_WITH_NODES_S = 600.0  # the longest wait without any worker
 START_S = 120.0  # a worker that has not started by then is not waited for: its node may be gone
 LATE_S = 5.0  # and one that has not by then may ask for more memory than any node has free
@@ -271,6 +273,8 @@ def _joined(ray: Any, workers: Workers) -> Iterator[None]:
     environment = {**kept, "VITBENCH_CACHE": str(workers.cache.resolve())}
     address = workers.address or os.environ.get("RAY_ADDRESS")
     _check_listens(address)
+    if not address:
+        os.environ.setdefault(NICENESS, "0")
     try:
         ray.init(
             address=address,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +23,9 @@ QUANTITIES = {
     "C": "device-seconds, all tasks and seeds (measured here)",
 }
 
+SHORT_DECADES = 2.5  # of a logarithmic axis, which then has ticks at 1, 2 and 5
+MOST_NAMED = 5  # rows without a known cost
+
 
 def _draw(boards: Sequence[Board], _records: Sequence[Record]) -> list[Drawing]:
     (board,) = boards
@@ -32,7 +36,8 @@ def _draw(boards: Sequence[Board], _records: Sequence[Record]) -> list[Drawing]:
             cost_points(board, quantity, device),
             axis_title(c for c in board.columns if c.counted),
         )
-        spec = cost_chart(points, f"{title} on {device}" if device else title, f"mean {metric}, %")
+        hidden = without_cost(board, quantity, device)
+        spec = cost_chart(points, f"{title} on {device}" if device else title, f"mean {metric}, %", hidden)
         label = f"Mean accuracy of {board.label} against {title}; dashed line: Pareto front. The table has the numbers."
         if spec is not None:
             drawings.append(Drawing(spec, label, quantity, f"{quantity} · {title}"))
@@ -58,9 +63,19 @@ def cost_points(board: Board, quantity: str, device: str | None = None) -> pd.Da
             "kind": "published" if row.published else "measured", "low": low, "high": high,
         }
         for row in board.rows
-        if row.mean is not None and (cost := _cost(row, quantity)) and device in (None, row.compute.device)
+        if row.mean is not None and (cost := _cost(row, quantity)) is not None and device in (None, row.compute.device)
         for low, high in [row.compute.estimated if quantity == "A" and row.compute.estimated else (0.0, 0.0)]
     ])  # fmt: skip
+
+
+def without_cost(board: Board, quantity: str, device: str | None = None) -> list[str]:
+    """The complete rows that have no place in the chart: their cost is not known, or was measured on another device."""
+    shown = {
+        row.backbone
+        for row in board.rows
+        if _cost(row, quantity) is not None and device in (None, row.compute.device)
+    }
+    return [row.backbone for row in board.rows if row.mean is not None and row.backbone not in shown]
 
 
 def _cost(row: Row, quantity: str) -> float | None:
@@ -79,12 +94,27 @@ def pareto_front(points: pd.DataFrame) -> pd.DataFrame:
     return ordered[ordered["score"] > best_before]
 
 
-def cost_chart(points: pd.DataFrame, title: str, score: str = "mean top-1, %") -> Spec | None:
-    """Score in percent against cost, with the Pareto front (ViT paper, Fig. 5); None for fewer than two points."""
-    if len(points) < 2:
+def cost_chart(
+    points: pd.DataFrame, title: str, score: str = "mean top-1, %", hidden: Sequence[str] = ()
+) -> Spec | None:
+    """Score in percent against cost, with the Pareto front (ViT paper, Fig. 5); None for fewer than two points.
+
+    A cost of zero, such as raw pixels', has a place of its own left of the logarithmic axis. `hidden` rows are named.
+    """
+    if len(points) < 2 or not (points["cost"] > 0).any():
         return None
-    axis = alt.Axis(grid=False, tickCount=6, format="~g")
-    x = alt.X("cost:Q", title=title, scale=alt.Scale(type="log", nice=False, padding=30), axis=axis)
+    ticks = log_ticks(float(points["cost"][points["cost"] > 0].min()), float(points["cost"].max()))
+    nothing = ticks[0] / (ticks[-1] / ticks[0]) ** 0.1 / 2  # where zero stands
+    points = points.assign(
+        at=points["cost"].where(points["cost"] > 0, nothing),
+        said=[
+            _said(*values) for values in zip(points["model"], points["score"], points["cost"], strict=True)
+        ],
+    )
+    has_zero = bool((points["cost"] == 0).any())
+    labels = f"datum.value < {ticks[0] * 0.99} ? '0' : format(datum.value, '~g')"
+    axis = alt.Axis(grid=False, values=[nothing] * has_zero + ticks, labelExpr=labels, labelOverlap=True)
+    x = alt.X("at:Q", title=title, scale=alt.Scale(type="log", nice=False, padding=30), axis=axis)
     y = alt.Y("score:Q", title=score, scale=alt.Scale(zero=False, padding=12), axis=alt.Axis(tickCount=6))
     line = alt.Chart(pareto_front(points)).mark_line(color=INK, strokeDash=[4, 3], opacity=0.8)
     dots = alt.Chart(points)
@@ -97,7 +127,36 @@ def cost_chart(points: pd.DataFrame, title: str, score: str = "mean top-1, %") -
             marks = dots.transform_filter(alt.datum.kind == kind)
             colour = colour_by("family", "circle")
             layers.append(
-                marks.mark_point(size=70, opacity=1, filled=filled, strokeWidth=2).encode(x, y, colour)
+                marks.mark_point(size=70, opacity=1, filled=filled, strokeWidth=2).encode(
+                    x, y, colour, description="said:N"
+                )
             )
     names = dots.mark_text(align="left", dx=7, dy=-6, fontSize=10, color=INK).encode(x, y, text="model:N")
-    return alt.layer(*layers, names).properties(width=720, height=320)
+    chart = alt.layer(*layers, names).properties(width=720, height=320)
+    return chart.properties(title=_hidden_title(hidden)) if hidden else chart
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Ticks of a logarithmic axis all along the values: powers of ten, with 2 and 5 times these on a short axis."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    steps = (1, 2, 5) if math.log10(high / low) < SHORT_DECADES else (1,)
+    found = [step * 10.0**power for power in range(first, last + 1) for step in steps]
+    lower = [tick for tick in found if tick <= low * 1.001]
+    upper = [tick for tick in found if tick >= high * 0.999]
+    return [tick for tick in found if max(lower) <= tick <= min(upper)]
+
+
+def _said(model: str, score: float, cost: float) -> str:
+    return f"{model}: {score:.1f} %, cost {cost:.3g}"
+
+
+def _hidden_title(hidden: Sequence[str]) -> alt.Title:
+    names = ", ".join(chart_data([{"name": name} for name in hidden[:MOST_NAMED]])["name"])
+    more = f" and {len(hidden) - MOST_NAMED} more" if len(hidden) > MOST_NAMED else ""
+    return alt.Title(
+        f"not shown, cost not known: {names}{more}",
+        fontSize=10,
+        fontWeight="normal",
+        anchor="start",
+        color=INK,
+    )
