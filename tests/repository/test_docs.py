@@ -79,6 +79,19 @@ def images(folder):
             Image.new("L", (9, 7), level + i).save(folder / "train" / name / f"{i}.png")
 
 
+def tables(folder):
+    """A reader's table of images, and the same as Parquet files."""
+    files = sorted((folder / "DIR").rglob("*.png"))
+    rows = pd.DataFrame({"file": [str(path.relative_to(folder)) for path in files]})
+    rows["species"] = [path.parent.name for path in files]
+    rows.to_csv(folder / "birds.csv", index=False)
+    images = [{"bytes": path.read_bytes(), "path": path.name} for path in files]
+    (folder / "birds").mkdir()
+    for split, part in (("train", slice(0, None, 2)), ("test", slice(1, None, 2))):
+        table = pd.DataFrame({"image": images[part], "label": rows["species"][part]})
+        table.to_parquet(folder / "birds" / f"{split}-00000-of-00001.parquet")
+
+
 def weights(folder):
     """A reader's checkpoints."""
     import timm
@@ -103,6 +116,7 @@ def desk(tmp_path_factory):
         if block.file:
             (folder / block.file).write_text(block.text)
     images(folder / "DIR")
+    tables(folder)
     weights(folder)
     dump = folder / "vtab-1k" / "cifar"
     dump.mkdir(parents=True)

@@ -10,7 +10,7 @@ import torch
 from vitbench.backbones.build import build
 from vitbench.backbones.catalog import entry_of
 from vitbench.backbones.models.wrapper import BuiltBackbone
-from vitbench.backbones.throughput import rate
+from vitbench.backbones.throughput import images_per_s
 from vitbench.compute.core_days import CoreDays, core_days, training_flops
 from vitbench.compute.environment import choose_device, describe, settle
 from vitbench.compute.flops import forward_flops
@@ -101,8 +101,7 @@ def backbone_cost(
     if seconds:
         chosen = choose_device(device)
         settle(None)
-        per_image = next(each.forward_flops for each in counted if each.size_px == shape.input.size_px)
-        speed = rate(shape, chosen, dtype, seconds) / per_image
+        speed = images_per_s(shape, chosen, dtype, seconds)
         measured = Measured(describe(chosen).device, dtype, shape.input.size_px, speed)
     return BackboneCost(spec, shape.params, _published(spec), counted, measured)
 

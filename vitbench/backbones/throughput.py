@@ -1,4 +1,4 @@
-"""Measure the forward throughput of a backbone on a device, in FLOPs per second."""
+"""Measure the forward throughput of a backbone on a device, in images and in FLOPs per second."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ from vitbench.backbones.models.wrapper import BuiltBackbone
 from vitbench.compute.flops import forward_flops
 
 
-@torch.no_grad()
 def rate(shape: BuiltBackbone, device: str, dtype: str, seconds: float) -> float:
-    """Return FLOPs per second of forward passes, timed for `seconds`.
+    """Return FLOPs per second of forward passes, as `images_per_s` times them."""
+    return images_per_s(shape, device, dtype, seconds) * (forward_flops(shape, shape.input.size_px) or 0)
+
+
+@torch.no_grad()
+def images_per_s(shape: BuiltBackbone, device: str, dtype: str, seconds: float) -> float:
+    """Return images per second of forward passes, timed for `seconds`.
 
     `shape` is a backbone on the meta device. Its weights are set to zero: values do not affect speed. It runs as in a job: in
     channels-last format, and in batches that are halved until they fit.
@@ -33,7 +38,7 @@ def rate(shape: BuiltBackbone, device: str, dtype: str, seconds: float) -> float
             try:
                 images = torch.zeros(batch, 3, size_px, size_px, device=device)
                 images = images.contiguous(memory_format=torch.channels_last)
-                return flops * batch / _forward_s(backbone, images, dtype, seconds)
+                return batch / _forward_s(backbone, images, dtype, seconds)
             except torch.OutOfMemoryError:
                 if batch == 1:
                     raise

@@ -17,6 +17,7 @@ from vitbench.core.errors import DataMissingError, Problem
 from vitbench.core.files import digest_bytes, write_atomically
 from vitbench.core.settings import cache_dir
 from vitbench.data.decode import LOSSY, SUFFIXES, BadImageError, decode
+from vitbench.data.named_splits import split_of
 
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 LOSSY_SUFFIXES = frozenset(suffix for name in LOSSY for suffix in SUFFIXES[name])
@@ -35,12 +36,6 @@ DOCUMENTS = (
     ".pdf",
     ".mat",
 )
-# Names of folders of splits, in any case.
-SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +122,7 @@ def image_files(root: Path, split: str, classes: Sequence[str]) -> tuple[list[st
     for label, name in enumerate(classes):
         inside = walk(root / split / name) if (root / split / name).is_dir() else ()
         found = sorted(f"{split}/{name}/{file}" for file in inside if _is_image(file))
-        if not found and split.lower() in SPLIT_NAMES["train"]:
+        if not found and split_of(split) == "train":
             raise DataMissingError(f"{root / split / name} contains no images")
         files += found
         labels += [label] * len(found)
@@ -146,9 +141,8 @@ def split_folders(root: Path) -> dict[str, str]:
     """
     found: dict[str, list[str]] = {}
     for entry in sorted(root.iterdir()) if root.is_dir() else ():
-        for split, names in SPLIT_NAMES.items():
-            if entry.is_dir() and entry.name.lower() in names:
-                found.setdefault(split, []).append(entry.name)
+        if entry.is_dir() and (split := split_of(entry.name)):
+            found.setdefault(split, []).append(entry.name)
     for split, folders in found.items():
         if len(folders) > 1:
             raise DataMissingError(f"{root} has several folders of {split}: {', '.join(folders)}; leave one")

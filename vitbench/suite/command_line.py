@@ -14,6 +14,7 @@ from vitbench.suite.suite_file import KINDS
 from vitbench.suite.yaml_lines import Located, parse_value
 
 OPENING, CLOSING, QUOTES = "[{(", "]})", "\"'"
+TASK, OWN_NAME = "--task", "own name"  # a task's `name` beside its source, until the entry is whole
 Given = str | Mapping[str, Any]
 Chosen = dict[str, list[int]]  # by list of the suite: positions of the entries to run
 
@@ -52,12 +53,12 @@ def _names(entry: object) -> list[object]:
 
 
 def _sourced(entry: dict[str, Any]) -> dict[str, Any]:
-    """The entry of a task `SOURCE:PATH`, named after its path; any other as it is."""
+    """The entry of a task `SOURCE:PATH,name=mine`, by default named after its path; any other as it is."""
     source, colon, path = entry["name"].partition(":")
     registered = {each.name: each for each in KINDS["tasks"].entries()}
     if not colon or source not in registered or "path" not in registered[source].options.model_fields:
         return entry
-    name = entry.pop("label", None) or Path(path).stem or source
+    name = entry.pop(OWN_NAME, None) or Path(path).stem or source
     return {**entry, "name": name, "source": source, "path": path}
 
 
@@ -83,6 +84,9 @@ def entry_of(given: Given, option: str) -> dict[str, Any]:
             raise UsageError(
                 Problem(what, next_step=f"quote a value that has a comma: {option} 'NAME,key=\"a, b\"'")
             )
+        if key.strip() == "name" and option == TASK and OWN_NAME not in entry:
+            entry[OWN_NAME] = str(_value(text.strip()))
+            continue
         if key.strip() in entry:
             raise UsageError(f"{option} {given}: {key.strip()!r} is given twice")
         entry[key.strip()] = _value(text.strip())

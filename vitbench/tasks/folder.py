@@ -13,7 +13,6 @@ from pydantic import Field
 from vitbench.api import Split, Task
 from vitbench.core.errors import DataMissingError, UsageError
 from vitbench.core.registry import register_task
-from vitbench.data.arrays import stratified_parts
 from vitbench.data.image_folder import (
     FolderSource,
     class_folders,
@@ -24,6 +23,7 @@ from vitbench.data.image_folder import (
     unreadable,
     unused_files,
 )
+from vitbench.data.named_splits import classes_without, with_missing_cut
 from vitbench.data.wide_images import remark_on
 
 Fraction = Annotated[float, Field(gt=0, lt=0.9)]
@@ -70,9 +70,6 @@ class Decoding:
     white: float | None
 
 
-CLASSES_NAMED = 5  # of those that a split lacks
-
-
 class FolderTask(Task):
     """The task of one folder. Files are listed on construction, so missing ones are reported before anything runs."""
 
@@ -107,15 +104,12 @@ class FolderTask(Task):
     def remarks(self) -> tuple[str, ...]:
         """Classes without an image, formats with and without loss, and how images of more than 8 bits are read."""
         files = [file for split in self._splits.values() for file in _files_of(split)]
-        found = [*map(self._classes_without, ("val", "test")), mixed_formats(files)]
+        found = [
+            classes_without(self._splits[name].labels.tolist(), self.class_names, name)
+            for name in ("val", "test")
+        ]
+        found.append(mixed_formats(files))
         return tuple(filter(None, [*found, remark_on(self._source(files))]))
-
-    def _classes_without(self, name: str) -> str:
-        """The classes of which a split has no image; '' if there are none."""
-        present = set(self._splits[name].labels.tolist())
-        absent = [label for i, label in enumerate(self.class_names) if i not in present]
-        more = f" and {len(absent) - CLASSES_NAMED} more" if len(absent) > CLASSES_NAMED else ""
-        return f"{name} has no image of: {', '.join(absent[:CLASSES_NAMED])}{more}" if absent else ""
 
     def _cut(self, seed: int, shares: Mapping[str, float]) -> dict[str, Split]:
         """Return the splits by name; those without a folder are taken from train. Each source holds only its split's files."""
@@ -125,12 +119,7 @@ class FolderTask(Task):
                 raise DataMissingError(
                     f"{self.path / self._folders[name]} contains no images in class folders"
                 )
-        missing = [name for name in ("val", "test") if name not in found]
-        files, labels = found["train"]
-        cut = stratified_parts(np.asarray(labels), [shares[name] for name in missing], seed)
-        for name, part in zip(["train", *missing], cut, strict=True):
-            found[name] = [files[i] for i in part], [labels[i] for i in part]
-        return {name: self._split(*listed) for name, listed in found.items()}
+        return {name: self._split(*listed) for name, listed in with_missing_cut(found, shares, seed).items()}
 
     def _split(self, files: list[str], labels: list[int]) -> Split:
         return Split(self._source(files), np.arange(len(files)), np.asarray(labels, dtype=np.int64))

@@ -1,0 +1,234 @@
+"""Images that a table lists: CSV and Parquet give the task that the same images in folders give, and say what is wrong."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import vitbench
+from tests.making.command import vitbench as command
+from vitbench.core.errors import DataMissingError, UsageError
+from vitbench.core.registry import TASKS
+from vitbench.tasks.tables import csv, parquet
+
+CLASSES = ("ant", "bee", "cat")
+RNG = np.random.default_rng(0)
+
+
+def picture(i, label):
+    pixels = np.full((9, 7 + i % 3, 3), 60 * label + 20, np.uint8)
+    pixels[i % 9] = 255 - i
+    return pixels
+
+
+def encoded(i, label):
+    buffer = io.BytesIO()
+    Image.fromarray(picture(i, label)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Ninety images in class folders, and the rows of a table of them in another order."""
+    monkeypatch.setenv("VITBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    rows = []
+    for i in range(90):
+        label, split = i % 3, ("train", "train", "val", "test", "test")[i % 5]
+        file = tmp_path / "images" / split / CLASSES[label] / f"{i:03d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encoded(i, label))
+        rows.append((str(file.relative_to(tmp_path)), CLASSES[label], split, i // 6))
+    return pd.DataFrame(rows, columns=["path", "label", "split", "patient"]).sample(frac=1, random_state=1)
+
+
+def as_parquet(rows, path, **how):
+    """The same table as the hub has it: images in structs, labels as numbers, names in the metadata."""
+    images = [{"bytes": Path(name).read_bytes(), "path": name} for name in rows["path"]]
+    labels = [CLASSES.index(label) for label in rows["label"]]
+    table = pa.table(
+        {
+            "image": images,
+            "label": labels,
+            "split": rows["split"].tolist(),
+            "patient": rows["patient"].tolist(),
+        }
+    )
+    names = {"info": {"features": {"label": {"_type": "ClassLabel", "names": list(CLASSES)}}}}
+    path.parent.mkdir(exist_ok=True, parents=True)
+    pq.write_table(
+        table.replace_schema_metadata({"huggingface": json.dumps(names)}), path, row_group_size=7, **how
+    )
+
+
+def contents(task):
+    """Every split as a set of pixels with their class."""
+    found = {}
+    for name in ("train", "val", "test"):
+        split = getattr(task, name)()
+        images = split.source.read(split.indices.tolist())
+        found[name] = {
+            (image.tobytes(), task.class_names[y]) for image, y in zip(images, split.labels, strict=True)
+        }
+    return found
+
+
+def test_a_csv_and_parquet_are_the_same_task_as_folders(folder, tmp_path):
+    folder.to_csv("table.csv", index=False)
+    folder.to_csv("table.tsv", index=False, sep="\t")
+    as_parquet(folder, tmp_path / "one.parquet")
+    for split, rows in folder.groupby("split"):
+        half = len(rows) // 2
+        name = {"val": "validation"}.get(split, split)
+        as_parquet(rows[:half].drop(columns=[]), tmp_path / "hub" / "data" / f"{name}-00000-of-00002.parquet")
+        as_parquet(rows[half:], tmp_path / "hub" / "data" / f"{name}-00001-of-00002.parquet")
+    wanted = contents(TASKS.make("folder", {"path": tmp_path / "images"})[1])
+    assert {len(rows) for rows in wanted.values()} == {36, 18}
+    for task in (
+        csv(tmp_path / "table.csv"), csv(tmp_path / "table.tsv"), parquet(tmp_path / "one.parquet"),
+        parquet(tmp_path / "hub"),
+    ):  # fmt: skip
+        assert contents(task) == wanted
+        assert task.class_names == CLASSES
+
+
+def test_splits_that_are_missing_are_cut_from_train(folder, tmp_path):
+    folder.drop(columns="split").to_csv("table.csv", index=False)
+    first, again, other = (csv(tmp_path / "table.csv", split_seed=seed) for seed in (0, 0, 1))
+    sizes = [len(part) for part in (first.train(), first.val(), first.test())]
+    assert sizes == [63, 9, 18]
+    assert contents(first) == contents(again) != contents(other)
+    whole = [contents(first)[name] for name in ("train", "val", "test")]
+    assert len(set.union(*whole)) == sum(map(len, whole))
+    folder.assign(split=folder["split"].replace("val", "train")).to_csv("table.csv", index=False)
+    assert len(csv(tmp_path / "table.csv").test()) == 36
+    assert len(csv(tmp_path / "table.csv").val()) == 6
+
+
+def test_numbers_are_classes_in_the_order_of_their_values(folder, tmp_path):
+    folder.assign(label=folder["label"].map({"ant": "10", "bee": "9", "cat": "100"})).to_csv(
+        "t.csv", index=False
+    )
+    assert csv(tmp_path / "t.csv").class_names == ("9", "10", "100")
+
+
+def test_clusters_come_from_a_column(folder, tmp_path):
+    folder.to_csv("table.csv", index=False)
+    as_parquet(folder, tmp_path / "one.parquet")
+    for task in (
+        csv(tmp_path / "table.csv", cluster="patient"),
+        parquet(tmp_path / "one.parquet", cluster="patient"),
+    ):
+        test = task.test()
+        rows = folder[folder["split"] == "test"]
+        assert len(set(test.clusters.tolist())) == rows["patient"].nunique()
+        assert (pd.factorize(test.clusters)[0] == pd.factorize(rows["patient"])[0]).all()
+
+
+BAD = {
+    "a column that is not there": (lambda rows: rows.rename(columns={"label": "lable"}), "no column 'label'(.|\n)*lable"),
+    "a file that is not there": (lambda rows: rows.replace({"path": {rows["path"].iloc[3]: "gone.png"}}), "gone.png"),
+    "another split": (lambda rows: rows.assign(split="extra"), "is of split 'extra'"),
+    "a label that train lacks": (
+        lambda rows: rows.assign(label=rows["label"].where(rows["split"] != "test", "dog")), "no training row has: 'dog'"
+    ),
+    "a row without a label": (lambda rows: rows.assign(label=[""] + rows["label"].tolist()[1:]), "have no label"),
+    "one class": (lambda rows: rows.assign(label="ant"), "has 1 class"),
+    "no rows": (lambda rows: rows[:0], "has no rows"),
+    "no training split": (lambda rows: rows.assign(split="test"), "class|training"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_what_is_wrong_is_said(folder, tmp_path, kind):
+    change, said = BAD[kind]
+    change(folder).to_csv("table.csv", index=False)
+    with pytest.raises((DataMissingError, UsageError), match=said):
+        csv(tmp_path / "table.csv")
+
+
+def test_what_is_wrong_with_parquet_is_said(folder, tmp_path):
+    as_parquet(folder, tmp_path / "one.parquet")
+    with pytest.raises(UsageError, match=r"no column 'img'(.|\n)*image"):
+        parquet(tmp_path / "one.parquet", image="img")
+    with pytest.raises(UsageError, match="column 'patient' holds int64, not encoded images"):
+        parquet(tmp_path / "one.parquet", image="patient")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataMissingError, match="contains no .parquet file"):
+        parquet(tmp_path / "empty")
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(DataMissingError, match="cannot be read as Parquet"):
+        parquet(tmp_path / "bad.parquet")
+    for name in ("train-0", "test-0", "extra-0"):
+        as_parquet(folder, tmp_path / "hub" / f"{name}.parquet")
+    with pytest.raises(DataMissingError, match=r"extra-0.parquet do not say which split"):
+        parquet(tmp_path / "hub")
+
+
+def test_the_key_follows_the_images_that_a_csv_names(folder, tmp_path):
+    folder.to_csv("table.csv", index=False)
+    entry = TASKS.get("csv")[0]
+    options = {"path": tmp_path / "table.csv", "image": "path"}
+    before = entry.content(options)
+    assert set(before) == {"path", "data"}
+    (tmp_path / folder["path"].iloc[5]).write_bytes(encoded(77, 1))
+    after = entry.content(options)
+    assert before["path"] == after["path"]
+    assert before["data"] != after["data"]
+
+
+def test_one_line_on_the_command_line(folder, tmp_path):
+    folder.to_csv("table.csv", index=False)
+    as_parquet(folder, tmp_path / "one.parquet")
+    how = (
+        "--backbone",
+        "raw_pixels,size_px=8",
+        "--protocol",
+        "knn,k=1",
+        "--budget",
+        "full",
+        "--out",
+        "runs/x",
+    )
+    said = command(
+        "run",
+        "quickstart",
+        *how,
+        "--task",
+        "csv:table.csv,name=mine",
+        "--task",
+        "parquet:one.parquet,label=label",
+    )
+    assert said.returncode == 0, said.stderr
+    records = {record.job.task.label: record for record in vitbench.load_records("runs/x")}
+    assert set(records) == {"mine", "one"}
+    assert records["mine"].metrics == records["one"].metrics
+    assert records["mine"].metrics["top1"].value == 1.0
+    assert records["one"].data.n_test == 36
+
+
+def test_bad_images_are_named_by_file_and_row(folder, tmp_path):
+    as_parquet(folder, tmp_path / "one.parquet")
+    table = pq.read_table(tmp_path / "one.parquet")
+    images = table["image"].to_pylist()
+    images[20] = {"bytes": b"no image", "path": None}
+    images[21] = {"bytes": None, "path": "x.png"}
+    at = table.schema.get_field_index("image")
+    broken = table.set_column(at, "image", pa.array(images, table.schema.field("image").type))
+    pq.write_table(broken.slice(0, 50), tmp_path / "hub-0.parquet", row_group_size=7)
+    task = parquet(tmp_path / "hub-0.parquet")
+    sources = [task.train(), task.val(), task.test()]
+    named = ""
+    for split in sources:
+        try:
+            split.source.read(split.indices.tolist())
+        except vitbench.core.errors.VitbenchError as error:
+            named += str(error)
+    assert "hub-0.parquet[20]" in named
+    assert "hub-0.parquet[21] (the row names a file instead of an image)" in named

@@ -1,0 +1,289 @@
+"""Images that a table lists, as a task without code: a CSV of file names, or Parquet files with the images themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from vitbench.api import ImageSource, Split, Task
+from vitbench.core.digest import digest_files
+from vitbench.core.errors import DataMissingError, Problem, UsageError
+from vitbench.core.registry import register_task
+from vitbench.data.image_folder import FolderSource
+from vitbench.data.named_splits import classes_without, split_of, with_missing_cut
+from vitbench.data.parquet import ParquetSource, ParquetTable, check_column
+
+Share = Annotated[float, Field(gt=0, lt=0.9)]
+White = Annotated[float, Field(gt=0)] | None
+NAMED = 5  # of files or labels in a message
+TOGETHER = 0.9  # of train, that val and test may take together
+
+
+@register_task("csv", data=lambda options: _images_of(options), group="own", source="your own images")
+def csv(  # noqa: PLR0913  its options
+    path: Path,
+    image: str = "path",
+    label: str = "label",
+    split: str = "split",
+    cluster: str = "",
+    exif_rotate: bool = True,
+    white: White = None,
+    split_seed: int = 0,
+    val_share: Share = 0.1,
+    test_share: Share = 0.2,
+) -> Task:
+    """Image files named in a CSV (or TSV) with a header; a column `split` says train, val or test, or they are cut at random.
+
+    Args:
+        path: the table; names of files are relative to its folder.
+        image: the column of file names.
+        label: the column of classes.
+        split: the column of splits; if there is none, or no val or test in it, stratified parts of train are taken.
+        cluster: a column that says which images belong together, such as a patient's; intervals are then over these.
+        exif_rotate: rotate images by their EXIF orientation.
+        white: the value that is white in grey images of more than 8 bits; default: 65,535 for integers, 1 for floats.
+        split_seed: seed of the cut.
+        val_share: fraction of train for validation if there is no val.
+        test_share: fraction of train for test if there is no test.
+
+    Raises:
+        UsageError: a column is missing, or the shares leave no training images.
+        DataMissingError: a file is missing, or a split has no images or other labels than train.
+    """
+    rows = _read_csv(path, [image, label, *([cluster] if cluster else [])])
+    files = rows[image]
+    missing = [name for name in files if not (path.parent / name).is_file()]
+    if missing:
+        what = f"{path} names {len(missing)} files that do not exist, such as {', '.join(missing[:NAMED])}"
+        raise DataMissingError(Problem(what, next_step=f"names are relative to {path.parent}"))
+    table = Table(rows[label], rows.get(split), rows[cluster] if cluster else None, str(path))
+    cut = {"val": val_share, "test": test_share}
+
+    def source(positions: Sequence[int]) -> ImageSource:
+        return FolderSource(path.parent, tuple(files[i] for i in positions), exif_rotate, white)
+
+    return TableTask(table, source, cut, split_seed)
+
+
+@register_task("parquet", group="own", source="your own images")
+def parquet(  # noqa: PLR0913  its options
+    path: Path,
+    image: str = "image",
+    label: str = "label",
+    split: str = "split",
+    cluster: str = "",
+    exif_rotate: bool = True,
+    white: White = None,
+    split_seed: int = 0,
+    val_share: Share = 0.1,
+    test_share: Share = 0.2,
+) -> Task:
+    """Parquet files with encoded images and labels, as the Hugging Face hub has them: one file, or a folder of files.
+
+    In a folder, files belong to the split that their names begin with (`train-00000-of-00002.parquet`) or that their folder
+    names; otherwise a column `split` says it, or splits are cut at random.
+
+    Args:
+        path: the file or the folder.
+        image: the column of images: bytes, or a struct with `bytes`.
+        label: the column of classes: numbers, whose names may be in the file's metadata, or texts.
+        split: the column of splits, if there is one.
+        cluster: a column that says which images belong together, such as a patient's; intervals are then over these.
+        exif_rotate: rotate images by their EXIF orientation.
+        white: the value that is white in grey images of more than 8 bits; default: 65,535 for integers, 1 for floats.
+        split_seed: seed of the cut.
+        val_share: fraction of train for validation if there is no val.
+        test_share: fraction of train for test if there is no test.
+
+    Raises:
+        UsageError: a column is missing or holds no images, or the shares leave no training images.
+        DataMissingError: there are no files, or a split has no images or other labels than train.
+    """
+    root = path if path.is_dir() else path.parent
+    files = (
+        sorted(str(file.relative_to(root)) for file in path.rglob("*.parquet"))
+        if path.is_dir()
+        else [path.name]
+    )
+    if not files:
+        raise DataMissingError(f"{path} contains no .parquet file")
+    table = ParquetTable(root, tuple(files), image)
+    names = table.schema.names
+    splits = _splits_of_files(table) or (table.values(split) if split in names else None)
+    labels = table.values(label)
+    clusters = table.values(cluster) if cluster else None
+    found = Table(labels, splits, clusters, str(path), _class_names(table, label))
+
+    def source(positions: Sequence[int]) -> ImageSource:
+        return ParquetSource(table, tuple(positions), exif_rotate, white)
+
+    return TableTask(found, source, {"val": val_share, "test": test_share}, split_seed)
+
+
+class Table:
+    """The columns of a table: labels, splits and clusters by row, the last two if there are any; names of classes if known.
+
+    Raises:
+        DataMissingError: a row has no label, or another class or split than there are.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[Hashable],
+        splits: Sequence[Any] | None,
+        clusters: Sequence[Any] | None,
+        name: str,
+        class_names: Sequence[str] = (),
+    ) -> None:
+        self.name = name
+        without = [
+            i for i, label in enumerate(labels) if label in (None, "") or (class_names and label == -1)
+        ]
+        if without:
+            raise DataMissingError(
+                f"{name}: {len(without)} rows have no label, the first is row {without[0] + 1}"
+            )
+        self.rows = _rows_of_splits(splits, len(labels), name)
+        if "train" not in self.rows:
+            raise DataMissingError(f"{name} has no training split, only {', '.join(self.rows)}")
+        known = list(range(len(class_names))) or _ordered({labels[i] for i in self.rows["train"]})
+        if len(known) < 2:
+            raise DataMissingError(f"{name} has {len(known)} class(es); a task needs at least two")
+        self.class_names = tuple(class_names) or tuple(map(str, known))
+        number = {label: i for i, label in enumerate(known)}
+        strange = _ordered({label for label in labels if label not in number})
+        if strange:
+            shown = ", ".join(map(repr, strange[:NAMED]))
+            raise DataMissingError(f"{name} has labels that no training row has: {shown}")
+        self.labels = [number[label] for label in labels]
+        self.clusters = (
+            None
+            if clusters is None
+            else np.unique(np.asarray(list(map(str, clusters))), return_inverse=True)[1]
+        )
+
+
+class TableTask(Task):
+    """The task of one table; `source` makes the source of rows at these positions."""
+
+    def __init__(
+        self,
+        table: Table,
+        source: Callable[[Sequence[int]], ImageSource],
+        shares: Mapping[str, float],
+        seed: int,
+    ) -> None:
+        if sum(shares.values()) > TOGETHER:
+            raise UsageError(f"val_share and test_share {tuple(shares.values())} leave no training images")
+        self.class_names = table.class_names
+        listed = {name: (rows, [table.labels[i] for i in rows]) for name, rows in table.rows.items()}
+        self._splits = {
+            name: Split(
+                source(rows),
+                np.arange(len(rows)),
+                np.asarray(labels, dtype=np.int64),
+                None if table.clusters is None else table.clusters[rows].astype(np.int64),
+            )
+            for name, (rows, labels) in with_missing_cut(listed, shares, seed).items()
+        }
+
+    def train(self) -> Split:
+        """The rows of train, without those cut off for val and test."""
+        return self._splits["train"]
+
+    def val(self) -> Split:
+        """The rows of val, or a part of train."""
+        return self._splits["val"]
+
+    def test(self) -> Split:
+        """The rows of test, or a part of train."""
+        return self._splits["test"]
+
+    def remarks(self) -> tuple[str, ...]:
+        """Classes without an image in val or test."""
+        found = (
+            classes_without(self._splits[name].labels.tolist(), self.class_names, name)
+            for name in ("val", "test")
+        )
+        return tuple(filter(None, found))
+
+
+def _read_csv(path: Path, columns: Sequence[str]) -> dict[str, list[str]]:
+    import pandas as pd
+
+    separator = "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
+    try:
+        found = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise DataMissingError(f"{path} cannot be read as a table: {str(error).splitlines()[0]}") from error
+    for column in columns:
+        check_column(column, list(map(str, found.columns)), path)
+    if found.empty:
+        raise DataMissingError(f"{path} has no rows")
+    return {str(column): found[column].tolist() for column in found.columns}
+
+
+def _images_of(options: Mapping[str, Any]) -> str:
+    """SHA-256 of the images that a CSV names, in its order; '' where they cannot be read, which opening the task will say."""
+    path, image = Path(options["path"]), str(options.get("image", "path"))
+    try:
+        return digest_files(path.parent, _read_csv(path, [image])[image])
+    except (DataMissingError, UsageError, OSError):
+        return ""
+
+
+def _rows_of_splits(splits: Sequence[Any] | None, count: int, name: str) -> dict[str, list[int]]:
+    """The rows of each split; all are train's where nothing says otherwise."""
+    if splits is None:
+        return {"train": list(range(count))}
+    found: dict[str, list[int]] = {}
+    for row, text in enumerate(splits):
+        split = split_of(str(text))
+        if split is None:
+            raise DataMissingError(f"{name}: row {row + 1} is of split {text!r}, not train, val or test")
+        found.setdefault(split, []).append(row)
+    return found
+
+
+def _splits_of_files(table: ParquetTable) -> list[str] | None:
+    """The split of each row by its file's name or folder; None if no file says one.
+
+    Raises:
+        DataMissingError: some files say it and others do not.
+    """
+    by_file = {file: _split_of_file(file) for file in table.files}
+    if not any(by_file.values()):
+        return None
+    if silent := [file for file, split in by_file.items() if split is None]:
+        raise DataMissingError(
+            f"{table.root}: the names of {', '.join(silent[:NAMED])} do not say which split they are of"
+        )
+    return [str(by_file[file]) for file, rows in table.rows_of_files() for _ in range(rows)]
+
+
+def _split_of_file(file: str) -> str | None:
+    parts = Path(file)
+    names = (parts.stem.replace("_", "-").partition("-")[0], parts.parent.name)
+    return next((split for name in names if (split := split_of(name))), None)
+
+
+def _class_names(table: ParquetTable, label: str) -> tuple[str, ...]:
+    """The names of classes that Hugging Face's metadata state; () if there are none."""
+    try:
+        features = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        return tuple(map(str, features[label]["names"]))
+    except (ValueError, KeyError, TypeError):
+        return ()
+
+
+def _ordered(labels: set[Any]) -> list[Any]:
+    """Labels in the order of their classes: numbers, also those written as text, by value, others by name."""
+    try:
+        return sorted(labels, key=lambda label: (float(label), str(label)))
+    except (ValueError, TypeError):
+        return sorted(labels, key=str)
