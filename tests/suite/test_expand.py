@@ -55,7 +55,7 @@ def test_every_mistake_is_told_at_once_with_its_line(suite_file):
     for line, words in (
         (2, "unknown backbone 'raw_pixel'"),
         (3, "unknown task 'digit'"),
-        (3, "tasks.1.path is missing"),
+        (3, "needs its `path`"),
         (5, "has no option 'l3'"),
         (6, "unknown budget '5shot'"),
         (8, "unknown key 'limt'"),

@@ -138,7 +138,7 @@ BAD = {
     "a label that train lacks": (
         lambda rows: rows.assign(label=rows["label"].where(rows["split"] != "test", "dog")), "no training row has: 'dog'"
     ),
-    "a row without a label": (lambda rows: rows.assign(label=[""] + rows["label"].tolist()[1:]), "have no label"),
+    "a row without a label": (lambda rows: rows.assign(label=["", *rows["label"].tolist()[1:]]), "have no label"),
     "one class": (lambda rows: rows.assign(label="ant"), "has 1 class"),
     "no rows": (lambda rows: rows[:0], "has no rows"),
     "no training split": (lambda rows: rows.assign(split="test"), "class|training"),
@@ -160,7 +160,7 @@ def test_what_is_wrong_with_parquet_is_said(folder, tmp_path):
     with pytest.raises(UsageError, match="column 'patient' holds int64, not encoded images"):
         parquet(tmp_path / "one.parquet", image="patient")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataMissingError, match="contains no .parquet file"):
+    with pytest.raises(DataMissingError, match=r"contains no \.parquet file"):
         parquet(tmp_path / "empty")
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(DataMissingError, match="cannot be read as Parquet"):

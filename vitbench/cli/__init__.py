@@ -15,6 +15,7 @@ from vitbench.cli.check import check
 from vitbench.cli.compare import compare
 from vitbench.cli.cost import cost
 from vitbench.cli.data import data
+from vitbench.cli.folder import folder
 from vitbench.cli.inspect import inspect_
 from vitbench.cli.list import list_
 from vitbench.cli.merge import merge
@@ -54,7 +55,8 @@ def cli() -> None:  # the \b below is click's mark for "keep these lines"
 
 
 _VERBS = (
-    run, status, retry, report, export, compare, reproduce, pack, unpack, merge, prune, list_, cost, check, inspect_, data, new,
+    run, folder, status, retry, report, export, compare, reproduce, pack, unpack, merge, prune, list_, cost, check, inspect_,
+    data, new,
 )  # fmt: skip
 for _verb in _VERBS:
     cli.add_command(_verb)

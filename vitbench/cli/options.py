@@ -96,13 +96,11 @@ def dtype(default: str | None = None) -> Decorator:
 # What is run: the fields of Overrides.
 TASKS = click.option("--task", "tasks", multiple=True, metavar="T", help="Only this task (repeatable).")
 SEEDS = click.option("--seeds", callback=_seeds, metavar="0,1,2", help="Seeds to run instead of the suite's.")
-_PART = (
-    click.option(
-        "--backbone", "backbones", multiple=True, metavar="B",
-        help="Only this backbone: its label, or where jobs are planned any NAME,option=value,... (repeatable).",
-    ),
-    TASKS,
+BACKBONES = click.option(
+    "--backbone", "backbones", multiple=True, metavar="B",
+    help="Only this backbone: its label, or where jobs are planned any NAME,option=value,... (repeatable).",
 )  # fmt: skip
+_PART = (BACKBONES, TASKS)
 PART_OF_RESULTS = _group(*_PART)
 SUITE_OVERRIDES = _group(
     *_PART,

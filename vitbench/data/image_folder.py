@@ -99,9 +99,7 @@ def class_folders(folder: Path) -> list[str]:
             )
         )
     names = sorted(
-        entry.name
-        for entry in folder.iterdir()
-        if entry.is_dir() and not entry.name.startswith(".") and entry.name not in SYSTEM_FOLDERS
+        entry.name for entry in folder.iterdir() if entry.is_dir() and not _is_of_system(entry.name)
     )
     if len(names) < 2:
         raise DataMissingError(f"{folder} holds {len(names)} class folder(s); a task needs at least two")
@@ -117,12 +115,13 @@ def image_files(root: Path, split: str, classes: Sequence[str]) -> tuple[list[st
     unknown = sorted(set(class_folders(root / split)) - set(classes))
     if unknown:
         raise DataMissingError(f"{root / split} has classes that train does not have: {unknown[:5]}")
+    begin = f"{split}/" if split else ""
     files: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
         inside = walk(root / split / name) if (root / split / name).is_dir() else ()
-        found = sorted(f"{split}/{name}/{file}" for file in inside if _is_image(file))
-        if not found and split_of(split) == "train":
+        found = sorted(f"{begin}{name}/{file}" for file in inside if _is_image(file))
+        if not found and (not split or split_of(split) == "train"):
             raise DataMissingError(f"{root / split / name} contains no images")
         files += found
         labels += [label] * len(found)
@@ -136,6 +135,8 @@ def _is_image(file: str) -> bool:
 def split_folders(root: Path) -> dict[str, str]:
     """The folder of each split below a root, by the split's name: `valid`, `Validation` and `dev` are folders of val.
 
+    Without any, folders with images are classes: the root itself, '', is train.
+
     Raises:
         DataMissingError: a split has two folders.
     """
@@ -146,7 +147,23 @@ def split_folders(root: Path) -> dict[str, str]:
     for split, folders in found.items():
         if len(folders) > 1:
             raise DataMissingError(f"{root} has several folders of {split}: {', '.join(folders)}; leave one")
-    return {split: folders[0] for split, folders in found.items()}
+    return {split: folders[0] for split, folders in found.items()} or (
+        {"train": ""} if _has_classes(root) else {}
+    )
+
+
+def _has_classes(root: Path) -> bool:
+    """Whether the folders below a root are classes: each has images right inside, and there are at least two."""
+    if not root.is_dir():
+        return False
+    folders = [entry for entry in root.iterdir() if entry.is_dir() and not _is_of_system(entry.name)]
+    return len(folders) > 1 and all(
+        any(_is_image(file.name) for file in folder.iterdir()) for folder in folders
+    )
+
+
+def _is_of_system(name: str) -> bool:
+    return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
 def digest_of_images(root: Path) -> str:
@@ -154,9 +171,10 @@ def digest_of_images(root: Path) -> str:
     if not root.is_dir():
         return digest_path(root)
     folders = split_folders(root).values()
-    return digest_files(
-        root, [f"{folder}/{file}" for folder in sorted(folders) for file in walk(root / folder)]
-    )
+    files = [
+        f"{folder}/{file}" if folder else file for folder in sorted(folders) for file in walk(root / folder)
+    ]
+    return digest_files(root, files)
 
 
 def unused_files(root: Path, splits: Iterable[str]) -> str:

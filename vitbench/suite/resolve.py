@@ -81,6 +81,7 @@ class Resolver:
             items = error.errors()
         else:
             return checked if self._recordable(registered, checked, path) else None
+        items = [item for item in items if not self._is_missing_path(registered, entry, item, path)]
         strangers = [item for item in items if item["type"] == "extra_forbidden"]
         for item in strangers:
             name = str(item["loc"][0])
@@ -92,6 +93,18 @@ class Resolver:
         found = problems_of((item for item in items if item not in strangers), self.located, path)
         self.problems += found
         return None
+
+    def _is_missing_path(self, registered: Entry, entry: AnyEntry, item: Any, path: tuple[Any, ...]) -> bool:
+        """Whether a mistake is a path that is not given; it is reported with what to type."""
+        name = str(item["loc"][0])
+        if name not in registered.locations or not (item["type"] == "missing" or item["input"] is None):
+            return False
+        kind = str(path[0])
+        what = f"{registered.kind} {entry.name!r} needs its `{name}`"
+        step = f"--set {kind}.{entry.name}.{name}=PATH"
+        step = f"vitbench folder PATH; or {step}" if registered.name == "folder" else step
+        self.problems.append(Problem(what, self.located.where((*path, name)), next_step=step))
+        return True
 
     def _recordable(self, registered: Entry, checked: BaseModel, path: tuple[Any, ...]) -> bool:
         """Whether the options can be recorded; jobs with others would never be done."""
