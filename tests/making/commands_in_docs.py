@@ -31,8 +31,9 @@ PLANNED = (
     r"^vitbench run my-checkpoint\.yaml$",  # minutes on a CPU
     r"^vitbench run (vtab|vtab-frozen|bit-vtab|paper|imagenet|cifar|pets-flowers|fewshot|imagenet-fewshot)\b",
 )
-# Commands that say by their exit code that something is wrong with the data, as the tests' data has it.
+# Commands that say by their exit code that something is missing, or wrong with the data, as the tests' data has it.
 EXIT_CODES = {
+    "vitbench folder DIR": 2,  # no backbone is named
     "vitbench data verify vtab-1k": 1,  # a re-encoded dump
     "vitbench data verify vtab/cifar100": 1,  # miniatures have other sizes
     "vitbench data verify vtab": 1,
