@@ -21,6 +21,7 @@ PARSED = (
     r"^pip install ",  # .ci/run installs
     r"^make ",  # the target exists; .ci/run calls it
     r"^torchrun ",
+    r"huggingface:OWNER/NAME",  # tests/data/test_hub.py runs them with a hub
     r"--executor ray",
     r"&&.*pytest",
 )

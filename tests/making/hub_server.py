@@ -9,7 +9,7 @@ import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-LARGE = ".safetensors"  # kept outside git: the hub redirects to where they are
+LARGE = (".safetensors", ".parquet")  # kept outside git: the hub redirects to where they are
 
 
 @dataclass
@@ -26,7 +26,11 @@ class Hub:
 
     def push(self, repository: str, folder) -> str:
         """Commit the files of a folder, and return the commit."""
-        files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+        files = {
+            str(path.relative_to(folder)): path.read_bytes()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
         self.repositories.setdefault(repository, []).append(files)
         return commit_of(files)
 
@@ -67,9 +71,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self):
         self.hub.requests.append(f"{self.command} {self.path}")
-        if found := re.fullmatch(r"/api/models/(.+?)(?:/revision/(\w+))?", self.path.partition("?")[0]):
+        if found := re.fullmatch(
+            r"/api/(?:models|datasets)/(.+?)(?:/revision/(\w+))?", self.path.partition("?")[0]
+        ):
             self._about(found[1], found[2] or "main")
-        elif found := re.fullmatch(r"/(.+)/resolve/(\w+)/(.+)", self.path):
+        elif found := re.fullmatch(r"/(?:datasets/)?(.+?)/resolve/(\w+)/(.+)", self.path):
             self._file(*found.groups())
         elif found := re.fullmatch(r"/large/(\w+)", self.path):
             self._body(
@@ -87,7 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
         if files is None:
             self._missing("Repository not found", **{"X-Error-Code": "RepoNotFound"})
             return
-        names = [{"rfilename": name} for name in files]
+        names = [{"rfilename": name, "size": len(body)} for name, body in files.items()]
         about = {
             "id": repository,
             "modelId": repository,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vitbench.data.tfds.dataset import DataSet
     from vitbench.data.tfds.verify import Item
 
+HUB = "huggingface:"
 NAMES = click.argument("names", nargs=-1, metavar="[DATASET|TASK|SUITE]...")
 
 
@@ -107,13 +108,23 @@ def _show_caches() -> None:
     help="File format of the prepared data set.",
 )
 def prepare(names: tuple[str, ...], form: str) -> None:
-    """Download and prepare data sets, except those that are ready. Needs `pip install 'vitbench[prepare]'`."""
+    """Download and prepare data sets, except those that are ready. Needs `pip install 'vitbench[prepare]'`.
+
+    `huggingface:OWNER/NAME` (with ,revision=… and ,config=…) downloads a data set's Parquet files from the hub, and needs
+    nothing else.
+    """
     from vitbench.core.errors import DataMissingError, Problem
     from vitbench.data.tfds.prepare import prepare as prepare_one
 
-    chosen = _chosen(names)
+    of_hub = [name for name in names if name.startswith(HUB)]
+    chosen = _chosen(tuple(name for name in names if name not in of_hub)) if len(of_hub) < len(names) else []
     _check_before(chosen)
     problems: list[Problem] = []
+    for name in of_hub:
+        try:
+            click.echo(_from_hub(name))
+        except DataMissingError as error:
+            problems += error.problems
     for one in chosen:
         try:
             click.echo(prepare_one(one, form).line)
@@ -121,6 +132,20 @@ def prepare(names: tuple[str, ...], form: str) -> None:
             problems += error.problems
     if problems:
         raise DataMissingError(problems)
+
+
+def _from_hub(name: str) -> str:
+    """Download a data set of the hub, and return what was downloaded in words."""
+    from vitbench.core.format import file_size
+    from vitbench.data.hub import HubData
+    from vitbench.suite.command_line import entry_of
+
+    entry = entry_of(name, "data prepare")
+    wanted = HubData(
+        entry["name"].removeprefix(HUB), str(entry.get("revision", "main")), str(entry.get("config", ""))
+    )
+    found = wanted.download()
+    return f"{wanted.spec}: ready, {len(found.files)} files, {file_size(found.size_bytes)}, commit {found.commit}"
 
 
 def _check_before(chosen: Sequence[DataSet]) -> None:

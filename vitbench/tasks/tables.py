@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -112,17 +112,35 @@ def parquet(  # noqa: PLR0913  its options
     )
     if not files:
         raise DataMissingError(f"{path} contains no .parquet file")
-    table = ParquetTable(root, tuple(files), image)
-    names = table.schema.names
-    splits = _splits_of_files(table) or (table.values(split) if split in names else None)
-    labels = table.values(label)
-    clusters = table.values(cluster) if cluster else None
-    found = Table(labels, splits, clusters, str(path), _class_names(table, label))
+    columns = Columns(label, split, cluster)
+    decoding = {"exif_rotate": exif_rotate, "white": white}
+    shares = {"val": val_share, "test": test_share}
+    return parquet_task(ParquetTable(root, tuple(files), image), columns, decoding, shares, split_seed)
+
+
+class Columns(NamedTuple):
+    """The names of a table's columns beside that of images; the last two if there are any."""
+
+    label: str
+    split: str
+    cluster: str
+
+
+def parquet_task(
+    table: ParquetTable, columns: Columns, decoding: Mapping[str, Any], shares: Mapping[str, float], seed: int
+) -> TableTask:
+    """The task of the images in Parquet files."""
+    splits = _splits_of_files(table)
+    if splits is None and columns.split in table.schema.names:
+        splits = table.values(columns.split)
+    clusters = table.values(columns.cluster) if columns.cluster else None
+    names = _class_names(table, columns.label)
+    found = Table(table.values(columns.label), splits, clusters, str(table.root), names)
 
     def source(positions: Sequence[int]) -> ImageSource:
-        return ParquetSource(table, tuple(positions), exif_rotate, white)
+        return ParquetSource(table, tuple(positions), **decoding)
 
-    return TableTask(found, source, {"val": val_share, "test": test_share}, split_seed)
+    return TableTask(found, source, shares, seed)
 
 
 class Table:
