@@ -10,7 +10,7 @@ import pytest
 
 from tests.making.command import process
 from tests.making.hub_server import Hub, commit_of, served, sha256
-from tests.tasks.test_tables import CLASSES, as_parquet, encoded
+from tests.making.tables import CLASSES, as_parquet, encoded
 
 pytestmark = pytest.mark.slow
 

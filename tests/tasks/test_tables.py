@@ -1,36 +1,16 @@
 """Images that a table lists: CSV and Parquet give the task that the same images in folders give, and say what is wrong."""
 
-import io
-import json
-from pathlib import Path
-
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 import vitbench
 from tests.making.command import vitbench as command
+from tests.making.tables import CLASSES, as_parquet, encoded
 from vitbench.core.errors import DataMissingError, UsageError
 from vitbench.core.registry import TASKS
 from vitbench.tasks.tables import csv, parquet
-
-CLASSES = ("ant", "bee", "cat")
-RNG = np.random.default_rng(0)
-
-
-def picture(i, label):
-    pixels = np.full((9, 7 + i % 3, 3), 60 * label + 20, np.uint8)
-    pixels[i % 9] = 255 - i
-    return pixels
-
-
-def encoded(i, label):
-    buffer = io.BytesIO()
-    Image.fromarray(picture(i, label)).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 @pytest.fixture
@@ -46,25 +26,6 @@ def folder(tmp_path, monkeypatch):
         file.write_bytes(encoded(i, label))
         rows.append((str(file.relative_to(tmp_path)), CLASSES[label], split, i // 6))
     return pd.DataFrame(rows, columns=["path", "label", "split", "patient"]).sample(frac=1, random_state=1)
-
-
-def as_parquet(rows, path, **how):
-    """The same table as the hub has it: images in structs, labels as numbers, names in the metadata."""
-    images = [{"bytes": Path(name).read_bytes(), "path": name} for name in rows["path"]]
-    labels = [CLASSES.index(label) for label in rows["label"]]
-    table = pa.table(
-        {
-            "image": images,
-            "label": labels,
-            "split": rows["split"].tolist(),
-            "patient": rows["patient"].tolist(),
-        }
-    )
-    names = {"info": {"features": {"label": {"_type": "ClassLabel", "names": list(CLASSES)}}}}
-    path.parent.mkdir(exist_ok=True, parents=True)
-    pq.write_table(
-        table.replace_schema_metadata({"huggingface": json.dumps(names)}), path, row_group_size=7, **how
-    )
 
 
 def contents(task):
