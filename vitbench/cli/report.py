@@ -184,8 +184,9 @@ def _report_published(prefixes: tuple[str, ...], output: Path | None) -> None:
 @click.command(no_args_is_help=True)
 @RUNS
 @click.option(
-    "--format", "form", type=click.Choice(["csv", "md", "latex", "json", "parquet"]), default="csv", show_default=True,
-    help="csv, json, parquet: one row per job and metric; md, latex: the leaderboards.",
+    "--format", "form", type=click.Choice(["csv", "md", "latex", "json", "parquet", "model-card"]), default="csv",
+    show_default=True,
+    help="csv, json, parquet: one row per job and metric; md, latex: the leaderboards; model-card: Hugging Face's model-index.",
 )  # fmt: skip
 @output_file("The file  [default: stdout].")
 @PART_OF_RESULTS

@@ -5,29 +5,32 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from vitbench.core.record import Record
 from vitbench.report.build import boards
 from vitbench.report.leaderboard import GROUP_MEAN, Board, Cell, Column, Row
+from vitbench.report.model_card import model_card
 from vitbench.report.outcomes import Predictions
 from vitbench.report.tidy import tidy
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Format = Literal["csv", "json", "parquet", "md", "latex"]
+Format = Literal["csv", "json", "parquet", "md", "latex", "model-card"]
 DEPARTS = "†"
 TIED = "≈"
 INTERVAL = "95 % interval"
 ONE_NETWORK = "; one seed: these trained networks only, not these backbones"
 NO_VALUE = "no value"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet computes a text that begins so
-FORMATS: tuple[Format, ...] = ("csv", "json", "parquet", "md", "latex")
+FORMATS: tuple[Format, ...] = get_args(Format)
 
 
 def export(records: Sequence[Record], form: Format, predictions: Predictions | None = None) -> bytes:
-    """The tidy table, in fractions, as csv, json or parquet; the boards, in percent, as md or latex."""
+    """The tidy table, in fractions, as csv, json or parquet; boards, in percent, as md, latex or for a model card."""
+    if form == "model-card":
+        return model_card(records).encode()
     if form == "parquet":
         buffer = io.BytesIO()
         tidy(records).to_parquet(buffer, index=False)
