@@ -100,7 +100,7 @@ def test_a_closed_pipe_is_not_an_error():
 
 def test_a_dry_run_lists_the_jobs_and_starts_nothing(finished, tmp_path):
     suite, run, _ = finished
-    assert vitbench("run", suite, "--out", run, "--dry-run").stdout.startswith("done ")
+    assert vitbench("run", suite, "--out", run, "--dry-run", "--verbose").stdout.startswith("done ")
     fresh = vitbench("run", suite, "--out", tmp_path / "x", "--dry-run", "--seeds", "0,1", "--json")
     assert [row["done"] for row in json.loads(fresh.stdout)["jobs"]] == [False, False]
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["estimate.json"]

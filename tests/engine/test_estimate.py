@@ -11,6 +11,7 @@ import torch
 import vitbench
 from tests.making.command import vitbench as command
 from vitbench.core.job import backbone_key
+from vitbench.core.registry import TASKS
 from vitbench.engine import estimate, network_costs
 from vitbench.engine.run import Overrides, plan_suite
 from vitbench.store.run_dir import estimated
@@ -151,3 +152,67 @@ def test_a_backbone_that_cannot_be_timed_has_the_speed_of_the_others_or_none(
     assert {job.seconds for job in estimate.estimate(plan.suite.jobs, "cpu").jobs} == {None}
     found = estimate.estimate(plan.suite.jobs, "cpu").jobs
     assert [job.seconds for job in found] == [job.flops_forward / 2e9 for job in found]
+
+
+@pytest.fixture
+def nowhere(tmp_path, monkeypatch):
+    """No data set is prepared."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "none"))
+    monkeypatch.setattr("vitbench.engine.estimate.CALIBRATION_S", 0.05)
+
+
+def test_vtab_is_estimated_without_its_data(nowhere, suite_file, tmp_path):
+    """By the reference's sizes: every test image once, and 2,500 steps of 512 images in each job."""
+    suite = suite_file(
+        "name: v\nbudgets: [1k]\nbackbones: [{name: 'timm:resnet10t', pretrained: false, size_px: 32}]\n"
+        f"tasks: [{', '.join(f'vtab/{name}' for name in N_TEST)}]\n"
+        "protocols: [{name: finetune, recipe: vit}, knn]\nresolution_px: 32\n"
+    )
+    found = estimate.estimate(plan_suite(str(suite), tmp_path / "run", Overrides()).suite.jobs, "cpu")
+    assert not found.unknown
+    assert len(found.absent) == 16
+    tuned = [job for job in found.jobs if job.images_backward]
+    assert {job.images_backward for job in tuned} == {2500 * 512}
+    assert sorted(job.images_forward for job in tuned) == sorted(N_TEST.values())
+    knn = [job.images_forward for job in found.jobs if not job.images_backward]
+    # Train (validation is not read) and test; two tasks on one data set share their images.
+    assert sum(knn) == sum(N_TEST.values()) + 19 * 800 - sum(SHARED.values())
+
+
+N_TEST = {
+    entry.name.removeprefix("vtab/"): entry.n_test
+    for entry in TASKS.entries()
+    if entry.name.startswith("vtab/")
+}
+SHARED = {"clevr": 15_000 + 800, "dsprites": 73_728 + 800, "smallnorb": 12_150 + 800}
+
+
+def test_shots_of_absent_data_are_as_many_as_classes_give(nowhere, suite_file, tmp_path):
+    suite = suite_file(
+        "name: v\nbudgets: [5-shot]\nbackbones: [{name: raw_pixels, size_px: 8}]\ntasks: [cifar100, vtab/dtd]\n"
+        "protocols: [ridge_probe]\n"
+    )
+    found = estimate.estimate(plan_suite(str(suite), tmp_path / "run", Overrides()).suite.jobs, "cpu")
+    # A draw of a small pool is extracted with it, for other draws.
+    assert [job.images_forward for job in found.jobs] == [500 + 10_000, 1_880 + 1_880]
+
+
+def test_a_run_does_not_take_sizes_for_data(nowhere, suite_file, tmp_path):
+    suite = suite_file(SUITE.replace("digits", "vtab/dtd"))
+    ended = command("run", str(suite), "--out", str(tmp_path / "run"))
+    assert ended.returncode == 3
+    shown = command("run", str(suite), "--out", str(tmp_path / "run"), "--dry-run")
+    assert shown.returncode == 0
+    assert "1 data set not on this machine, counted by the reference's sizes" in shown.stderr
+    assert "vitbench data status vtab/dtd" in shown.stderr
+
+
+def test_a_dry_run_is_short_unless_it_is_asked_for_every_job(suite_file, tmp_path):
+    suite = suite_file(
+        SUITE.replace("[2-shot]", "[1-shot, 2-shot]").replace("name: e", "name: e\nseeds: [0, 1, 2]")
+    )
+    brief = command("run", str(suite), "--out", str(tmp_path / "run"), "--dry-run").stdout.splitlines()
+    assert [line.split(None, 3)[2] for line in brief] == ["3", "3"]
+    assert brief[0].endswith("timm:resnet10t · ridge_probe · 1-shot · digits × 3 seeds")
+    every = command("run", str(suite), "--out", str(tmp_path / "run"), "--dry-run", "--verbose").stdout
+    assert len(every.splitlines()) == 6

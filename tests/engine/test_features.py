@@ -93,7 +93,7 @@ def test_splits_over_one_source_never_get_each_others_rows(tmp_path, split, orde
 
 def test_a_pool_that_is_too_large_is_not_extracted_for_a_few(tmp_path, split, monkeypatch):
     module = Counting(4)
-    monkeypatch.setattr("vitbench.engine.features.POOL_ALWAYS", 100)
+    monkeypatch.setattr("vitbench.data.budgets.POOL_ALWAYS", 100)
     read = reader(tmp_path, split, module)
     drawn = np.array([90, 2, 40])
     wanted = reader(tmp_path / "b", split, RawPixels(4))(split)[torch.from_numpy(drawn)]

@@ -30,6 +30,7 @@ PLANNED = (
     r"\.augreg|\.goog_",
     r"^vitbench reproduce ",
     r"^vitbench run my-checkpoint\.yaml$",  # minutes on a CPU
+    r"^vitbench run quickstart --backbone .*checkpoint=my\.safetensors",
     r"^vitbench run (vtab|vtab-frozen|bit-vtab|paper|imagenet|cifar|pets-flowers|fewshot|imagenet-fewshot)\b",
 )
 # Commands that say by their exit code that something is missing, or wrong with the data, as the tests' data has it.

@@ -136,6 +136,7 @@ RUN_OPTIONS = _group(
     DATA_DIR,
     click.option("--skip-missing", is_flag=True, help="Skip jobs whose data is missing; the leaderboard shows the gaps."),
     click.option("--dry-run", is_flag=True, help="Print the jobs and estimate FLOPs, hours and disk; run nothing."),
+    click.option("--verbose", is_flag=True, help="With --dry-run: list every job."),
     click.option(
         "--keep-scores", is_flag=True,
         help="Keep the class scores of all test images (float16); finished jobs without them run again.",

@@ -87,7 +87,9 @@ def _measure(plan: Reproduction, tasks: Sequence[str], text: str, out: Path, opt
             follow(run_plan, run_options)
             return 0
         if options["dry_run"]:
-            return _show_plan(plan, tasks, run_plan, run_options, as_json=options["as_json"])
+            return _show_plan(
+                plan, tasks, run_plan, run_options, as_json=options["as_json"], verbose=options["verbose"]
+            )
         click.echo(printable(_described(plan, tasks)), err=True)
         return _run(plan, tasks, run_plan, run_options, as_json=options["as_json"])
 
@@ -121,7 +123,13 @@ def _run(
 
 
 def _show_plan(
-    plan: Reproduction, tasks: Sequence[str], run_plan: RunPlan, run_options: RunOptions, *, as_json: bool
+    plan: Reproduction,
+    tasks: Sequence[str],
+    run_plan: RunPlan,
+    run_options: RunOptions,
+    *,
+    as_json: bool,
+    verbose: bool,
 ) -> int:
     """Print the plan with what is missing on this machine, the jobs and their cost."""
     from vitbench.cli.dry_run import plan_as_json, print_plan
@@ -138,7 +146,7 @@ def _show_plan(
         click.echo(json.dumps(shown, indent=1, ensure_ascii=False))
         return 0
     click.echo(printable("\n".join([_described(plan, tasks), *missing])))
-    return print_plan(run_plan, run_options, as_json=False)
+    return print_plan(run_plan, run_options, as_json=False, verbose=verbose)
 
 
 def _refuse(plan: Reproduction, *, as_json: bool) -> int:

@@ -56,7 +56,7 @@ def execute(plan: RunPlan, run_options: RunOptions, options: Mapping[str, Any]) 
     if options["dry_run"]:
         from vitbench.cli.dry_run import print_plan
 
-        return print_plan(plan, run_options, as_json=options["as_json"])
+        return print_plan(plan, run_options, as_json=options["as_json"], verbose=options["verbose"])
     return _run(plan, run_options, options)
 
 

@@ -88,8 +88,14 @@ def _source_of(name: str) -> tuple[Path | None, str]:
 
 
 def _forget(sources: Iterable[Path]) -> None:
-    """Let modules that come from these files be imported anew."""
+    """Let modules that come from these files be imported anew.
+
+    Their cached bytecode goes: Python takes it for current after an edit within a second that leaves the size as it was.
+    """
     changed = {str(source) for source in sources}
+    for source in changed:
+        with contextlib.suppress(OSError, NotImplementedError):
+            Path(importlib.util.cache_from_source(source)).unlink(missing_ok=True)
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if name != "__main__" and file and str(Path(file).resolve()) in changed:

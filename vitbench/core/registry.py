@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -18,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from vitbench.core.code_digest import code_version
 from vitbench.core.digest import digest_path
 from vitbench.core.entry import Entry
-from vitbench.core.errors import UsageError, first_reason, unknown
+from vitbench.core.errors import Problem, UsageError, first_reason, unknown
 from vitbench.core.libraries import library_versions
 from vitbench.core.source_files import BUILT_IN
 
@@ -28,6 +29,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 def _listed(value: object) -> object:
     """One name stands for a list of one: it is how `--set` writes it."""
     return (value,) if isinstance(value, str) else value
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).expanduser().is_file()
+    except (OSError, ValueError):
+        return False
 
 
 class StatedFacts(BaseModel):
@@ -47,6 +55,7 @@ class Registry:
     def __init__(self, kind: str, common: type[BaseModel] | None = None) -> None:
         self.kind = kind
         self.common = common
+        self.explain_file: Callable[[Path], Problem] | None = None  # what to type instead of a bare path
         self._entries: dict[str, Entry] = {}
         self._aliases: dict[str, str] = {}
 
@@ -130,6 +139,8 @@ class Registry:
         spec = self._aliases.get(spec, spec)
         name, colon, argument = spec.partition(":")
         entry = self._entries.get(name)
+        if entry is None and self.explain_file and _is_file(spec):
+            raise UsageError(replace(self.explain_file(Path(spec)), where=where))
         if entry is None or (colon and not entry.argument):
             raise UsageError(unknown(self.kind, spec, [*self.specs(), *self._aliases], where))
         if not argument:

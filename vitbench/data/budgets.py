@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,10 @@ from vitbench.api import Indices, Labels, Split, Task
 from vitbench.core.conformance import TRAIN_1K, VAL_1K
 from vitbench.core.errors import UsageError
 from vitbench.core.job import shots_of
+
+# A draw is extracted with its whole pool, for other shots and seeds, if the pool is small or not much larger than the draw.
+POOL_ALWAYS = 8_192
+POOL_SHARE = 20
 
 
 @dataclass(frozen=True)
@@ -91,3 +96,13 @@ def _first(task: Task, split: Split, n: int) -> Split:
     if not task.random_order:
         order = np.random.default_rng(0).permutation(len(split))
     return split.take(order[:n])
+
+
+def read_for(split: Split, pools: Sequence[Split]) -> Split:
+    """What features are extracted of for these examples: their whole pool, unless they are few of many; then they alone."""
+    for pool in pools:
+        fits = len(pool) <= max(POOL_ALWAYS, POOL_SHARE * len(split))
+        if pool.source is split.source and fits and np.isin(split.indices, pool.indices).all():
+            return pool
+    order = np.unique(split.indices)
+    return Split(split.source, order, np.zeros(len(order), dtype=np.int64))

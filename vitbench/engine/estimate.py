@@ -14,11 +14,12 @@ from dataclasses import dataclass, field, fields, replace
 
 from vitbench.api import Protocol, Split, Task
 from vitbench.compute.environment import choose_device, device_name
-from vitbench.core.files import write_lines
+from vitbench.core.files import digest_bytes, write_lines
 from vitbench.core.job import Job, backbone_key, shots_of
 from vitbench.core.registry import PROTOCOLS, TASKS
 from vitbench.core.settings import cache_dir
-from vitbench.data.budgets import LabelledData, labelled_data, thinned
+from vitbench.data.budgets import LabelledData, labelled_data, read_for, thinned
+from vitbench.data.tfds.known_sizes import assuming_sizes
 from vitbench.engine.network_costs import Networks
 from vitbench.engine.outcome import now
 from vitbench.engine.plan import RunPlan
@@ -46,13 +47,17 @@ class JobEstimate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The estimates of jobs, and why the others cannot be estimated; `measured` says when the oldest speed was."""
+    """The estimates of jobs, and why the others cannot be estimated; `measured` says when the oldest speed was.
+
+    `absent` are data sets that are not here, whose sizes are the reference's.
+    """
 
     device: str
     created: str
     jobs: tuple[JobEstimate, ...]
     measured: str = ""
     unknown: dict[str, str] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
 
     def total(self, name: str) -> float:
         """The sum of a field over all jobs."""
@@ -66,14 +71,15 @@ def estimate(jobs: Sequence[Job], device: str) -> Estimate:
     count = _Count(networks)
     found: list[JobEstimate] = []
     unknown: dict[str, str] = {}
-    for job in jobs:
-        try:
-            found.append(count.job(job))
-        except Exception as error:  # noqa: BLE001  a plugin's code may raise anything; the run reports it
-            unknown[job.key] = str(error).partition("\n")[0]
+    with assuming_sizes() as absent:
+        for job in jobs:
+            try:
+                found.append(count.job(job))
+            except Exception as error:  # noqa: BLE001  a plugin's code may raise anything; the run reports it
+                unknown[job.key] = str(error).partition("\n")[0]
     rates = _rates(count, jobs, found, chosen)
     timed = tuple(_timed(each, rates.get(count.backbone_of[each.key])) for each in found)
-    return Estimate(device_name(chosen), now(), timed, count.networks.oldest_rate(), unknown)
+    return Estimate(device_name(chosen), now(), timed, count.networks.oldest_rate(), unknown, tuple(absent))
 
 
 def keep(plan: RunPlan, made: Estimate) -> None:
@@ -106,13 +112,13 @@ class _Data:
 def _data(task: Task, job: Job) -> _Data:
     labelled = labelled_data(task, job.budget, job.seed, job.limit)
     test = thinned(task.test(), job.limit)
-    splits = [*(labelled.pools or (labelled.train, labelled.val)), test]
-    parts = tuple((_name(split), len(split)) for split in splits if len(split))
-    return _Data(labelled, len(test), parts, _name(labelled.val) if len(labelled.val) else "")
+    train, val = (read_for(split, labelled.pools) for split in (labelled.train, labelled.val))
+    parts = tuple((_name(split), len(split)) for split in (train, val, test) if len(split))
+    return _Data(labelled, len(test), parts, _name(val) if len(val) else "")
 
 
 def _name(split: Split) -> str:
-    return f"{split.source.fingerprint} {len(split)} {split.indices[:1]}"
+    return f"{split.source.fingerprint} {digest_bytes(split.indices.tobytes())}"
 
 
 class _Count:

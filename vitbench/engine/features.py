@@ -19,6 +19,7 @@ from vitbench.compute.meter import Meter, Span, outside
 from vitbench.core.files import digest_bytes
 from vitbench.core.job import FeatureDtype
 from vitbench.core.record import Extraction
+from vitbench.data.budgets import read_for
 from vitbench.data.decoded_cache import DecodedCache
 from vitbench.data.loader import batches
 from vitbench.data.preprocess import Preprocess, normalise
@@ -26,9 +27,6 @@ from vitbench.engine.feature_cache import FeatureCache
 from vitbench.engine.outcome import now
 
 BATCH = 64  # of pixels that are not passed to a model
-# A draw is extracted with its whole pool, for other shots and seeds, if the pool is small or not much larger than the draw.
-POOL_ALWAYS = 8_192
-POOL_SHARE = 20
 FORMAT = 3  # raise it when features of the same key would change
 
 
@@ -58,7 +56,7 @@ class FeatureReader:
 
     def __call__(self, split: Split) -> Tensor:
         """Features (N, D) float32 on the device."""
-        pool = self._pool_of(split)
+        pool = read_for(split, self.pools)
         order = np.argsort(pool.indices)
         rows = order[np.searchsorted(pool.indices, split.indices, sorter=order)]
         facts = self._facts(pool)
@@ -69,15 +67,6 @@ class FeatureReader:
         else:
             chosen = found[torch.from_numpy(rows)]
         return chosen.to(self.device).float()
-
-    def _pool_of(self, split: Split) -> Split:
-        """The whole split that these examples belong to, unless they are few of many; then the examples alone."""
-        for pool in self.pools:
-            fits = len(pool) <= max(POOL_ALWAYS, POOL_SHARE * len(split))
-            if pool.source is split.source and fits and np.isin(split.indices, pool.indices).all():
-                return pool
-        order = np.unique(split.indices)
-        return Split(split.source, order, np.zeros(len(order), dtype=np.int64))
 
     def _facts(self, pool: Split) -> dict[str, Any]:
         """Everything that changes the features of a pool."""

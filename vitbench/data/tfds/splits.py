@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -11,6 +11,7 @@ from vitbench.api import TOP1, Part, ScoreRule, Split, Task
 from vitbench.core.errors import DataMissingError, Problem, VitbenchError
 from vitbench.data.tfds.dataset import DataSet, Prepared, names_digest
 from vitbench.data.tfds.description import broken, class_names
+from vitbench.data.tfds.known_sizes import SizedTask, assume
 from vitbench.data.tfds.release import reencoded
 from vitbench.data.tfds.source import RecordSource, labelled, source_of
 
@@ -27,12 +28,15 @@ class Slice:
     stop: int = 100
     of: int = 100
 
-    def spec(self, sizes: dict[str, int], first: int | None = None) -> str:
-        """The slice in TFDS's notation with absolute positions, or only its `first` examples."""
+    def bounds(self, sizes: Mapping[str, int], first: int | None = None) -> tuple[int, int]:
+        """The first position, and past the last; or only of its `first` examples."""
         n = sizes[self.split]
         start, stop = n * self.start // self.of, n * self.stop // self.of
-        if first is not None:
-            stop = min(stop, start + first)
+        return start, stop if first is None else min(stop, start + first)
+
+    def spec(self, sizes: Mapping[str, int], first: int | None = None) -> str:
+        """The slice in TFDS's notation with absolute positions."""
+        start, stop = self.bounds(sizes, first)
         return f"{self.split}[{start}:{stop}]"
 
 
@@ -62,12 +66,29 @@ def prepared_task(
     Raises:
         DataMissingError: the data set is not prepared, or the copy is damaged or has other classes.
     """
-    copy = data.locate()
-    _check(data, copy, slices)
+    try:
+        copy = data.locate()
+        _check(data, copy, slices)
+    except DataMissingError:
+        if not assume(data.name):
+            raise
+        return _sized(data, slices, classes)
     task = PreparedTask(data, copy, slices, label)
     task.class_names = _names(data, copy, classes, label)
     task.rules, task.flip, task.crop = rules, flip, crop
     return task
+
+
+def _sized(data: DataSet, slices: Slices, classes: int | Sequence[str]) -> Task:
+    """The task by the reference's sizes, of data that are not here."""
+    parts = {"train": slices.train, "val": slices.val, "test": slices.test, "shots": slices.shots}
+    first = {"shots": slices.shots_first}
+    found = {}
+    for name, part in parts.items():
+        start, stop = part.bounds(data.sizes, first.get(name))
+        found[name] = (f"{data.name}/{part.spec(data.sizes, first.get(name))}", stop - start)
+    names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
+    return SizedTask(names, found)
 
 
 class PreparedTask(Task):
