@@ -6,6 +6,7 @@ import contextlib
 import copy
 import hashlib
 import random
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vitbench.core.code_digest import digest_of_call, digest_of_class
+from vitbench.core.code_digest import digest_of_call, digest_of_class, digest_of_values
 from vitbench.core.errors import Problem, UsageError
 from vitbench.core.image_input import InputSpec
 from vitbench.core.registry import BACKBONES
@@ -176,10 +177,11 @@ def _registered(module: nn.Module, how: HowToCall) -> Iterator[None]:
 
 def _copy(module: nn.Module) -> nn.Module:
     """A copy in eval mode, without the wrappers of torch.compile and data-parallel training."""
-    for name in ("_orig_mod", "module"):
-        inner = getattr(module, name, None)
-        if isinstance(inner, nn.Module) and len(list(module.children())) == 1:
-            return _copy(inner)
+    dynamo = sys.modules.get("torch._dynamo.eval_frame")  # imported if anything is compiled
+    if dynamo and isinstance(module, dynamo.OptimizedModule):
+        return _copy(module._orig_mod)
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return _copy(module.module)
     try:
         return copy.deepcopy(module).eval()
     except Exception as error:
@@ -213,9 +215,11 @@ def _feature_dim(module: nn.Module, how: HowToCall) -> int:
 def _digest(module: nn.Module, how: HowToCall) -> str:
     """SHA-256 of all that features depend on: weights, buffers, structure, settings, code, and how it is called."""
     total = hashlib.sha256(f"{module!r} {how.input} {digest_of_call(how.features)}".encode())
+    for kind in sorted({type(inner) for inner in module.modules()}, key=repr):
+        total.update(f"{kind} {digest_of_class(kind)}".encode())
     for name, inner in module.named_modules():
         settings = {key: value for key, value in vars(inner).items() if not key.startswith("_")}
-        total.update(f"{name} {digest_of_class(type(inner), settings)}".encode())
+        total.update(f"{name} {type(inner)} {digest_of_values(settings)}".encode())
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         total.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
         total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)

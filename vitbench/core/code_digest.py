@@ -58,9 +58,14 @@ def digest_of_call(function: Callable[..., Any]) -> str:
     return digest_bytes(*parts)
 
 
-def digest_of_class(kind: type, values: Any) -> str:
-    """The digest of a class's code, in its file or in a notebook, and of values that its objects hold."""
-    parts = [code_version(kind, Path())[1]().encode()]
+def digest_of_class(kind: type) -> str:
+    """The digest of a class's code, in its file or in a notebook."""
+    return code_version(kind, Path())[1]()
+
+
+def digest_of_values(values: Any) -> str:
+    """The digest of plain values, in lists and dictionaries too, and of what was made in a notebook."""
+    parts: list[bytes] = []
     _visit(values, parts, {})
     return digest_bytes(*parts)
 
