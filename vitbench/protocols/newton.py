@@ -149,7 +149,8 @@ def _newton(
         # Loose far from the optimum, where a better direction gains nothing; later as exact as the next step can use.
         forcing = torch.maximum((tolerance / (2 * gap)).sqrt(), 0.3 * gap.sqrt()).clamp(max=LOOSE)
         forcing = torch.where(unsettled, 0.1 * LOOSE, forcing)
-        dw, db, energy = _direction(data, l2, p.to(precision), gw, gb, forcing, FEW * tolerance * objective)
+        negligible = torch.where(unsettled, 0.0, FEW * tolerance * objective)
+        dw, db, energy = _direction(data, l2, p.to(precision), gw, gb, forcing, negligible)
         # If float32 does not reach that, retry in float64.
         failed = (energy.isinf() & (forcing < LOOSE)).any()
         precision = torch.float64 if failed else torch.float32
