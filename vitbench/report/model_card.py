@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from vitbench.core.format import printable
 from vitbench.core.metric_names import title_of
 from vitbench.core.record import Record
 from vitbench.report.keys import component_key, distinct_labels
@@ -23,7 +24,7 @@ SOURCE = "vitbench"
 def model_card(records: Sequence[Record]) -> str:
     """The YAML text: for each backbone and data set, the mean over seeds in percent of every protocol and budget.
 
-    Results that failed are named in a comment, for a card has no place for them.
+    Results without a score are named in a comment, for a card has no place for them.
     """
     from huggingface_hub import EvalResult
     from huggingface_hub.repocard_data import eval_results_to_model_index
@@ -31,7 +32,7 @@ def model_card(records: Sequence[Record]) -> str:
     labels = distinct_labels((component_key(r.job.backbone), r.job.backbone.label) for r in records)
     models: dict[str, list[EvalResult]] = {}
     for cell in _cells(records):
-        done = [record for record in cell if record.status == "ok"]
+        done = [record for record in cell if _has_score(record)]
         if done:
             models.setdefault(labels[component_key(cell[0].job.backbone)], []).append(
                 _result(done, EvalResult)
@@ -39,9 +40,13 @@ def model_card(records: Sequence[Record]) -> str:
     index = [
         entry for label, results in models.items() for entry in eval_results_to_model_index(label, results)
     ]
-    failed = [record.job.title for record in records if record.status != "ok"]
-    comments = "".join(f"# failed: {title}\n" for title in failed)
+    without = [printable(" ".join(record.job.title.split())) for record in records if not _has_score(record)]
+    comments = "".join(f"# no score: {title}\n" for title in without)
     return comments + yaml.safe_dump({"model-index": index}, sort_keys=False, allow_unicode=True)
+
+
+def _has_score(record: Record) -> bool:
+    return record.status == "ok" and value_of(record) is not None
 
 
 def _cells(records: Sequence[Record]) -> list[list[Record]]:
