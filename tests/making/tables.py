@@ -2,6 +2,7 @@
 
 import io
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -41,3 +42,24 @@ def as_parquet(rows, path, **how):
     pq.write_table(
         table.replace_schema_metadata({"huggingface": json.dumps(names)}), path, row_group_size=7, **how
     )
+
+
+def as_tars(rows, folder, per_file=7, prefix=""):
+    """The same images in webdataset's tar files, in a folder for each split as CLIP_benchmark has them."""
+    for split, part in rows.groupby("split"):
+        for k in range(0, len(part), per_file):
+            target = folder / split / f"{prefix}{k // per_file}.tar"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tarfile.open(target, "w") as tar:
+                for name, label in zip(
+                    part["path"][k : k + per_file], part["label"][k : k + per_file], strict=True
+                ):
+                    key = Path(name).stem
+                    for ending, data in (
+                        ("png", Path(name).read_bytes()),
+                        ("cls", b"%d" % CLASSES.index(label)),
+                    ):
+                        member = tarfile.TarInfo(f"s{key}.{ending}")
+                        member.size = len(data)
+                        tar.addfile(member, io.BytesIO(data))
+    (folder / "classnames.txt").write_text("\n".join(CLASSES))

@@ -1,5 +1,7 @@
 """Images that a table lists: CSV and Parquet give the task that the same images in folders give, and say what is wrong."""
 
+import tarfile
+
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -7,10 +9,11 @@ import pytest
 
 import vitbench
 from tests.making.command import vitbench as command
-from tests.making.tables import CLASSES, as_parquet, encoded
+from tests.making.tables import CLASSES, as_parquet, as_tars, encoded
 from vitbench.core.errors import DataMissingError, UsageError
 from vitbench.core.registry import TASKS
 from vitbench.tasks.tables import csv, parquet
+from vitbench.tasks.webdataset import OTHER_ORDER, webdataset
 
 
 @pytest.fixture
@@ -49,11 +52,13 @@ def test_a_csv_and_parquet_are_the_same_task_as_folders(folder, tmp_path):
         name = {"val": "validation"}.get(split, split)
         as_parquet(rows[:half].drop(columns=[]), tmp_path / "hub" / "data" / f"{name}-00000-of-00002.parquet")
         as_parquet(rows[half:], tmp_path / "hub" / "data" / f"{name}-00001-of-00002.parquet")
+    as_tars(folder, tmp_path / "wds")
     wanted = contents(TASKS.make("folder", {"path": tmp_path / "images"})[1])
     assert {len(rows) for rows in wanted.values()} == {36, 18}
     for task in (
         csv(tmp_path / "table.csv"), csv(tmp_path / "table.tsv"), parquet(tmp_path / "one.parquet"),
         parquet(tmp_path / "hub"),
+        webdataset(tmp_path / "wds"),
     ):  # fmt: skip
         assert contents(task) == wanted
         assert task.class_names == CLASSES
@@ -193,3 +198,42 @@ def test_bad_images_are_named_by_file_and_row(folder, tmp_path):
             named += str(error)
     assert "hub-0.parquet[20]" in named
     assert "hub-0.parquet[21] (the row names a file instead of an image)" in named
+
+
+def test_tars_are_indexed_once_and_again_when_they_change(folder, tmp_path, monkeypatch):
+    as_tars(folder, tmp_path / "wds")
+    first = webdataset(tmp_path / "wds")
+    assert first.train().source.name(0).startswith("train/0.tar:s")
+    monkeypatch.setattr(
+        "vitbench.data.tar_images._members", lambda path: pytest.fail(f"{path} was read again")
+    )
+    again = webdataset(tmp_path / "wds")
+    assert again.test().source.fingerprint == first.test().source.fingerprint
+    monkeypatch.undo()
+    monkeypatch.setenv("VITBENCH_CACHE", str(tmp_path / "cache"))
+    before = contents(first)
+    as_tars(folder[folder["split"] != "test"].assign(split="train"), tmp_path / "wds")
+    assert contents(webdataset(tmp_path / "wds")) != before
+
+
+def test_a_copy_of_a_vtab_task_says_that_it_is_one(folder, tmp_path):
+    as_tars(folder, tmp_path / "wds_vtab-insects")
+    assert webdataset(tmp_path / "wds_vtab-insects").departures() == (OTHER_ORDER,)
+    as_tars(folder, tmp_path / "mine")
+    assert webdataset(tmp_path / "mine").departures() == ()
+
+
+def test_what_is_wrong_with_tars_is_said(folder, tmp_path):
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataMissingError, match=r"contains no \.tar file"):
+        webdataset(tmp_path / "none")
+    as_tars(folder, tmp_path / "cut")
+    file = next((tmp_path / "cut" / "test").glob("*.tar"))
+    file.write_bytes(b"no tar" * 200)
+    with pytest.raises(DataMissingError, match="cannot be read as webdataset's tar file"):
+        webdataset(tmp_path / "cut")
+    as_tars(folder, tmp_path / "bare")
+    with tarfile.open(tmp_path / "bare" / "test" / "9.tar", "w") as tar:
+        tar.add(folder["path"].iloc[0], "x.png")
+    with pytest.raises(DataMissingError, match=r"1 images have no \.cls, such as x"):
+        webdataset(tmp_path / "bare")
