@@ -204,13 +204,10 @@ def test_tars_are_indexed_once_and_again_when_they_change(folder, tmp_path, monk
     as_tars(folder, tmp_path / "wds")
     first = webdataset(tmp_path / "wds")
     assert first.train().source.name(0).startswith("train/0.tar:s")
-    monkeypatch.setattr(
-        "vitbench.data.tar_images._members", lambda path: pytest.fail(f"{path} was read again")
-    )
-    again = webdataset(tmp_path / "wds")
+    with monkeypatch.context() as patch:
+        patch.setattr("vitbench.data.tar_images._members", lambda path: pytest.fail(f"{path} was read again"))
+        again = webdataset(tmp_path / "wds")
     assert again.test().source.fingerprint == first.test().source.fingerprint
-    monkeypatch.undo()
-    monkeypatch.setenv("VITBENCH_CACHE", str(tmp_path / "cache"))
     before = contents(first)
     as_tars(folder[folder["split"] != "test"].assign(split="train"), tmp_path / "wds")
     assert contents(webdataset(tmp_path / "wds")) != before
