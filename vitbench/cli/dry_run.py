@@ -95,6 +95,7 @@ def _as_json(made: Estimate) -> dict[str, Any]:
         **totals,
         "unknown": made.unknown,
         "absent": made.absent,
+        "remark": made.remark,
     }
 
 
@@ -116,6 +117,8 @@ def _print(made: Estimate, plan: RunPlan, workers: int) -> None:
             f"vitbench data status {_named(plan)}",
             err=True,
         )
+    if made.remark:
+        click.echo(made.remark, err=True)
     if made.unknown:
         first = next(iter(made.unknown.values()))
         click.echo(printable(f"not included ({first}): {len(made.unknown)} jobs"), err=True)

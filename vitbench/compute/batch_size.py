@@ -77,11 +77,34 @@ class BatchSize:
             write_checked(self._file, text.encode("utf-8"))
 
     def measure(self, forward: Forward) -> int:
-        """Measure the memory of two small batches on a GPU, and return the size that fits."""
+        """Measure the memory of two small batches on a GPU, and return the size that fits.
+
+        Raises:
+            torch.OutOfMemoryError: a single image does not fit.
+        """
+        peaks: list[int] = []
         with outside("warm-up"):
-            small, large = (self._peak_bytes(forward, count) for count in PROBE_SIZES)
+            for count in PROBE_SIZES:
+                try:
+                    peaks.append(self._peak_bytes(forward, count))
+                except torch.OutOfMemoryError:
+                    return self._largest_below(forward, count)
+        small, large = peaks
         total = torch.cuda.get_device_properties(self.device).total_memory
         return fitting((large - small) / (PROBE_SIZES[1] - PROBE_SIZES[0]), small, int(total))
+
+    def _largest_below(self, forward: Forward, count: int) -> int:
+        """The largest power of two below `count` that runs: of a network that fills the memory with a few images."""
+        while True:
+            count //= 2
+            torch.cuda.empty_cache()
+            try:
+                forward(torch.zeros(count, 3, self.size_px, self.size_px, device=self.device))
+            except torch.OutOfMemoryError:
+                if count == 1:
+                    raise
+                continue
+            return count
 
     def _peak_bytes(self, forward: Forward, count: int) -> int:
         start_peak(self.device)

@@ -23,6 +23,7 @@ from vitbench.data.tfds.known_sizes import assuming_sizes
 from vitbench.engine.network_costs import Networks
 from vitbench.engine.outcome import now
 from vitbench.engine.plan import RunPlan
+from vitbench.engine.precision_remark import float32_remark
 from vitbench.engine.schedule import shared_work
 
 CALIBRATION_S = 3.0
@@ -49,7 +50,7 @@ class JobEstimate:
 class Estimate:
     """The estimates of jobs, and why the others cannot be estimated; `measured` says when the oldest speed was.
 
-    `absent` are data sets that are not here, whose sizes are the reference's.
+    `absent` are data sets that are not here, whose sizes are the reference's; `remark` is what could cost less.
     """
 
     device: str
@@ -58,6 +59,7 @@ class Estimate:
     measured: str = ""
     unknown: dict[str, str] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
+    remark: str = ""
 
     def total(self, name: str) -> float:
         """The sum of a field over all jobs."""
@@ -79,7 +81,8 @@ def estimate(jobs: Sequence[Job], device: str) -> Estimate:
                 unknown[job.key] = str(error).partition("\n")[0]
     rates = _rates(count, jobs, found, chosen)
     timed = tuple(_timed(each, rates.get(count.backbone_of[each.key])) for each in found)
-    return Estimate(device_name(chosen), now(), timed, count.networks.oldest_rate(), unknown, tuple(absent))
+    measured, remark = count.networks.oldest_rate(), float32_remark(jobs, chosen)
+    return Estimate(device_name(chosen), now(), timed, measured, unknown, tuple(absent), remark)
 
 
 def keep(plan: RunPlan, made: Estimate) -> None:

@@ -25,6 +25,7 @@ from vitbench.engine.plan import (
     plan_suite,
     with_data,
 )
+from vitbench.engine.precision_remark import float32_remark
 from vitbench.engine.queue import JobQueue
 from vitbench.engine.relabel import relabelled
 from vitbench.store.plan_file import write_plan
@@ -216,6 +217,8 @@ class _Run:
         missing = {job.key for job in self.pending}
         jobs = self.plan.jobs(self.options)
         old = [self.before[job.key] for job in jobs if job.key in self.before and job.key not in missing]
+        if costly := float32_remark(self.pending, workers.device):
+            self.progress.remark(costly)
         self.progress.begin(run, jobs, old, workers.count or 1)
 
 
