@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,26 @@ class BadImageError(VitbenchError):
 
     def __reduce__(self) -> tuple[type[BadImageError], tuple[dict[str, str], int]]:  # type: ignore[override]
         return type(self), (self.bad, self.total)
+
+
+def decoded(
+    indices: Sequence[int], encoded: Callable[[int], bytes], name: Callable[[int], str], **how: Any
+) -> list[Pixels]:
+    """Decode the images at these indices, as `decode` does.
+
+    Raises:
+        BadImageError: some cannot be read or decoded; it names all of them.
+    """
+    images: list[Pixels] = []
+    bad: dict[str, str] = {}
+    for index in indices:
+        try:
+            images.append(decode(encoded(index), **how))
+        except (ValueError, OSError) as error:
+            bad[name(index)] = str(error)
+    if bad:
+        raise BadImageError(bad, len(indices))
+    return images
 
 
 JPEG_MAGIC = b"\xff\xd8\xff"

@@ -16,7 +16,7 @@ from vitbench.core.digest import SYSTEM_FOLDERS, digest_files, digest_path, dige
 from vitbench.core.errors import DataMissingError, Problem
 from vitbench.core.files import digest_bytes, write_atomically
 from vitbench.core.settings import cache_dir
-from vitbench.data.decode import LOSSY, SUFFIXES, BadImageError, decode
+from vitbench.data.decode import LOSSY, SUFFIXES, BadImageError, decoded
 from vitbench.data.named_splits import split_of
 
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
@@ -63,17 +63,8 @@ class FolderSource(ImageSource):
         Raises:
             BadImageError: some cannot be decoded; it names all of them.
         """
-        images: list[Pixels] = []
-        bad: dict[str, str] = {}
-        for index in indices:
-            try:
-                data = (self.root / self.files[index]).read_bytes()
-                images.append(decode(data, exif_rotate=self.exif_rotate, fast_dct=fast_dct, white=self.white))
-            except (ValueError, OSError) as error:
-                bad[self.name(index)] = str(error)
-        if bad:
-            raise BadImageError(bad, len(indices))
-        return images
+        how = {"exif_rotate": self.exif_rotate, "fast_dct": fast_dct, "white": self.white}
+        return decoded(indices, lambda index: (self.root / self.files[index]).read_bytes(), self.name, **how)
 
     def stored_digests(self, indices: Indices) -> Sequence[bytes]:
         """SHA-256 of each file, which the fingerprint has needed too."""

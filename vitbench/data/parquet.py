@@ -18,7 +18,7 @@ from vitbench.api import ImageSource, Indices, Pixels
 from vitbench.core.digest import digest_files
 from vitbench.core.errors import DataMissingError, Problem, UsageError, nearest
 from vitbench.core.files import digest_bytes
-from vitbench.data.decode import BadImageError, decode
+from vitbench.data.decode import decoded
 
 GROUPS_HELD = 4  # row groups of images; Hugging Face writes 100 rows to a group
 
@@ -106,7 +106,11 @@ class ParquetTable:
         with self._lock:
             if which not in self._held:
                 file, group = which
-                self._held[which] = self._opened[file].read_row_group(group, [self.column])[self.column]
+                try:
+                    table = self._opened[file].read_row_group(group, [self.column])
+                except pa.ArrowException as error:
+                    raise ValueError(f"its row group cannot be read: {error}") from error
+                self._held[which] = table[self.column]
                 while len(self._held) > GROUPS_HELD:
                     self._held.popitem(last=False)
             self._held.move_to_end(which)
@@ -138,17 +142,8 @@ class ParquetSource(ImageSource):
         Raises:
             BadImageError: some cannot be decoded; it names all of them.
         """
-        images: list[Pixels] = []
-        bad: dict[str, str] = {}
-        for index in indices:
-            try:
-                data = self.table.encoded(self.rows[index])
-                images.append(decode(data, exif_rotate=self.exif_rotate, fast_dct=fast_dct, white=self.white))
-            except (ValueError, OSError, pa.ArrowException) as error:
-                bad[self.name(index)] = str(error)
-        if bad:
-            raise BadImageError(bad, len(indices))
-        return images
+        how = {"exif_rotate": self.exif_rotate, "fast_dct": fast_dct, "white": self.white}
+        return decoded(indices, lambda index: self.table.encoded(self.rows[index]), self.name, **how)
 
     def name(self, index: int) -> str:
         """The file and the row in it."""

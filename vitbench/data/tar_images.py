@@ -20,7 +20,7 @@ from vitbench.core.digest import digest_files
 from vitbench.core.errors import DataMissingError
 from vitbench.core.files import digest_bytes, write_atomically
 from vitbench.core.settings import cache_dir
-from vitbench.data.decode import SUFFIXES, BadImageError, decode
+from vitbench.data.decode import SUFFIXES, decoded
 
 IMAGES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 LABEL = ".cls"
@@ -131,17 +131,8 @@ class TarSource(ImageSource):
         Raises:
             BadImageError: some cannot be decoded; it names all of them.
         """
-        images: list[Pixels] = []
-        bad: dict[str, str] = {}
-        for index in indices:
-            try:
-                data = self.table.encoded(self.rows[index])
-                images.append(decode(data, exif_rotate=self.exif_rotate, fast_dct=fast_dct, white=self.white))
-            except (ValueError, OSError) as error:
-                bad[self.name(index)] = str(error)
-        if bad:
-            raise BadImageError(bad, len(indices))
-        return images
+        how = {"exif_rotate": self.exif_rotate, "fast_dct": fast_dct, "white": self.white}
+        return decoded(indices, lambda index: self.table.encoded(self.rows[index]), self.name, **how)
 
     def name(self, index: int) -> str:
         """The file and the key in it."""
