@@ -203,7 +203,7 @@ def test_a_run_does_not_take_sizes_for_data(nowhere, suite_file, tmp_path):
     assert ended.returncode == 3
     shown = command("run", str(suite), "--out", str(tmp_path / "run"), "--dry-run")
     assert shown.returncode == 0
-    assert "1 data set not on this machine, counted by the reference's sizes" in shown.stderr
+    assert "1 data set not ready on this machine, counted by the reference's sizes" in shown.stderr
     assert "vitbench data status vtab/dtd" in shown.stderr
 
 

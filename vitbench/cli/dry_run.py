@@ -113,7 +113,7 @@ def _print(made: Estimate, plan: RunPlan, workers: int) -> None:
     if made.absent:
         sets = f"{len(made.absent)} data set{'s' * (len(made.absent) > 1)}"
         click.echo(
-            f"data     {sets} not on this machine, counted by the reference's sizes; what to download: "
+            f"data     {sets} not ready on this machine, counted by the reference's sizes; what to download: "
             f"vitbench data status {_named(plan)}",
             err=True,
         )

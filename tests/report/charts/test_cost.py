@@ -72,7 +72,7 @@ def test_rows_of_unknown_cost_are_named(vtab_board):
     (hidden,) = without_cost(board, "B")
     assert hidden not in set(cost_points(board, "B")["model"])
     (drawing,) = [drawing for drawing in COST.draw([board], []) if drawing.variant == "B"]
-    assert f"cost not known: {hidden}" in svg(drawing.spec)
+    assert f"no comparable cost: {hidden}" in svg(drawing.spec)
 
 
 @pytest.mark.parametrize(

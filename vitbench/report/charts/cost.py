@@ -154,7 +154,7 @@ def _hidden_title(hidden: Sequence[str]) -> alt.Title:
     names = ", ".join(chart_data([{"name": name} for name in hidden[:MOST_NAMED]])["name"])
     more = f" and {len(hidden) - MOST_NAMED} more" if len(hidden) > MOST_NAMED else ""
     return alt.Title(
-        f"not shown, cost not known: {names}{more}",
+        f"not shown, no comparable cost: {names}{more}",
         fontSize=10,
         fontWeight="normal",
         anchor="start",
