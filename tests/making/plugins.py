@@ -93,5 +93,6 @@ class Small(torch.nn.Module):
 
 @register_backbone("small")
 def small():
+    \"\"\"Two convolutions.\"\"\"
     return Small()
 """

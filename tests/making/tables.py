@@ -26,7 +26,13 @@ def encoded(i, label):
 
 
 def as_parquet(rows, path, **how):
-    """The same table as the hub has it: images in structs, labels as numbers, names in the metadata."""
+    """The same table as the hub has it."""
+    path.parent.mkdir(exist_ok=True, parents=True)
+    pq.write_table(table_of(rows), path, row_group_size=7, **how)
+
+
+def table_of(rows):
+    """The rows with images in structs, labels as numbers, and their names in the metadata."""
     images = [{"bytes": Path(name).read_bytes(), "path": name} for name in rows["path"]]
     labels = [CLASSES.index(label) for label in rows["label"]]
     table = pa.table(
@@ -38,10 +44,30 @@ def as_parquet(rows, path, **how):
         }
     )
     names = {"info": {"features": {"label": {"_type": "ClassLabel", "names": list(CLASSES)}}}}
-    path.parent.mkdir(exist_ok=True, parents=True)
-    pq.write_table(
-        table.replace_schema_metadata({"huggingface": json.dumps(names)}), path, row_group_size=7, **how
-    )
+    return table.replace_schema_metadata({"huggingface": json.dumps(names)})
+
+
+def as_saved(rows, folder, *, random_access=False):
+    """The same table as `datasets` saves it to disk: a folder of Arrow files for each split, listed in state.json."""
+    splits = [str(split) for split in rows["split"].unique()]
+    folder.mkdir(parents=True)
+    (folder / "dataset_dict.json").write_text(json.dumps({"splits": splits}))
+    for split in splits:
+        part = rows[rows["split"] == split]
+        names = [f"data-{k:05d}-of-00002.arrow" for k in range(2)]
+        for name, half in zip(names, (part[: len(part) // 2], part[len(part) // 2 :]), strict=True):
+            as_arrow(half, folder / split / name, random_access=random_access)
+        state = {"_data_files": [{"filename": name} for name in names], "_split": split}
+        (folder / split / "state.json").write_text(json.dumps(state))
+
+
+def as_arrow(rows, path, *, random_access=False):
+    """A table of images and labels as an Arrow file, in batches of seven rows."""
+    table = table_of(rows).select(["image", "label", "patient"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = pa.ipc.new_file if random_access else pa.ipc.new_stream
+    with writer(str(path), table.schema) as file:
+        file.write_table(table, max_chunksize=7)
 
 
 def as_tars(rows, folder, per_file=7, prefix=""):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
 from PIL import Image
@@ -90,6 +91,15 @@ def tables(folder):
     for split, part in (("train", slice(0, None, 2)), ("test", slice(1, None, 2))):
         table = pd.DataFrame({"image": images[part], "label": rows["species"][part]})
         table.to_parquet(folder / "birds" / f"{split}-00000-of-00001.parquet")
+
+    table = pa.table({"image": images, "label": rows["species"].tolist()})
+    (folder / "saved-birds").mkdir()
+    (folder / "saved-birds" / "state.json").write_text(
+        '{"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}'
+    )
+    with pa.ipc.new_stream(str(folder / "saved-birds" / "data-00000-of-00001.arrow"), table.schema) as file:
+        file.write_table(table)
+    shutil.copytree(folder / "DIR" / "train", folder / "data" / "eurosat" / "2750")
 
 
 def weights(folder):

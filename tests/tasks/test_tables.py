@@ -9,10 +9,11 @@ import pytest
 
 import vitbench
 from tests.making.command import vitbench as command
-from tests.making.tables import CLASSES, as_parquet, as_tars, encoded
+from tests.making.tables import CLASSES, as_arrow, as_parquet, as_saved, as_tars, encoded
 from vitbench.core.errors import DataMissingError, UsageError
 from vitbench.core.registry import TASKS
-from vitbench.tasks.tables import csv, parquet
+from vitbench.tasks.huggingface import huggingface
+from vitbench.tasks.tables import arrow, csv, parquet
 from vitbench.tasks.webdataset import OTHER_ORDER, webdataset
 
 
@@ -53,12 +54,17 @@ def test_a_csv_and_parquet_are_the_same_task_as_folders(folder, tmp_path):
         as_parquet(rows[:half].drop(columns=[]), tmp_path / "hub" / "data" / f"{name}-00000-of-00002.parquet")
         as_parquet(rows[half:], tmp_path / "hub" / "data" / f"{name}-00001-of-00002.parquet")
     as_tars(folder, tmp_path / "wds")
+    as_saved(folder, tmp_path / "saved")
+    as_saved(folder, tmp_path / "seekable", random_access=True)
+    for split, rows in folder.groupby("split"):
+        as_arrow(rows, tmp_path / "cached" / f"insects-{split}-00000-of-00001.arrow")
     wanted = contents(TASKS.make("folder", {"path": tmp_path / "images"})[1])
     assert {len(rows) for rows in wanted.values()} == {36, 18}
     for task in (
         csv(tmp_path / "table.csv"), csv(tmp_path / "table.tsv"), parquet(tmp_path / "one.parquet"),
         parquet(tmp_path / "hub"),
-        webdataset(tmp_path / "wds"),
+        webdataset(tmp_path / "wds"), arrow(tmp_path / "saved"), arrow(tmp_path / "seekable"),
+        arrow(tmp_path / "cached"), huggingface(str(tmp_path / "saved")),
     ):  # fmt: skip
         assert contents(task) == wanted
         assert task.class_names == CLASSES
@@ -75,6 +81,63 @@ def test_splits_that_are_missing_are_cut_from_train(folder, tmp_path):
     folder.assign(split=folder["split"].replace("val", "train")).to_csv("table.csv", index=False)
     assert len(csv(tmp_path / "table.csv").test()) == 36
     assert len(csv(tmp_path / "table.csv").val()) == 6
+
+
+SOURCES = {
+    "csv": lambda rows, path: (rows.to_csv(path / "t.csv", index=False), csv, path / "t.csv"),
+    "parquet": lambda rows, path: (as_parquet(rows, path / "t.parquet"), parquet, path / "t.parquet"),
+    "parquet files": lambda rows, path: (
+        [as_parquet(part, path / "p" / f"{split}-00000-of-00001.parquet") for split, part in rows.groupby("split")],
+        parquet, path / "p",
+    ),
+    "arrow": lambda rows, path: (as_saved(rows, path / "a"), arrow, path / "a"),
+    "webdataset": lambda rows, path: (as_tars(rows, path / "w"), webdataset, path / "w"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_splits_can_be_named(folder, tmp_path, source):
+    """A data set whose test split has no labels, as the hub's ImageNet: validation is scored, the rest is left out and said."""
+    renamed = folder.assign(
+        split=folder["split"].map({"train": "train", "test": "validation", "val": "test"})
+    )
+    _, build, path = SOURCES[source](renamed, tmp_path)
+    wanted = contents(TASKS.make("folder", {"path": tmp_path / "images"})[1])
+    task = build(path, test="validation")
+    found = contents(task)
+    assert found["test"] == wanted["test"]
+    assert found["train"] | found["val"] == wanted["train"]
+    left_out, cut = task.remarks()[:2]
+    assert left_out == "18 images of other splits are left out: test"
+    assert cut.startswith("images of train were set apart as val (")
+    assert build(path).remarks() == ()
+    with pytest.raises(UsageError, match=r"has no split 'validatoin'(.|\n)*did you mean"):
+        build(path, test="validatoin")
+
+
+def test_a_split_that_is_left_out_needs_no_labels(folder, tmp_path):
+    folder.assign(label=folder["label"].where(folder["split"] != "val", "")).to_csv("t.csv", index=False)
+    with pytest.raises(DataMissingError, match=r"have no label(.|\n)*leave it out"):
+        csv(tmp_path / "t.csv")
+    renamed = pd.read_csv("t.csv", keep_default_na=False).replace({"split": {"val": "unsupervised"}})
+    renamed.to_csv("t.csv", index=False)
+    with pytest.raises(DataMissingError, match=r"is of split 'unsupervised'(.|\n)*train=train"):
+        csv(tmp_path / "t.csv")
+    task = csv(tmp_path / "t.csv", train="train", test="test")
+    assert task.remarks()[0] == "18 images of other splits are left out: unsupervised"
+
+
+def test_what_is_wrong_with_arrow_is_said(folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataMissingError, match=r"contains no \.arrow file"):
+        arrow(tmp_path / "empty")
+    (tmp_path / "bad.arrow").write_bytes(b"no arrow at all")
+    with pytest.raises(DataMissingError, match="cannot be read as Arrow"):
+        arrow(tmp_path / "bad.arrow")
+    as_saved(folder, tmp_path / "saved")
+    (tmp_path / "saved" / "train" / "data-00001-of-00002.arrow").unlink()
+    with pytest.raises(DataMissingError, match=r"data-00001-of-00002.arrow cannot be read"):
+        arrow(tmp_path / "saved")
 
 
 def test_numbers_are_classes_in_the_order_of_their_values(folder, tmp_path):

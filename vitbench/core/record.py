@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field
@@ -155,13 +156,13 @@ class Cost(Frozen):
     @property
     def work_s(self) -> float:
         """Seconds of this job's own work: without shared features, and without overhead."""
-        return self._phases_s + sum(e.seconds or 0.0 for e in self.extractions or () if not e.shared)
+        return self._phases_s + math.fsum(e.seconds or 0.0 for e in self.extractions or () if not e.shared)
 
     @property
     def total_s(self) -> float:
         """Seconds that the job took, overhead included."""
         outside = (value for phase, value in self.seconds.items() if phase in OUTSIDE)
-        return self.work_s + sum(outside) + sum(self.overhead.values())
+        return self.work_s + math.fsum(outside) + math.fsum(self.overhead.values())
 
     @property
     def device_seconds(self) -> float | None:
@@ -171,7 +172,7 @@ class Cost(Frozen):
     @property
     def least_device_seconds(self) -> float:
         """The known part of the cost in device-seconds."""
-        shared = sum((e.seconds or 0.0) * e.devices for e in self.extractions or ())
+        shared = math.fsum((e.seconds or 0.0) * e.devices for e in self.extractions or ())
         return self._phases_s * self.devices + shared
 
     @property
@@ -179,7 +180,7 @@ class Cost(Frozen):
         """The part of `device_seconds` that other jobs, or earlier attempts, spent on extracting features; None: not known."""
         shared = [each for each in self.extractions or () if each.shared]
         known = self.is_known and self.extractions is not None
-        return sum((each.seconds or 0.0) * each.devices for each in shared) if known else None
+        return math.fsum((each.seconds or 0.0) * each.devices for each in shared) if known else None
 
     @property
     def is_known(self) -> bool:
@@ -192,7 +193,7 @@ class Cost(Frozen):
     def _phases_s(self) -> float:
         """Seconds of all phases that are part of the cost, but for features that are listed in `extractions`."""
         apart = OUTSIDE if self.extractions is None else (*OUTSIDE, "features")
-        return sum(value for phase, value in self.seconds.items() if phase not in apart)
+        return math.fsum(value for phase, value in self.seconds.items() if phase not in apart)
 
 
 class Env(Frozen):

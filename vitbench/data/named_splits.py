@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -20,8 +20,29 @@ SPLIT_NAMES = {
 }
 
 
+class SplitNames(NamedTuple):
+    """What the splits are called where the usual names are not meant; '' where they are.
+
+    Once one is named, what is neither usual nor named is left out: `test="validation"` makes validation the test split, and a
+    split called test, such as one without labels, is not read.
+    """
+
+    train: str = ""
+    val: str = ""
+    test: str = ""
+
+    def of(self, name: str) -> str | None:
+        """The split that a name means: `valid`, `Validation` and `dev` are val; None if it is no split's."""
+        wanted, named = name.strip().lower(), self._asdict()
+        for split, own in named.items():
+            if own and own.lower() == wanted:
+                return split
+        usual = split_of(name)
+        return None if usual is None or named[usual] else usual
+
+
 def split_of(name: str) -> str | None:
-    """The split that a name means: `valid`, `Validation` and `dev` are val; None if it is no split's."""
+    """The split that a name usually means; None if it is no split's."""
     return next((split for split, names in SPLIT_NAMES.items() if name.strip().lower() in names), None)
 
 
@@ -37,6 +58,12 @@ def with_missing_cut(
         for name, part in zip(["train", *missing], parts, strict=True)
     }
     return {**found, **cut}
+
+
+def cut_from_train(found: Iterable[str], sizes: Mapping[str, int]) -> str:
+    """Which splits were not found, in words, so that parts of train of these sizes stand for them; '' if all were."""
+    cut = [f"{name} ({sizes[name]})" for name in ("val", "test") if name not in found]
+    return f"images of train were set apart as {' and '.join(cut)}: no such split was found" if cut else ""
 
 
 def classes_without(labels: Sequence[int], class_names: Sequence[str], split: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from vitbench.api import ImageSource, Split, Task
-from vitbench.core.errors import DataMissingError, UsageError
-from vitbench.data.named_splits import classes_without, split_of, with_missing_cut
+from vitbench.core.errors import DataMissingError, Problem, UsageError, nearest
+from vitbench.data.named_splits import SplitNames, classes_without, cut_from_train, split_of, with_missing_cut
 
 NAMED = 5  # of files or labels in a message
+UNLABELLED = -1  # the label that the hub gives to images without one
+NAME_SPLITS = "name the splits that are meant, such as train=train,test=validation; others are left out"
 TOGETHER = 0.9  # of train, that val and test may take together
 
 
@@ -30,28 +33,26 @@ class Table:
         clusters: Sequence[Any] | None,
         name: str,
         class_names: Sequence[str] = (),
+        split_names: SplitNames = SplitNames(),  # noqa: B008  it cannot be changed
     ) -> None:
         self.name = name
-        without = [
-            i for i, label in enumerate(labels) if label in (None, "") or (class_names and label == -1)
-        ]
-        if without:
-            raise DataMissingError(
-                f"{name}: {len(without)} rows have no label, the first is row {without[0] + 1}"
-            )
-        self.rows = _rows_of_splits(splits, len(labels), name)
+        self.rows, self.left_out = _rows_of_splits(splits, len(labels), name, split_names)
         if "train" not in self.rows:
             raise DataMissingError(f"{name} has no training split, only {', '.join(self.rows)}")
+        kept = (
+            range(len(labels)) if splits is None else sorted(i for rows in self.rows.values() for i in rows)
+        )
+        _check_labels(labels, kept, name, numbered=bool(class_names))
         known = list(range(len(class_names))) or _ordered({labels[i] for i in self.rows["train"]})
         if len(known) < 2:
             raise DataMissingError(f"{name} has {len(known)} class(es); a task needs at least two")
         self.class_names = tuple(class_names) or tuple(map(str, known))
         number = {label: i for i, label in enumerate(known)}
-        strange = _ordered({label for label in labels if label not in number})
+        strange = _ordered({labels[i] for i in kept if labels[i] not in number})
         if strange:
             shown = ", ".join(map(repr, strange[:NAMED]))
             raise DataMissingError(f"{name} has labels that no training row has: {shown}")
-        self.labels = [number[label] for label in labels]
+        self.labels = [number.get(label, UNLABELLED) for label in labels]
         self.clusters = (
             None
             if clusters is None
@@ -73,6 +74,7 @@ class TableTask(Task):
         if sum(shares.values()) > TOGETHER:
             raise UsageError(f"val_share and test_share {tuple(shares.values())} leave no training images")
         self.class_names, self._departures = table.class_names, departures
+        self._found, self._left_out = table.rows.keys(), table.left_out
         listed = {name: (rows, [table.labels[i] for i in rows]) for name, rows in table.rows.items()}
         self._splits = {
             name: Split(
@@ -101,47 +103,89 @@ class TableTask(Task):
         return self._departures
 
     def remarks(self) -> tuple[str, ...]:
-        """Classes without an image in val or test."""
-        found = (
+        """Splits that are left out or cut from train, and classes without an image in val or test."""
+        found = [
             classes_without(self._splits[name].labels.tolist(), self.class_names, name)
             for name in ("val", "test")
+        ]
+        rows = sum(self._left_out.values())
+        left_out = f"{rows} images of other splits are left out: {', '.join(self._left_out)}" if rows else ""
+        cut = cut_from_train(self._found, {name: len(split) for name, split in self._splits.items()})
+        return tuple(filter(None, [left_out, cut, *found]))
+
+
+def _check_labels(labels: Sequence[Hashable], rows: Sequence[int], name: str, *, numbered: bool) -> None:
+    """Check that these rows have labels; where classes are numbered, -1 is none."""
+    without = [i for i in rows if labels[i] in (None, "") or (numbered and labels[i] == UNLABELLED)]
+    if without:
+        raise DataMissingError(
+            Problem(
+                f"{name}: {len(without)} rows have no label, the first is row {without[0] + 1}",
+                next_step="if a split has no labels, leave it out: test=validation takes that as the test split",
+            )
         )
-        return tuple(filter(None, found))
 
 
-def _rows_of_splits(splits: Sequence[Any] | None, count: int, name: str) -> dict[str, list[int]]:
-    """The rows of each split; all are train's where nothing says otherwise."""
+def _rows_of_splits(
+    splits: Sequence[Any] | None, count: int, name: str, names: SplitNames
+) -> tuple[dict[str, list[int]], dict[str, int]]:
+    """The rows of each split, all train's where nothing says otherwise; and the sizes of those that are left out."""
     if splits is None:
-        return {"train": list(range(count))}
+        return {"train": list(range(count))}, {}
     found: dict[str, list[int]] = {}
-    for row, text in enumerate(splits):
-        split = split_of(str(text))
+    left_out: dict[str, int] = {}
+    for row, text in enumerate(map(str, splits)):
+        split = names.of(text)
+        if split is None and not any(names):
+            what = f"{name}: row {row + 1} is of split {text!r}, not train, val or test"
+            raise DataMissingError(Problem(what, next_step=NAME_SPLITS))
         if split is None:
-            raise DataMissingError(f"{name}: row {row + 1} is of split {text!r}, not train, val or test")
-        found.setdefault(split, []).append(row)
-    return found
+            left_out[text] = left_out.get(text, 0) + 1
+        else:
+            found.setdefault(split, []).append(row)
+    if absent := [given for split, given in names._asdict().items() if given and split not in found]:
+        there = ", ".join(dict.fromkeys(map(str, splits)))
+        raise UsageError(
+            Problem(
+                f"{name} has no split {absent[0]!r}, only {there}",
+                nearest=nearest(absent[0], there.split(", ")),
+            )
+        )
+    return found, left_out
 
 
-def splits_of_files(root: Path, sizes: Mapping[str, int]) -> list[str] | None:
-    """The split of each row by its file's name or folder, of files with so many rows; None if no file says one.
+def splits_of_files(root: Path, sizes: Mapping[str, int], names: SplitNames) -> list[str] | None:
+    """What the split of each row is called by its file's name or folder, of files with so many rows; None if no file says it.
 
     Raises:
         DataMissingError: some files say it and others do not.
     """
-    by_file = {file: _split_of_file(file) for file in sizes}
-    if not any(by_file.values()):
+    by_file = {file: _split_of_file(file, names) for file in sizes}
+    if not any(by_file.values()) and not any(names):
         return None
-    if silent := [file for file, split in by_file.items() if split is None]:
-        raise DataMissingError(
-            f"{root}: the names of {', '.join(silent[:NAMED])} do not say which split they are of"
-        )
-    return [str(by_file[file]) for file, rows in sizes.items() for _ in range(rows)]
+    silent = [file for file, split in by_file.items() if split is None]
+    if silent and not any(names):
+        what = f"{root}: the names of {', '.join(silent[:NAMED])} do not say which split they are of"
+        raise DataMissingError(Problem(what, next_step=NAME_SPLITS))
+    return [by_file[file] or _beginning(file) for file, rows in sizes.items() for _ in range(rows)]
 
 
-def _split_of_file(file: str) -> str | None:
-    parts = Path(file)
-    names = (parts.stem.replace("_", "-").partition("-")[0], parts.parent.name)
-    return next((split for name in names if (split := split_of(name))), None)
+def _split_of_file(file: str, names: SplitNames) -> str | None:
+    """The split's name in a file's name, at its beginning if one is there, or of its folder; None if there is none."""
+    stem, folder = Path(file).stem, Path(file).parent.name
+    for given in sorted(filter(None, names), key=len, reverse=True):
+        if re.match(rf"{re.escape(given)}([-_.]|$)", stem, re.IGNORECASE) or folder.lower() == given.lower():
+            return given
+    parts = re.split(r"[-_.]", stem)
+    found = list(dict.fromkeys(part for part in parts if split_of(part)))
+    if found and (parts[0] == found[0] or len(found) == 1):
+        return found[0]
+    return folder if split_of(folder) else None
+
+
+def _beginning(file: str) -> str:
+    """What a file of no known split begins with, its number left out."""
+    return re.split(r"[-_.]\d", Path(file).stem)[0]
 
 
 def _ordered(labels: set[Any]) -> list[Any]:

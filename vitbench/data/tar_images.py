@@ -6,7 +6,6 @@ import io
 import json
 import tarfile
 import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitbench.api import ImageSource, Pixels
-from vitbench.core.digest import digest_files
 from vitbench.core.errors import DataMissingError
 from vitbench.core.files import digest_bytes, write_atomically
 from vitbench.core.settings import cache_dir
-from vitbench.data.decode import SUFFIXES, decoded
+from vitbench.data.decode import SUFFIXES
+from vitbench.data.image_table import ImageTable
 
 IMAGES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 LABEL = ".cls"
@@ -29,11 +27,8 @@ LONGEST_LABEL = 20  # bytes of a .cls
 
 
 @dataclass(frozen=True, eq=False)
-class TarTable:
+class TarTable(ImageTable):
     """The images of several tar files, one after another, in the order of their members."""
-
-    root: Path
-    files: tuple[str, ...]
 
     @cached_property
     def index(self) -> dict[str, NDArray[Any]]:
@@ -75,7 +70,7 @@ class TarTable:
             file.seek(int(self.index["offset"][row]))
             return file.read(int(self.index["size"][row]))
 
-    def name(self, row: int) -> str:
+    def row_name(self, row: int) -> str:
         """The file and the key in it."""
         key = bytes(self.index["key"][row]).decode("utf-8", "backslashreplace")
         return f"{self.files[int(self.index['tar'][row])]}:{key}"
@@ -104,36 +99,3 @@ def _members(path: Path) -> list[tuple[int, int, int, bytes]]:
             f"{path}: {len(without)} images have no {LABEL}, such as {without[0].lstrip('/')}"
         )
     return [(*place, labels[key], key.lstrip("/").encode()) for key, place in images.items()]
-
-
-@dataclass(frozen=True, eq=False)
-class TarSource(ImageSource):
-    """Some images of a table, in this order."""
-
-    table: TarTable
-    rows: tuple[int, ...]
-    exif_rotate: bool
-    white: float | None = None  # see decode
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 of the files, of the rows in order, and of how images are decoded."""
-        files = digest_files(self.table.root, self.table.files).encode()
-        rows = np.asarray(self.rows, dtype=np.int64).tobytes()
-        return digest_bytes(files, rows, f"{self.exif_rotate} {self.white}".encode())
-
-    def read(self, indices: Sequence[int], *, fast_dct: bool = False) -> list[Pixels]:
-        """Decode the images at these indices.
-
-        Raises:
-            BadImageError: some cannot be decoded; it names all of them.
-        """
-        how = {"exif_rotate": self.exif_rotate, "fast_dct": fast_dct, "white": self.white}
-        return decoded(indices, lambda index: self.table.encoded(self.rows[index]), self.name, **how)
-
-    def name(self, index: int) -> str:
-        """The file and the key in it."""
-        return self.table.name(self.rows[index])

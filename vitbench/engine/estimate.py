@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -63,7 +64,7 @@ class Estimate:
 
     def total(self, name: str) -> float:
         """The sum of a field over all jobs."""
-        return float(sum(getattr(job, name) or 0 for job in self.jobs))
+        return float(math.fsum(getattr(job, name) or 0 for job in self.jobs))
 
 
 def estimate(jobs: Sequence[Job], device: str) -> Estimate:

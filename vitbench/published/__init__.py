@@ -5,6 +5,7 @@ They are shown beside measured results and never mixed with them. Rows from a si
 
 from __future__ import annotations
 
+import math
 import re
 from functools import cache
 from pathlib import Path
@@ -162,7 +163,7 @@ def unmet_means(row: PublishedRow) -> list[str]:
         values = [row.results[part] for part in parts]
         mean = sum(value.value for value in values) / len(parts)
         digits = max(1, *(value.decimals for value in values)), max(1, stated.decimals)
-        rounding = 0.5 * sum(10.0**-decimals for decimals in digits)
+        rounding = 0.5 * math.fsum(10.0**-decimals for decimals in digits)
         if abs(mean - stated.value) > rounding + 1e-9:
             wrong.append(f"{row.id}: {name} is stated as {stated.value}, its values give {mean:.3f}")
     return wrong

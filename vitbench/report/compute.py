@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -87,10 +88,10 @@ def measured_compute(records: Sequence[Record]) -> Compute:
         pretraining.estimated,
         flops_per_image=next((cost.flops_per_image for cost in costs), None),
         size_px=facts.size_px if facts else None,
-        seconds=sum(cost.least_device_seconds for cost in costs) or None,
+        seconds=math.fsum(cost.least_device_seconds for cost in costs) or None,
         at_least=not all(cost.is_known for cost in costs),
         device=", ".join(sorted({name for cost in costs for name in _devices(cost)})),
-        joules=sum(j for j in joules if j is not None) if joules and None not in joules else None,
+        joules=math.fsum(j for j in joules if j is not None) if joules and None not in joules else None,
     )
 
 
@@ -102,11 +103,11 @@ def _devices(cost: Cost) -> list[str]:
 def run_device_seconds(records: Sequence[Record]) -> float:
     """The device-seconds of these jobs together: features that several of them read count once, unlike in their own costs."""
     costs = [record.cost for record in records if record.cost]
-    own = sum(cost.work_s * cost.devices for cost in costs)
+    own = math.fsum(cost.work_s * cost.devices for cost in costs)
     listed = [each for cost in costs for each in cost.extractions or ()]
     here = {each.key for each in listed if not each.shared}
     elsewhere = {each.key: (each.seconds or 0.0) * each.devices for each in listed if each.key not in here}
-    return own + sum(elsewhere.values())
+    return own + math.fsum(elsewhere.values())
 
 
 def _pretraining(records: Sequence[Record]) -> Compute:

@@ -16,6 +16,7 @@ intervals cover is simulated in tests/report/test_coverage.py.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -181,7 +182,7 @@ def difference(first: Table, second: Table, *, paired: bool) -> Estimate:
     images = crossed(np.concatenate([gaps, [size, -size]])[None])
     parts = [_of_table(second - first)] if paired else [_of_table(first), _of_table(second)]
     seeds = combined([part.estimate(0.0) for part in parts], [1.0] * len(parts))
-    pure = max(images.images - sum(part.rest for part in parts), 0.0)
+    pure = max(images.images - math.fsum(part.rest for part in parts), 0.0)
     return replace(seeds, mean=images.mean, images=pure, image_noise=images.image_noise)
 
 
@@ -205,11 +206,11 @@ def combined(estimates: Iterable[Estimate], weights: Iterable[float]) -> Estimat
     """The weighted sum of independent estimates, such as a mean over tasks; tasks are fixed, not drawn."""
     pairs = list(zip(estimates, weights, strict=True))
     return Estimate(
-        sum(weight * each.mean for each, weight in pairs),
-        sum(weight**2 * each.images for each, weight in pairs),
-        sum(weight**4 * each.image_noise for each, weight in pairs),
-        sum(weight**2 * each.seeds for each, weight in pairs),
-        sum(weight**4 * each.seed_noise for each, weight in pairs),
+        math.fsum(weight * each.mean for each, weight in pairs),
+        math.fsum(weight**2 * each.images for each, weight in pairs),
+        math.fsum(weight**4 * each.image_noise for each, weight in pairs),
+        math.fsum(weight**2 * each.seeds for each, weight in pairs),
+        math.fsum(weight**4 * each.seed_noise for each, weight in pairs),
     )
 
 

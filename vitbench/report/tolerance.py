@@ -6,6 +6,7 @@ seeds is pooled over the networks of the column, which rarely have more than thr
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -105,7 +106,7 @@ def tolerance_of(
     if ours is None or theirs is None:
         return Tolerance(None, "unknown")
     parts = [(ours.std**2 * measured.share, ours.freedom), (theirs.std**2 * printed.share, theirs.freedom)]
-    variance = sum(part for part, _ in parts)
-    noise = sum(part**2 / freedom for part, freedom in parts)
+    variance = math.fsum(part for part, _ in parts)
+    noise = math.fsum(part**2 / freedom for part, freedom in parts)
     freedom = float(ours.freedom) if ours is theirs else variance**2 / noise  # Student's, or Welch's
     return Tolerance(float(stdtrit(freedom, (1 + LEVEL) / 2)) * variance**0.5, "seeds")

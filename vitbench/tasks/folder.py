@@ -23,7 +23,7 @@ from vitbench.data.image_folder import (
     unreadable,
     unused_files,
 )
-from vitbench.data.named_splits import classes_without, with_missing_cut
+from vitbench.data.named_splits import classes_without, cut_from_train, with_missing_cut
 from vitbench.data.wide_images import remark_on
 
 Fraction = Annotated[float, Field(gt=0, lt=0.9)]
@@ -102,13 +102,14 @@ class FolderTask(Task):
         return (unused,) if unused else ()
 
     def remarks(self) -> tuple[str, ...]:
-        """Classes without an image, formats with and without loss, and how images of more than 8 bits are read."""
+        """Splits cut from train, classes without an image, lossy formats beside others, and how wide images are read."""
         files = [file for split in self._splits.values() for file in _files_of(split)]
         found = [
             classes_without(self._splits[name].labels.tolist(), self.class_names, name)
             for name in ("val", "test")
         ]
-        found.append(mixed_formats(files))
+        cut = cut_from_train(self._folders, {name: len(split) for name, split in self._splits.items()})
+        found += [cut, mixed_formats(files)]
         return tuple(filter(None, [*found, remark_on(self._source(files))]))
 
     def _cut(self, seed: int, shares: Mapping[str, float]) -> dict[str, Split]:
