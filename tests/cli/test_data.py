@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 
 import pytest
 
@@ -336,3 +337,86 @@ def test_verify_compares_known_draws(data_dir, monkeypatch):
     done = vitbench("data", "verify", "clevr")
     assert f"20 keys from 0: {draws[0].digest}\n" in done.stdout
     assert f"10 keys from 20: {digest_keys(keys[20:30])}, the reference's are 000000000000" in done.stdout
+
+
+@pytest.fixture
+def builders(some, tensorflow_is_there, monkeypatch):
+    """TFDS's process is stood in for: it makes the miniature, or fails where `failing` says so."""
+    failing, running, most = set(), set(), []
+
+    def run(command, env, check, **output):
+        name = command[3]
+        running.add(name)
+        most.append(len(running))
+        if "stdout" in output:
+            output["stdout"].write(f"preparing {name}\n".encode())
+        time.sleep(0.3)
+        running.remove(name)
+        if name in failing:
+            return type("Done", (), {"returncode": 1})
+        prepare(name, some)
+        return type("Done", (), {"returncode": 0})
+
+    monkeypatch.setattr(tensorflow_is_there.subprocess, "run", run)
+    monkeypatch.setattr("vitbench.data.tfds.prepare.needed_bytes", lambda data: 1)
+    return failing, most
+
+
+def test_what_one_lacks_stops_only_that_one_and_a_table_says_what_is_ready(some, builders):
+    failing, _ = builders
+    failing.add("dsprites")
+    names = ("resisc45", "dsprites", "svhn_cropped", "dtd")
+    done = vitbench("data", "prepare", *names)
+    assert done.returncode == 3
+    table = [line.split(None, 1) for line in done.stdout.splitlines() if line.startswith(names)]
+    states = {name: rest.split("  ")[0] for name, rest in table if not rest.startswith("downloaded")}
+    assert states == {
+        "resisc45": "needs manual files", "dsprites": "can be downloaded", "svhn_cropped": "ready", "dtd": "ready"
+    }  # fmt: skip
+    assert "resisc45: not prepared (1 of 4)" in done.stderr
+    assert "dtd: was ready (4 of 4)" in done.stderr
+    assert "NWPU-RESISC45 is missing" in done.stderr
+    assert "dsprites was not prepared: see the message of TFDS above" in done.stderr
+    failing.clear()
+    again = vitbench("data", "prepare", *names[1:])
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count(" ready ") == 3
+
+
+def test_two_are_prepared_at_once_with_their_output_in_files(some, builders):
+    _, most = builders
+    done = vitbench("data", "prepare", "dsprites", "svhn_cropped", "eurosat/rgb", "-j", "2")
+    assert done.returncode == 0, done.stderr
+    assert max(most) == 2
+    logs = {path.name: path.read_text() for path in (some / "prepare-logs").iterdir()}
+    assert logs == {
+        f"{name.replace('/', '-')}.log": f"preparing {name}\n"
+        for name in ("dsprites", "svhn_cropped", "eurosat/rgb")
+    }
+
+
+def test_two_at_once_must_both_fit_on_the_disk(some, builders, tensorflow_is_there, monkeypatch):
+    monkeypatch.setattr("vitbench.data.tfds.prepare.needed_bytes", lambda data: 600)
+    monkeypatch.setattr("vitbench.data.tfds.prepare_all.needed_bytes", lambda data: 600)
+    usage = shutil.disk_usage(some)
+    monkeypatch.setattr(tensorflow_is_there.shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    done = vitbench("data", "prepare", "dsprites", "svhn_cropped", "-j", "2")
+    assert done.returncode == 3
+    assert "takes about 600 B" in done.stderr
+    assert vitbench("data", "prepare", "dsprites", "svhn_cropped", "-j", "1").returncode == 0
+
+
+def test_a_page_or_an_archive_that_was_not_extracted_is_recognised(some, tensorflow_is_there):
+    manual = some / "downloads" / "manual"
+    manual.mkdir(parents=True)
+    archive = manual / "NWPU-RESISC45.rar"
+    archive.write_bytes(b"Rar!")
+    assert f"extract {archive}" in vitbench("data", "prepare", "resisc45").stderr
+    archive.write_bytes(b"<!DOCTYPE html><html>Sign in")
+    assert (
+        f"{archive} is an HTML page instead of an archive" in vitbench("data", "prepare", "resisc45").stderr
+    )
+    for name in ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"):
+        (manual / name).write_bytes(b"\n<html><title>Log in</title>")
+    said = vitbench("data", "prepare", "imagenet2012").stderr
+    assert said.count("is an HTML page instead of an archive") == 2

@@ -21,7 +21,7 @@ from vitbench.engine.run import run_suite
 def test_names_on_the_command_line(monkeypatch, tmp_path, name):
     if "\x00" in name:
         return  # no shell can pass it on
-    monkeypatch.setattr("vitbench.engine.estimate.CALIBRATION_S", 0.0)
+    monkeypatch.setattr("vitbench.engine.speeds.CALIBRATION_S", 0.0)
     (tmp_path / "s.yaml").write_text(yaml.safe_dump(SMALLEST))
     for option in (
         "--backbone",

@@ -34,7 +34,7 @@ def measured(tmp_path_factory):
 def publish(tmp_path, monkeypatch):
     """Make rows up, and work in a folder of one's own with the tiny network's weights at hand."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("vitbench.engine.estimate.CALIBRATION_S", 0.1)
+    monkeypatch.setattr("vitbench.engine.speeds.CALIBRATION_S", 0.1)
     made_up_rows.cache_weights(monkeypatch, tmp_path)
     with contextlib.ExitStack() as stack:
         yield lambda *rows: stack.enter_context(made_up_rows.published_instead(tmp_path, list(rows)))

@@ -18,7 +18,7 @@ from vitbench.store.run_dir import estimated
 
 
 def test_an_estimate_counts_each_feature_once_and_the_report_compares(suite_file, tmp_path, monkeypatch):
-    monkeypatch.setattr("vitbench.engine.estimate.CALIBRATION_S", 0.1)
+    monkeypatch.setattr("vitbench.engine.speeds.CALIBRATION_S", 0.1)
     suite = suite_file(
         "name: e\nbudgets: [2-shot, full]\nbackbones: [{name: 'timm:resnet10t', pretrained: false, size_px: 32}]\n"
         "tasks: [digits]\nprotocols: [ridge_probe, knn, {name: knn, k: val, label: chosen, preprocess: clip},\n"
@@ -158,7 +158,7 @@ def test_a_backbone_that_cannot_be_timed_has_the_speed_of_the_others_or_none(
 def nowhere(tmp_path, monkeypatch):
     """No data set is prepared."""
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "none"))
-    monkeypatch.setattr("vitbench.engine.estimate.CALIBRATION_S", 0.05)
+    monkeypatch.setattr("vitbench.engine.speeds.CALIBRATION_S", 0.05)
 
 
 def test_vtab_is_estimated_without_its_data(nowhere, suite_file, tmp_path):
@@ -204,7 +204,7 @@ def test_a_run_does_not_take_sizes_for_data(nowhere, suite_file, tmp_path):
     shown = command("run", str(suite), "--out", str(tmp_path / "run"), "--dry-run")
     assert shown.returncode == 0
     assert "1 data set not ready on this machine, counted by the reference's sizes" in shown.stderr
-    assert "vitbench data status vtab/dtd" in shown.stderr
+    assert "vitbench data prepare vtab/dtd" in shown.stderr
 
 
 def test_a_dry_run_is_short_unless_it_is_asked_for_every_job(suite_file, tmp_path):

@@ -39,6 +39,6 @@ def test_a_suite_of_any_bytes(tmp_path, data):
 @example("backbones", [{"name": "raw_pixels", "size_px": 10**9}])
 @example("backbones", [{"name": "timm:" + "x" * 10_000}])
 def test_a_suite_with_any_value_anywhere(monkeypatch, tmp_path, key, value):
-    monkeypatch.setattr("vitbench.engine.estimate.CALIBRATION_S", 0.0)
+    monkeypatch.setattr("vitbench.engine.speeds.CALIBRATION_S", 0.0)
     text = yaml.safe_dump({**SMALLEST, key: value}, allow_unicode=True)
     planned(tmp_path, text.encode("utf-8", "surrogatepass"))

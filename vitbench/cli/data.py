@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,31 +107,53 @@ def _show_caches() -> None:
     show_default=True,
     help="File format of the prepared data set.",
 )
-def prepare(names: tuple[str, ...], form: str) -> None:
+@click.option(
+    "-j", "--jobs", "at_once", type=click.IntRange(1, 16), default=1, show_default=True,
+    help="Data sets prepared at once; with more than one, TFDS's output goes to files.",
+)  # fmt: skip
+def prepare(names: tuple[str, ...], form: str, at_once: int) -> None:
     """Download and prepare data sets, except those that are ready. Needs `pip install 'vitbench[prepare]'`.
 
     `huggingface:OWNER/NAME` (with ,revision=… and ,config=…) downloads a data set's Parquet files from the hub, and needs
-    nothing else.
+    nothing else. What is there already is kept: the same command goes on. At the end it says what is ready.
     """
     from vitbench.core.errors import DataMissingError, Problem
-    from vitbench.data.tfds.prepare import prepare as prepare_one
+    from vitbench.data.tfds.prepare_all import prepare_all
+    from vitbench.data.tfds.status import status_of
 
     of_hub = [name for name in names if name.startswith(HUB)]
     chosen = _chosen(tuple(name for name in names if name not in of_hub)) if len(of_hub) < len(names) else []
-    _check_before(chosen)
     problems: list[Problem] = []
     for name in of_hub:
         try:
             click.echo(_from_hub(name))
         except DataMissingError as error:
             problems += error.problems
+    with _prepared_bar() as (say, show):
+        problems += prepare_all(chosen, form, at_once, say, show)
     for one in chosen:
-        try:
-            click.echo(prepare_one(one, form).line)
-        except DataMissingError as error:  # one failed download must not stop the others
-            problems += error.problems
+        click.echo(status_of(one).line)
     if problems:
         raise DataMissingError(problems)
+
+
+@contextlib.contextmanager
+def _prepared_bar() -> Iterator[tuple[Callable[[str], None], Callable[[int, int, str], None]]]:
+    """Lines on stderr, above a bar of data sets; the bar is silent unless stderr is a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(disable=not sys.stderr.isatty(), file=sys.stderr, leave=False, unit="data set") as bar:
+
+        def say(text: str) -> None:
+            tqdm.write(text, file=sys.stderr)
+
+        def show(done: int, total: int, under_way: str) -> None:
+            bar.total = total
+            bar.set_postfix_str(under_way, refresh=False)
+            bar.update(done - bar.n)
+            bar.refresh()
+
+        yield say, show
 
 
 def _from_hub(name: str) -> str:
@@ -146,25 +168,6 @@ def _from_hub(name: str) -> str:
     )
     found = wanted.download()
     return f"{wanted.spec}: ready, {len(found.files)} files, {file_size(found.size_bytes)}, commit {found.commit}"
-
-
-def _check_before(chosen: Sequence[DataSet]) -> None:
-    """Raise all problems that can be found before hours are spent on the first data set."""
-    from vitbench.core.errors import Problem, VitbenchError
-    from vitbench.data.tfds.prepare import check_before
-    from vitbench.data.tfds.status import status_of
-
-    problems: list[Problem] = []
-    kind: type[VitbenchError] = VitbenchError
-    for one in chosen:
-        try:
-            if status_of(one).state != "ready":
-                check_before(one)
-        except VitbenchError as error:
-            problems += error.problems
-            kind = type(error)
-    if problems:
-        raise kind(list(dict.fromkeys(problems)))
 
 
 @data.command(no_args_is_help=True)

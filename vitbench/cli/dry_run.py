@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from vitbench.core.format import duration, file_size, printable, quantity
+from vitbench.data.tfds.needs import needs
 
 if TYPE_CHECKING:
     from vitbench.core.job import Job
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def print_plan(plan: RunPlan, run_options: RunOptions, *, as_json: bool, verbose: bool = False) -> int:
-    """Print how many jobs there are of each kind, or with `verbose` each, and estimate the pending ones.
+    """Print what the pending jobs will cost, then how many there are of each kind, or with `verbose` each.
 
     The estimate is saved for the report.
     """
@@ -27,12 +29,13 @@ def print_plan(plan: RunPlan, run_options: RunOptions, *, as_json: bool, verbose
         return 0
     jobs, pending = plan.jobs(run_options), plan.pending(run_options)
     keys = {job.key for job in pending}
-    for line in _each(plan, jobs, keys) if verbose else _by_kind(plan, jobs, keys):
-        click.echo(printable(line))
     done = len(jobs) - len(keys)
     click.echo(f"{len(jobs)} jobs, {done} done, {len(keys)} to run in {plan.run.path}", err=True)
     if pending:
-        _print(_estimated(plan, run_options, pending), plan, workers=run_options.workers or 1)
+        for line in _summary(_estimated(plan, run_options, pending), plan, workers=run_options.workers or 1):
+            click.echo(printable(line), err=True)
+    for line in _each(plan, jobs, keys) if verbose else _by_kind(plan, jobs, keys):
+        click.echo(printable(line))
     return 0
 
 
@@ -75,7 +78,7 @@ def plan_as_json(plan: RunPlan, run_options: RunOptions) -> dict[str, Any]:
 def _estimated(plan: RunPlan, run_options: RunOptions, pending: Any) -> Estimate:
     from vitbench.engine.estimate import estimate, keep
 
-    made = estimate(pending, run_options.device)
+    made = estimate(pending, run_options.device, run_options.on, measure=run_options.measure)
     try:
         keep(plan, made)
     except OSError as error:  # the report cannot compare it then; printing it still helps
@@ -91,37 +94,63 @@ def _as_json(made: Estimate) -> dict[str, Any]:
     return {
         "device": made.device,
         "jobs": len(made.jobs),
-        "measured": made.measured,
+        "speed": made.speed,
         **totals,
+        "memory": [asdict(need) for need in made.memory],
         "unknown": made.unknown,
         "absent": made.absent,
+        "downloads": [asdict(need) for need in needs(made.absent)],
         "remark": made.remark,
     }
 
 
-def _print(made: Estimate, plan: RunPlan, workers: int) -> None:
+def _summary(made: Estimate, plan: RunPlan, workers: int) -> Iterator[str]:
+    """The estimate in lines: work, memory, disk, time, data, and what cannot be estimated."""
     total = {name: made.total(name) for name in NAMES}
-    click.echo(
-        f"forward  {quantity(total['images_forward'])} images, {quantity(total['flops_forward'], 'FLOPs')}\n"
-        f"backward {quantity(total['images_backward'])} images, {quantity(total['flops_backward'], 'FLOPs')}\n"
-        f"disk     {file_size(total['disk_bytes'])}\n"
-        f"time     {duration(total['seconds'])} of {made.device} ({duration(total['seconds'] / workers)} with "
-        f"{workers} worker{'s' * (workers > 1)}), excluding start-up, decoding and fitting of probes"
-        + (f"; speed measured {made.measured}" if made.measured else ""),
-        err=True,
+    yield f"forward  {quantity(total['images_forward'])} images, {quantity(total['flops_forward'], 'FLOPs')}"
+    yield f"backward {quantity(total['images_backward'])} images, {quantity(total['flops_backward'], 'FLOPs')}"
+    yield from _memory(made)
+    yield f"disk     {file_size(total['disk_bytes'])} of records and features"
+    with_workers = f"{duration(total['seconds'] / workers)} with {workers} worker{'s' * (workers > 1)}"
+    yield (
+        f"time     {duration(total['seconds'])} of {made.device} ({with_workers}), excluding start-up, decoding and "
+        f"fitting of probes{'; ' if made.speed else ''}{made.speed}"
     )
-    if made.absent:
-        sets = f"{len(made.absent)} data set{'s' * (len(made.absent) > 1)}"
-        click.echo(
-            f"data     {sets} not ready on this machine, counted by the reference's sizes; what to download: "
-            f"vitbench data status {_named(plan)}",
-            err=True,
-        )
+    yield from _data(made, plan)
     if made.remark:
-        click.echo(made.remark, err=True)
+        yield made.remark
     if made.unknown:
-        first = next(iter(made.unknown.values()))
-        click.echo(printable(f"not included ({first}): {len(made.unknown)} jobs"), err=True)
+        yield f"not included ({next(iter(made.unknown.values()))}): {len(made.unknown)} jobs"
+
+
+def _memory(made: Estimate) -> Iterator[str]:
+    for need in made.memory:
+        at_once = {None: "", 0: ": not one image fits"}.get(
+            need.at_once, f": up to {need.at_once} images at once"
+        )
+        yield (
+            f"memory   {need.backbone} at {need.size_px} px in training: {file_size(need.weights_bytes)} and "
+            f"{file_size(need.image_bytes)} an image in bfloat16{at_once}"
+        )
+
+
+def _data(made: Estimate, plan: RunPlan) -> Iterator[str]:
+    """What must be downloaded before: how much, what by hand and how, and what to type."""
+    wanted = needs(made.absent)
+    if not wanted:
+        return
+    sets = f"{len(wanted)} data set{'s' * (len(wanted) > 1)}"
+    download, disk = (
+        sum(getattr(need, name) for need in wanted) for name in ("download_bytes", "disk_bytes")
+    )
+    yield f"data     {sets} not ready on this machine, counted by the reference's sizes"
+    yield f"         {file_size(download)} to download, up to {file_size(disk)} of disk while they are prepared:"
+    for need in sorted(wanted, key=lambda need: need.download_bytes):
+        yield f"         {file_size(need.download_bytes):>9}  {need.name}{'  by hand, see below' * bool(need.steps)}"
+    for need in wanted:
+        yield from (f"by hand  {need.name}: {step}" for step in need.steps)
+    yield f"next     vitbench data prepare {_named(plan)} -j 2"
+    yield "         or run what there is: the same command with --skip-missing; --task T runs chosen tasks"
 
 
 def _named(plan: RunPlan) -> str:

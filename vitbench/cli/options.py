@@ -138,6 +138,11 @@ RUN_OPTIONS = _group(
     click.option("--dry-run", is_flag=True, help="Print the jobs and estimate FLOPs, hours and disk; run nothing."),
     click.option("--verbose", is_flag=True, help="With --dry-run: list every job."),
     click.option(
+        "--on", metavar="CARD",
+        help="With --dry-run: predict for a GPU that is not here: h100, h200, a100, rtx4090, l4 and others.",
+    ),
+    click.option("--measure", is_flag=True, help="With --dry-run: measure the speed of the networks here, for seconds."),
+    click.option(
         "--keep-scores", is_flag=True,
         help="Keep the class scores of all test images (float16); finished jobs without them run again.",
     ),

@@ -12,6 +12,7 @@ import click
 
 from vitbench.cli.completion import complete_suite
 from vitbench.cli.options import OUT, RUN_OPTIONS, SUITE_OVERRIDES, fields_of, warn_of_broken
+from vitbench.core.errors import UsageError
 
 if TYPE_CHECKING:
     from vitbench.engine.plan import RunOptions, RunPlan
@@ -57,6 +58,8 @@ def execute(plan: RunPlan, run_options: RunOptions, options: Mapping[str, Any]) 
         from vitbench.cli.dry_run import print_plan
 
         return print_plan(plan, run_options, as_json=options["as_json"], verbose=options["verbose"])
+    if given := [f"--{name}" for name in ("on", "measure", "verbose") if options.get(name)]:
+        raise UsageError(f"{' and '.join(given)}: for --dry-run only")
     return _run(plan, run_options, options)
 
 

@@ -44,7 +44,7 @@ def training_flops(flops_per_image: float, images: float) -> float:
 
 
 class Device(BaseModel):
-    """Published peak throughput of a device: dense 16-bit matrix products, float32 accumulation."""
+    """Published peak throughput of a device: dense 16-bit matrix products, float32 accumulation; its memory, if known."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,6 +54,10 @@ class Device(BaseModel):
     dtype: str
     grade: str
     source: str
+    float32_tflops: float | None = None
+    memory_gb: float | None = None
+    memory_gb_s: float | None = None
+    memory_source: str = ""
 
 
 @cache

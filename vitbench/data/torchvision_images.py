@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from vitbench.api import ImageSource, Pixels
-from vitbench.core.errors import DataMissingError, Problem, UsageError, unknown
+from vitbench.core.errors import DataMissingError, Problem, UsageError, nearest
 from vitbench.core.files import digest_bytes
 from vitbench.data.decode import BadImageError
 from vitbench.data.image_folder import FolderSource
@@ -111,7 +111,8 @@ def parts(
     build = _class_of(name)
     allowed = [option for option in _parameters(build) if option not in NOT_OPTIONS]
     if strange := [option for option in options if option not in allowed]:
-        raise UsageError(unknown(f"option of torchvision's {name}", strange[0], allowed))
+        what = f"torchvision's {name} has no option {strange[0]!r}; it takes: {', '.join(allowed) or 'none'}"
+        raise UsageError(Problem(what, nearest=nearest(strange[0], allowed)))
     found = [_part(name, root, split, opened) for split, opened in _opened(build, root, options, names)]
     return [part for part, _ in found], found[0][1]
 
@@ -122,7 +123,9 @@ def _class_of(name: str) -> Any:
     classes = [each for each in datasets.__all__ if inspect.isclass(getattr(datasets, each))]
     known = [each for each in classes if "root" in inspect.signature(getattr(datasets, each)).parameters]
     if name not in known:
-        raise UsageError(unknown("data set of torchvision", name, known))
+        raise UsageError(
+            Problem(f"torchvision has no data set {name!r} on disk", nearest=nearest(name, known))
+        )
     return getattr(datasets, name)
 
 

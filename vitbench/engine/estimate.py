@@ -1,34 +1,34 @@
 """The cost of a run before it starts: images, FLOPs, seconds on this device, and disk space.
 
-Backbones are built without weights where their costs are not known yet (network_costs.py), and only labels are read. The
-device's speed is measured on the costliest of these backbones for a few seconds, unless it was within a day.
+Backbones are built without weights where their costs are not known yet (network_costs.py), and only labels are read. How fast
+the device is, or a card that is not here, says speeds.py.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 from vitbench.api import Protocol, Split, Task
 from vitbench.compute.environment import choose_device, device_name
+from vitbench.compute.roofline import card
 from vitbench.core.files import digest_bytes, write_lines
 from vitbench.core.job import Job, backbone_key, shots_of
 from vitbench.core.registry import PROTOCOLS, TASKS
 from vitbench.core.settings import cache_dir
 from vitbench.data.budgets import LabelledData, labelled_data, read_for, thinned
 from vitbench.data.tfds.known_sizes import assuming_sizes
+from vitbench.engine.memory_needs import MemoryNeed, memory_needs
 from vitbench.engine.network_costs import Networks
 from vitbench.engine.outcome import now
 from vitbench.engine.plan import RunPlan
 from vitbench.engine.precision_remark import float32_remark
 from vitbench.engine.schedule import shared_work
+from vitbench.engine.speeds import Work, choose_speeds
 
-CALIBRATION_S = 3.0
-TRIED = 3  # number of backbones whose speed is measured
 BACKWARD = 3  # FLOPs of a training step, in forward passes (docs/protocols.md#compute-accounting)
 # Measured on quickstart: one record, and one row of predictions.
 RECORD_BYTES, PREDICTION_BYTES = 6_000, 6
@@ -49,27 +49,36 @@ class JobEstimate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The estimates of jobs, and why the others cannot be estimated; `measured` says when the oldest speed was.
+    """The estimates of jobs, and why the others cannot be estimated; `speed` says where seconds come from.
 
-    `absent` are data sets that are not here, whose sizes are the reference's; `remark` is what could cost less.
+    `absent` are data sets that are not here, whose sizes are the reference's; `remark` is what could cost less; `memory` is
+    what training takes.
     """
 
     device: str
     created: str
     jobs: tuple[JobEstimate, ...]
-    measured: str = ""
+    speed: str = ""
     unknown: dict[str, str] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
     remark: str = ""
+    memory: tuple[MemoryNeed, ...] = ()
 
     def total(self, name: str) -> float:
         """The sum of a field over all jobs."""
         return float(math.fsum(getattr(job, name) or 0 for job in self.jobs))
 
 
-def estimate(jobs: Sequence[Job], device: str) -> Estimate:
-    """Estimate jobs on a device."""
-    chosen = choose_device(device)
+def estimate(jobs: Sequence[Job], device: str, on: str | None = None, *, measure: bool = False) -> Estimate:
+    """Estimate jobs on a device of this machine, or on a card that need not be here.
+
+    With `measure`, the speed of the costliest networks is measured unless it was within a day, whatever is known.
+
+    Raises:
+        UsageError: there is no such device or card.
+    """
+    asked = card(on) if on else None
+    chosen = asked.id if asked else choose_device(device)
     networks = Networks(cache_dir())
     count = _Count(networks)
     found: list[JobEstimate] = []
@@ -80,10 +89,27 @@ def estimate(jobs: Sequence[Job], device: str) -> Estimate:
                 found.append(count.job(job))
             except Exception as error:  # noqa: BLE001  a plugin's code may raise anything; the run reports it
                 unknown[job.key] = str(error).partition("\n")[0]
-    rates = _rates(count, jobs, found, chosen)
-    timed = tuple(_timed(each, rates.get(count.backbone_of[each.key])) for each in found)
-    measured, remark = count.networks.oldest_rate(), float32_remark(jobs, chosen)
-    return Estimate(device_name(chosen), now(), timed, measured, unknown, tuple(absent), remark)
+    by_key, first = _jobs_of(jobs, count.work)
+    speeds = choose_speeds(networks, first, list(count.work.values()), chosen, asked, measure=measure)
+    timed = tuple(
+        replace(each, seconds=speeds.seconds(by_key[each.key], count.work[each.key])) for each in found
+    )
+    return Estimate(
+        asked.id if asked else device_name(chosen),
+        now(),
+        timed,
+        speeds.said,
+        unknown,
+        tuple(absent),
+        float32_remark(jobs, chosen, asked),
+        tuple(memory_needs(networks, first, count.work.values(), asked)),
+    )
+
+
+def _jobs_of(jobs: Sequence[Job], work: Mapping[str, Work]) -> tuple[dict[str, Job], dict[str, Job]]:
+    """The jobs by key, and the first job of each backbone, of those whose work is known."""
+    by_key = {job.key: job for job in jobs if job.key in work}
+    return by_key, {work[key].backbone: job for key, job in reversed(by_key.items())}
 
 
 def keep(plan: RunPlan, made: Estimate) -> None:
@@ -133,7 +159,7 @@ class _Count:
 
     def __init__(self, networks: Networks) -> None:
         self.networks = networks
-        self.backbone_of: dict[str, str] = {}
+        self.work: dict[str, Work] = {}
         self._tasks: dict[str, Task] = {}
         self._data: dict[tuple[str, str, int, int | None], _Data] = {}
         self._protocols: dict[str, Protocol] = {}
@@ -145,7 +171,7 @@ class _Count:
         Raises:
             VitbenchError: its backbone cannot be built without weights, or its FLOPs cannot be counted.
         """
-        key = self.backbone_of[job.key] = sys.intern(backbone_key(job))  # one text for all jobs
+        key = sys.intern(backbone_key(job))  # one text for all jobs
         cost, data = self.networks.cost(key, job), self._data_of(job)
         train, val = data.labelled.train, data.labelled.val
         protocol = self._protocol(job)
@@ -153,15 +179,19 @@ class _Count:
         if effort is None:
             parts = [part for part in data.parts if part[0] != data.val or protocol.reads_val()]
             forward, backward = self._new(job, parts), 0
-            flops = self.networks.flops(key, job, cost.size_px)
+            size_px = cost.size_px
         else:
             forward, backward = effort.images_forward + data.test_images, effort.images_backward
-            flops = self.networks.flops(key, job, effort.size_px or cost.size_px)
+            size_px = effort.size_px or cost.size_px
+        flops = self.networks.flops(key, job, size_px)
         kept = RECORD_BYTES + PREDICTION_BYTES * data.test_images
         features = 0 if effort else forward * cost.feature_dim * 4
-        return JobEstimate(
+        found = JobEstimate(
             job.key, forward, backward, forward * flops, backward * BACKWARD * flops, kept + features
         )
+        total = found.flops_forward + found.flops_backward
+        self.work[job.key] = Work(key, size_px, forward, backward, total)
+        return found
 
     def _data_of(self, job: Job) -> _Data:
         task = job.task.identity_text
@@ -187,31 +217,3 @@ class _Count:
                 self._seen.add((work, name))
                 total += images
         return total
-
-
-def _rates(count: _Count, jobs: Sequence[Job], found: Sequence[JobEstimate], device: str) -> dict[str, float]:
-    """FLOPs per second of every backbone; those not measured, or that fail, get the median of the others."""
-    work: dict[str, int] = {}
-    for each in found:
-        key = count.backbone_of[each.key]
-        work[key] = work.get(key, 0) + each.flops_forward + each.flops_backward
-    costliest = sorted((key for key in work if work[key]), key=lambda key: work[key], reverse=True)[:TRIED]
-    if not costliest:
-        return {}
-    first = {count.backbone_of[job.key]: job for job in reversed(jobs) if job.key in count.backbone_of}
-    share_s = CALIBRATION_S / len(costliest)
-    measured: dict[str, float] = {}
-    for key in costliest:
-        # A plugin's code may raise anything, and a GPU may be too small for one image; the run reports it.
-        with contextlib.suppress(Exception):
-            measured[key] = count.networks.rate(key, first[key], device, share_s)
-    if not measured:
-        return {}
-    middle = sorted(measured.values())[len(measured) // 2]
-    return {key: measured.get(key, middle) for key in work}
-
-
-def _timed(each: JobEstimate, rate: float | None) -> JobEstimate:
-    flops = each.flops_forward + each.flops_backward
-    seconds = flops / rate if rate else 0.0 if not flops else None
-    return replace(each, seconds=seconds)

@@ -1,8 +1,9 @@
 """What networks cost, by backbone and image size: parameters, features, FLOPs and measured speed, kept from run to run.
 
 Counting needs torch and the network, built without weights: seconds, and 700 MiB. What was counted before is read from the
-cache directory instead, so a dry run of known networks imports neither. Everything is keyed by the backbone's identity, which
-has its code and the versions of its libraries; a speed holds for one device, dtype and number of cores, and for a day.
+cache directory instead, and the catalog's networks are shipped counted (backbones/known_costs.py), so a dry run of known
+networks imports neither. Everything is keyed by the backbone's identity, which has its code and the versions of its libraries;
+a speed holds for one device, dtype and number of cores, and for a day.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vitbench.backbones.known_costs import known_cost
+from vitbench.compute.roofline import PassCounts
 from vitbench.core.errors import VitbenchError
 from vitbench.core.files import digest_bytes, read_file, write_atomically
 from vitbench.core.job import Job
@@ -72,8 +75,19 @@ class Networks:
             VitbenchError: it cannot be built without weights.
         """
         if key not in self._costs:
-            self._costs[key] = self._read(key) or self._counted(key, job)
+            self._costs[key] = self._read(key) or self._shipped(job) or self._counted(key, job)
         return self._costs[key]
+
+    @staticmethod
+    def counts(job: Job, size_px: int) -> PassCounts | None:
+        """What passes of a job's backbone compute and move; None if it was not counted."""
+        known = known_cost(job.backbone.spec, job.backbone.options)
+        return known.sizes.get(size_px) if known else None
+
+    @staticmethod
+    def device_name(device: str) -> str:
+        """The name of a device."""
+        return environment.device_name(device)
 
     def flops(self, key: str, job: Job, size_px: int) -> int:
         """FLOPs of a forward pass on one image of `size_px`.
@@ -93,11 +107,16 @@ class Networks:
             self._write(key)
         return cost.flops[str(size_px)]
 
+    def measured(self, key: str, job: Job, device: str) -> float | None:
+        """FLOPs per second on a device as measured within a day; None if they were not."""
+        found = self._costs[key].rates.get(rate_key(device, job.dtype))
+        return found.flops_per_s if found and 0 <= time.time() - found.measured_at_s < RATE_VALID_S else None
+
     def rate(self, key: str, job: Job, device: str, seconds: float) -> float:
         """FLOPs per second of forward passes on a device: as measured within a day, else measured now for some seconds."""
         place = rate_key(device, job.dtype)
         found = self._costs[key].rates.get(place)
-        if found is None or not 0 <= time.time() - found.measured_at_s < RATE_VALID_S:
+        if found is None or self.measured(key, job, device) is None:
             environment.settle(None)
             speed = throughput.rate(self._network(key, job), device, job.dtype, seconds)
             found = self._costs[key].rates[place] = Rate(speed, time.time())
@@ -117,6 +136,16 @@ class Networks:
             c = job.backbone
             self._built[key] = build.build(c.spec, c.options, c.label, job.resolution_px, meta=True)
         return self._built[key]
+
+    @staticmethod
+    def _shipped(job: Job) -> NetworkCost | None:
+        """What is known of a network of the catalog; None if it is none, or is not built for this image size exactly."""
+        known = known_cost(job.backbone.spec, job.backbone.options)
+        size_px = job.resolution_px or job.backbone.options.get("size_px") or (known.size_px if known else 0)
+        if known is None or size_px not in known.sizes or size_px in known.rounded:
+            return None
+        flops = {str(size): counts.flops for size, counts in known.sizes.items()}
+        return NetworkCost(known.params, known.feature_dim, size_px, flops)
 
     def _counted(self, key: str, job: Job) -> NetworkCost:
         backbone = self._network(key, job)

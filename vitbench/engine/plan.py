@@ -27,7 +27,8 @@ from vitbench.suite.yaml_lines import Located
 class RunOptions:
     """How to run, as opposed to what: no score depends on it. `shard` (i, n) is the i-th of n shards of the jobs, from 1.
 
-    With `keep_scores`, class scores are kept beside the predictions, and finished jobs without them run again.
+    With `keep_scores`, class scores are kept beside the predictions, and finished jobs without them run again. `on` and
+    `measure` are of estimates: the card to predict for, and whether speed is measured.
     """
 
     device: str = "auto"
@@ -40,6 +41,8 @@ class RunOptions:
     fail_fast: bool = False
     skip_missing: bool = False
     keep_scores: bool = False
+    on: str | None = None
+    measure: bool = False
 
 
 @dataclass(frozen=True)
