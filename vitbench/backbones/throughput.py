@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 
 import torch
@@ -64,4 +65,4 @@ def _forward_s(backbone: BuiltBackbone, images: Tensor, dtype: str, seconds: flo
     while time.perf_counter() < deadline:
         taken.append(forward_s())
     counted = taken[1:] or taken
-    return sum(counted) / len(counted)
+    return statistics.fmean(counted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,7 +55,7 @@ def cost_of(meter: Meter, adapted: Adapted, device: str, flops_per_image: int | 
 def _total(amounts: Sequence[float | None]) -> float | None:
     """The sum; None if any is unknown."""
     known = [each for each in amounts if each is not None]
-    return sum(known) if len(known) == len(amounts) else None
+    return math.fsum(known) if len(known) == len(amounts) else None
 
 
 def devices() -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from functools import cache
 from pathlib import Path
 
@@ -161,7 +162,7 @@ def unmet_means(row: PublishedRow) -> list[str]:
         if stated is None or not all(part in row.results for part in parts):
             continue
         values = [row.results[part] for part in parts]
-        mean = sum(value.value for value in values) / len(parts)
+        mean = statistics.fmean(value.value for value in values)
         digits = max(1, *(value.decimals for value in values)), max(1, stated.decimals)
         rounding = 0.5 * math.fsum(10.0**-decimals for decimals in digits)
         if abs(mean - stated.value) > rounding + 1e-9:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -38,7 +39,7 @@ def cell_estimate(scores: Sequence[Score], table: Table | None) -> Estimate | No
     if len(widths) < len(scores):
         return None
     # Wilson's intervals are the images' part; for a score that is not a count of images they are all that is known.
-    image_variance = (sum(widths) / len(widths) / 2 / Z) ** 2
+    image_variance = (math.fsum(widths) / len(widths) / 2 / Z) ** 2
     return of_scores([score.value for score in scores], image_variance)
 
 
@@ -58,7 +59,7 @@ def images_alone(scores: Sequence[Score]) -> Bounds:
     if len(known) < len(scores):
         return None, None
     lows, highs = zip(*known, strict=True)
-    return sum(lows) / len(lows), sum(highs) / len(highs)
+    return math.fsum(lows) / len(lows), math.fsum(highs) / len(highs)
 
 
 def with_first(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -231,7 +232,7 @@ def _difference(one: Found, two: Found, predictions: Predictions) -> tuple[Diffe
         low, high = float(a.mean()), float(b.mean())
     else:
         estimate = _of_independent(*scores)
-        low, high = (sum(each.value for each in own) / len(own) for own in scores)
+        low, high = (statistics.fmean(each.value for each in own) for own in scores)
     job = one.record.job
     gap = replace(estimate.interval, value=high - low) if estimate else Point(high - low)
     scope: Scope = "backbones" if {one.scope, two.scope} == {"backbones"} else "trained networks"
@@ -281,7 +282,7 @@ def _means(
             known = [each for _, each in own if each]
             estimate = mean_of(known) if len(known) == len(own) else None
             first, second = (
-                sum(values) / len(rows) for values in zip(*((r.first, r.second) for r in rows), strict=True)
+                statistics.fmean(values) for values in zip(*((r.first, r.second) for r in rows), strict=True)
             )
             scope: Scope = "backbones" if all(r.scope == "backbones" for r in rows) else "trained networks"
             yield MeanDifference(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -201,7 +202,7 @@ def _expected(records: Sequence[Record], estimated: Mapping[str, float]) -> tupl
     pairs = [(estimated[r.key], r.cost.work_s) for r in records if r.cost and r.key in estimated]
     if not pairs:
         return None
-    return len(pairs), sum(expected for expected, _ in pairs), sum(taken for _, taken in pairs)
+    return len(pairs), math.fsum(expected for expected, _ in pairs), math.fsum(taken for _, taken in pairs)
 
 
 def _quantity(number: float | None) -> str:

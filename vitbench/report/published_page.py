@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ def cost_points(rows: Sequence[PublishedRow]) -> pd.DataFrame:
     return chart_data([
         {
             "model": row.model, "family": row.family, "cost": row.compute.exaflops,
-            "score": sum(row.results[name].value for name in VIT_PAPER) / len(VIT_PAPER),
+            "score": statistics.fmean(row.results[name].value for name in VIT_PAPER),
             "kind": "published", "low": 0.0, "high": 0.0,
         }
         for row in rows

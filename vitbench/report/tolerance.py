@@ -66,7 +66,7 @@ def pooled(cells: Iterable[Sequence[float]]) -> SeedSpread | None:
     """The standard deviation over seeds that these networks share; None if none has two seeds that differ."""
     several = [values for values in cells if len(values) > 1]
     freedom = sum(len(values) - 1 for values in several)
-    squares = sum(float(np.var(values)) * len(values) for values in several)
+    squares = math.fsum(float(np.var(values)) * len(values) for values in several)
     return SeedSpread((squares / freedom) ** 0.5, freedom) if squares > 0 else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -40,7 +41,7 @@ class TimeLeft:
         known = [seconds for seconds in each if seconds is not None]
         if len(known) < len(each):
             return None
-        return max(sum(known) / max(workers, 1), max(known, default=0.0))
+        return max(math.fsum(known) / max(workers, 1), max(known, default=0.0))
 
 
 def _groups(labels: JobLabels) -> tuple[tuple[str, ...], ...]:
