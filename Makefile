@@ -1,6 +1,6 @@
 PYTHON ?= python
 
-.PHONY: check slow gpu fix test docs
+.PHONY: check slow environments gpu fix test docs
 check:  ## everything that must hold before a commit
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
@@ -10,6 +10,9 @@ check:  ## everything that must hold before a commit
 
 slow:  ## the tests that `check` leaves out, so that it stays under five minutes
 	$(PYTHON) -m pytest -m slow
+
+environments:  ## the quick tests with Python 3.11 to 3.14 and the newest dependencies, and with the oldest (needs uv)
+	.ci/environments
 
 gpu:  ## what needs a CUDA GPU: its tests, then both measurements, into reports/gpu/ (about 15 minutes)
 	$(PYTHON) -c "import torch; assert torch.cuda.is_available(), 'torch sees no GPU here'"

@@ -1,4 +1,4 @@
-"""The contracts that plugins are written against: backbones, tasks and protocols.
+"""The contracts that plugins are written against: backbones, tasks, protocols and logs.
 
 Shapes in all docstrings: B batch, N examples, S image size in pixels, D feature width, C classes. A backbone is given float
 images (B, 3, S, S), RGB, normalised with the mean and std that its InputSpec declares. Scores are fractions in [0, 1].
@@ -22,6 +22,7 @@ from vitbench.core.image_input import InputSpec as InputSpec
 from vitbench.core.image_input import Triple as Triple
 from vitbench.core.job import Dtype, Job, PreprocessName
 from vitbench.core.record import LoadReport, ScoreKind, Trial, Weights
+from vitbench.core.run_log import RunLog as RunLog
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -156,9 +157,8 @@ class Task(ABC):
 
     Only the engine calls `test`, once, after the protocol has returned its frozen result. The first of `rules` is the board's
     metric. `flip` and `crop` say whether a mirrored or cropped image keeps its label; where it does not, no recipe mirrors or
-    crops the task's images. `version` is that of a prepared data set.
-
-    `random_order`: the first n examples are a fair sample, as TFDS stores them, which the `1k` budget takes; else it draws.
+    crops the task's images. `version`: of a prepared data set. `random_order`: the first n examples are a fair sample, in
+    TFDS's order, which the `1k` budget takes; else it draws.
     """
 
     class_names: tuple[str, ...]

@@ -19,10 +19,12 @@ Row = dict[str, Any]
 
 
 def _components(kind: str) -> list[Row]:
+    import vitbench.report.logs  # noqa: F401  registers those that ship with vitbench
+    from vitbench.core.registry import LOGS
     from vitbench.suite.suite_file import KINDS
 
     rows = []
-    for entry in KINDS[kind].entries():
+    for entry in {**KINDS, "logs": LOGS}[kind].entries():
         spec = f"{entry.name}:{entry.argument.upper()}" if entry.argument else entry.name
         options = [_option(name, field) for name, field in entry.options.model_fields.items()]
         rows.append({
@@ -128,6 +130,7 @@ _KINDS: dict[str, Callable[[str], list[Row]]] = {
     "backbones": _backbones,
     "tasks": lambda _pattern: _components("tasks"),
     "protocols": _protocols,
+    "logs": lambda _pattern: _components("logs"),
     "suites": _suites,
     "published": _published,
 }
@@ -140,7 +143,7 @@ _KINDS: dict[str, Callable[[str], list[Row]]] = {
 @PLUGINS
 @JSON
 def list_(kind: str, pattern: str, reproducible: bool, plugins: tuple[str, ...], as_json: bool) -> None:
-    """List backbones, tasks, protocols, suites, published results or plugins.
+    """List backbones, tasks, protocols, logs, suites, published results or plugins.
 
     PATTERN is a part of a name, or a glob.
 

@@ -143,6 +143,10 @@ RUN_OPTIONS = _group(
     ),
     click.option("--measure", is_flag=True, help="With --dry-run: measure the speed of the networks here, for seconds."),
     click.option(
+        "--log", "logs", multiple=True, metavar="LOG",
+        help="Send results to tensorboard, wandb or mlflow too: NAME,option=value,... (repeatable; needs vitbench[log]).",
+    ),
+    click.option(
         "--keep-scores", is_flag=True,
         help="Keep the class scores of all test images (float16); finished jobs without them run again.",
     ),

@@ -16,7 +16,7 @@ from vitbench.core.errors import UsageError
 
 if TYPE_CHECKING:
     from vitbench.engine.plan import RunOptions, RunPlan
-    from vitbench.engine.run import Result
+    from vitbench.engine.run import Progress, Result
 
 
 @click.command(no_args_is_help=True)
@@ -64,22 +64,25 @@ def execute(plan: RunPlan, run_options: RunOptions, options: Mapping[str, Any]) 
 
 
 def _run(plan: RunPlan, run_options: RunOptions, options: Mapping[str, Any]) -> int:
+    from vitbench.cli.logs import logged
+    from vitbench.cli.progress import TerminalProgress
     from vitbench.cli.run_results import show_failures, show_results
 
-    result = measured(plan, run_options)
-    if result is None:
-        return 130
-    show_results(result, as_json=options["as_json"])
+    with logged(options["logs"], plan, TerminalProgress()) as progress:
+        result = measured(plan, run_options, progress)
+        if result is None:
+            return 130
+        show_results(result, as_json=options["as_json"])
     return show_failures(result)
 
 
-def measured(plan: RunPlan, run_options: RunOptions) -> Result | None:
+def measured(plan: RunPlan, run_options: RunOptions, progress: Progress | None = None) -> Result | None:
     """Run the pending jobs of a plan with progress on the terminal; None if it was interrupted, which is said."""
     from vitbench.cli.progress import TerminalProgress
     from vitbench.engine.run import run_planned
 
     try:
-        return run_planned(plan, run_options, TerminalProgress())
+        return run_planned(plan, run_options, progress or TerminalProgress())
     except KeyboardInterrupt:
         jobs = plan.jobs(run_options)
         done = f"{len(plan.run.done(jobs))} of {len(jobs)} jobs are done and saved in {plan.run.path}"

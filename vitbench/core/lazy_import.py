@@ -10,6 +10,8 @@ import importlib
 from types import ModuleType
 from typing import Any
 
+from vitbench.core.errors import Problem, UsageError
+
 
 class LazyModule(ModuleType):
     """A stand-in for a module, imported at the first access to an attribute."""
@@ -23,3 +25,16 @@ class LazyModule(ModuleType):
 def lazy_module(name: str) -> Any:
     """A stand-in for `import name`; write the real import under TYPE_CHECKING beside it."""
     return LazyModule(name)
+
+
+def required(module: str, extra: str) -> Any:
+    """A module that an extra of vitbench installs.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        what = f"this needs {module.partition('.')[0]}, which is not installed ({error})"
+        raise UsageError(Problem(what, next_step=f"pip install 'vitbench[{extra}]'")) from None

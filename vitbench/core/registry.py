@@ -1,4 +1,4 @@
-"""The registries of backbones, tasks and protocols: names, options, and origins.
+"""The registries of backbones, tasks, protocols and logs: names, options, and origins.
 
 The keyword parameters of a registered class or function are its options. Their annotations are checked when a suite is read,
 before anything runs. A parameter annotated `pathlib.Path` is a path: a Job's key depends on the content there, not on its
@@ -200,9 +200,11 @@ class Registry:
 BACKBONES = Registry("backbone", StatedFacts)
 TASKS = Registry("task")
 PROTOCOLS = Registry("protocol")
+LOGS = Registry("log")
 register_backbone = BACKBONES.register
 register_task = TASKS.register
 register_protocol = PROTOCOLS.register
+register_log = LOGS.register
 
 _loading_package: list[str] = []
 
