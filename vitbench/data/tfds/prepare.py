@@ -59,7 +59,7 @@ def _pages(data: DataSet) -> list[Problem]:
 
 def _page(name: str, path: Path, file: ManualFile) -> Problem:
     what = f"{name}: {path} is an HTML page instead of an archive: a login or a confirmation was saved"
-    return Problem(what, next_step=f"delete it, and download it in a browser from {file.source}")
+    return Problem(what, next_step=f"download it again, in a browser, from {file.source}")
 
 
 def prepare(data: DataSet, file_format: str = "tfrecord", logs: Path | None = None) -> Status:
