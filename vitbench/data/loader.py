@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -29,9 +30,10 @@ from vitbench.data.disk_cache import FORMAT, ArrayWriter
 from vitbench.data.preprocess import Preprocess, apply, buffer, fill, moved
 
 BATCHES_AHEAD = 4
-AHEAD_BYTES = 2 * 2**30  # of preprocessed images, on the device
+AHEAD_BYTES = 2 * 2**30  # of preprocessed images, in memory
 MOST_THREADS = 16
-# Large images that are decoded, then resized, at a time: they stay in the processor's cache in between.
+# Images that a thread decodes, then resizes, at a time: large ones stay in the processor's cache in between, and a batch of 512
+# keeps 32 threads at work.
 FEW = 16
 # Images of one size up to this are cached and moved to the device as they are, and resized there together.
 SMALL_PX = 128
@@ -73,7 +75,7 @@ def batches(
 
 @dataclass(frozen=True)
 class _Batch:
-    """Small images of one size as they are, (B, H, W, 3) uint8, or resized images, (B, 3, S, S)."""
+    """Small images of one size as they are, (B, H, W, 3) uint8, or resized images, (B, 3, S, S), on the CPU."""
 
     pixels: Pixels | Tensor
     is_native: bool
@@ -81,58 +83,73 @@ class _Batch:
 
 @dataclass(frozen=True)
 class _Load:
-    """Loading of a split's images, batch by batch."""
+    """Loading of a split's images: batches, of which threads decode and resize a few images at a time."""
 
     split: Split
     how: Preprocess
     device: str
     size: int
 
-    def room(self, start: int) -> Tensor:
-        """Memory for a batch, allocated in the reader's thread, which reuses it when it is freed."""
-        return buffer(min(self.size, len(self.split) - start), self.how, self.device)
+    def begin(self, pool: ThreadPoolExecutor, start: int) -> _Waiting:
+        """Have the pieces of one batch decoded."""
+        count = min(self.size, len(self.split) - start)
+        on_gpu = self.device.startswith("cuda")
+        room = buffer(
+            count, self.how, "cpu", pinned=on_gpu
+        )  # by the reader's thread, which reuses it when it is freed
+        pieces = range(0, count, FEW)
+        return _Waiting(
+            room, [pool.submit(self._piece, start + first, room[first : first + FEW]) for first in pieces]
+        )
 
-    def __call__(self, start: int, room: Tensor) -> _Batch | BadImageError:
-        """Decode one batch, in a thread; large images are resized too, a few at a time."""
-        positions = self.split.indices[start : start + self.size].tolist()
-        try:
-            images = self._read(positions[:FEW])
-            if len({image.shape for image in images}) == 1 and max(images[0].shape[:2]) <= SMALL_PX:
-                rest = self._read(positions[FEW:])
-                if all(image.shape == images[0].shape for image in rest):
-                    return _Batch(np.stack(images + rest), is_native=True)
-            later = (positions[first : first + FEW] for first in range(FEW, len(positions), FEW))
-            every = itertools.chain(images, itertools.chain.from_iterable(map(self._read, later)))
-            return _Batch(fill(room, every, self.how), is_native=False)
-        except BadImageError as error:
-            return self._all_bad(positions, error)
-
-    def _read(self, positions: list[int]) -> list[Pixels]:
+    def _piece(self, start: int, room: Tensor) -> Pixels | BadImageError | None:
+        """Decode a few images, in a thread: small ones of one size are returned as they are, others resized into `room`."""
+        positions = self.split.indices[start : start + len(room)].tolist()
         fast = {"fast_dct": True} if self.how.dct == "fast" else {}
-        return self.split.source.read(positions, **fast) if positions else []
-
-    def _all_bad(self, positions: list[int], found: BadImageError) -> BadImageError:
-        """The error that names all bad images of a batch in which one was found."""
         try:
-            self._read(positions)
+            images = self.split.source.read(positions, **fast)
         except BadImageError as error:
             return error
-        return found
+        if len({image.shape for image in images}) == 1 and max(images[0].shape[:2]) <= SMALL_PX:
+            return np.stack(images)
+        fill(room, images, self.how)
+        return None
+
+    def end(self, waiting: _Waiting) -> _Batch | BadImageError:
+        """A batch of pieces; where not all of its images are small and of one size, those that are get resized."""
+        pieces = [future.result() for future in waiting.pieces]
+        if bad := [piece for piece in pieces if isinstance(piece, BadImageError)]:
+            return BadImageError.together(bad, len(waiting.room))
+        native = [piece for piece in pieces if isinstance(piece, np.ndarray)]
+        if len(native) == len(pieces) and len({piece.shape[1:] for piece in native}) == 1:
+            return _Batch(np.concatenate(native), is_native=True)
+        for first, piece in zip(range(0, len(waiting.room), FEW), pieces, strict=True):
+            if isinstance(piece, np.ndarray):
+                fill(waiting.room[first : first + FEW], piece, self.how)
+        return _Batch(waiting.room, is_native=False)
 
     def finish(self, batch: _Batch) -> Tensor:
-        """The batch on the device, resized there unless it already is."""
+        """The batch on the device, resized there if it is of small images."""
         if batch.is_native:
             return apply(np.asarray(batch.pixels), self.how, self.device)
         if isinstance(batch.pixels, Tensor):
-            return batch.pixels
+            return batch.pixels.to(self.device, non_blocking=True)
         return moved(batch.pixels, torch.device(self.device)).permute(0, 3, 1, 2)
 
     def key(self, is_native: bool) -> str:
         """The cache key of the images as they are (`is_native`), or as preprocessed."""
         decoders = [f"{name} {version(name)}" for name in ("pillow", "simplejpeg")]
-        how = [self.how.dct] if is_native else [repr(self.how), self.device.split(":")[0], torch.__version__]
+        how = [self.how.dct] if is_native else [repr(self.how), torch.__version__]
         facts = json.dumps([FORMAT, *decoders, *how, self.split.source.fingerprint])
         return digest_bytes(facts.encode(), self.split.indices.tobytes())[:32]
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A batch under way: memory for its resized images, and its pieces."""
+
+    room: Tensor
+    pieces: list[Future[Pixels | BadImageError | None]]
 
 
 def _decoded(load: _Load) -> Iterator[_Batch]:
@@ -140,12 +157,12 @@ def _decoded(load: _Load) -> Iterator[_Batch]:
     bad: list[BadImageError] = []
     threads = max(2, min(torch.get_num_threads(), os.cpu_count() or 1, MOST_THREADS))
     with ThreadPoolExecutor(threads + 1, initializer=alone) as pool:  # one more, as some wait for the disk
-        work = (pool.submit(load, start, load.room(start)) for start in range(0, len(load.split), load.size))
+        work = (load.begin(pool, start) for start in range(0, len(load.split), load.size))
         room = 3 * load.size * load.how.crop_px**2 * (4 if load.how.rounding == "none" else 1)
-        ahead = max(2, min(max(BATCHES_AHEAD, threads), AHEAD_BYTES // room))
-        waiting = deque(itertools.islice(work, ahead))
+        enough = max(BATCHES_AHEAD, math.ceil(threads * FEW / load.size) + 1)
+        waiting = deque(itertools.islice(work, max(2, min(enough, AHEAD_BYTES // room))))
         while waiting:
-            batch = waiting.popleft().result()
+            batch = load.end(waiting.popleft())
             waiting.extend(itertools.islice(work, 1))
             if isinstance(batch, BadImageError):
                 bad.append(batch)

@@ -152,11 +152,11 @@ def apply(images: Sequence[Pixels] | Pixels, how: Preprocess, device: str = "cpu
     return fill(buffer(len(images), how, device), images, how)
 
 
-def buffer(count: int, how: Preprocess, device: str) -> Tensor:
-    """An uninitialised batch for `count` preprocessed images, (B, 3, S, S)."""
+def buffer(count: int, how: Preprocess, device: str, *, pinned: bool = False) -> Tensor:
+    """An uninitialised batch for `count` preprocessed images, (B, 3, S, S); pinned, a GPU copies it without waiting."""
     kind = torch.float32 if how.rounding == "none" else torch.uint8
-    shape = (count, 3, how.crop_px, how.crop_px)
-    return torch.empty(shape, dtype=kind, device=device, memory_format=torch.channels_last)
+    shape = (count, how.crop_px, how.crop_px, 3)
+    return torch.empty(shape, dtype=kind, device=device, pin_memory=pinned).permute(0, 3, 1, 2)
 
 
 def moved(array: NDArray[Any], device: torch.device) -> Tensor:
