@@ -57,6 +57,11 @@ def _use_data_dir(_context: click.Context, _option: click.Parameter, folder: Pat
         os.environ["TFDS_DATA_DIR"] = str(folder.expanduser().absolute())
 
 
+def _use_compile(_context: click.Context, _option: click.Parameter, mode: str | None) -> None:
+    if mode is not None:
+        os.environ["VITBENCH_COMPILE"] = mode
+
+
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -71,6 +76,11 @@ DEVICE = click.option(
 DATA_DIR = click.option(
     "--data-dir", type=_FOLDER, metavar="DIR", envvar="TFDS_DATA_DIR", callback=_use_data_dir, expose_value=False,
     help="Directory of prepared data sets  [default: $TFDS_DATA_DIR, else ~/tensorflow_datasets].",
+)  # fmt: skip
+# So is this one, by the same means.
+COMPILE = click.option(
+    "--compile", type=click.Choice(["auto", "on", "off"]), callback=_use_compile, expose_value=False,
+    help="Compile networks for fine-tuning: auto does it on a GPU for long jobs  [default: $VITBENCH_COMPILE, else auto].",
 )  # fmt: skip
 PLUGINS = click.option(
     "--plugin", "plugins", multiple=True, metavar="FILE|MODULE",
@@ -134,6 +144,7 @@ RUN_OPTIONS = _group(
         help="Run shard I of N (1 to N), for job arrays on a shared file system.",
     ),
     DATA_DIR,
+    COMPILE,
     click.option("--skip-missing", is_flag=True, help="Skip jobs whose data is missing; the leaderboard shows the gaps."),
     click.option("--dry-run", is_flag=True, help="Print the jobs and estimate FLOPs, hours and disk; run nothing."),
     click.option("--verbose", is_flag=True, help="With --dry-run: list every job."),

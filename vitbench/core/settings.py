@@ -6,6 +6,7 @@
 | VITBENCH_FEATURES_GB | size limit of cached features; 0 caches none | 50 |
 | VITBENCH_DECODED_GB | size limit of cached decoded images; 0 caches none | 20 |
 | VITBENCH_CHECKPOINT_S | seconds between two checkpoints of a training run | 60 |
+| VITBENCH_COMPILE | compile networks for fine-tuning: on, off, or auto (long jobs on a GPU); set by `--compile` | auto |
 | VITBENCH_DEBUG | show tracebacks of faults in vitbench itself | off |
 | TFDS_DATA_DIR | directory of prepared data sets | ~/tensorflow_datasets |
 """
@@ -15,9 +16,12 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from typing import Literal, get_args
 
-from vitbench.core.errors import Problem, UsageError
+from vitbench.core.errors import Problem, UsageError, nearest
 
+CompileMode = Literal["auto", "on", "off"]
+COMPILE = "VITBENCH_COMPILE"
 FEATURES_GB, DECODED_GB, CHECKPOINT_S = "VITBENCH_FEATURES_GB", "VITBENCH_DECODED_GB", "VITBENCH_CHECKPOINT_S"
 NUMBERS = (FEATURES_GB, DECODED_GB, CHECKPOINT_S)
 
@@ -30,6 +34,23 @@ def check_numbers() -> None:
     """
     for variable in NUMBERS:
         number_from(variable, 0)
+    compile_mode()
+
+
+def compile_mode() -> CompileMode:
+    """Whether networks are compiled for fine-tuning.
+
+    Raises:
+        UsageError: the variable is none of the modes.
+    """
+    text = os.environ.get(COMPILE) or "auto"
+    for mode in get_args(CompileMode):
+        if text == mode:
+            return mode  # type: ignore[no-any-return]
+    what = f"${COMPILE} is {text!r}, not auto, on or off"
+    raise UsageError(
+        Problem(what, nearest=nearest(text, get_args(CompileMode)), next_step=f"export {COMPILE}=auto")
+    )
 
 
 def number_from(variable: str, default: float) -> float:

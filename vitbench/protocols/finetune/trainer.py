@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from vitbench.protocols.finetune import distributed, fsdp, micro_batch
+from vitbench.protocols.finetune.compiled import Forward, compiled, pays
 from vitbench.protocols.finetune.optimiser import (
     MOMENTS,
     build_optimiser,
@@ -57,7 +58,9 @@ class Trainer:
         self.head = nn.Linear(backbone.feature_dim, num_classes, device=weight.device)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        self.full_model = nn.Sequential(Features(backbone), self.head)
+        self.features = Features(backbone)
+        self.compiled: Forward | None = None  # decided at the first step
+        self.full_model = nn.Sequential(self.features, self.head)
         self.world_size = distributed.this_process().world_size
         self.sharded = self.world_size > 1 and fsdp.is_too_big(
             self.full_model, self.device, copies=MOMENTS[recipe.optimiser] + bool(recipe.averaging)
@@ -96,12 +99,24 @@ class Trainer:
             global_size = len(images)
             images, targets = distributed.local_rows(images), distributed.local_rows(targets)
         self.batch_size = global_size
+        if self.compiled is None:
+            self.compiled = self._compiled(images)
         self.losses.append(self._compute_gradients(images, targets))
         bound = math.inf if self.recipe.clip_norm is None else self.recipe.clip_norm
         self.norms.append(fsdp.full_tensor(nn.utils.clip_grad_norm_(self.weights, bound)))
         self.optimiser.step()
         self._include_in_average()
         self.steps_done += 1
+
+    def _compiled(self, images: Tensor) -> Forward:
+        """Features as they are computed in training: compiled where that pays, for pieces as this batch has."""
+        left = (self.recipe.steps - self.steps_done) * self.batch_size
+        if self.sharded or not pays(self.device, left, images.shape[-1]):
+            return self.features
+        piece = images.tensor_split(self._num_micro_batches())[0]
+        found, note = compiled(self.features, piece.contiguous(memory_format=torch.channels_last), self.dtype)
+        self.notes = [*self.notes, note]
+        return found
 
     def _compute_gradients(self, images: Tensor, targets: Tensor) -> Tensor:
         """Compute gradients of the mean loss over the global batch, halving the micro-batch until it fits, and return the loss.
@@ -181,11 +196,17 @@ class Trainer:
         count = self._num_micro_batches()
         for part, labels in zip(images.tensor_split(count), targets.tensor_split(count), strict=True):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
-                logits = self.model(part.contiguous(memory_format=torch.channels_last))
+                logits = self._logits(part.contiguous(memory_format=torch.channels_last))
             loss = self._loss(logits.float(), labels) / self.batch_size
             (loss * self.world_size if self.sharded else loss).backward()  # FSDP averages over ranks
             total += loss.detach()
         return total
+
+    def _logits(self, images: Tensor) -> Tensor:
+        """Class scores (B, C); the head is outside of what is compiled."""
+        if self.sharded or self.compiled is None:
+            return cast("Tensor", self.model(images))
+        return cast("Tensor", self.head(self.compiled(images)))
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         smoothing = self.recipe.label_smoothing

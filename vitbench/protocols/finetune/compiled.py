@@ -1,0 +1,75 @@
+"""The network of fine-tuning, compiled where that pays: one graph for all jobs of a backbone and image size.
+
+The head stays outside the graph, so other numbers of classes need no other. Before it is used, the compiled network is compared
+with itself as it is, on one piece of images: features and gradients of the input layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitbench.compute.meter import outside
+from vitbench.core.settings import CompileMode, compile_mode
+
+Forward = Callable[[Tensor], Tensor]
+
+# Compiling takes about a minute, a compiled step about two thirds of the time (docs/protocols.md#compiled-steps): it pays from
+# this many training images of 224 x 224 pixels on.
+PAYS_FROM_PIXELS = 150_000 * 224**2
+# The largest difference of features allowed, relative to their root mean square.
+TOLERANCE = {"float32": 1e-3, "bfloat16": 6e-2}
+
+
+def pays(device: torch.device, images: int, size_px: int) -> bool:
+    """Whether a job of so many training images is to be compiled: as VITBENCH_COMPILE says, or by its length on a GPU."""
+    mode: CompileMode = compile_mode()
+    if mode != "auto":
+        return mode == "on"
+    return device.type == "cuda" and images * size_px**2 >= PAYS_FROM_PIXELS
+
+
+def compiled(features: nn.Module, images: Tensor, dtype: str) -> tuple[Forward, str]:
+    """The module compiled for pieces of this shape, if it computes the same; else as it is. And what the record says of it."""
+    with outside("warm-up"):
+        try:
+            found: Any = torch.compile(features, dynamic=False)
+            with _same_random_numbers():
+                apart = _difference(features, found, images, dtype)
+        except Exception as error:  # noqa: BLE001  compilers raise anything
+            first = str(error).strip().partition("\n")[0][:200]
+            return features, f"not compiled: {type(error).__name__}: {first}"
+    if not apart <= TOLERANCE[dtype]:
+        return features, f"not compiled: its features differ by {apart:.2g} of their root mean square"
+    return (
+        found,
+        f"compiled (torch {torch.__version__}); its features differ by {apart:.1g} of their root mean square",
+    )
+
+
+def _same_random_numbers() -> Any:
+    """Within this context compiled dropout draws what it draws otherwise."""
+    import torch._inductor.config as inductor
+
+    inductor.fallback_random = True  # for good: what is compiled keeps it
+    return torch.random.fork_rng()
+
+
+def _difference(features: nn.Module, found: Forward, images: Tensor, dtype: str) -> float:
+    """The largest difference of features, relative to their root mean square; nothing of the module is changed."""
+    buffers = [buffer.clone() for buffer in features.buffers()]
+    results = []
+    for forward in (features, found):
+        torch.manual_seed(0)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
+            results.append(forward(images))
+        results[-1].float().sum().backward()
+        for weight in features.parameters():
+            weight.grad = None
+        for buffer, before in zip(features.buffers(), buffers, strict=True):
+            buffer.data.copy_(before)
+    plain, other = (result.detach().float() for result in results)
+    return float((plain - other).abs().max() / plain.square().mean().sqrt().clamp_min(1e-12))
