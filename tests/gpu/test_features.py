@@ -69,7 +69,8 @@ protocols:
   - {name: ridge_probe, budgets: [5-shot, full]}
   - {name: knn, budgets: [full]}
   - {name: logistic_probe, values: 9, budgets: [full]}
-  - {name: finetune, recipe: own, steps: 40, warmup_steps: 5, base_lr: 0.02, batch_size: 64, size_px: 32, budgets: [full]}
+  - {name: finetune, recipe: own, steps: 40, warmup_steps: 5, base_lr: 0.02, batch_size: 64, size_px: 32, budgets: [full],
+     backbones: [vit, bit, effnet]}
 """
 
 

@@ -17,19 +17,25 @@ from vitbench.core.settings import CompileMode, compile_mode
 
 Forward = Callable[[Tensor], Tensor]
 
-# Compiling takes about a minute, a compiled step about two thirds of the time (docs/protocols.md#compiled-steps): it pays from
-# this many training images of 224 x 224 pixels on.
-PAYS_FROM_PIXELS = 150_000 * 224**2
-# The largest difference of features allowed, relative to their root mean square.
-TOLERANCE = {"float32": 1e-3, "bfloat16": 6e-2}
+# Compiling took 24 s on an H200, and a compiled step of ViT-B/16 0.82 of the time (docs/protocols.md#compiled-steps): it pays
+# from this many training images of 224 x 224 pixels on.
+PAYS_FROM_PIXELS = 400_000 * 224**2
+# The largest difference of features allowed, as the norm of the difference over that of the features.
+TOLERANCE = {"float32": 1e-4, "bfloat16": 0.03}
+MOST_CONVOLUTIONS = 1  # the embedding of patches
 
 
-def pays(device: torch.device, images: int, size_px: int) -> bool:
-    """Whether a job of so many training images is to be compiled: as VITBENCH_COMPILE says, or by its length on a GPU."""
+def pays(module: nn.Module, device: torch.device, images: int, size_px: int) -> bool:
+    """Whether a job of so many training images is to be compiled: as VITBENCH_COMPILE says, or by its length on a GPU.
+
+    Of itself only a transformer is: compiled, BiT-R50x1 at 480 px read illegal addresses on an H200, which ends the process.
+    """
     mode: CompileMode = compile_mode()
     if mode != "auto":
         return mode == "on"
-    return device.type == "cuda" and images * size_px**2 >= PAYS_FROM_PIXELS
+    convolutions = sum(isinstance(part, nn.modules.conv._ConvNd) for part in module.modules())
+    long = images * size_px**2 >= PAYS_FROM_PIXELS
+    return device.type == "cuda" and long and convolutions <= MOST_CONVOLUTIONS
 
 
 def compiled(features: nn.Module, images: Tensor, dtype: str) -> tuple[Forward, str]:
@@ -59,7 +65,7 @@ def _same_random_numbers() -> Any:
 
 
 def _difference(features: nn.Module, found: Forward, images: Tensor, dtype: str) -> float:
-    """The largest difference of features, relative to their root mean square; nothing of the module is changed."""
+    """The norm of the difference of features, relative to theirs; nothing of the module is changed."""
     buffers = [buffer.clone() for buffer in features.buffers()]
     results = []
     for forward in (features, found):
@@ -72,4 +78,4 @@ def _difference(features: nn.Module, found: Forward, images: Tensor, dtype: str)
         for buffer, before in zip(features.buffers(), buffers, strict=True):
             buffer.data.copy_(before)
     plain, other = (result.detach().float() for result in results)
-    return float((plain - other).abs().max() / plain.square().mean().sqrt().clamp_min(1e-12))
+    return float((plain - other).norm() / plain.norm().clamp_min(1e-12))

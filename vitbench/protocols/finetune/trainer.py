@@ -111,7 +111,7 @@ class Trainer:
     def _compiled(self, images: Tensor) -> Forward:
         """Features as they are computed in training: compiled where that pays, for pieces as this batch has."""
         left = (self.recipe.steps - self.steps_done) * self.batch_size
-        if self.sharded or not pays(self.device, left, images.shape[-1]):
+        if self.sharded or not pays(self.features, self.device, left, images.shape[-1]):
             return self.features
         piece = images.tensor_split(self._num_micro_batches())[0]
         found, note = compiled(self.features, piece.contiguous(memory_format=torch.channels_last), self.dtype)
