@@ -81,7 +81,9 @@ def test_what_computes_something_else_is_not_used(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda fn, **_how: lambda images: 1.01 * fn(images))
     plain, found = (losses("vit_tiny_patch16_224", mode, monkeypatch) for mode in ("off", "on"))
     assert found.losses == plain.losses
-    assert any("not compiled: its features differ by 0.01 of their norm" in note for note in found.notes), found.notes
+    assert any("not compiled: its features differ by 0.01 of their norm" in note for note in found.notes), (
+        found.notes
+    )
 
 
 def test_a_compiler_that_fails_is_not_used(monkeypatch):

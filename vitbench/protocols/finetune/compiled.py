@@ -45,14 +45,16 @@ def compiled(features: nn.Module, images: Tensor, dtype: str) -> tuple[Forward, 
             found: Any = torch.compile(features, dynamic=False)
             with _same_random_numbers():
                 apart = _difference(features, found, images, dtype)
+        except torch.AcceleratorError:  # nothing runs in this process any more
+            raise
         except Exception as error:  # noqa: BLE001  compilers raise anything
             first = str(error).strip().partition("\n")[0][:200]
             return features, f"not compiled: {type(error).__name__}: {first}"
     if not apart <= TOLERANCE[dtype]:
-        return features, f"not compiled: its features differ by {apart:.2g} of their root mean square"
+        return features, f"not compiled: its features differ by {apart:.2g} of their norm"
     return (
         found,
-        f"compiled (torch {torch.__version__}); its features differ by {apart:.1g} of their root mean square",
+        f"compiled (torch {torch.__version__}); its features differ by {apart:.1g} of their norm",
     )
 
 
