@@ -18,6 +18,7 @@ from vitbench.report.cell_details import Worst, details
 from vitbench.report.cells import departures_of
 from vitbench.report.charts import CHARTS
 from vitbench.report.charts.chart import Chart, Drawing
+from vitbench.report.charts.families import Families
 from vitbench.report.charts.style import svg
 from vitbench.report.compute import COMPUTE_COLUMNS, run_device_seconds
 from vitbench.report.export import percent
@@ -83,6 +84,7 @@ def _rendered(records: Sequence[Record], extras: Extras) -> str:
     compared = list(_compared(found))
     suites = list(dict.fromkeys(record.job.suite.name for record in records))
     rows = [row for board in found for row in board.rows]
+    families = Families(row.family for row in rows)
     return (
         page_environment()
         .get_template("page.html.j2")
@@ -90,8 +92,8 @@ def _rendered(records: Sequence[Record], extras: Extras) -> str:
             title=", ".join(suites),
             boards=found,
             overview=_overview(found),
-            charts=_board_charts(found, records),
-            run_charts=_drawn([chart for chart in CHARTS if chart.scope == "run"], found, records),
+            charts=_board_charts(found, records, families),
+            run_charts=_drawn([chart for chart in CHARTS if chart.scope == "run"], found, records, families),
             compute_columns=COMPUTE_COLUMNS,
             compared=compared,
             tally=tally(one.cell.published for one in compared if one.cell.published),
@@ -153,11 +155,13 @@ def page_styles() -> dict[str, Markup]:
     return {"css": Markup((_FOLDER / "page.css").read_text(encoding="utf-8"))}
 
 
-def _board_charts(found: Sequence[Board], records: Sequence[Record]) -> list[list[DrawnChart]]:
+def _board_charts(
+    found: Sequence[Board], records: Sequence[Record], families: Families
+) -> list[list[DrawnChart]]:
     if len(found) > MOST_BOARDS:
         return [[] for _ in found]
     settings = by_setting(records)
-    return [_drawn(_charts_for(board), [board], settings[board.key]) for board in found]
+    return [_drawn(_charts_for(board), [board], settings[board.key], families) for board in found]
 
 
 def _charts_for(board: Board) -> list[Chart]:
@@ -169,9 +173,11 @@ def _charts_for(board: Board) -> list[Chart]:
     ]
 
 
-def _drawn(charts: Iterable[Chart], found: Sequence[Board], records: Sequence[Record]) -> list[DrawnChart]:
+def _drawn(
+    charts: Iterable[Chart], found: Sequence[Board], records: Sequence[Record], families: Families
+) -> list[DrawnChart]:
     drawn = [
-        DrawnChart(chart, [(drawing, Markup(svg(drawing.spec))) for drawing in chart.draw(found, records)])
+        DrawnChart(chart, [(each, Markup(svg(each.spec))) for each in chart.draw(found, records, families)])
         for chart in charts
     ]
     return [one for one in drawn if one.drawings]

@@ -1,5 +1,6 @@
 """Means with intervals: the points of VTAB groups and of seeds."""
 
+from vitbench.report.charts.families import Families
 from vitbench.report.charts.intervals import GROUPS, SEEDS, group_points, interval_chart, seed_points
 
 
@@ -27,4 +28,8 @@ def test_seeds_and_intervals_are_kept_apart(vtab_board, vtab_records):
 
 def test_without_points_there_is_no_chart(vtab_board):
     assert interval_chart(seed_points(vtab_board)[:0]) is None
-    assert len(GROUPS.draw([vtab_board], [])) == len(SEEDS.draw([vtab_board], [])) == 1
+    assert (
+        len(GROUPS.draw([vtab_board], [], Families([])))
+        == len(SEEDS.draw([vtab_board], [], Families([])))
+        == 1
+    )

@@ -11,8 +11,9 @@ import altair as alt
 import pandas as pd
 
 from vitbench.core.record import Record
-from vitbench.report.charts.chart import Chart, Drawing, Spec
-from vitbench.report.charts.style import INK, chart_data, colour_by
+from vitbench.report.charts.chart import Chart, Drawing
+from vitbench.report.charts.families import Families
+from vitbench.report.charts.style import INK, Spec, chart_data
 from vitbench.report.leaderboard import Board, Row
 from vitbench.report.shown_metric import axis_title
 
@@ -27,7 +28,7 @@ SHORT_DECADES = 2.5  # of a logarithmic axis, which then has ticks at 1, 2 and 5
 MOST_NAMED = 5  # rows without a known cost
 
 
-def _draw(boards: Sequence[Board], _records: Sequence[Record]) -> list[Drawing]:
+def _draw(boards: Sequence[Board], _records: Sequence[Record], families: Families) -> list[Drawing]:
     (board,) = boards
     drawings = []
     for quantity, title in QUANTITIES.items():
@@ -37,7 +38,8 @@ def _draw(boards: Sequence[Board], _records: Sequence[Record]) -> list[Drawing]:
             axis_title(c for c in board.columns if c.counted),
         )
         hidden = without_cost(board, quantity, device)
-        spec = cost_chart(points, f"{title} on {device}" if device else title, f"mean {metric}, %", hidden)
+        titles = f"{title} on {device}" if device else title, f"mean {metric}, %"
+        spec = cost_chart(points, *titles, hidden, families)
         label = f"Mean accuracy of {board.label} against {title}; dashed line: Pareto front. The table has the numbers."
         if spec is not None:
             drawings.append(Drawing(spec, label, quantity, f"{quantity} · {title}"))
@@ -95,7 +97,11 @@ def pareto_front(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def cost_chart(
-    points: pd.DataFrame, title: str, score: str = "mean top-1, %", hidden: Sequence[str] = ()
+    points: pd.DataFrame,
+    title: str,
+    score: str = "mean top-1, %",
+    hidden: Sequence[str] = (),
+    families: Families | None = None,
 ) -> Spec | None:
     """Score in percent against cost, with the Pareto front (ViT paper, Fig. 5); None for fewer than two points.
 
@@ -119,18 +125,16 @@ def cost_chart(
     line = alt.Chart(pareto_front(points)).mark_line(color=INK, strokeDash=[4, 3], opacity=0.8)
     dots = alt.Chart(points)
     layers: list[Any] = [line.encode(x, y)]
+    known = families or Families(points["family"])
+    looks = known.colour(points["family"]), known.shape(points["family"])
     if (points["low"] > 0).any():
         ranges = dots.transform_filter("datum.low > 0").mark_rule(color=INK, opacity=0.6)
         layers.append(ranges.encode(alt.X("low:Q"), alt.X2("high"), y))
     for kind, filled in (("measured", True), ("published", False)):
         if (points["kind"] == kind).any():
             marks = dots.transform_filter(alt.datum.kind == kind)
-            colour = colour_by("family", "circle")
-            layers.append(
-                marks.mark_point(size=70, opacity=1, filled=filled, strokeWidth=2).encode(
-                    x, y, colour, description="said:N"
-                )
-            )
+            points_of = marks.mark_point(size=70, opacity=1, filled=filled, strokeWidth=2)
+            layers.append(points_of.encode(x, y, *looks, description="said:N"))
     names = dots.mark_text(align="left", dx=7, dy=-6, fontSize=10, color=INK).encode(x, y, text="model:N")
     chart = alt.layer(*layers, names).properties(width=720, height=320)
     return chart.properties(title=_hidden_title(hidden)) if hidden else chart

@@ -12,16 +12,17 @@ import pandas as pd
 from vitbench.core.job import shots_of
 from vitbench.core.record import Record
 from vitbench.report.build import setting_label
-from vitbench.report.charts.chart import Chart, Drawing, Spec
-from vitbench.report.charts.style import PERCENT, chart_data, colour_by, panels_by
+from vitbench.report.charts.chart import Chart, Drawing
+from vitbench.report.charts.families import Families, dashes, family_of
+from vitbench.report.charts.style import PERCENT, Spec, chart_data, panels_by
 from vitbench.report.keys import curve_key
 from vitbench.report.leaderboard import Board
 from vitbench.report.shown_metric import asked_metrics, joint_title, value_of
 
 
-def _draw(_boards: Sequence[Board], records: Sequence[Record]) -> list[Drawing]:
+def _draw(_boards: Sequence[Board], records: Sequence[Record], families: Families) -> list[Drawing]:
     asked = {metric for metric, _ in asked_metrics(records).values()}
-    spec = shots_chart(shots_points(records), joint_title(asked))
+    spec = shots_chart(shots_points(records), joint_title(asked), families)
     label = (
         "Line charts of accuracy against examples per class, one panel per task; "
         "the tables above and below have the numbers."
@@ -41,18 +42,19 @@ SHOTS = Chart(
 def shots_points(records: Sequence[Record]) -> pd.DataFrame:
     """Mean, lowest and highest seed at each N-shot budget; results measured differently are on separate curves."""
     values: dict[tuple[str, int], list[float]] = defaultdict(list)
-    labels, asked = {}, asked_metrics(records)
+    labels, family, asked = {}, {}, asked_metrics(records)
     for record in records:
         shots, metric = shots_of(record.job.budget), value_of(record, asked[record.job.task.label][0])
         if shots and metric:
             key = curve_key(record.job)
             values[key, shots].append(metric.value)
-            labels[key] = _curve(record)
+            labels[key], family[key] = _curve(record), family_of(record)
     names = list(labels.values())
     return chart_data([
         {
             "task": task, "protocol": protocol,
             "backbone": f"{backbone} #{key[:4]}" if names.count(labels[key]) > 1 else backbone,
+            "family": family[key],
             "shots": shots, "value": statistics.fmean(seeds), "low": min(seeds), "high": max(seeds),
         }
         for (key, shots), seeds in values.items()
@@ -66,7 +68,7 @@ def _curve(record: Record) -> tuple[str, str, str]:
     return job.task.label, protocol, job.backbone.label
 
 
-def shots_chart(points: pd.DataFrame, title: str = "top-1") -> Spec | None:
+def shots_chart(points: pd.DataFrame, title: str = "top-1", families: Families | None = None) -> Spec | None:
     """Accuracy against shots, with a band from the lowest to the highest seed (ViT paper, Fig. 4); None for one budget."""
     if points.empty or points["shots"].nunique() < 2:
         return None
@@ -77,12 +79,20 @@ def shots_chart(points: pd.DataFrame, title: str = "top-1") -> Spec | None:
         scale=alt.Scale(type="log"),
         axis=alt.Axis(values=shots, grid=False),
     )
-    base = alt.Chart(points.assign(panel=points["task"] + " · " + points["protocol"]))
+    said = [
+        f"{name}: {value:.1%} ({low:.1%} to {high:.1%}) with {shots} per class"
+        for name, value, low, high, shots in zip(
+            points["backbone"], points["value"], points["low"], points["high"], points["shots"], strict=True
+        )
+    ]
+    base = alt.Chart(points.assign(panel=points["task"] + " · " + points["protocol"], said=said))
+    known = families or Families(points["family"])
+    y = alt.Y("value:Q", title=title, axis=PERCENT)
+    looks = known.colour(points["family"], symbol="stroke"), dashes("backbone", points["backbone"])
     band = base.mark_area(opacity=0.15).encode(
-        x, alt.Y("low:Q", title=title, axis=PERCENT), alt.Y2("high"), colour_by("backbone")
+        x, alt.Y("low:Q", title=title, axis=PERCENT), alt.Y2("high"), looks[0], detail="backbone:N"
     )
-    line = base.mark_line(point=True).encode(
-        x, alt.Y("value:Q", title=title, axis=PERCENT), colour_by("backbone")
-    )
-    panels = alt.layer(band, line).properties(width=300, height=210)
+    line = base.mark_line().encode(x, y, *looks, detail="backbone:N")
+    dots = base.mark_point(filled=True, size=30, opacity=1).encode(x, y, looks[0], description="said:N")
+    panels = alt.layer(band, line, dots).properties(width=300, height=210)
     return panels_by(panels, "panel", 3, y="independent")

@@ -10,29 +10,20 @@ import altair as alt
 import pandas as pd
 import vl_convert
 
-from vitbench.report.charts.chart import Spec
-
+Spec = alt.FacetChart | alt.LayerChart | alt.Chart
 INK = "#7f7f81"  # replaced by the text colour of the page in the SVG
-# Okabe and Ito's palette: distinguishable for colour-blind readers, on white and on black.
-PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#999999", "#b8a800")
 MOST_LETTERS = 60  # of a name in a chart
 PERCENT = alt.Axis(format=".0%", tickCount=5)
-
-
-def colour_by(field: str, symbol: str = "stroke") -> alt.Color:
-    """Colour and legend by the values of a column."""
-    legend = alt.Legend(orient="bottom", columns=4, symbolType=symbol, symbolOpacity=1, symbolStrokeWidth=3)
-    return alt.Color(f"{field}:N", title=None, sort=None, scale=alt.Scale(range=list(PALETTE)), legend=legend)
 
 
 def chart_data(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Rows as a table whose texts are safe to draw."""
     return pd.DataFrame(
-        [{k: _drawable(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
+        [{k: drawable(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
     )
 
 
-def _drawable(text: str) -> str:
+def drawable(text: str) -> str:
     """A name that is safe to draw: vl-convert ends the process on characters that XML forbids and on half surrogate pairs."""
     kept = "".join(c if c.isprintable() and ord(c) < 0x10000 else "□" for c in text)
     return kept if len(kept) <= MOST_LETTERS else kept[: MOST_LETTERS - 1] + "…"
