@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from vitbench.core.format import printable
 from vitbench.core.job import shots_of
 from vitbench.core.metric_names import title_of
 from vitbench.core.record import Record
 from vitbench.published import GROUP_OF, VTAB_GROUPS, dataset_of
-from vitbench.report.board_statistics import with_first
+from vitbench.report.board_statistics import common_tasks, with_common, with_ranks
 from vitbench.report.cells import ByTask, Tables, cell_of, row_labels, seed_spread, tables_of_columns
 from vitbench.report.compute import measured_compute
 from vitbench.report.keys import by_setting, cells, digest, distinct_labels
@@ -22,7 +23,10 @@ from vitbench.report.leaderboard import Board, Cell, Column, Item, Row
 from vitbench.report.outcomes import Predictions
 from vitbench.report.published_match import rows_on_board
 from vitbench.report.published_rows import published_row, shorten_names
+from vitbench.report.setting_names import setting_name, setting_parts
 from vitbench.report.shown_metric import asked_metrics
+
+UNKNOWN = "unknown"  # of a backbone that failed before anything was known of it
 
 
 def boards(
@@ -48,14 +52,7 @@ def boards(
 def setting_label(record: Record) -> str:
     """A short label for a record's setting."""
     job = record.job
-    parts = [job.protocol.label, job.budget]
-    if job.limit is not None:
-        parts.append(f"limited to {job.limit}")
-    if job.resolution_px is not None:
-        parts.append(f"{job.resolution_px} px")
-    if job.test_resolution_px is not None:
-        parts.append(f"tested at {job.test_resolution_px} px")
-    return " · ".join(parts)
+    return " · ".join([job.protocol.label, job.budget, *setting_parts(job)])
 
 
 def _budget_rank(budget: str) -> int:
@@ -78,9 +75,13 @@ def _board(
     job = records[0].job
     tables = tables_of_columns(records, by_task, columns, predictions)
     measured = _with_best(_ranked(_measured(records, by_task, columns, tables)), len(columns))
-    rows = [*with_first(measured, columns, tables), *_published(records, columns, published)]
+    common = common_tasks(measured)
+    measured = with_common(with_ranks(measured, columns, tables), columns, tables, common)
+    rows = [*measured, *_published(records, columns, published)]
     shown = _with_decimals(columns, rows)
-    return Board(key, label, job.protocol.label, job.budget, shown, tuple(rows), job.limit)
+    mark = label.removeprefix(setting_label(records[0])).strip()
+    name = setting_name(job, mark)
+    return Board(key, label, job.protocol.label, job.budget, shown, tuple(rows), job.limit, name, common)
 
 
 def _with_decimals(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[Column, ...]:
@@ -153,15 +154,17 @@ def _row(
     label: str, records: Sequence[Record], columns: Sequence[Column], row_cells: tuple[Cell, ...]
 ) -> Row:
     facts = next((record.backbone for record in records if record.backbone), None)
+    why = next((record.failure.message for record in records if record.failure), "") if not facts else ""
     return Row(
         label,
-        facts.family if facts else "?",
-        facts.weights if facts else "unknown",
-        facts.pretrain_data if facts else "?",
+        facts.family if facts else UNKNOWN,
+        facts.weights if facts else UNKNOWN,
+        facts.pretrain_data if facts else UNKNOWN,
         facts.params if facts else None,
         measured_compute(records),
         row_cells,
         tuple(column.counted for column in columns),
+        failure=printable(" ".join(why.split())),
         conformance=_items(records),
     )
 

@@ -10,6 +10,7 @@ from fractions import Fraction
 from vitbench.published import VTAB_GROUPS
 from vitbench.report.compute import Compute
 from vitbench.report.published_match import PublishedMatch
+from vitbench.report.setting_names import SettingName
 from vitbench.report.statistics import Estimate, Interval, inside, mean_of
 
 
@@ -104,8 +105,26 @@ class Item:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """A row's mean over some tasks with its 95 % interval, and its rank by it with the 95 % interval of that.
+
+    `first`: it cannot be told from the best. Without known intervals, there is the rank by the mean alone.
+    """
+
+    mean: float
+    rank: int
+    interval: Interval | None = None
+    rank_low: int | None = None
+    rank_high: int | None = None
+    first: bool = False
+
+
+@dataclass(frozen=True)
 class Row:
-    """A backbone in one setting, measured here or published."""
+    """A backbone in one setting, measured here or published.
+
+    `common` is its standing over the tasks that all rows have, where some lack others; `failure` why it has no facts.
+    """
 
     backbone: str
     family: str
@@ -117,6 +136,10 @@ class Row:
     counted: tuple[bool, ...]
     rank: int | None = None
     first: bool = False  # its mean cannot be told from the best
+    rank_low: int | None = None
+    rank_high: int | None = None
+    common: Standing | None = None
+    failure: str = ""
     conformance: tuple[Item, ...] = ()
     source: str = ""  # of a published row
     weak: bool = False
@@ -160,6 +183,11 @@ class Row:
     def interval(self) -> Interval | None:
         """The 95 % interval of the mean over all tasks; None where none is known."""
         return self.interval_of(self.tasks)
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """Positions of the tasks that are not complete."""
+        return tuple(i for i in self.tasks if not self.cells[i].complete)
 
     @property
     def without_interval(self) -> bool:
@@ -220,6 +248,13 @@ class Board:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     limit: int | None
+    name: SettingName
+    common: tuple[int, ...] = ()  # the tasks that all rows have, where some rows lack others
+
+    @property
+    def measured(self) -> list[Row]:
+        """The rows that were measured here."""
+        return [row for row in self.rows if not row.published]
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -238,7 +273,7 @@ class Board:
     @property
     def without_interval(self) -> tuple[str, ...]:
         """The labels of the columns with scores of which no interval is known."""
-        measured = [row for row in self.rows if not row.published]
+        measured = self.measured
         return tuple(
             column.label
             for i, column in enumerate(self.columns)

@@ -62,7 +62,7 @@ class Families:
 
 def family_of(record: Record) -> str:
     """The family of a record's backbone, as its row has it."""
-    return record.backbone.family if record.backbone else "?"
+    return record.backbone.family if record.backbone else "unknown"
 
 
 def dashes(field: str, names: Iterable[str]) -> alt.StrokeDash:
