@@ -6,7 +6,7 @@ import pytest
 
 from tests.making.boards import NAMES, VTAB, board, changed, component
 from vitbench.report.build import boards
-from vitbench.report.headline import heading, sentences, tasks_in_words
+from vitbench.report.headline import gaps, heading, sentences, tasks_in_words
 from vitbench.report.setting_names import budget_name, setting_name
 
 
@@ -76,12 +76,12 @@ def test_ties_are_said_to_be_ties(base):
 def test_what_is_missing_is_named(base):
     records = [r for r in board(base, NAMES[:2]) if (r.job.backbone.label, r.job.task.label, r.job.seed) != (
         "vit_base_patch16_224", "vtab/dtd", 1)]  # fmt: skip
-    assert sentences(boards(records)[0])[-1] == (
+    assert gaps(boards(records)[0]) == (
         "Incomplete, not ranked: vit_base_patch16_224 (lacks vtab/dtd: 2 of 3 seeds)."
     )
     failed = changed(base, backbone="broken", task="a", status="failed", tasks=("a",)).model_copy(
         update={"backbone": None}
     )
     (found,) = boards([changed(base, backbone="x", task="a", value=0.5, tasks=("a",)), failed])
-    assert sentences(found)[-1] == "Incomplete, not ranked: broken (failed)."
+    assert gaps(found) == "Incomplete, not ranked: broken (failed)."
     assert (found.rows[-1].family, found.rows[-1].failure) == ("unknown", "boom")

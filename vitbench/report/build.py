@@ -43,7 +43,7 @@ def boards(
 
     def order(item: tuple[str, list[Record]]) -> tuple[int, int]:
         job = item[1][0].job
-        return protocols.index(job.protocol.label), _budget_rank(job.budget)
+        return protocols.index(job.protocol.label), budget_rank(job.budget)
 
     ordered = sorted(settings.items(), key=order)
     return [_board(key, labels[key], found, tuple(published), predictions) for key, found in ordered]
@@ -55,7 +55,8 @@ def setting_label(record: Record) -> str:
     return " · ".join([job.protocol.label, job.budget, *setting_parts(job)])
 
 
-def _budget_rank(budget: str) -> int:
+def budget_rank(budget: str) -> int:
+    """Budgets from small to large."""
     return shots_of(budget) or {"1k": 10**7, "full": 10**8}[budget]
 
 

@@ -35,10 +35,10 @@ def tasks_in_words(board: Board) -> str:
 
 
 def sentences(board: Board) -> list[str]:
-    """The best backbone, the cheapest within one point of it, and what is incomplete; each from the board's numbers."""
+    """The best backbone, and the cheapest within one point of it."""
     ranked = [row for row in board.measured if row.rank is not None]
     found = [_best(ranked), _cheapest(ranked)] if ranked else ["No backbone has results on every task yet."]
-    return [text for text in [*found, _incomplete(board)] if text]
+    return [text for text in found if text]
 
 
 def _best(ranked: Sequence[Row]) -> str:
@@ -68,7 +68,8 @@ def _cheapest(ranked: Sequence[Row]) -> str:
     return f"Cheapest within one point: {row.backbone}, {_percent(row.mean)} % at {cost}."
 
 
-def _incomplete(board: Board) -> str:
+def gaps(board: Board) -> str:
+    """The rows that are not ranked and what they lack; '' if all are ranked."""
     lacking = [row for row in board.measured if row.rank is None]
     if not lacking:
         return ""

@@ -32,4 +32,5 @@ class Chart:
     draw: Callable[[Sequence[Board], Sequence[Record], Families], list[Drawing]]
     hint: str = ""
     folded: bool = False  # the page shows it on demand
+    live: bool = False  # the page's script draws it, so that it follows filters and ticks
     most_cells: int | None = None  # the page leaves it out on larger boards: cells have dialogs

@@ -32,12 +32,12 @@ def _draw(boards: Sequence[Board], _records: Sequence[Record], families: Familie
     (board,) = boards
     drawings = []
     for quantity, title in QUANTITIES.items():
-        device = _main_device(board) if quantity == "C" else None
+        device = main_device(board) if quantity == "C" else None
         points, metric = (
             cost_points(board, quantity, device),
             axis_title(c for c in board.columns if c.counted),
         )
-        hidden = without_cost(board, quantity, device)
+        hidden = withoutcost_of(board, quantity, device)
         titles = f"{title} on {device}" if device else title, f"mean {metric}, %"
         spec = cost_chart(points, *titles, hidden, families)
         label = f"Mean accuracy of {board.label} against {title}; dashed line: Pareto front. The table has the numbers."
@@ -46,10 +46,11 @@ def _draw(boards: Sequence[Board], _records: Sequence[Record], families: Familie
     return drawings
 
 
-COST = Chart("cost", "Mean accuracy over all tasks against compute", "board", _draw)
+COST = Chart("cost", "Mean accuracy against compute", "board", _draw, live=True)
 
 
-def _main_device(board: Board) -> str:
+def main_device(board: Board) -> str:
+    """The device that most rows were measured on; '' if none is known."""
     devices = Counter(row.compute.device for row in board.rows if row.compute.device)
     return devices.most_common(1)[0][0] if devices else ""
 
@@ -65,22 +66,23 @@ def cost_points(board: Board, quantity: str, device: str | None = None) -> pd.Da
             "kind": "published" if row.published else "measured", "low": low, "high": high,
         }
         for row in board.rows
-        if row.mean is not None and (cost := _cost(row, quantity)) is not None and device in (None, row.compute.device)
+        if row.mean is not None and (cost := cost_of(row, quantity)) is not None and device in (None, row.compute.device)
         for low, high in [row.compute.estimated if quantity == "A" and row.compute.estimated else (0.0, 0.0)]
     ])  # fmt: skip
 
 
-def without_cost(board: Board, quantity: str, device: str | None = None) -> list[str]:
+def withoutcost_of(board: Board, quantity: str, device: str | None = None) -> list[str]:
     """The complete rows that have no place in the chart: their cost is not known, or was measured on another device."""
     shown = {
         row.backbone
         for row in board.rows
-        if _cost(row, quantity) is not None and device in (None, row.compute.device)
+        if cost_of(row, quantity) is not None and device in (None, row.compute.device)
     }
     return [row.backbone for row in board.rows if row.mean is not None and row.backbone not in shown]
 
 
-def _cost(row: Row, quantity: str) -> float | None:
+def cost_of(row: Row, quantity: str) -> float | None:
+    """A row's cost of one quantity; None if it is not known."""
     compute = row.compute
     if quantity == "A":
         return compute.core_days

@@ -32,7 +32,7 @@ def _draw_seeds(boards: Sequence[Board], _records: Sequence[Record], families: F
     return [] if spec is None else [Drawing(spec, label)]
 
 
-GROUPS = Chart("groups", "VTAB groups", "board", _draw_groups)
+GROUPS = Chart("groups", "VTAB groups", "board", _draw_groups, most_cells=1200)
 SEEDS = Chart(
     "seeds",
     "Seeds and intervals",

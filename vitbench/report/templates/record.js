@@ -1,17 +1,14 @@
 // The dialog of a cell: scores by seed, trials of hyper-parameter selection, errors, and how to reproduce them.
 (() => {
   const dialog = document.getElementById("record");
-  const data = JSON.parse(document.getElementById("details").textContent);
+  let data = null; // unpacked when first asked for
   const textOf = (i) => data.texts[i];
   const percent = (share) => (100 * share).toFixed(1);
   const DRAWN_FROM = 3; // settings; fewer are shown as a table only
 
-  const holder = document.createElement("div");
-  holder.innerHTML = "<svg></svg>";
-  const svg = holder.firstChild.namespaceURI; // not written as text: the page must not contain URLs
-
   function make(tag, attributes = {}, ...children) {
-    const element = tag.startsWith("svg:") ? document.createElementNS(svg, tag.slice(4)) : document.createElement(tag);
+    if (tag.startsWith("svg:")) return svgOf(tag.slice(4), attributes, ...children);
+    const element = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
     element.append(...children);
     return element;
@@ -164,7 +161,7 @@
 
   function copier(label, text) {
     const button = make("button", { class: "button" }, label);
-    button.addEventListener("click", () => navigator.clipboard.writeText(text).then(() => (button.textContent = "Copied")));
+    button.addEventListener("click", () => copies.copy(button, text));
     return button;
   }
 
@@ -194,14 +191,24 @@
       make("h3", {}, "Details"),
       make("dl", { class: "facts-list" }, ...facts),
     );
-    dialog.showModal();
+    if (!dialog.open) dialog.showModal();
     dialog.scrollTop = 0;
+  }
+
+  let shown = "";
+  async function draw(state) {
+    if (state.cell === shown) return;
+    shown = state.cell;
+    if (!data) data = await unpacked(document.getElementById("details"));
+    if (data.cells[shown]) show(shown);
+    else if (dialog.open) dialog.close();
   }
 
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button.open");
-    if (!button) return;
-    show(button.dataset.cell);
+    if (button) view.commit((state) => { state.cell = button.dataset.cell; });
   });
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+  dialog.addEventListener("close", () => { if (view.state.cell) view.commit((state) => { state.cell = ""; }); });
+  view.onDraw(draw);
 })();

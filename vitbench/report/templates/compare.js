@@ -1,0 +1,2 @@
+// Two or three backbones side by side.
+(() => {})();
