@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import jinja2
@@ -163,6 +164,7 @@ def _packed_rows(lines: Sequence[str]) -> Markup:
     return packed(json.dumps([" ".join(line.split()) for line in lines]))
 
 
+@cache
 def page_environment() -> jinja2.Environment:
     """The environment of all page templates: values are escaped, and undefined names are errors."""
     environment = jinja2.Environment(

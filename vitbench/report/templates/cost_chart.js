@@ -129,18 +129,18 @@ const svgOf = (() => {
   }
 
   function draw() {
-    const aside = page.active().querySelector("aside.cost");
-    if (!aside) return;
-    const buttons = all("[data-cost]", aside);
+    const place = page.active().querySelector(".chart");
+    if (!place) return;
+    const buttons = all("[data-cost]", place);
     const usual = buttons.find((button) => button.dataset.cost === "B") || buttons[0];
     const chosen = buttons.find((button) => button.dataset.cost === state.cost) || usual;
     for (const button of buttons) button.setAttribute("aria-pressed", String(button === chosen));
     const [points, without] = pointsOf(page.table(), chosen.dataset.cost);
-    const hint = aside.querySelector(".key");
+    const hint = place.querySelector(".key");
     const hidden = without.length ? ` Cost not known or not comparable: ${without.slice(0, 5).join(", ")}${without.length > 5 ? ` and ${without.length - 5} more` : ""}.` : "";
     const hollow = points.some((point) => point.hollow) ? " Hollow: published." : "";
     hint.replaceChildren(...key(points), ` Bars: 95 % intervals${points.some((point) => point.range) ? ", and ranges estimated from exaFLOPs" : ""}. Dashed: Pareto front.${hollow}${hidden}`);
-    const box = aside.querySelector(".drawn");
+    const box = place.querySelector(".drawn");
     if (!points.some((point) => point.cost > 0)) return box.replaceChildren("No row that is shown has a mean and a known cost.");
     const width = Math.max(300, Math.floor(box.clientWidth || 460));
     const found = scales(points, width);

@@ -40,7 +40,8 @@ const page = (() => {
     budget.addEventListener("change", () => choose(budget));
   }
   for (const input of inputs) {
-    input.addEventListener("input", () => view.commit((state) => { state[input.id] = input.value; }, { typing: input.type === "search" }));
+    const typing = input.type === "search";
+    input.addEventListener(typing ? "input" : "change", () => view.commit((state) => { state[input.id] = input.value; }, { typing }));
   }
   for (const box of all("[data-bound]")) {
     box.addEventListener("input", () => view.commit((state) => { state[box.dataset.bound][Number(box.dataset.end)] = box.value; }, { typing: true }));

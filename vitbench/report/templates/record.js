@@ -87,7 +87,7 @@
       make("p", { class: "hint" }, (rows.length > 1 ? `${rows.length} settings, chosen by ${textOf(trials.judged)}.${chosen}` : "No hyper-parameters were tuned.") + gap),
       ...(whole && rows.length >= DRAWN_FROM && names.length === 1 ? [curve(trials, grid, names)] : []),
       ...(trials.curves ? losses(trials, names) : []),
-      make("details", {}, make("summary", {}, "All trials"), table(["Setting", textOf(trials.judged), "Note"], rows, "Trials")),
+      make("details", {}, make("summary", {}, "All trials"), table(["Setting", textOf(trials.judged), "Note"], rows, `Trials of seed ${seed.seed}`)),
     ];
   }
 
@@ -180,7 +180,7 @@
     const plain = { facts: cell.facts.map(([key, value]) => [textOf(key), textOf(value)]), keys: cell.seeds.map((seed) => seed.key) };
     const copies = [copier("Copy recipe", recipe(cell)), " ", copier("Copy as JSON", JSON.stringify(plain, null, 1))];
     dialog.replaceChildren(
-      make("header", {}, make("h2", { id: "record-title" }, title), make("div", {}, ...copies, " ", close)),
+      make("div", { class: "head" }, make("h2", { id: "record-title" }, title), make("div", {}, ...copies, " ", close)),
       ...(scores.length ? [table(["", "Metric", "Score", "95 % interval", "Test images", "Time", "Date", "Record"], scores, "Scores")] : []),
       ...(notes.size ? [make("h3", {}, "Notes"), make("ul", {}, ...[...notes].map((text) => make("li", {}, text)))] : []),
       ...seeds(cell),

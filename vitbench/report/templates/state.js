@@ -43,7 +43,7 @@ const view = (() => {
   }
 
   function toggle(set, value) {
-    if (!state[set].delete(value)) state[set].add(value);
+    if (!set.delete(value)) set.add(value);
   }
 
   addEventListener("popstate", () => {

@@ -10,10 +10,10 @@ const transposed = (() => {
     if (source.title) cell.title = source.title;
     if (source.getAttribute("style")) cell.setAttribute("style", source.getAttribute("style"));
     for (const name of ["value", "done"]) if (!scope && name in source.dataset) cell.dataset[name] = source.dataset[name];
-    const button = source.querySelector("button:not(.open)");
+    const button = source.querySelector("button:not(.open, .fold)");
     for (const node of source.childNodes) {
       if (node === button) cell.append(...[...button.childNodes].map((child) => child.cloneNode(true)));
-      else if (!(node.classList && node.classList.contains("choose"))) cell.append(node.cloneNode(true));
+      else if (!(node.classList && (node.classList.contains("choose") || node.classList.contains("fold")))) cell.append(node.cloneNode(true));
     }
     return cell;
   }
@@ -21,7 +21,7 @@ const transposed = (() => {
   function flip(table) {
     const gone = columns.hidden(table);
     const shown = rows.shown(table).slice(0, MOST);
-    const heads = rows.heads(table).filter((header, i) => !gone.has(i) && header.classList.contains("num"));
+    const heads = rows.heads(table).filter((header, i) => !gone.has(i) && header.classList.contains("num") && header.dataset.key !== "rank");
     const made = Object.assign(document.createElement("table"), { className: "across" });
     const names = made.createTHead().insertRow();
     const corner = Object.assign(document.createElement("th"), { scope: "col", className: "name", textContent: "Task" });
