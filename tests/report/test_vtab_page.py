@@ -318,6 +318,7 @@ def test_copies_hold_what_is_shown(opened, records):
 def test_tasks_as_rows_as_in_table_2(opened):
     unfold(opened, "natural", "specialized", "structured")
     opened_menu(opened, "view").find_element(By.ID, "across").click()
+    opened.find_element(By.TAG_NAME, "h1").click()  # closes the menu
     table = panel(opened).find_element(By.CSS_SELECTOR, "table.across")
     heads = [
         cell.text.split("\n")[0].removesuffix(" published")

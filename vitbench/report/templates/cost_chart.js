@@ -16,6 +16,7 @@ const svgOf = (() => {
   const LETTERS = "ABC";
   const SIDE = { left: 44, right: 16, top: 10, bottom: 44 };
   const HEIGHT = 380;
+  const MOST_NAMED = 60; // of many points, the front and the first
   const looks = JSON.parse(document.body.dataset.looks);
   const percent = (share) => `${(100 * share).toFixed(1)} %`;
   const SHAPES = {
@@ -109,7 +110,7 @@ const svgOf = (() => {
   }
 
   function named(points, front, found, width) {
-    const order = [...front].reverse().concat(points.filter((point) => !front.includes(point)));
+    const order = [...front].reverse().concat(points.filter((point) => !front.includes(point)).slice(0, Math.max(0, MOST_NAMED - front.length)));
     const at = order.map((point) => ({ x: found.x(point.cost), y: found.y(point.score), name: point.name }));
     const boxes = labels.placed(at, { left: SIDE.left, right: width - 2, top: 0, bottom: HEIGHT - SIDE.bottom }, front.map((point) => ({ x: found.x(point.cost), y: found.y(point.score) })));
     return boxes.flatMap((box, i) => box ? [

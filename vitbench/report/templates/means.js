@@ -98,14 +98,15 @@ const means = (() => {
     for (const note of all(".over", panel)) note.textContent = kept.length === tasks.length ? note.dataset.text || note.textContent : `over ${kept.length} tasks`;
     for (const button of all("[data-common-tasks]", panel)) button.setAttribute("aria-pressed", String(shared));
     if (kept.length === tasks.length && !altered.has(table)) return;
+    const asMade = kept.length === tasks.length || (shared && !state.off.size);
     for (const row of rows.every(table)) {
-      for (const cell of row.cells) restore(cell);
+      if (asMade && altered.has(table)) for (const cell of row.cells) restore(cell);
       rows.forget(row);
     }
     altered.delete(table);
     if (kept.length === tasks.length) return;
     altered.add(table);
-    if (shared && !state.off.size) return common(table);
+    if (asMade) return common(table);
     const ticked = kept.map((header) => [header.dataset.group, header.cellIndex]);
     for (const row of rows.every(table)) over(row, ticked);
     rank(table, rows.every(table).filter((row) => row.dataset.kind === "measured"));

@@ -1,7 +1,7 @@
 // The table with tasks as rows and backbones as columns, of the rows and columns that are shown.
 const transposed = (() => {
   const { state } = view;
-  const MOST = 60; // backbones: more make no table that can be read
+  const MOST = 40; // backbones: more make no table that can be read
 
   function cellOf(tag, source, scope) {
     const cell = document.createElement(tag);
@@ -39,6 +39,7 @@ const transposed = (() => {
   function draw() {
     const table = page.table();
     for (const old of all("table.across")) old.remove();
+    if (table.hidden !== state.across) table.closest(".scroll").scrollTo(0, 0);
     table.hidden = state.across;
     if (state.across) table.after(flip(table));
   }
