@@ -237,13 +237,30 @@ def test_text_has_enough_contrast_in_both_schemes(opened, scheme):
     assert opened.execute_script(CONTRAST) == []
 
 
-def test_printing_shows_every_board(opened):
+PAPER = 1069  # pixels of A4 across, without margins
+
+
+def test_printing_shows_every_board_with_its_chart(opened):
+    opened.execute_script("dispatchEvent(new Event('beforeprint'))")
     opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    at_width(opened, PAPER)
     try:
-        assert all(p.is_displayed() for p in opened.find_elements(By.CSS_SELECTOR, ".panel"))
+        panels = opened.find_elements(By.CSS_SELECTOR, ".panel")
+        assert all(p.is_displayed() for p in panels)
         assert not opened.find_element(By.CSS_SELECTOR, ".controls").is_displayed()
+        widths = opened.execute_script(
+            "return [...document.querySelectorAll('table')].map((t) => t.scrollWidth)"
+        )
+        assert max(widths) <= PAPER
+        for panel in panels:
+            assert all(
+                head.is_displayed() for head in panel.find_elements(By.CSS_SELECTOR, ".board thead th")
+            )
     finally:
         opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    opened.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert [p.is_displayed() for p in panels].count(True) == 1
 
 
 def test_a_score_has_its_further_metrics_in_percent_and_nats_with_reasons(opened):

@@ -186,6 +186,49 @@ def test_the_chart_follows_filters_and_ticks(opened):
     assert "95 % interval" not in title  # of other tasks than all, none is known on the page
 
 
+def test_paper_has_all_columns_of_vtab(opened):
+    """Folded tasks and costs, too; 1069 pixels are A4 across, without margins."""
+    opened.execute_script("dispatchEvent(new Event('beforeprint'))")
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    at_width(opened, 1069)
+    try:
+        assert len(heads(opened)) == 8 + 4 + 19 + 1
+        assert opened.execute_script("return document.querySelector('.panel .board').scrollWidth") <= 1069
+        over = [cell.text for cell in opened.find_elements(By.CSS_SELECTOR, "tr.heads td[data-tasks]")]
+        assert over == ["Natural", "Specialized", "Structured"]
+    finally:
+        opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_backbones_are_compared_side_by_side(opened, records):
+    chosen = names(opened)[1], names(opened)[3]
+    for name in chosen:
+        row = next(
+            r for r in panel(opened).find_elements(By.CSS_SELECTOR, ".board tbody tr") if name in r.text
+        )
+        row.find_element(By.CSS_SELECTOR, ".pick-row").click()
+    opened.find_element(By.CSS_SELECTOR, "#chosen button").click()
+    dialog = opened.find_element(By.ID, "comparison")
+    assert dialog.find_element(By.TAG_NAME, "h2").text == " / ".join(chosen)
+    means = expected_means(records, list(VTAB))
+    lines = {
+        row.find_element(By.TAG_NAME, "th").text: [cell.text for cell in row.find_elements(By.TAG_NAME, "td")]
+        for row in dialog.find_elements(By.CSS_SELECTOR, "tbody tr")
+    }
+    gap = 100 * (means[chosen[1]] - means[chosen[0]])
+    assert lines["Mean"][2].split("\n")[0] == f"{gap:+.1f}".replace("-", "−")
+    assert " to " in lines["Mean"][2]
+    assert "behind on 19, significantly on" in dialog.text
+    assert len(lines) == 1 + 6 + 4 + 19 + 1
+    address = opened.current_url
+    opened.back()
+    assert not dialog.is_displayed()
+    opened.get("about:blank")
+    opened.get(address)
+    WebDriverWait(opened, 10).until(lambda _: opened.find_element(By.ID, "comparison").is_displayed())
+
+
 OVERLAPS = """
 const texts = document.querySelectorAll(".panel:not([hidden]) .scatter .label");
 const boxes = [...texts].map((text) => text.getBoundingClientRect());

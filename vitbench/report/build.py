@@ -21,8 +21,10 @@ from vitbench.report.compute import measured_compute
 from vitbench.report.keys import by_setting, cells, digest, distinct_labels
 from vitbench.report.leaderboard import Board, Cell, Column, Item, Row
 from vitbench.report.outcomes import Predictions
+from vitbench.report.pairs import pairs_of
 from vitbench.report.published_match import rows_on_board
 from vitbench.report.published_rows import published_row, shorten_names
+from vitbench.report.seeded import draws_images
 from vitbench.report.setting_names import setting_name, setting_parts
 from vitbench.report.shown_metric import asked_metrics
 
@@ -30,12 +32,16 @@ UNKNOWN = "unknown"  # of a backbone that failed before anything was known of it
 
 
 def boards(
-    records: Sequence[Record], published: Iterable[str] = (), predictions: Predictions | None = None
+    records: Sequence[Record],
+    published: Iterable[str] = (),
+    predictions: Predictions | None = None,
+    *,
+    in_pairs: bool = False,
 ) -> list[Board]:
     """One board per setting: protocols in the order of the records, budgets from small to large.
 
     `published` are prefixes of the ids of published rows to show; suites may name more. With `predictions`, intervals take
-    into account which images each seed and each backbone got right.
+    into account which images each seed and each backbone got right. `in_pairs`: boards have the differences of all pairs.
     """
     settings = by_setting(records)
     labels = distinct_labels((key, setting_label(found[0])) for key, found in settings.items())
@@ -46,7 +52,17 @@ def boards(
         return protocols.index(job.protocol.label), budget_rank(job.budget)
 
     ordered = sorted(settings.items(), key=order)
-    return [_board(key, labels[key], found, tuple(published), predictions) for key, found in ordered]
+    found = [_board(key, labels[key], own, tuple(published), predictions) for key, own in ordered]
+    return (
+        [board for board, _ in found]
+        if not in_pairs
+        else [_in_pairs(board, tables) for board, tables in found]
+    )
+
+
+def _in_pairs(board: Board, tables: Tables) -> Board:
+    rows = [row for row in board.measured if row.done]
+    return replace(board, pairs=pairs_of(rows, board.columns, tables, seeds_are_paired=board.draws_images))
 
 
 def setting_label(record: Record) -> str:
@@ -66,7 +82,8 @@ def _board(
     records: Sequence[Record],
     published: tuple[str, ...],
     predictions: Predictions | None,
-) -> Board:
+) -> tuple[Board, Tables]:
+    """A board, and which images each seed of its cells got right."""
     by_cell = cells(records)
     tasks = distinct_labels((digest(cell.task), own[0].job.task.label) for cell, own in by_cell.items())
     by_task: ByTask = defaultdict(dict)
@@ -82,7 +99,19 @@ def _board(
     shown = _with_decimals(columns, rows)
     mark = label.removeprefix(setting_label(records[0])).strip()
     name = setting_name(job, mark)
-    return Board(key, label, job.protocol.label, job.budget, shown, tuple(rows), job.limit, name, common)
+    board = Board(
+        key,
+        label,
+        job.protocol.label,
+        job.budget,
+        shown,
+        tuple(rows),
+        job.limit,
+        name,
+        common,
+        draws_images(job),
+    )
+    return board, tables
 
 
 def _with_decimals(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[Column, ...]:

@@ -6,12 +6,16 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from vitbench.published import VTAB_GROUPS
 from vitbench.report.compute import Compute
 from vitbench.report.published_match import PublishedMatch
 from vitbench.report.setting_names import SettingName
 from vitbench.report.statistics import Estimate, Interval, inside, mean_of
+
+if TYPE_CHECKING:
+    from vitbench.report.pairs import Pair
 
 
 @dataclass(frozen=True)
@@ -250,6 +254,8 @@ class Board:
     limit: int | None
     name: SettingName
     common: tuple[int, ...] = ()  # the tasks that all rows have, where some rows lack others
+    draws_images: bool = False  # seeds draw the training images, which backbones with the same seed share
+    pairs: tuple[Pair, ...] = ()
 
     @property
     def measured(self) -> list[Row]:

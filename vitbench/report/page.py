@@ -31,6 +31,7 @@ from vitbench.report.keys import by_setting
 from vitbench.report.leaderboard import Board, Cell, Column, Row, any_published
 from vitbench.report.outcomes import Predictions
 from vitbench.report.packing import packed
+from vitbench.report.pairs import plain_pairs
 from vitbench.report.published_match import tally
 from vitbench.report.shown_metric import axis_title
 
@@ -93,7 +94,7 @@ def render(records: Sequence[Record], extras: Extras | None = None) -> str:
 
 
 def _rendered(records: Sequence[Record], extras: Extras) -> str:
-    found = boards(records, extras.published, extras.predictions)
+    found = boards(records, extras.published, extras.predictions, in_pairs=True)
     compared = list(_compared(found))
     suites = list(dict.fromkeys(record.job.suite.name for record in records))
     rows = [row for board in found for row in board.rows]
@@ -127,7 +128,7 @@ def _rendered(records: Sequence[Record], extras: Extras) -> str:
             metric=axis_title(column for board in found for column in board.columns if column.counted),
             failures=failures(records),
             unreadable=[printable(text) for text in extras.unreadable],
-            details=packed(details(records, extras.worst)),
+            details=packed(details(records, extras.worst, _pairs(found))),
             expected=_expected(records, extras.estimated),
             all_device_seconds=run_device_seconds(records),
             js=Markup("\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)),
@@ -135,6 +136,11 @@ def _rendered(records: Sequence[Record], extras: Extras) -> str:
             **page_styles("board.css", "print.css"),
         )
     )
+
+
+def _pairs(found: Sequence[Board]) -> dict[str, object]:
+    """The differences of pairs for the dialog that compares them, by board."""
+    return {board.key: plain_pairs(board.pairs, board.columns) for board in found if board.pairs}
 
 
 def _notices(records: Sequence[Record], found: Sequence[Board]) -> dict[str, object]:

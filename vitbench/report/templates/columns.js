@@ -65,10 +65,17 @@ const columns = (() => {
     const table = page.table();
     const gone = hidden(table);
     const place = `#${page.active().id} .board tr:not(.heads, .space) >`;
-    sheet.textContent = gone.size ? `${[...gone].map((i) => `${place} :nth-child(${i + 1})`).join(",")} { display: none }` : "";
+    const chosen = [...gone].map((i) => `${place} :nth-child(${i + 1})`);
+    sheet.textContent = gone.size ? `@media screen { ${chosen.join(",")} { display: none } }` : ""; // paper has all columns
     span(table, gone);
     turn(table);
     list(table);
+  }
+
+  // All columns of all boards, on paper.
+  function print(on) {
+    if (on) page.each(() => span(page.table(), new Set()));
+    else draw();
   }
 
   menu.addEventListener("change", (event) => view.commit((state) => view.toggle(state.hide, event.target.dataset.column)));
@@ -77,5 +84,5 @@ const columns = (() => {
     if (button) view.commit((state) => view.toggle(state.turn, button.dataset.foldOf));
   });
   view.onDraw(draw);
-  return { hidden, title };
+  return { hidden, title, print };
 })();

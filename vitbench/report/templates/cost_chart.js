@@ -11,7 +11,7 @@ const svgOf = (() => {
   };
 })();
 
-(() => {
+const costChart = (() => {
   const { state } = view;
   const LETTERS = "ABC";
   const SIDE = { left: 44, right: 16, top: 10, bottom: 44 };
@@ -160,4 +160,5 @@ const svgOf = (() => {
   let waiting = 0;
   addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(draw, 150); });
   view.onDraw(draw);
+  return { draw };
 })();

@@ -6,7 +6,8 @@ const page = (() => {
   const budget = document.getElementById("budget");
   const inputs = ["filter", "family", "data", "kind", "conformant", "front"].map((id) => document.getElementById(id)).filter(Boolean);
   const opened = document.getElementById(`board-${document.body.dataset.opened}`) || panels[0];
-  const active = () => panels.find((panel) => panel.id === state.tab) || opened;
+  let instead = null; // of the chosen board, while each is drawn for print
+  const active = () => instead || panels.find((panel) => panel.id === state.tab) || opened;
   const table = () => active().querySelector("table.board");
 
   const of = (method, budget) => panels.find((panel) => panel.dataset.method === method && (!budget || panel.dataset.budget === budget));
@@ -86,6 +87,11 @@ const page = (() => {
       for (const drawn of all("[data-variant]", figure)) drawn.hidden = drawn.dataset.variant !== button.dataset.show;
     });
   }
+  function each(act) {
+    for (instead of panels) act();
+    instead = null;
+  }
+
   view.onDraw(show);
-  return { active, table, panels };
+  return { active, each, table };
 })();

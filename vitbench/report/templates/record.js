@@ -199,7 +199,7 @@
   async function draw(state) {
     if (state.cell === shown) return;
     shown = state.cell;
-    if (!data) data = await unpacked(document.getElementById("details"));
+    data = await details();
     if (data.cells[shown]) show(shown);
     else if (dialog.open) dialog.close();
   }

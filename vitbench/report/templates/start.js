@@ -7,6 +7,8 @@
     if (on) opened = all("details:not(.menu):not([open])");
     for (const details of opened) details.open = on;
     rows.print(on);
+    columns.print(on);
+    if (on) page.each(costChart.draw);
   }
 
   function place() {

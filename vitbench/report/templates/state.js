@@ -62,3 +62,7 @@ async function unpacked(script) {
   const bytes = Uint8Array.from(atob(found.gzip), (c) => c.charCodeAt(0));
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
 }
+
+// What dialogs show, unpacked when it is first asked for.
+let detailsFound = null;
+const details = () => (detailsFound = detailsFound || unpacked(document.getElementById("details")));
