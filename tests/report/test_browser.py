@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import Select
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from tests.making.chromium import (
     MARKS,
@@ -19,7 +19,7 @@ from tests.making.chromium import (
     panel,
     started,
 )
-from vitbench.report.page import render
+from vitbench.report.page import Extras, render
 
 pytestmark = MARKS
 
@@ -280,3 +280,18 @@ def test_a_score_has_its_further_metrics_in_percent_and_nats_with_reasons(opened
             text
         )
         next(b for b in dialog.find_elements(By.TAG_NAME, "button") if b.text == "Close").click()
+
+
+def test_an_open_page_takes_the_news_and_keeps_its_view(browser, tiny_records, tmp_path):
+    page = tmp_path / "running.html"
+    page.write_text(render(tiny_records[:1], Extras(reload_s=1)))
+    browser.get(page.as_uri())
+    header(browser, "Mean").click()
+    address = browser.current_url
+    assert "running" in browser.find_element(By.TAG_NAME, "header").text
+    page.write_text(render(tiny_records))
+    WebDriverWait(browser, 20).until(lambda _: browser.find_elements(By.ID, "protocol"))
+    assert browser.current_url == address
+    assert header(browser, "Mean").find_element(By.XPATH, "..").get_attribute("aria-sort") == "descending"
+    assert "running" not in browser.find_element(By.TAG_NAME, "header").text
+    assert complaints(browser) == []
