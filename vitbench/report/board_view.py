@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from vitbench.report.build import budget_rank
 from vitbench.report.charts.cost import QUANTITIES, cost_of, main_device
+from vitbench.report.compute import COMPUTE_COLUMNS, ComputeColumn
 from vitbench.report.headline import gaps, heading, missing_in_words, sentences
 from vitbench.report.leaderboard import Board, Row
 
@@ -39,6 +40,15 @@ class BoardView:
     gaps: str
     rows: tuple[RowView, ...]
     axes: tuple[tuple[str, str, str], ...]  # of the chart: letter, short name, title
+
+    @property
+    def compute_columns(self) -> list[ComputeColumn]:
+        """The costs that are known of a row."""
+        return [
+            each
+            for each in COMPUTE_COLUMNS
+            if any(each.value(one.row.compute) is not None for one in self.rows)
+        ]
 
     @property
     def folds(self) -> list[tuple[str, int]]:

@@ -25,7 +25,7 @@ from vitbench.report.charts.chart import Chart, Drawing
 from vitbench.report.charts.cost import COST
 from vitbench.report.charts.families import Families
 from vitbench.report.charts.style import svg
-from vitbench.report.compute import COMPUTE_COLUMNS, run_device_seconds
+from vitbench.report.compute import run_device_seconds
 from vitbench.report.export import percent
 from vitbench.report.keys import by_setting
 from vitbench.report.leaderboard import Board, Cell, Column, Row, any_published
@@ -37,8 +37,8 @@ from vitbench.report.shown_metric import axis_title
 
 _FOLDER = Path(__file__).parent / "templates"
 SCRIPTS = (
-    "state.js", "page.js", "rows.js", "means.js", "columns.js", "transpose.js", "copies.js", "labels.js", "cost_chart.js",
-    "saved_charts.js", "record.js", "compare.js", "start.js",
+    "state.js", "page.js", "rows.js", "means.js", "columns.js", "heat.js", "transpose.js", "copies.js", "labels.js",
+    "cost_chart.js", "saved_charts.js", "record.js", "compare.js", "start.js",
 )  # fmt: skip
 MOST_BOARDS = 12  # with charts: drawing those of one board takes a tenth of a second
 FIRST_ROWS = 60  # of a large board, which the page lays out at once; scripts lay out the rest
@@ -117,7 +117,6 @@ def _rendered(records: Sequence[Record], extras: Extras) -> str:
             charts=_board_charts(found, records, families),
             run_charts=_drawn([chart for chart in CHARTS if chart.scope == "run"], found, records, families),
             cost_title=COST.title,
-            compute_columns=COMPUTE_COLUMNS,
             compared=compared,
             tally=tally(one.cell.published for one in compared if one.cell.published),
             items=list(dict.fromkeys(item.item for row in rows for item in row.conformance)),

@@ -37,7 +37,7 @@ def _draw(boards: Sequence[Board], _records: Sequence[Record], families: Familie
             cost_points(board, quantity, device),
             axis_title(c for c in board.columns if c.counted),
         )
-        hidden = withoutcost_of(board, quantity, device)
+        hidden = without_cost(board, quantity, device)
         titles = f"{title} on {device}" if device else title, f"mean {metric}, %"
         spec = cost_chart(points, *titles, hidden, families)
         label = f"Mean accuracy of {board.label} against {title}; dashed line: Pareto front. The table has the numbers."
@@ -71,7 +71,7 @@ def cost_points(board: Board, quantity: str, device: str | None = None) -> pd.Da
     ])  # fmt: skip
 
 
-def withoutcost_of(board: Board, quantity: str, device: str | None = None) -> list[str]:
+def without_cost(board: Board, quantity: str, device: str | None = None) -> list[str]:
     """The complete rows that have no place in the chart: their cost is not known, or was measured on another device."""
     shown = {
         row.backbone

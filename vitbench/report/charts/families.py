@@ -65,12 +65,14 @@ def family_of(record: Record) -> str:
     return record.backbone.family if record.backbone else "unknown"
 
 
-def dashes(field: str, names: Iterable[str]) -> alt.StrokeDash:
-    """A dash for each name, by which members of one family differ; the legend tells which is which."""
+def dashes(field: str, names: Iterable[str], *, with_legend: bool = True) -> alt.StrokeDash:
+    """A dash for each name, by which members of one family differ; the legend, or a label, tells which is which."""
     shown = _distinct(names)
     scale = alt.Scale(domain=shown, range=[list(DASHES[i % len(DASHES)]) for i in range(len(shown))])
     legend = alt.Legend(orient="bottom", columns=4, symbolType="stroke", symbolStrokeWidth=2, symbolSize=400)
-    return alt.StrokeDash(f"{field}:N", title=None, sort=None, scale=scale, legend=legend)
+    return alt.StrokeDash(
+        f"{field}:N", title=None, sort=None, scale=scale, legend=legend if with_legend else None
+    )
 
 
 def _distinct(names: Iterable[str]) -> Sequence[str]:

@@ -14,10 +14,12 @@ from vitbench.core.record import Record
 from vitbench.report.build import setting_label
 from vitbench.report.charts.chart import Chart, Drawing
 from vitbench.report.charts.families import Families, dashes, family_of
-from vitbench.report.charts.style import PERCENT, Spec, chart_data, panels_by
+from vitbench.report.charts.style import INK, PERCENT, Spec, chart_data, panels_by
 from vitbench.report.keys import curve_key
 from vitbench.report.leaderboard import Board
 from vitbench.report.shown_metric import asked_metrics, joint_title, value_of
+
+HEIGHT_PX, LINE_PX = 210, 15  # of a panel, and of a name at the end of a curve
 
 
 def _draw(_boards: Sequence[Board], records: Sequence[Record], families: Families) -> list[Drawing]:
@@ -76,7 +78,9 @@ def shots_chart(points: pd.DataFrame, title: str = "top-1", families: Families |
     x = alt.X(
         "shots:Q",
         title="examples per class",
-        scale=alt.Scale(type="log"),
+        scale=alt.Scale(
+            type="log", domain=[shots[0], shots[-1] * (shots[-1] / shots[0]) ** 0.45], nice=False
+        ),
         axis=alt.Axis(values=shots, grid=False),
     )
     said = [
@@ -85,14 +89,38 @@ def shots_chart(points: pd.DataFrame, title: str = "top-1", families: Families |
             points["backbone"], points["value"], points["low"], points["high"], points["shots"], strict=True
         )
     ]
-    base = alt.Chart(points.assign(panel=points["task"] + " · " + points["protocol"], said=said))
+    base = alt.Chart(
+        points.assign(
+            panel=points["task"] + " · " + points["protocol"], said=said, label=_label_heights(points)
+        )
+    )
     known = families or Families(points["family"])
     y = alt.Y("value:Q", title=title, axis=PERCENT)
-    looks = known.colour(points["family"], symbol="stroke"), dashes("backbone", points["backbone"])
+    looks = (
+        known.colour(points["family"], symbol="stroke"),
+        dashes("backbone", points["backbone"], with_legend=False),
+    )
     band = base.mark_area(opacity=0.15).encode(
         x, alt.Y("low:Q", title=title, axis=PERCENT), alt.Y2("high"), looks[0], detail="backbone:N"
     )
     line = base.mark_line().encode(x, y, *looks, detail="backbone:N")
     dots = base.mark_point(filled=True, size=30, opacity=1).encode(x, y, looks[0], description="said:N")
-    panels = alt.layer(band, line, dots).properties(width=300, height=210)
+    last = base.transform_filter(alt.datum.shots == shots[-1]).mark_text(
+        align="left", dx=6, fontSize=10, color=INK
+    )
+    named = last.encode(x, alt.Y("label:Q", axis=PERCENT, title=title), text="backbone:N")
+    panels = alt.layer(band, line, dots, named).properties(width=300, height=HEIGHT_PX)
     return panels_by(panels, "panel", 3, y="independent")
+
+
+def _label_heights(points: pd.DataFrame) -> pd.Series[float]:
+    """Where the names at the ends of curves stand: beside their last value, moved apart where they would overlap."""
+    heights = points["value"].astype(float).copy()
+    panels = points.groupby(["task", "protocol"], sort=False)
+    for _, own in panels:
+        ends = own[own["shots"] == points["shots"].max()].sort_values("value")
+        apart = float(own["high"].max()) * LINE_PX / HEIGHT_PX  # the axis begins at zero
+        lowest = float("-inf")
+        for i, value in ends["value"].items():
+            heights[i] = lowest = max(float(value), lowest + apart)
+    return heights

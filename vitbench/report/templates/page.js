@@ -27,7 +27,6 @@ const page = (() => {
       if (box.value !== value) box.value = value;
     }
     for (const id of ["heat", "across"]) document.getElementById(id).setAttribute("aria-pressed", String(state[id]));
-    document.body.classList.toggle("heat", state.heat);
     if (!method) return;
     method.value = shown.dataset.method;
     budget.disabled = shown.dataset.method === "overview";
