@@ -9,6 +9,7 @@ import pytest
 
 import vitbench
 from tests.making.command import vitbench as command
+from vitbench.report.page import Extras, render
 from vitbench.store.record_heads import heads, related
 
 
@@ -115,3 +116,24 @@ def test_a_watched_page_is_the_page_alone(run, tmp_path):
     assert said.returncode == 2
     assert "--watch writes the page alone" in said.stderr
     assert command("report", tmp_path, "--watch").returncode == 2
+
+
+def test_a_page_of_several_runs_says_who_measured_what_and_what_twice(run, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    load = vitbench.load_records(run)
+    page = render(load, Extras(runs={"first": load, "second": [moved(load[0], -0.25)]}))
+    assert "Runs on this page" in page
+    assert "Measured more than once" in page
+    assert "-25.00" in page
+    assert load[0].env.device in page.split('id="runs"')[1]
+    assert command("report", run, other, "-o", tmp_path / "both.html").returncode == 0
+    both = (tmp_path / "both.html").read_text()
+    assert both.count("+0.00") == 6
+    assert str(other) in both
+    assert "Runs on this page" not in render(load)
+
+
+def moved(record, by):
+    top1 = record.metrics["top1"]
+    return record.model_copy(update={"metrics": {"top1": top1.model_copy(update={"value": top1.value + by})}})

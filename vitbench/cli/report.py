@@ -24,6 +24,7 @@ class _Read(NamedTuple):
 
     records: list[Record]
     unreadable: tuple[str, ...]
+    by_run: dict[str, list[Record]]
 
     @property
     def exit_code(self) -> int:
@@ -39,15 +40,16 @@ def _read(files: dict[Path, list[Path]]) -> _Read:
     """
     found: dict[str, Record] = {}
     unreadable: list[str] = []
+    by_run = {}
     for run, own in files.items():
         records, bad = readable(own)
-        _add(found, run, records)
+        by_run[str(run)] = _add(found, run, records)
         unreadable += bad
-    return _Read(list(found.values()), tuple(unreadable))
+    return _Read(list(found.values()), tuple(unreadable), by_run)
 
 
-def _add(found: dict[str, Record], run: Path, records: list[Record]) -> None:
-    """Add the newest records of one run to those of the runs before it."""
+def _add(found: dict[str, Record], run: Path, records: list[Record]) -> list[Record]:
+    """Add the newest records of one run to those of the runs before it, and return them."""
     from vitbench.report.keys import newest
 
     kept = newest(records)
@@ -59,6 +61,7 @@ def _add(found: dict[str, Record], run: Path, records: list[Record]) -> None:
             text = f"warning: several results of {record.job.title}: using the one in {run}"
             click.echo(printable(text), err=True)
     found.update({record.key: record for record in kept})
+    return kept
 
 
 @click.command(no_args_is_help=True)
@@ -152,7 +155,8 @@ def _write_page(
     expected = {key: value for run in runs for key, value in estimated(run).items()}
     read = _read(files)
     worst = _images(runs, read.records) if with_images else {}
-    extras = Extras(expected, published, worst, read.unreadable, predictions_of(runs, read.records), reload_s)
+    predictions = predictions_of(runs, read.records)
+    extras = Extras(expected, published, worst, read.unreadable, predictions, read.by_run, reload_s)
     write_atomically(target, render(read.records, extras))
     click.echo(str(target))
     return read

@@ -33,6 +33,7 @@ from vitbench.report.outcomes import Predictions
 from vitbench.report.packing import packed
 from vitbench.report.pairs import plain_pairs
 from vitbench.report.published_match import tally
+from vitbench.report.several_runs import repeated, run_summaries
 from vitbench.report.shown_metric import axis_title
 
 _FOLDER = Path(__file__).parent / "templates"
@@ -50,7 +51,8 @@ class Extras:
     """What a page shows besides records: seconds estimated by a dry run, prefixes of published rows, images by cell.
 
     `unreadable` are messages about files that cannot be read; `predictions` make intervals as long as they have to be.
-    `reload_s`: an open page takes a newer one every so many seconds, while a run goes on; 0: never.
+    `runs` are the records of each of several runs by its name, also those that others replace. `reload_s`:
+    an open page takes a newer one every so many seconds, while a run goes on; 0: never.
     """
 
     estimated: Mapping[str, float] = field(default_factory=dict)
@@ -58,6 +60,7 @@ class Extras:
     worst: Worst = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
     predictions: Predictions | None = None
+    runs: Mapping[str, Sequence[Record]] = field(default_factory=dict)
     reload_s: int = 0
 
 
@@ -113,6 +116,8 @@ def _rendered(records: Sequence[Record], extras: Extras) -> str:
             packed=_packed_rows,
             listed=sum(len(row.cells) for row in rows) <= MOST_LISTED,
             reload_s=extras.reload_s,
+            summaries=run_summaries(extras.runs),
+            repeated=repeated(extras.runs),
             overview=_overview(found),
             charts=_board_charts(found, records, families),
             run_charts=_drawn([chart for chart in CHARTS if chart.scope == "run"], found, records, families),
