@@ -13,6 +13,7 @@ import pandas as pd
 from vitbench.core.record import Record
 from vitbench.report.charts.chart import Chart, Drawing
 from vitbench.report.charts.families import Families
+from vitbench.report.charts.plane import Plane
 from vitbench.report.charts.style import INK, Spec, chart_data
 from vitbench.report.leaderboard import Board, Row
 from vitbench.report.shown_metric import axis_title
@@ -24,6 +25,7 @@ QUANTITIES = {
     "C": "device-seconds, all tasks and seeds (measured here)",
 }
 
+WIDTH_PX, HEIGHT_PX = 720, 320
 SHORT_DECADES = 2.5  # of a logarithmic axis, which then has ticks at 1, 2 and 5
 MOST_NAMED = 5  # rows without a known cost
 
@@ -122,8 +124,11 @@ def cost_chart(
     has_zero = bool((points["cost"] == 0).any())
     labels = f"datum.value < {ticks[0] * 0.99} ? '0' : format(datum.value, '~g')"
     axis = alt.Axis(grid=False, values=[nothing] * has_zero + ticks, labelExpr=labels, labelOverlap=True)
-    x = alt.X("at:Q", title=title, scale=alt.Scale(type="log", nice=False, padding=30), axis=axis)
-    y = alt.Y("score:Q", title=score, scale=alt.Scale(zero=False, padding=12), axis=alt.Axis(tickCount=6))
+    plane = Plane.around([*points["at"], *ticks], points["score"].tolist(), WIDTH_PX, HEIGHT_PX)
+    log = alt.Scale(type="log", nice=False, domain=list(plane.x))
+    x = alt.X("at:Q", title=title, scale=log, axis=axis)
+    linear = alt.Scale(zero=False, nice=False, domain=list(plane.y))
+    y = alt.Y("score:Q", title=score, scale=linear, axis=alt.Axis(tickCount=6))
     line = alt.Chart(pareto_front(points)).mark_line(color=INK, strokeDash=[4, 3], opacity=0.8)
     dots = alt.Chart(points)
     layers: list[Any] = [line.encode(x, y)]
@@ -137,9 +142,25 @@ def cost_chart(
             marks = dots.transform_filter(alt.datum.kind == kind)
             points_of = marks.mark_point(size=70, opacity=1, filled=filled, strokeWidth=2)
             layers.append(points_of.encode(x, y, *looks, description="said:N"))
-    names = dots.mark_text(align="left", dx=7, dy=-6, fontSize=10, color=INK).encode(x, y, text="model:N")
-    chart = alt.layer(*layers, names).properties(width=720, height=320)
+    named = alt.Chart(_named(points, plane)).mark_text(align="left", fontSize=10, color=INK)
+    names = named.encode(alt.X("at:Q", scale=log), alt.Y("score:Q", scale=linear), text="model:N")
+    chart = alt.layer(*layers, names).properties(width=WIDTH_PX, height=HEIGHT_PX)
     return chart.properties(title=_hidden_title(hidden)) if hidden else chart
+
+
+def _named(points: pd.DataFrame, plane: Plane) -> pd.DataFrame:
+    """The names with places, those on the front first; the others are left to tooltips."""
+    front = pareto_front(points)
+    ordered = pd.concat([front[::-1], points.drop(front.index)])
+    places = plane.labels(list(zip(ordered["at"], ordered["score"], ordered["model"], strict=True)))
+    return pd.DataFrame(
+        [
+            {"at": place[0], "score": place[1], "model": name}
+            for place, name in zip(places, ordered["model"], strict=True)
+            if place
+        ],
+        columns=["at", "score", "model"],
+    )
 
 
 def log_ticks(low: float, high: float) -> list[float]:
