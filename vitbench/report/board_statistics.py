@@ -9,7 +9,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from vitbench.report.leaderboard import Column, Row, Standing
+from vitbench.report.board_parts import Column, Standing
+from vitbench.report.leaderboard import Row
 from vitbench.report.outcomes import Table
 from vitbench.report.ranks import Column as RankColumn
 from vitbench.report.ranks import Place, Ranks, column_of_estimates, column_of_tables, places, ranked

@@ -15,11 +15,12 @@ from vitbench.core.job import shots_of
 from vitbench.core.metric_names import title_of
 from vitbench.core.record import Record
 from vitbench.published import GROUP_OF, VTAB_GROUPS, dataset_of
+from vitbench.report.board_parts import Cell, Column, Item
 from vitbench.report.board_statistics import common_tasks, with_common, with_ranks
 from vitbench.report.cells import ByTask, Tables, cell_of, row_labels, seed_spread, tables_of_columns
 from vitbench.report.compute import measured_compute
 from vitbench.report.keys import by_setting, cells, digest, distinct_labels
-from vitbench.report.leaderboard import Board, Cell, Column, Item, Row
+from vitbench.report.leaderboard import Board, Row
 from vitbench.report.outcomes import Predictions
 from vitbench.report.pairs import pairs_of
 from vitbench.report.published_match import rows_on_board

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
 from vitbench.core.record import Record
+from vitbench.report.board_parts import Cell, Column
 from vitbench.report.build import boards
-from vitbench.report.leaderboard import GROUP_MEAN, Board, Cell, Column, Row
+from vitbench.report.leaderboard import GROUP_MEAN, Board, Row
 from vitbench.report.model_card import model_card
 from vitbench.report.outcomes import Predictions
 from vitbench.report.tidy import tidy

@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 from vitbench.core.format import duration, printable, quantity
 from vitbench.core.gc_pause import gc_paused
 from vitbench.core.record import Record
+from vitbench.report.board_parts import Cell, Column
 from vitbench.report.board_view import board_view, choices, default_board
 from vitbench.report.build import boards, failures
 from vitbench.report.cell_details import Worst, details
@@ -28,7 +29,7 @@ from vitbench.report.charts.style import svg
 from vitbench.report.compute import run_device_seconds
 from vitbench.report.export import percent
 from vitbench.report.keys import by_setting
-from vitbench.report.leaderboard import Board, Cell, Column, Row, any_published
+from vitbench.report.leaderboard import Board, Row, any_published
 from vitbench.report.outcomes import Predictions
 from vitbench.report.packing import packed
 from vitbench.report.pairs import plain_pairs

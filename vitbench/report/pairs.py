@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from vitbench.report.leaderboard import Cell, Column, Row
+from vitbench.report.board_parts import Cell, Column
+from vitbench.report.leaderboard import Row
 from vitbench.report.outcomes import Table
 from vitbench.report.statistics import Estimate, combined, difference, holm, mean_of
 

@@ -34,9 +34,9 @@
   }
 
   function written(gap, plain) {
-    if (!gap) return plain === null ? ["–", ""] : [points(plain), "no interval known"];
+    if (!gap) return plain === null ? ["–", ""] : [points(plain), "interval not known"];
     const [value, low, high, p] = gap;
-    if (low === undefined) return [points(value), "no interval known"];
+    if (low === undefined) return [points(value), "interval not known"];
     return [points(value), `${points(low)} to ${points(high)}${p === undefined ? "" : `, p ${p < 0.001 ? "< 0.001" : `= ${p.toFixed(3)}`}`}`];
   }
 

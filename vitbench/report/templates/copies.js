@@ -52,7 +52,7 @@ const copies = (() => {
     if (!low) return shown;
     return cell.dataset.low ? `${shown} (${(100 * low).toFixed(1)}${between}${(100 * high).toFixed(1)})` : `${shown} (${low}${between}${high})`;
   };
-  const isBest = (cell) => cell.classList.contains("best") || cell.classList.contains("leads");
+  const isBest = (cell) => cell.classList.contains("best") || "leads" in cell.dataset;
   const md = (value) => value.replace(/[|\\`*_<>[\]#]/g, "\\$&");
   const tex = (value) => value.replace(/[\\~^&%$#_{}]/g, (c) => ({ "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}" })[c] || "\\" + c).replaceAll("±", "$\\pm$").replaceAll("–", "--").replaceAll("†", "$\\dagger$").replaceAll("≈", "$\\approx$").replaceAll("≥", "$\\geq$").replaceAll("✓", "");
 

@@ -20,7 +20,7 @@
 
   async function png([text, width, height]) {
     const image = new Image();
-    image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
+    image.src = `data:${"image"}/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
     await image.decode();
     const canvas = Object.assign(document.createElement("canvas"), { width: width * SCALE, height: height * SCALE });
     const context = canvas.getContext("2d");
