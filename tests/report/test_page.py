@@ -134,3 +134,31 @@ def test_any_curve_and_gap_of_a_plugin_fits_on_the_page(tiny_records, curve, dra
     trials = cell["seeds"][0]["trials"]
     assert trials["gap"] == 1.7976931348623157e308
     assert [losses for _, losses in trials.get("curves", [])] == ([drawn] if drawn else [])
+
+
+def test_the_guide_explains_the_marks_in_few_words(tiny_records):
+    guide = re.search(r'<dl class="guide">(.*?)</dl>', render(tiny_records), re.DOTALL)[1]
+    text = re.sub(r"<[^>]*>", " ", guide)
+    assert len(text.split()) <= 200
+    for mark in (
+        "#",
+        "≈",
+        "±",
+        "†",
+        "Green",
+        "2/3 seeds",
+        "Hatched",
+        "hollow",
+        "Dashed",
+        "bar",
+        "Front",
+        "Conformance",
+    ):
+        assert mark in text, mark
+
+
+def test_a_page_names_colours_and_quantities_in_words(tiny_records):
+    page = render(tiny_records)
+    assert "Linear probe, ridge regression" in page
+    assert 'title="ridge_probe"' in page
+    assert "all training images" in page

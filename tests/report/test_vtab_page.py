@@ -157,6 +157,39 @@ def test_what_is_unknown_comes_last_whichever_way(opened):
     assert days[0] == "230"
 
 
+def test_heading_and_first_column_stay_in_view(opened):
+    unfold(opened, "natural", "specialized", "structured")
+    box = panel(opened).find_element(By.CSS_SELECTOR, ".scroll")
+    opened.execute_script("arguments[0].scrollTo(600, 120)", box)
+    left, top = opened.execute_script(
+        "const b = arguments[0].getBoundingClientRect(); return [b.left, b.top]", box
+    )
+    place = "const b = arguments[0].getBoundingClientRect(); return [b.left, b.top]"
+    name = panel(opened).find_element(By.CSS_SELECTOR, ".board tbody tr:nth-child(6) th")
+    assert left <= opened.execute_script(place, name)[0] < left + 80
+    for key in ("backbone", "task:vtab/dtd"):
+        head = panel(opened).find_element(By.CSS_SELECTOR, f"th[data-key='{key}']")
+        assert top <= opened.execute_script(place, head)[1] < top + 80
+
+
+def test_scores_are_shaded_between_the_lowest_and_the_highest_of_their_task(opened):
+    unfold(opened, "natural")
+    opened_menu(opened, "view").find_element(By.ID, "heat").click()
+    at = heads(opened).index("task:vtab/dtd")
+    rows = panel(opened).find_elements(By.CSS_SELECTOR, ".board tbody tr")
+    script = (
+        "const cell = arguments[0].cells[arguments[1]];"
+        "return [cell.dataset.value, cell.style.getPropertyValue('--place')]"
+    )
+    places = sorted(
+        (float(value), float(place))
+        for value, place in (opened.execute_script(script, row, at) for row in rows)
+    )
+    assert places[0][1] == 0
+    assert places[-1][1] == 1
+    assert [place for _, place in places] == sorted(place for _, place in places)
+
+
 def test_columns_are_hidden_and_copied_tables_lack_them(opened):
     menu = opened_menu(opened, "columns")
     menu.find_element(By.CSS_SELECTOR, "[data-column=time]").click()
@@ -351,11 +384,21 @@ def test_copies_hold_what_is_shown(opened, records):
     assert "vit\\_base" in latex
     assert "±" not in latex
     assert "$\\pm$" in latex
-    assert latex.count("\\textbf{") == 18  # the best score of each task
+    assert latex.count("\\textbf{") == 18 + 1  # the best score of each task, and the best mean
     untick(opened, "vtab/dtd")
     assert "\\textbf{" in copied(opened, "latex").splitlines()[4].split(" & ")[2]  # the best mean
     whole = list(csv.DictReader(io.StringIO(copied(opened, "csv"))))
     assert float(whole[0]["Mean low"]) < float(whole[0]["Mean"]) < float(whole[0]["Mean high"])
+
+
+def test_tables_are_copied_over_plain_http(opened):
+    """Where browsers give a page no clipboard."""
+    opened.execute_script(
+        "Object.defineProperty(navigator, 'clipboard', { value: undefined });"
+        "document.addEventListener('copy', () => { window.copied = document.activeElement.value; });"
+    )
+    opened_menu(opened, "copies").find_element(By.CSS_SELECTOR, "[data-copy=md]").click()
+    assert opened.execute_script("return window.copied").startswith("| \\# | Backbone | Mean ")
 
 
 def test_tasks_as_rows_as_in_table_2(opened):

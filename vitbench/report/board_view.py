@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vitbench.report.build import budget_rank
-from vitbench.report.charts.cost import QUANTITIES, cost_of, main_device
+from vitbench.report.charts.cost import QUANTITIES, cost_of, main_device, on_front
 from vitbench.report.compute import COMPUTE_COLUMNS, ComputeColumn
 from vitbench.report.headline import gaps, heading, missing_in_words, sentences
 from vitbench.report.leaderboard import Board, Row
@@ -71,7 +71,7 @@ def board_view(board: Board) -> BoardView:
     device = main_device(board)
     costs = [tuple(_comparable(row, quantity, device) for quantity in QUANTITIES) for row in board.rows]
     fronts = [
-        front([(each[i], row.mean) for each, row in zip(costs, board.rows, strict=True)]) for i in range(3)
+        on_front([(each[i], row.mean) for each, row in zip(costs, board.rows, strict=True)]) for i in range(3)
     ]
     rows = tuple(
         RowView(
@@ -83,19 +83,6 @@ def board_view(board: Board) -> BoardView:
         for k, row in enumerate(board.rows)
     )
     return BoardView(board, heading(board), tuple(sentences(board)), gaps(board), rows, _axes(costs, device))
-
-
-def front(points: Sequence[tuple[float | None, float | None]]) -> set[int]:
-    """Positions of the points (cost, score) without another that scores as much at the same cost or less."""
-    known = [
-        (cost, -score, i) for i, (cost, score) in enumerate(points) if cost is not None and score is not None
-    ]
-    found, best = set(), float("-inf")
-    for _, negative, i in sorted(known):
-        if -negative > best:
-            best = -negative
-            found.add(i)
-    return found
 
 
 def _comparable(row: Row, quantity: str, device: str) -> float | None:

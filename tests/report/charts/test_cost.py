@@ -81,6 +81,7 @@ def test_rows_of_unknown_cost_are_named(vtab_board):
     [
         (1, 10, [1, 2, 5, 10]), (1.2, 27, [1, 2, 5, 10, 20, 50]), (0.017, 0.17, [0.01, 0.02, 0.05, 0.1, 0.2]),
         (3, 40_000, [1, 10, 100, 1000, 10_000, 100_000]), (7, 7, [5, 10]),
+        (250, 440, [200, 300, 400, 500]),
     ],
 )  # fmt: skip
 def test_ticks_stand_all_along_the_axis(low, high, wanted):

@@ -27,6 +27,7 @@ QUANTITIES = {
 
 WIDTH_PX, HEIGHT_PX = 720, 320
 SHORT_DECADES = 2.5  # of a logarithmic axis, which then has ticks at 1, 2 and 5
+SHORTEST_DECADES = 0.6  # and at all digits
 MOST_NAMED = 5  # rows without a known cost
 
 
@@ -95,9 +96,20 @@ def cost_of(row: Row, quantity: str) -> float | None:
 
 def pareto_front(points: pd.DataFrame) -> pd.DataFrame:
     """The points without another that scores as much at the same cost or less, cheapest first."""
-    ordered = points.sort_values(["cost", "score"], ascending=[True, False], kind="stable")
-    best_before = ordered["score"].astype(float).cummax().shift(fill_value=float("-inf"))
-    return ordered[ordered["score"] > best_before]
+    return points.iloc[on_front(list(zip(points["cost"], points["score"], strict=True)))]
+
+
+def on_front(points: Sequence[tuple[float | None, float | None]]) -> list[int]:
+    """Positions of the points (cost, score) without another that scores as much at the same cost or less, cheapest first."""
+    known = [
+        (cost, -score, i) for i, (cost, score) in enumerate(points) if cost is not None and score is not None
+    ]
+    found, best = [], math.inf
+    for _, negative, i in sorted(known):
+        if negative < best:
+            best = negative
+            found.append(i)
+    return found
 
 
 def cost_chart(
@@ -164,9 +176,10 @@ def _named(points: pd.DataFrame, plane: Plane) -> pd.DataFrame:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Ticks of a logarithmic axis all along the values: powers of ten, with 2 and 5 times these on a short axis."""
+    """Ticks of a logarithmic axis all along the values: powers of ten, with 2 and 5 or all times these on a short axis."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    steps = (1, 2, 5) if math.log10(high / low) < SHORT_DECADES else (1,)
+    decades = math.log10(high / low)
+    steps = range(1, 10) if 0 < decades < SHORTEST_DECADES else (1, 2, 5) if decades < SHORT_DECADES else (1,)
     found = [step * 10.0**power for power in range(first, last + 1) for step in steps]
     lower = [tick for tick in found if tick <= low * 1.001]
     upper = [tick for tick in found if tick >= high * 0.999]

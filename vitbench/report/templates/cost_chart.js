@@ -24,9 +24,10 @@ const costChart = (() => {
     diamond: "M0 -6L6 0L0 6L-6 0Z", cross: "M-2 -6H2V-2H6V2H2V6H-2V2H-6V-2H-2Z", "triangle-down": "M0 5.5L5.5 -4.5H-5.5Z",
   };
 
-  // Ticks of a logarithmic axis all along the values: powers of ten, with 2 and 5 times these on a short axis.
+  // Ticks of a logarithmic axis all along the values: powers of ten, with 2 and 5 or all times these on a short axis.
   function logTicks(low, high) {
-    const steps = Math.log10(high / low) < 2.5 ? [1, 2, 5] : [1];
+    const decades = Math.log10(high / low);
+    const steps = decades > 0 && decades < 0.6 ? [1, 2, 3, 4, 5, 6, 7, 8, 9] : decades < 2.5 ? [1, 2, 5] : [1];
     const found = [];
     for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++) for (const step of steps) found.push(step * 10 ** power);
     const from = Math.max(...found.filter((tick) => tick <= low * 1.001));

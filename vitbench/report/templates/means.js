@@ -7,20 +7,20 @@ const means = (() => {
 
   function restore(cell) {
     if (!written.has(cell)) return;
-    const { html, value, low, high, name, title } = written.get(cell);
+    const { html, value, low, high, leads, name, title } = written.get(cell);
     cell.innerHTML = html;
     cell.className = name;
     cell.title = title;
-    for (const [key, own] of Object.entries({ value, low, high })) if (own === undefined) delete cell.dataset[key]; else cell.dataset[key] = own;
+    for (const [key, own] of Object.entries({ value, low, high, leads })) if (own === undefined) delete cell.dataset[key]; else cell.dataset[key] = own;
   }
 
   function keep(cell) {
-    if (!written.has(cell)) written.set(cell, { html: cell.innerHTML, name: cell.className, title: cell.title, value: cell.dataset.value, low: cell.dataset.low, high: cell.dataset.high });
+    if (!written.has(cell)) written.set(cell, { html: cell.innerHTML, name: cell.className, title: cell.title, value: cell.dataset.value, low: cell.dataset.low, high: cell.dataset.high, leads: cell.dataset.leads });
   }
 
   function say(cell, value, otherwise, [low, high] = []) {
     keep(cell);
-    for (const name of ["value", "low", "high"]) delete cell.dataset[name];
+    for (const name of ["value", "low", "high", "leads"]) delete cell.dataset[name];
     cell.title = "";
     cell.className = value === null ? "num mean none" : "num mean";
     const mark = document.createElement(value === null ? "span" : "b");
@@ -71,7 +71,11 @@ const means = (() => {
     const value = (row) => row.cells[at].dataset.value === undefined ? -1 : Number(Number(row.cells[at].dataset.value).toFixed(10));
     const sorted = list.map(value).filter((mean) => mean >= 0).sort((a, b) => b - a);
     const first = new Map(sorted.map((mean, i) => [mean, i + 1]).reverse());
-    for (const row of list) sayRank(row.cells[0], first.get(value(row)));
+    for (const row of list) {
+      const place = first.get(value(row));
+      sayRank(row.cells[0], place);
+      if (place === 1) row.cells[at].dataset.leads = "";
+    }
   }
 
   // As the page was made: means over the tasks that all rows have, with intervals.
@@ -82,6 +86,7 @@ const means = (() => {
       const [value, low, high, place, rankLow, rankHigh] = row.dataset.common.split(",");
       say(row.cells[at], Number(value), "", [low, high]);
       sayRank(row.cells[0], place, rankLow, rankHigh);
+      if (place === "1") row.cells[at].dataset.leads = "";
     }
   }
 

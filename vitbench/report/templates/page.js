@@ -30,7 +30,7 @@ const page = (() => {
     if (!method) return;
     method.value = shown.dataset.method;
     budget.disabled = shown.dataset.method === "overview";
-    if (budget.disabled) return;
+    if (budget.disabled) return (budget.value = "");
     budget.value = shown.dataset.budget;
     for (const option of budget.options) option.disabled = !of(method.value, option.value);
   }
