@@ -262,6 +262,21 @@ def test_backbones_are_compared_side_by_side(opened, records):
     WebDriverWait(opened, 10).until(lambda _: opened.find_element(By.ID, "comparison").is_displayed())
 
 
+DIM = (
+    "return [...document.querySelectorAll('.dim > title, text.dim')].map((e) => e.textContent.split(':')[0])"
+)
+
+
+def test_charts_dim_what_filters_leave_out(opened):
+    assert opened.execute_script(DIM) == []
+    Select(opened_menu(opened, "filters").find_element(By.ID, "family")).select_by_value("BiT")
+    dimmed = set(opened.execute_script(DIM))
+    assert {"vit_base_patch16_224", "ViT-H/14"} <= dimmed
+    assert "resnetv2_152x4_bit" not in dimmed
+    opened.find_element(By.ID, "clear").click()
+    assert opened.execute_script(DIM) == []
+
+
 OVERLAPS = """
 const texts = document.querySelectorAll(".panel:not([hidden]) .scatter .label");
 const boxes = [...texts].map((text) => text.getBoundingClientRect());

@@ -40,7 +40,7 @@ from vitbench.report.shown_metric import axis_title
 _FOLDER = Path(__file__).parent / "templates"
 SCRIPTS = (
     "state.js", "page.js", "rows.js", "means.js", "columns.js", "heat.js", "transpose.js", "copies.js", "labels.js",
-    "cost_chart.js", "saved_charts.js", "record.js", "compare.js", "start.js",
+    "cost_chart.js", "dimmed.js", "saved_charts.js", "record.js", "compare.js", "start.js",
 )  # fmt: skip
 MOST_BOARDS = 12  # with charts: drawing those of one board takes a tenth of a second
 FIRST_ROWS = 60  # of a large board, which the page lays out at once; scripts lay out the rest

@@ -141,7 +141,9 @@ def cost_chart(
     x = alt.X("at:Q", title=title, scale=log, axis=axis)
     linear = alt.Scale(zero=False, nice=False, domain=list(plane.y))
     y = alt.Y("score:Q", title=score, scale=linear, axis=alt.Axis(tickCount=6))
-    line = alt.Chart(pareto_front(points)).mark_line(color=INK, strokeDash=[4, 3], opacity=0.8)
+    line = alt.Chart(pareto_front(points)).mark_line(
+        color=INK, strokeDash=[4, 3], opacity=0.8, description="Pareto front"
+    )
     dots = alt.Chart(points)
     layers: list[Any] = [line.encode(x, y)]
     known = families or Families(points["family"])

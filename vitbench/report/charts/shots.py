@@ -101,9 +101,14 @@ def shots_chart(points: pd.DataFrame, title: str = "top-1", families: Families |
         dashes("backbone", points["backbone"], with_legend=False),
     )
     band = base.mark_area(opacity=0.15).encode(
-        x, alt.Y("low:Q", title=title, axis=PERCENT), alt.Y2("high"), looks[0], detail="backbone:N"
+        x,
+        alt.Y("low:Q", title=title, axis=PERCENT),
+        alt.Y2("high"),
+        looks[0],
+        detail="backbone:N",
+        description="backbone:N",
     )
-    line = base.mark_line().encode(x, y, *looks, detail="backbone:N")
+    line = base.mark_line().encode(x, y, *looks, detail="backbone:N", description="backbone:N")
     dots = base.mark_point(filled=True, size=30, opacity=1).encode(x, y, looks[0], description="said:N")
     last = base.transform_filter(alt.datum.shots == shots[-1]).mark_text(
         align="left", dx=6, fontSize=10, color=INK

@@ -39,7 +39,8 @@ def panels_by(chart: Any, field: str, columns: int, **scales: Any) -> alt.FacetC
 _POSITIONS = re.compile(r'\b(?:d|transform|[xy][12]?)="[^"]*"')
 _DIGITS = re.compile(r"(\d+\.\d)\d+")  # a tenth of a pixel is enough
 _MARK = re.compile(
-    r'<path aria-label="([^"]*)" role="graphics-symbol" aria-roledescription="(?:point|circle|tick)"([^>]*)/>'
+    r'<path aria-label="([^"]*)" role="graphics-symbol" '
+    r'aria-roledescription="(?:point|circle|tick|line mark|area mark)"([^>]*)/>'
 )
 _ROLES = re.compile(r' (?:role|aria-label|aria-roledescription|aria-hidden)="[^"]*"')
 # Half of Vega's output draws nothing: empty frames, and attributes at their defaults.

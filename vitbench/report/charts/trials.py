@@ -65,7 +65,9 @@ def trials_chart(points: pd.DataFrame, families: Families | None = None) -> Spec
     base = alt.Chart(points.assign(run=runs, said=said))
     colour = (families or Families(points["family"])).colour(points["family"], symbol="stroke")
     lines = base.mark_line(strokeWidth=1.5, opacity=0.8)
-    lines = lines.encode(x, y, colour, dashes("backbone", points["backbone"]), detail="run:N")
+    lines = lines.encode(
+        x, y, colour, dashes("backbone", points["backbone"]), detail="run:N", description="run:N"
+    )
     chosen = base.transform_filter("datum.chosen").mark_point(filled=True, size=60, opacity=1)
     panels = alt.layer(lines, chosen.encode(x, y, colour, description="said:N")).properties(
         width=300, height=190

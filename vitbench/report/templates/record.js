@@ -138,12 +138,13 @@
     }
     const names = data.grids[confusion.classes];
     const most = Math.max(1, ...confusion.matrix.flatMap((row, i) => row.filter((_, j) => i !== j)));
-    const head = make("tr", {}, make("th", { scope: "col" }, "true ↓ predicted →"), ...names.map((name) => make("th", { scope: "col", class: "num" }, name)));
+    const percentOf = (right, row) => { const number = row.reduce((sum, n) => sum + n, 0); return number ? percent(right / number) : "–"; };
+    const head = make("tr", {}, make("th", { scope: "col" }, "true ↓ predicted →"), ...names.map((name) => make("th", { scope: "col", class: "num" }, name)), make("th", { scope: "col", class: "num" }, "correct, %"));
     const body = confusion.matrix.map((row, i) => make("tr", {}, make("th", { scope: "row" }, names[i]), ...row.map((n, j) => {
       const place = make("td", { class: i === j ? "num right" : "num" }, n ? String(n) : "·");
       if (i !== j && n) place.style.setProperty("--wrong", `${Math.round((60 * n) / most)}%`);
       return place;
-    })));
+    }), make("td", { class: "num" }, percentOf(row[i], row))));
     return [title, make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Confusion matrix" }, make("table", { class: "confusion" }, make("thead", {}, head), make("tbody", {}, ...body)))];
   }
 
