@@ -66,7 +66,8 @@ const columns = (() => {
     const gone = hidden(table);
     const place = `#${page.active().id} .board tr:not(.heads, .space) >`;
     const chosen = [...gone].map((i) => `${place} :nth-child(${i + 1})`);
-    sheet.textContent = gone.size ? `@media screen { ${chosen.join(",")} { display: none } }` : ""; // paper has all columns
+    const rule = gone.size ? `@media screen { ${chosen.join(",")} { display: none } }` : ""; // paper has all columns
+    if (sheet.textContent !== rule) sheet.textContent = rule;
     span(table, gone);
     turn(table);
     list(table);

@@ -130,6 +130,8 @@ const costChart = (() => {
     });
   }
 
+  const drawn = new WeakMap(); // by place: what its chart shows
+
   function draw() {
     const place = page.active().querySelector(".chart");
     if (!place) return;
@@ -138,13 +140,17 @@ const costChart = (() => {
     const chosen = buttons.find((button) => button.dataset.cost === state.cost) || usual;
     for (const button of buttons) button.setAttribute("aria-pressed", String(button === chosen));
     const [points, without] = pointsOf(page.table(), chosen.dataset.cost);
+    const box = place.querySelector(".drawn");
+    const width = Math.max(300, Math.floor(box.clientWidth || 460));
+    points.sort((a, b) => b.score - a.score || (a.name < b.name ? -1 : 1));
+    const shown = JSON.stringify([chosen.dataset.cost, width, without.length, points.map((point) => [point.name, point.score, point.low])]);
+    if (drawn.get(place) === shown) return;
+    drawn.set(place, shown);
     const hint = place.querySelector(".key");
     const hidden = without.length ? ` Cost not known or not comparable: ${without.slice(0, 5).join(", ")}${without.length > 5 ? ` and ${without.length - 5} more` : ""}.` : "";
     const hollow = points.some((point) => point.hollow) ? " Hollow: published." : "";
     hint.replaceChildren(...key(points), ` Bars: 95 % intervals${points.some((point) => point.range) ? ", and ranges estimated from exaFLOPs" : ""}. Dashed: Pareto front.${hollow}${hidden}`);
-    const box = place.querySelector(".drawn");
     if (!points.some((point) => point.cost > 0)) return box.replaceChildren("No row that is shown has a mean and a known cost.");
-    const width = Math.max(300, Math.floor(box.clientWidth || 460));
     const found = scales(points, width);
     const front = frontOf(points);
     const svg = svgOf("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", class: "scatter", "aria-label": `Mean accuracy in percent against ${chosen.dataset.title}, ${points.length} rows; on the Pareto front: ${front.map((point) => point.name).join(", ")}. The table has the numbers.` });

@@ -23,11 +23,15 @@ const means = (() => {
     for (const name of ["value", "low", "high", "leads"]) delete cell.dataset[name];
     cell.title = "";
     cell.className = value === null ? "num mean none" : "num mean";
-    const mark = document.createElement(value === null ? "span" : "b");
-    if (value === null) mark.className = "chip";
-    else cell.dataset.value = String(value);
-    mark.textContent = value === null ? otherwise : percent(value);
-    cell.replaceChildren(mark);
+    if (value !== null) cell.dataset.value = String(value);
+    const text = value === null ? otherwise : percent(value);
+    if (value !== null && cell.childNodes.length === 1 && cell.firstChild.localName === "b") cell.firstChild.textContent = text;
+    else {
+      const mark = document.createElement(value === null ? "span" : "b");
+      if (value === null) mark.className = "chip";
+      mark.textContent = text;
+      cell.replaceChildren(mark);
+    }
     if (value === null || !low) return;
     Object.assign(cell.dataset, { low, high });
     cell.append(range(`${percent(low)}–${percent(high)}`));

@@ -2,7 +2,7 @@
 const rows = (() => {
   const { state } = view;
   const MOST = 80; // rows that are laid out together
-  const AROUND = 15; // rows laid out above and below those in view
+  const AROUND = 8; // rows laid out above and below those in view
   const UNITS = { params: 1e6, flops: 1e9, core_days: 1 };
   const every = new Map(all("table.board").map((table) => [table, [...table.tBodies[0].rows]]));
   const shownOf = new Map([...every.keys()].map((table) => [table, every.get(table)]));
@@ -51,7 +51,8 @@ const rows = (() => {
     const [key, way] = (state.sort || "rank.a").split(/\.(?=[ad]$)/);
     const i = place(table, key);
     for (const header of heads(table)) {
-      if (header.hasAttribute("aria-sort")) header.setAttribute("aria-sort", header.dataset.key !== key ? "none" : way === "d" ? "descending" : "ascending");
+      const next = header.dataset.key !== key ? "none" : way === "d" ? "descending" : "ascending";
+      if (header.hasAttribute("aria-sort") && header.getAttribute("aria-sort") !== next) header.setAttribute("aria-sort", next);
     }
     if (i < 0) return found;
     const sign = way === "d" ? -1 : 1;
