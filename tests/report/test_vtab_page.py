@@ -499,7 +499,10 @@ return targets.filter((e) => e.checkVisibility() && !e.closest(".unseen")).map((
 STATES = [
     "board",
     "dialog",
-    *(pytest.param(state, marks=pytest.mark.slow) for state in ("across", "dark", "heat")),
+    *(
+        pytest.param(state, marks=pytest.mark.slow)
+        for state in ("across", "dark", "heat", "menus", "comparison")
+    ),
 ]
 
 
@@ -517,6 +520,12 @@ def test_axe_finds_nothing(opened, state, width):
         )
         if state in ("across", "heat"):
             opened_menu(opened, "view").find_element(By.ID, state).click()
+        if state == "menus":
+            opened.execute_script("document.querySelectorAll('details.menu').forEach((d) => (d.open = true))")
+        if state == "comparison":
+            for box in panel(opened).find_elements(By.CSS_SELECTOR, ".pick-row")[:2]:
+                opened.execute_script("arguments[0].click()", box)
+            opened.execute_script("document.querySelector('#chosen button').click()")
         if state == "dialog":
             panel(opened).find_element(By.CSS_SELECTOR, "button.open").click()
         opened.execute_script(AXE)

@@ -75,7 +75,7 @@
     dialog.replaceChildren(
       make("div", { class: "head" }, make("h2", { id: "comparison-title" }, names.join(" / ")), button("Close", close)),
       ...said,
-      make("p", { class: "hint" }, "Differences in points on the same test images, with 95 % intervals; p-values are Holm-corrected for the tasks."),
+      make("p", { class: "hint" }, "Differences in points on the same test images, with 95 % intervals for each alone; p-values are Holm-corrected for all tasks."),
       make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Comparison, table" }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...heads.map((header) => line(header, list, own))))),
     );
     if (!dialog.open) dialog.showModal();
