@@ -136,7 +136,7 @@ def _rendered(records: Sequence[Record], extras: Extras) -> str:
             details=packed(details(records, extras.worst, _pairs(found))),
             expected=_expected(records, extras.estimated),
             all_device_seconds=run_device_seconds(records),
-            js=Markup("\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)),
+            js=_scripts(),
             **_notices(records, found),
             **page_styles("board.css", "print.css"),
         )
@@ -168,6 +168,13 @@ def _notices(records: Sequence[Record], found: Sequence[Board]) -> dict[str, obj
         "versions": sorted({r.env.packages.get("vitbench", "") for r in records}),
         "updated": max(record.created for record in records)[:10],
     }  # fmt: skip
+
+
+@cache
+def _scripts() -> Markup:
+    """All scripts without indentation and lines of comment."""
+    text = "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    return Markup(re.sub(r"^\s*(?://.*\n)?", "", text, flags=re.MULTILINE))
 
 
 def _packed_rows(lines: Sequence[str]) -> Markup:
