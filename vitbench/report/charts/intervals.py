@@ -51,6 +51,7 @@ def group_points(board: Board) -> pd.DataFrame:
             "panel": name.capitalize() if name in board.groups else name, "backbone": row.backbone, "family": row.family,
             "value": mean,
             "low": interval and interval.low, "high": interval and interval.high, "seeds": [],
+            "hollow": row.published,
         }
         for row in (board.rows if board.groups else ())
         for (name, mean), interval in zip(
@@ -82,12 +83,16 @@ def _title(board: Board) -> str:
 def interval_chart(
     points: pd.DataFrame, title: str = "top-1", families: Families | None = None
 ) -> Spec | None:
-    """Points of (panel, backbone, value, low, high, seeds): panels side by side, backbones as rows; None without points."""
+    """Panels side by side, backbones as rows; None without points.
+
+    Points are (panel, backbone, family, value, low, high, seeds), and `hollow` where they are published.
+    """
     if points.empty:
         return None
+    points = points if "hollow" in points else points.assign(hollow=False)
     order = points["backbone"].drop_duplicates().tolist()
     y = alt.Y("backbone:N", title=None, sort=order, axis=alt.Axis(labelLimit=180, grid=True))
-    axis = alt.Axis(format=".0%", tickCount=4, grid=False)
+    axis = alt.Axis(format=".0%", tickCount=4, grid=False, labelOverlap=True)
     x = alt.X("value:Q", title=title, axis=axis, scale=alt.Scale(zero=False))
     said = [
         _said(*each)
@@ -97,11 +102,14 @@ def interval_chart(
     bars = base.mark_rule(color=INK, strokeWidth=5, opacity=0.35).encode(alt.X("low:Q"), alt.X2("high"), y)
     seeds = base.transform_flatten(["seeds"]).mark_tick(thickness=1.5, size=12, color=INK)
     known = families or Families(points["family"])
-    dots = base.mark_point(filled=True, size=45, opacity=1)
-    dots = dots.encode(
-        x, y, known.colour(points["family"]), known.shape(points["family"]), description="said:N"
-    )
-    panels = alt.layer(bars, seeds.encode(alt.X("seeds:Q"), y), dots)
+    looks = known.colour(points["family"]), known.shape(points["family"])
+    dots = [
+        base.transform_filter(alt.datum.hollow == hollow)
+        .mark_point(filled=not hollow, size=45, opacity=1, strokeWidth=2)
+        .encode(x, y, *looks, description="said:N")
+        for hollow in sorted(set(points["hollow"]))
+    ]
+    panels = alt.layer(bars, seeds.encode(alt.X("seeds:Q"), y), *dots)
     return panels_by(
         panels.properties(width=190, height=17 * len(order) + 6), "panel", COLUMNS, x="independent"
     )

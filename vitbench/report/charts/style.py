@@ -56,6 +56,7 @@ def styled(spec: Spec, ink: str = INK, background: str = "transparent") -> str:
     return str(
         spec.configure(
             background=background,
+            padding={"left": 14, "right": 5, "top": 5, "bottom": 5},  # fonts of the page may be wider
             font="system-ui, sans-serif",
             axis={**colours, "gridColor": ink, "gridOpacity": 0.2},
             legend={"labelColor": ink, "titleColor": ink, "labelLimit": 240},
