@@ -3,11 +3,13 @@
 import csv
 import io
 import shlex
+import shutil
 
 import pytest
 
 import vitbench
 from tests.making.command import vitbench as command
+from vitbench.report.page import Extras, render
 from vitbench.store.record_heads import heads, related
 
 
@@ -84,3 +86,54 @@ def test_heads_say_what_records_are_of(run):
         assert (head.backbone, head.task) == (job.backbone.label, job.task.label)
         assert head.backbone_digest == job.backbone.digest
     assert {head.backbone for head in related(found, ["boring", "nobody"])} == {"boring"}
+
+
+def test_a_watched_page_follows_a_run_until_it_is_complete(run, tmp_path, monkeypatch):
+    """Records come one by one; the last page does not look for news."""
+    place, records = tmp_path / "again", sorted((run / "records").glob("*.json"))
+    shutil.copytree(run, place, ignore=shutil.ignore_patterns("report.html", "records"))
+    (place / "records").mkdir()
+    pages = []
+
+    def another(_):
+        if (place / "report.html").exists():
+            pages.append((place / "report.html").read_text())
+        if records:
+            shutil.copy(record := records.pop(), place / "records" / record.name)
+
+    monkeypatch.setattr("vitbench.cli.report_watch.time.sleep", another)
+    said = command("report", place, "--watch")
+    assert said.returncode == 0, said.stderr
+    assert "waiting for the first result" in said.stderr
+    assert "1 jobs to come" in said.stderr
+    assert len(pages) == 5
+    assert all('data-reload="10"' in page for page in pages)
+    assert "data-reload" not in (place / "report.html").read_text()
+
+
+def test_a_watched_page_is_the_page_alone(run, tmp_path):
+    said = command("report", run, "--watch", "--figures", tmp_path / "figures")
+    assert said.returncode == 2
+    assert "--watch writes the page alone" in said.stderr
+    assert command("report", tmp_path, "--watch").returncode == 2
+
+
+def test_a_page_of_several_runs_says_who_measured_what_and_what_twice(run, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    load = vitbench.load_records(run)
+    page = render(load, Extras(runs={"first": load, "second": [moved(load[0], -0.25)]}))
+    assert "Runs on this page" in page
+    assert "Measured more than once" in page
+    assert "-25.00" in page
+    assert load[0].env.device in page.split('id="runs"')[1]
+    assert command("report", run, other, "-o", tmp_path / "both.html").returncode == 0
+    both = (tmp_path / "both.html").read_text()
+    assert both.count("+0.00") == 6
+    assert str(other) in both
+    assert "Runs on this page" not in render(load)
+
+
+def moved(record, by):
+    top1 = record.metrics["top1"]
+    return record.model_copy(update={"metrics": {"top1": top1.model_copy(update={"value": top1.value + by})}})

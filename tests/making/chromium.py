@@ -7,6 +7,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import Select
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 REQUIRED = os.environ.get("VITBENCH_REQUIRE_BROWSER") == "1"  # .ci/run installs Chromium and sets it
@@ -39,7 +40,7 @@ def complaints(browser):
 
 
 def panel(browser):
-    (shown,) = [p for p in browser.find_elements(By.CSS_SELECTOR, "[role=tabpanel]") if p.is_displayed()]
+    (shown,) = [p for p in browser.find_elements(By.CSS_SELECTOR, ".panel") if p.is_displayed()]
     return shown
 
 
@@ -54,9 +55,31 @@ def names(browser):
 
 def header(browser, text):
     return next(
-        b for b in panel(browser).find_elements(By.CSS_SELECTOR, "thead button") if b.text.startswith(text)
+        b
+        for b in panel(browser).find_elements(By.CSS_SELECTOR, "thead th > button:not(.fold)")
+        if b.is_displayed() and b.text.startswith(text)
     )
 
 
-def tab(browser, text):
-    return next(b for b in browser.find_elements(By.CSS_SELECTOR, "[role=tab]") if b.text == text)
+def choose(browser, label):
+    """Shows the board of a setting, `protocol · budget`, or all settings, by the page's two choices."""
+    method, _, budget = label.partition(" · ")
+    Select(browser.find_element(By.ID, "protocol")).select_by_value(method)
+    if budget:
+        Select(browser.find_element(By.ID, "budget")).select_by_value(budget)
+
+
+def opened_menu(browser, name):
+    """A menu of the controls, open."""
+    menu = browser.find_element(By.ID, name)
+    if not menu.get_attribute("open"):
+        menu.find_element(By.TAG_NAME, "summary").click()
+    return menu
+
+
+def at_width(browser, width, height=900):
+    """Makes the window so wide; phones have narrow ones."""
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500},
+    )

@@ -178,6 +178,10 @@ def test_the_boards_metric_is_compared_and_ranked(base, tmp_path):
     for shown in board.rows:
         assert ranked[shown.backbone].mean.value == pytest.approx(shown.mean)
         assert ranked[shown.backbone].rank.value == shown.rank
+        assert (ranked[shown.backbone].rank.low, ranked[shown.backbone].rank.high) == (
+            shown.rank_low,
+            shown.rank_high,
+        )
 
 
 def test_what_lacks_seeds_is_shown_apart_and_ranked_nowhere(base, tmp_path):
@@ -226,3 +230,56 @@ def test_damaged_predictions_leave_the_board_as_it_is_without_them(base, tmp_pat
     RunDir(tmp_path).predictions_path(records[0].key).write_bytes(b"damaged")
     found = boards(records, predictions=predictions_of([tmp_path], records))
     assert found == boards(records)
+
+
+def test_rows_with_gaps_are_ranked_on_what_all_rows_have(base):
+    """One missing seed of one task costs that task, not the row."""
+    records = [
+        made(base, name, task, seed, level, tasks=("a", "b"))
+        for name, level in (("x", 0.9), ("y", 0.8), ("z", 0.7)) for task in ("a", "b") for seed in range(3)
+        if (name, task, seed) != ("x", "b", 2)
+    ]  # fmt: skip
+    (found,) = boards(records)
+    assert {row.backbone: row.rank for row in found.rows} == {"y": 1, "z": 2, "x": None}
+    assert [found.columns[i].label for i in found.common] == ["a"]
+    assert {row.backbone: row.common.rank for row in found.rows} == {"x": 1, "y": 2, "z": 3}
+    for row in found.rows:
+        cell = row.cells[found.common[0]]
+        assert (row.common.mean, row.common.interval.low) == (pytest.approx(cell.value), cell.ci_low)
+        assert row.common.rank_low <= row.common.rank <= row.common.rank_high
+    (whole,) = boards([record for record in records if record.job.backbone.label != "x"])
+    assert whole.common == ()
+    assert {row.common for row in whole.rows} == {None}
+
+
+@pytest.mark.parametrize("known_images", [True, False])
+def test_the_pairs_of_a_board_are_those_of_compare(base, tmp_path, known_images):
+    tables = {
+        (name, task): outcomes(level)
+        for name, level in (("x", 0.5), ("y", 0.8), ("z", 0.6))
+        for task in ("a", "b")
+    }
+    records = saved(base, tmp_path, tables)
+    (board,) = boards(
+        records, predictions=predictions_of([tmp_path], records) if known_images else None, in_pairs=True
+    )
+    assert {frozenset((pair.first, pair.second)) for pair in board.pairs} == {
+        frozenset(pair) for pair in (("x", "y"), ("x", "z"), ("y", "z"))
+    }
+    for pair in board.pairs:
+        found = compare([tmp_path], pair.first, pair.second)
+        wanted = {row.task: row for row in found.cells}
+        for column, gap in zip(board.columns, pair.gaps, strict=True):
+            row = wanted[column.task]
+            assert gap.value == pytest.approx(row.gap.value)
+            if known_images:
+                assert (gap.low, gap.high) == pytest.approx((row.gap.low, row.gap.high))
+                assert gap.p == pytest.approx(row.p_holm)
+            else:
+                assert gap.low < row.gap.low
+        (mean,) = found.means
+        if known_images:
+            assert (pair.mean.low, pair.mean.high, pair.mean.p) == pytest.approx(
+                (mean.gap.low, mean.gap.high, mean.p)
+            )
+    assert boards(records)[0].pairs == ()

@@ -6,9 +6,20 @@ from pathlib import Path
 import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from tests.making.chromium import MARKS, complaints, header, names, panel, started, tab
-from vitbench.report.page import render
+from tests.making.chromium import (
+    MARKS,
+    at_width,
+    choose,
+    complaints,
+    header,
+    names,
+    opened_menu,
+    panel,
+    started,
+)
+from vitbench.report.page import Extras, render
 
 pytestmark = MARKS
 
@@ -56,7 +67,7 @@ def opened(browser, page):
 
 
 def test_the_board_is_ranked_and_sorts_both_ways(opened):
-    tab(opened, "ridge_probe · full").click()
+    choose(opened, "ridge_probe · full")
     assert names(opened) == ["alpha", "<img src=x onerror=alert(1)>", "Beta"]
     header(opened, "Mean").click()
     assert names(opened)[0] == "alpha"
@@ -78,16 +89,66 @@ def test_the_filter_narrows_every_table(opened):
     assert names(opened) == []
 
 
-def test_tabs_work_by_mouse_keyboard_and_fragment(opened, page):
-    assert panel(opened).get_attribute("id") == "overview"
-    first = tab(opened, "Overview")
-    first.send_keys(Keys.ARROW_RIGHT)
-    chosen = panel(opened).get_attribute("id")
-    assert chosen.startswith("board-")
-    assert opened.current_url.endswith("#/" + chosen)
+def test_a_setting_is_chosen_by_protocol_and_budget_and_has_an_address(opened, page):
+    assert panel(opened).get_attribute("data-label") == "ridge_probe · full"
+    protocol = opened.find_element(By.ID, "protocol")
+    texts = [option.text for option in Select(protocol).options]
+    assert texts == ["Linear probe, ridge regression", "k-nearest neighbours", "All settings"]
+    choose(opened, "ridge_probe · 2-shot")
+    assert panel(opened).get_attribute("data-label") == "ridge_probe · 2-shot"
+    shown = panel(opened).get_attribute("id")
+    assert opened.current_url.endswith("#/" + shown)
+    choose(opened, "knn")  # which has no board with two images per class
+    assert panel(opened).get_attribute("data-label") == "knn · full"
+    budgets = opened.find_elements(By.CSS_SELECTOR, "#budget option")
+    assert [option.is_enabled() for option in budgets] == [False] * (len(budgets) - 1) + [True]
+    opened.back()
+    assert panel(opened).get_attribute("id") == shown
+    opened.back()
+    assert panel(opened).get_attribute("data-label") == "ridge_probe · full"
+    opened.forward()
+    assert panel(opened).get_attribute("id") == shown
     opened.get("about:blank")
-    opened.get(f"{Path(page).as_uri()}#/{chosen}")
-    assert panel(opened).get_attribute("id") == chosen
+    opened.get(f"{Path(page).as_uri()}#/{shown}")
+    assert panel(opened).get_attribute("id") == shown
+    choose(opened, "overview")
+    assert panel(opened).get_attribute("id") == "overview"
+    assert len(names(opened)) == 3
+
+
+def test_the_heading_and_the_sentence_come_before_the_first_number(opened):
+    choose(opened, "ridge_probe · full")
+    assert panel(opened).find_element(By.TAG_NAME, "h2").text == (
+        "3 backbones on digits, with a linear probe (ridge regression) on all training images"
+    )
+    said = panel(opened).find_element(By.CSS_SELECTOR, ".said").text
+    assert said.startswith("Best: alpha, 52.0 % (95 % interval")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])
+def test_the_first_screen_has_a_number_within_250_pixels(opened, width, height):
+    at_width(opened, width, height)
+    try:
+        opened.refresh()
+        top = opened.execute_script(
+            "const said = document.querySelector('.panel:not([hidden]) .said');"
+            "const range = document.createRange(); range.setStart(said.firstChild, 0);"
+            "range.setEnd(said.firstChild, said.textContent.indexOf('%')); return range.getBoundingClientRect().bottom"
+        )
+        assert 0 < top < 250
+        cell = panel(opened).find_element(By.CSS_SELECTOR, "tbody td.mean b")
+        assert cell.location["y"] < (250 if width > 1000 else 420)
+    finally:
+        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_link_within_the_page_keeps_the_view(opened):
+    choose(opened, "knn · full")
+    address = opened.current_url
+    opened.find_element(By.CSS_SELECTOR, "a[href='#method']").click()
+    assert opened.current_url == address
+    assert opened.execute_script("return scrollY") > 0
+    assert panel(opened).get_attribute("data-label") == "knn · full"
 
 
 def test_untrained_rows_are_marked_and_explained(opened):
@@ -101,7 +162,7 @@ def test_a_name_stays_a_name(opened):
 
 
 def test_a_score_opens_its_trials_and_facts_and_escape_closes_them(opened, tiny_records):
-    tab(opened, "ridge_probe · full").click()
+    choose(opened, "ridge_probe · full")
     shown = [b for b in panel(opened).find_elements(By.CSS_SELECTOR, "button.open") if b.is_displayed()]
     shown[0].click()
     dialog = opened.find_element(By.ID, "record")
@@ -118,20 +179,34 @@ def test_a_score_opens_its_trials_and_facts_and_escape_closes_them(opened, tiny_
     assert not dialog.is_displayed()
 
 
-@pytest.mark.parametrize("width", [1600, 360])
+# What sticks out of the window that was asked for: pages on phones grow with what is too wide.
+OUTSIDE = """
+const seen = [...document.querySelectorAll("body *")].filter((e) => e.checkVisibility());
+const out = seen.filter((e) => !e.closest(".scroll > *, .drawn > *, .unseen")).filter((e) => {
+  const box = e.getBoundingClientRect();
+  return box.width && (box.right > arguments[0] + 0.5 || box.left < -0.5);
+});
+return [document.documentElement.scrollWidth, out.slice(0, 3).map((e) => e.outerHTML.slice(0, 100))];
+"""
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280, 1440, 720])
 def test_nothing_is_wider_than_the_window(opened, width):
-    opened.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500},
-    )
+    """720 pixels are a window of 1440 at 200 % zoom."""
+    at_width(opened, width)
     try:
         opened.refresh()
-        for chosen in opened.find_elements(By.CSS_SELECTOR, "[role=tab]"):
-            chosen.click()
-            overflow = opened.execute_script(
-                "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
-            )
-            assert overflow <= 0
+        for setting in ("ridge_probe · full", "ridge_probe · 2-shot", "knn · full", "overview"):
+            choose(opened, setting)
+            assert opened.execute_script(OUTSIDE, width) == [pytest.approx(width, abs=16), []]
+        choose(opened, "ridge_probe · full")
+        for name in ("filters", "columns", "view", "copies"):
+            opened_menu(opened, name)
+            assert opened.execute_script(OUTSIDE, width)[1] == [], name
+        opened.find_element(By.TAG_NAME, "h1").click()
+        panel(opened).find_element(By.CSS_SELECTOR, "button.open").click()
+        assert opened.find_element(By.ID, "record").is_displayed()
+        assert opened.execute_script(OUTSIDE, width)[1] == []
     finally:
         opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
@@ -162,13 +237,30 @@ def test_text_has_enough_contrast_in_both_schemes(opened, scheme):
     assert opened.execute_script(CONTRAST) == []
 
 
-def test_printing_shows_every_board(opened):
+PAPER = 1069  # pixels of A4 across, without margins
+
+
+def test_printing_shows_every_board_with_its_chart(opened):
+    opened.execute_script("dispatchEvent(new Event('beforeprint'))")
     opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    at_width(opened, PAPER)
     try:
-        assert all(p.is_displayed() for p in opened.find_elements(By.CSS_SELECTOR, "[role=tabpanel]"))
+        panels = opened.find_elements(By.CSS_SELECTOR, ".panel")
+        assert all(p.is_displayed() for p in panels)
         assert not opened.find_element(By.CSS_SELECTOR, ".controls").is_displayed()
+        widths = opened.execute_script(
+            "return [...document.querySelectorAll('table')].map((t) => t.scrollWidth)"
+        )
+        assert max(widths) <= PAPER
+        for panel in panels:
+            assert all(
+                head.is_displayed() for head in panel.find_elements(By.CSS_SELECTOR, ".board thead th")
+            )
     finally:
         opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    opened.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert [p.is_displayed() for p in panels].count(True) == 1
 
 
 def test_a_score_has_its_further_metrics_in_percent_and_nats_with_reasons(opened):
@@ -179,7 +271,7 @@ def test_a_score_has_its_further_metrics_in_percent_and_nats_with_reasons(opened
         ),
         ("knn · full", r"NLL, nats seed 0 0\.\d{3,5} –"),
     ):
-        tab(opened, setting).click()
+        choose(opened, setting)
         panel(opened).find_element(By.CSS_SELECTOR, "button.open").click()
         dialog = opened.find_element(By.ID, "record")
         text = dialog.find_element(By.CSS_SELECTOR, "[aria-label='Further metrics']").text.replace("\n", " ")
@@ -188,3 +280,18 @@ def test_a_score_has_its_further_metrics_in_percent_and_nats_with_reasons(opened
             text
         )
         next(b for b in dialog.find_elements(By.TAG_NAME, "button") if b.text == "Close").click()
+
+
+def test_an_open_page_takes_the_news_and_keeps_its_view(browser, tiny_records, tmp_path):
+    page = tmp_path / "running.html"
+    page.write_text(render(tiny_records[:1], Extras(reload_s=1)))
+    browser.get(page.as_uri())
+    header(browser, "Mean").click()
+    address = browser.current_url
+    assert "running" in browser.find_element(By.TAG_NAME, "header").text
+    page.write_text(render(tiny_records))
+    WebDriverWait(browser, 20).until(lambda _: browser.find_elements(By.ID, "protocol"))
+    assert browser.current_url == address
+    assert header(browser, "Mean").find_element(By.XPATH, "..").get_attribute("aria-sort") == "descending"
+    assert "running" not in browser.find_element(By.TAG_NAME, "header").text
+    assert complaints(browser) == []

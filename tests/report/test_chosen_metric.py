@@ -12,6 +12,7 @@ from vitbench.core.record import FurtherMetric
 from vitbench.core.wilson import wilson
 from vitbench.report.build import boards
 from vitbench.report.charts import CHARTS
+from vitbench.report.charts.families import Families
 from vitbench.report.charts.style import svg
 from vitbench.report.compare import compare
 from vitbench.report.export import latex, markdown, terminal
@@ -129,7 +130,7 @@ def test_top5_keeps_its_interval_which_is_longer_than_it_has_to_be(base, tmp_pat
 def test_charts_of_such_a_board_are_drawn(base, tmp_path):
     records = saved(base, tmp_path, {"a": "mean_per_class", "b": "top5"})
     found = made_boards(records, tmp_path)
-    drawn = [svg(each.spec) for chart in CHARTS for each in chart.draw(found, records)]
+    drawn = [svg(each.spec) for chart in CHARTS for each in chart.draw(found, records, Families([]))]
     assert drawn
     assert any("accuracy" in text for text in drawn)
 

@@ -81,6 +81,8 @@ def test_tables_of_vtab_have_its_groups_compute_and_published_rows(tiny_records)
     assert len({line.count("&") for line in body}) == 1
     assert latex(board).startswith("% finetune")
     assert "r" * (19 + 7) in latex(board)
+    assert latex(board).count(r"\textbf{") == 19 + 1  # the best score of each task, and the best mean
+    assert rf"\textbf{{{100 * board.rows[0].mean:.1f}}}" in latex(board)
     note = "± is the standard deviation over 3 seeds (n − 1), not an interval"
     assert f"% {note}" in latex(board).splitlines()
     assert note in markdown(board)

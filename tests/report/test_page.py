@@ -1,3 +1,5 @@
+import base64
+import gzip
 import json
 import re
 
@@ -7,6 +9,7 @@ from tests.making.boards import VTAB, board, with_all_that_a_record_can_hold
 from vitbench.core.record import Confusion, Trial
 from vitbench.report.cell_details import details
 from vitbench.report.charts import CHARTS
+from vitbench.report.packing import packed
 from vitbench.report.page import Extras, render
 
 
@@ -134,3 +137,52 @@ def test_any_curve_and_gap_of_a_plugin_fits_on_the_page(tiny_records, curve, dra
     trials = cell["seeds"][0]["trials"]
     assert trials["gap"] == 1.7976931348623157e308
     assert [losses for _, losses in trials.get("curves", [])] == ([drawn] if drawn else [])
+
+
+def test_the_guide_explains_the_marks_in_few_words(tiny_records):
+    guide = re.search(r'<dl class="guide">(.*?)</dl>', render(tiny_records), re.DOTALL)[1]
+    text = re.sub(r"<[^>]*>", " ", guide)
+    assert len(text.split()) <= 200
+    for mark in (
+        "#",
+        "≈",
+        "±",
+        "†",
+        "Green",
+        "2/3 seeds",
+        "Hatched",
+        "hollow",
+        "Dashed",
+        "bar",
+        "Front",
+        "Conformance",
+    ):
+        assert mark in text, mark
+
+
+def test_a_page_names_colours_and_quantities_in_words(tiny_records):
+    page = render(tiny_records)
+    assert "Linear probe, ridge regression" in page
+    assert 'title="ridge_probe"' in page
+    assert "all training images" in page
+
+
+def test_names_are_escaped_in_the_rows_that_scripts_lay_out(tiny_records):
+    evil = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+    records = board(tiny_records[0], [f"net_{i}.weights" for i in range(100)], ("a",), 1)
+    page = render([labelled(record, f"{evil} {i}") for i, record in enumerate(records)])
+    held = re.search(r'<script type="application/json" class="rows"[^>]*>(.*?)</script>', page)[1]
+    lines = json.loads(held)
+    assert len(lines) == 100 - 60
+    assert all(line.startswith("<tr ") and "&lt;script&gt;alert(1)" in line for line in lines)
+    assert not [line for line in lines if "<script" in line or "<img" in line]
+    assert page.count("<script>") == 1
+
+
+def test_long_data_are_compressed_and_come_back():
+    short, long = json.dumps({"a": "<b>"}), json.dumps(["<x>"] * 300_000)
+    assert packed(short) == '{"a": "\\u003cb>"}'
+    inside = json.loads(packed(long))["gzip"]
+    assert len(inside) < len(long) / 50
+    assert gzip.decompress(base64.b64decode(inside)).decode() == long
+    assert packed(long) == packed(long)

@@ -63,11 +63,11 @@ def test_asking_for_the_tasks_own_metric_changes_nothing(records):
 
 def test_the_page_says_which_metric_it_shows(records):
     page = render(records)
-    assert "Transfer evaluation: accuracy in percent" in page
+    assert "Accuracy in percent: " in page
     assert "no interval known" in page
     alone = [asking(r, "mean_per_class", tasks=(r.job.task.label,)) for r in records[:1]]
-    assert "Transfer evaluation: mean per class accuracy in percent" in render(alone)
-    assert "Transfer evaluation: top-1 accuracy in percent" in render([asking(r, "") for r in records])
+    assert "Mean per class accuracy in percent: " in render(alone)
+    assert "Top-1 accuracy in percent: " in render([asking(r, "") for r in records])
 
 
 def test_records_without_the_metric_say_so_and_have_no_mean(records):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +24,7 @@ class _Read(NamedTuple):
 
     records: list[Record]
     unreadable: tuple[str, ...]
+    by_run: dict[str, list[Record]]
 
     @property
     def exit_code(self) -> int:
@@ -38,15 +40,16 @@ def _read(files: dict[Path, list[Path]]) -> _Read:
     """
     found: dict[str, Record] = {}
     unreadable: list[str] = []
+    by_run = {}
     for run, own in files.items():
         records, bad = readable(own)
-        _add(found, run, records)
+        by_run[str(run)] = _add(found, run, records)
         unreadable += bad
-    return _Read(list(found.values()), tuple(unreadable))
+    return _Read(list(found.values()), tuple(unreadable), by_run)
 
 
-def _add(found: dict[str, Record], run: Path, records: list[Record]) -> None:
-    """Add the newest records of one run to those of the runs before it."""
+def _add(found: dict[str, Record], run: Path, records: list[Record]) -> list[Record]:
+    """Add the newest records of one run to those of the runs before it, and return them."""
     from vitbench.report.keys import newest
 
     kept = newest(records)
@@ -58,6 +61,7 @@ def _add(found: dict[str, Record], run: Path, records: list[Record]) -> None:
             text = f"warning: several results of {record.job.title}: using the one in {run}"
             click.echo(printable(text), err=True)
     found.update({record.key: record for record in kept})
+    return kept
 
 
 @click.command(no_args_is_help=True)
@@ -74,10 +78,14 @@ def _add(found: dict[str, Record], run: Path, records: list[Record]) -> None:
 @click.option(
     "--with-images", is_flag=True, help="Embed the 24 most confident errors per cell (needs the data sets)."
 )
+@click.option(
+    "--watch", is_flag=True,
+    help="Write the page again as results come, until the run is complete; an open page follows.",
+)  # fmt: skip
 @PART_OF_RESULTS
 def report(
     runs: tuple[Path, ...], output: Path | None, published: tuple[str, ...], figures: Path | None, with_images: bool,
-    backbones: tuple[str, ...], tasks: tuple[str, ...],
+    watch: bool, **part: tuple[str, ...],
 ) -> int:  # fmt: skip
     """Write the leaderboard of one or more runs: one self-contained HTML file.
 
@@ -88,23 +96,49 @@ def report(
 
     _check_prefixes(published)
     if runs:
-        if (backbones or tasks) and output is None:
+        if any(part.values()) and output is None:
             raise UsageError("a page of a part of the results needs an output file: add -o FILE.html")
-        files = files_of_part(runs, backbones, tasks)
+        if watch:
+            if figures is not None or with_images:
+                raise UsageError("--watch writes the page alone: leave out --figures and --with-images")
+            return _watched(runs, output, published, part)
+        files = files_of_part(runs, **part)
         read = _write_page(files, output, published, with_images=with_images)
         if figures is not None:
             _write_figures(figures, tuple(files), read.records, published)
         return read.exit_code
     if not published:
         raise UsageError("name a run directory, or give --published PREFIX -o FILE.html")
-    if figures is not None or with_images:
-        raise UsageError("--figures and --with-images need measured results: name a run directory")
+    if figures is not None or with_images or watch:
+        raise UsageError("--figures, --with-images and --watch need measured results: name a run directory")
     _report_published(published, output)
     return 0
 
 
+def _watched(
+    runs: tuple[Path, ...],
+    output: Path | None,
+    published: tuple[str, ...],
+    part: Mapping[str, tuple[str, ...]],
+) -> int:
+    """Write the page again and again, while the runs go on."""
+    from vitbench.cli.report_watch import follow
+    from vitbench.store.record_heads import files_of_part
+
+    def write(reload_s: int) -> int:
+        files = files_of_part(runs, **part)
+        return _write_page(files, output, published, with_images=False, reload_s=reload_s).exit_code
+
+    return follow(runs, write)
+
+
 def _write_page(
-    files: dict[Path, list[Path]], output: Path | None, published: tuple[str, ...], *, with_images: bool
+    files: dict[Path, list[Path]],
+    output: Path | None,
+    published: tuple[str, ...],
+    *,
+    with_images: bool,
+    reload_s: int = 0,
 ) -> _Read:
     """Write the page of several runs, and return what was read."""
     from vitbench.core.errors import UsageError
@@ -121,7 +155,8 @@ def _write_page(
     expected = {key: value for run in runs for key, value in estimated(run).items()}
     read = _read(files)
     worst = _images(runs, read.records) if with_images else {}
-    extras = Extras(expected, published, worst, read.unreadable, predictions_of(runs, read.records))
+    predictions = predictions_of(runs, read.records)
+    extras = Extras(expected, published, worst, read.unreadable, predictions, read.by_run, reload_s)
     write_atomically(target, render(read.records, extras))
     click.echo(str(target))
     return read

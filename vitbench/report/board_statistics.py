@@ -1,4 +1,4 @@
-"""How sure the numbers of a board are: intervals of cells, and the rows that cannot be told from the best."""
+"""How sure the numbers of a board are: intervals of cells, and the ranks of rows with their intervals."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from fractions import Fraction
 
 import numpy as np
 
-from vitbench.report.leaderboard import Column, Row
+from vitbench.report.board_parts import Column, Standing
+from vitbench.report.leaderboard import Row
 from vitbench.report.outcomes import Table
 from vitbench.report.ranks import Column as RankColumn
-from vitbench.report.ranks import column_of_estimates, column_of_tables, may_be_first
+from vitbench.report.ranks import Place, Ranks, column_of_estimates, column_of_tables, places, ranked
 from vitbench.report.shown_metric import Score
 from vitbench.report.statistics import (
     Estimate,
@@ -62,24 +63,68 @@ def images_alone(scores: Sequence[Score]) -> Bounds:
     return math.fsum(lows) / len(lows), math.fsum(highs) / len(highs)
 
 
-def with_first(
-    rows: Sequence[Row], columns: Sequence[Column], tables: Mapping[str, Mapping[str, Table]]
-) -> list[Row]:
-    """The rows, those marked that cannot be told from the one with the best mean; none where an interval is not known.
+Tables = Mapping[str, Mapping[str, Table]]  # by the column's label and the row's backbone
 
-    `tables` are by the column's label and the row's backbone.
-    """
-    ranked = [row for row in rows if row.rank is not None]
-    counted = [(i, column) for i, column in enumerate(columns) if column.counted]
-    known = all(row.cells[i].estimate is not None for row in ranked for i, _ in counted)
-    if not known or not 2 <= len(ranked) <= MOST_RANKED:
-        return list(rows)
-    found = may_be_first(
-        [_rank_column(ranked, i, tables.get(column.label, {})) for i, column in counted],
-        [row.exact_mean or Fraction(0) for row in ranked],
+
+def with_ranks(rows: Sequence[Row], columns: Sequence[Column], tables: Tables) -> list[Row]:
+    """The rows, complete ones with the intervals of their ranks, and those marked that cannot be told from the best."""
+    complete = [row for row in rows if row.rank is not None]
+    found = _ranks(complete, [i for i, column in enumerate(columns) if column.counted], columns, tables)
+    by_name = dict(zip([row.backbone for row in complete], found, strict=True))
+    return [
+        replace(row, rank_low=place.low, rank_high=place.high, first=bool(place.first))
+        if (place := by_name.get(row.backbone))
+        else row
+        for row in rows
+    ]
+
+
+def common_tasks(rows: Sequence[Row]) -> tuple[int, ...]:
+    """The tasks that all rows have with all seeds, where some rows lack others; rows with nothing at all do not count."""
+    begun = [row for row in rows if row.done]
+    if all(row.rank is not None for row in begun):
+        return ()
+    return tuple(i for i in begun[0].tasks if all(row.cells[i].complete for row in begun))
+
+
+def with_common(
+    rows: Sequence[Row], columns: Sequence[Column], tables: Tables, common: Sequence[int]
+) -> list[Row]:
+    """The rows with their standing by the mean over these tasks."""
+    begun = [row for row in rows if common and row.done]
+    found = _ranks(begun, common, columns, tables)
+    by_name = dict(zip([row.backbone for row in begun], found, strict=True))
+    return [
+        replace(row, common=_standing(row, common, by_name[row.backbone])) if row.backbone in by_name else row
+        for row in rows
+    ]
+
+
+def _standing(row: Row, tasks: Sequence[int], place: Ranks | Place) -> Standing:
+    mean = row.mean_of(tasks)
+    return Standing(
+        0.0 if mean is None else mean,
+        math.floor(place.value),
+        row.interval_of(tasks),
+        place.low,
+        place.high,
+        bool(place.first),
     )
-    first = {row.backbone for row, is_first in zip(ranked, found, strict=True) if is_first}
-    return [replace(row, first=row.rank is not None and row.backbone in first) for row in rows]
+
+
+def _ranks(
+    rows: Sequence[Row], tasks: Sequence[int], columns: Sequence[Column], tables: Tables
+) -> Sequence[Ranks | Place]:
+    """The ranks of rows by their means over tasks that each has; by the means alone where an interval is not known."""
+    exact = [_exact(row, tasks) for row in rows]
+    known = all(row.cells[i].estimate is not None for row in rows for i in tasks)
+    if not known or not 2 <= len(rows) <= MOST_RANKED:
+        return [Place(place) for place in places(exact)]
+    return ranked([_rank_column(rows, i, tables.get(columns[i].label, {})) for i in tasks], exact)
+
+
+def _exact(row: Row, tasks: Sequence[int]) -> Fraction:
+    return sum((row.cells[i].exact or Fraction(0) for i in tasks), Fraction(0)) / len(tasks)
 
 
 def _rank_column(rows: Sequence[Row], i: int, tables: Mapping[str, Table]) -> RankColumn:

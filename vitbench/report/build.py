@@ -10,28 +10,39 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from vitbench.core.format import printable
 from vitbench.core.job import shots_of
 from vitbench.core.metric_names import title_of
 from vitbench.core.record import Record
 from vitbench.published import GROUP_OF, VTAB_GROUPS, dataset_of
-from vitbench.report.board_statistics import with_first
+from vitbench.report.board_parts import Cell, Column, Item
+from vitbench.report.board_statistics import common_tasks, with_common, with_ranks
 from vitbench.report.cells import ByTask, Tables, cell_of, row_labels, seed_spread, tables_of_columns
 from vitbench.report.compute import measured_compute
 from vitbench.report.keys import by_setting, cells, digest, distinct_labels
-from vitbench.report.leaderboard import Board, Cell, Column, Item, Row
+from vitbench.report.leaderboard import Board, Row
 from vitbench.report.outcomes import Predictions
+from vitbench.report.pairs import pairs_of
 from vitbench.report.published_match import rows_on_board
 from vitbench.report.published_rows import published_row, shorten_names
+from vitbench.report.seeded import draws_images
+from vitbench.report.setting_names import setting_name, setting_parts
 from vitbench.report.shown_metric import asked_metrics
+
+UNKNOWN = "unknown"  # of a backbone that failed before anything was known of it
 
 
 def boards(
-    records: Sequence[Record], published: Iterable[str] = (), predictions: Predictions | None = None
+    records: Sequence[Record],
+    published: Iterable[str] = (),
+    predictions: Predictions | None = None,
+    *,
+    in_pairs: bool = False,
 ) -> list[Board]:
     """One board per setting: protocols in the order of the records, budgets from small to large.
 
     `published` are prefixes of the ids of published rows to show; suites may name more. With `predictions`, intervals take
-    into account which images each seed and each backbone got right.
+    into account which images each seed and each backbone got right. `in_pairs`: boards have the differences of all pairs.
     """
     settings = by_setting(records)
     labels = distinct_labels((key, setting_label(found[0])) for key, found in settings.items())
@@ -39,26 +50,30 @@ def boards(
 
     def order(item: tuple[str, list[Record]]) -> tuple[int, int]:
         job = item[1][0].job
-        return protocols.index(job.protocol.label), _budget_rank(job.budget)
+        return protocols.index(job.protocol.label), budget_rank(job.budget)
 
     ordered = sorted(settings.items(), key=order)
-    return [_board(key, labels[key], found, tuple(published), predictions) for key, found in ordered]
+    found = [_board(key, labels[key], own, tuple(published), predictions) for key, own in ordered]
+    return (
+        [board for board, _ in found]
+        if not in_pairs
+        else [_in_pairs(board, tables) for board, tables in found]
+    )
+
+
+def _in_pairs(board: Board, tables: Tables) -> Board:
+    rows = [row for row in board.measured if row.done]
+    return replace(board, pairs=pairs_of(rows, board.columns, tables, seeds_are_paired=board.draws_images))
 
 
 def setting_label(record: Record) -> str:
     """A short label for a record's setting."""
     job = record.job
-    parts = [job.protocol.label, job.budget]
-    if job.limit is not None:
-        parts.append(f"limited to {job.limit}")
-    if job.resolution_px is not None:
-        parts.append(f"{job.resolution_px} px")
-    if job.test_resolution_px is not None:
-        parts.append(f"tested at {job.test_resolution_px} px")
-    return " · ".join(parts)
+    return " · ".join([job.protocol.label, job.budget, *setting_parts(job)])
 
 
-def _budget_rank(budget: str) -> int:
+def budget_rank(budget: str) -> int:
+    """Budgets from small to large."""
     return shots_of(budget) or {"1k": 10**7, "full": 10**8}[budget]
 
 
@@ -68,7 +83,8 @@ def _board(
     records: Sequence[Record],
     published: tuple[str, ...],
     predictions: Predictions | None,
-) -> Board:
+) -> tuple[Board, Tables]:
+    """A board, and which images each seed of its cells got right."""
     by_cell = cells(records)
     tasks = distinct_labels((digest(cell.task), own[0].job.task.label) for cell, own in by_cell.items())
     by_task: ByTask = defaultdict(dict)
@@ -78,9 +94,25 @@ def _board(
     job = records[0].job
     tables = tables_of_columns(records, by_task, columns, predictions)
     measured = _with_best(_ranked(_measured(records, by_task, columns, tables)), len(columns))
-    rows = [*with_first(measured, columns, tables), *_published(records, columns, published)]
+    common = common_tasks(measured)
+    measured = with_common(with_ranks(measured, columns, tables), columns, tables, common)
+    rows = [*measured, *_published(records, columns, published)]
     shown = _with_decimals(columns, rows)
-    return Board(key, label, job.protocol.label, job.budget, shown, tuple(rows), job.limit)
+    mark = label.removeprefix(setting_label(records[0])).strip()
+    name = setting_name(job, mark)
+    board = Board(
+        key,
+        label,
+        job.protocol.label,
+        job.budget,
+        shown,
+        tuple(rows),
+        job.limit,
+        name,
+        common,
+        draws_images(job),
+    )
+    return board, tables
 
 
 def _with_decimals(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[Column, ...]:
@@ -153,15 +185,17 @@ def _row(
     label: str, records: Sequence[Record], columns: Sequence[Column], row_cells: tuple[Cell, ...]
 ) -> Row:
     facts = next((record.backbone for record in records if record.backbone), None)
+    why = next((record.failure.message for record in records if record.failure), "") if not facts else ""
     return Row(
         label,
-        facts.family if facts else "?",
-        facts.weights if facts else "unknown",
-        facts.pretrain_data if facts else "?",
+        facts.family if facts else UNKNOWN,
+        facts.weights if facts else UNKNOWN,
+        facts.pretrain_data if facts else UNKNOWN,
         facts.params if facts else None,
         measured_compute(records),
         row_cells,
         tuple(column.counted for column in columns),
+        failure=printable(" ".join(why.split())),
         conformance=_items(records),
     )
 

@@ -47,8 +47,10 @@ class Shared:
 Worst = Mapping[str, Sequence[tuple[str, str, str]]]
 
 
-def details(records: Sequence[Record], worst: Worst | None = None) -> Markup:
-    """JSON of all cells, safe inside a script element: every `<` is escaped."""
+def details(
+    records: Sequence[Record], worst: Worst | None = None, pairs: Mapping[str, Any] | None = None
+) -> Markup:
+    """JSON of all cells and of backbones in pairs, safe inside a script element: every `<` is escaped."""
     by_cell = cells(records)
     texts, grids = Shared(), Shared()
     grids.points, first_only = _room([[_curves(record) for record in own] for own in by_cell.values()])
@@ -68,9 +70,8 @@ def details(records: Sequence[Record], worst: Worst | None = None) -> Markup:
         if worst and name in worst:
             cell["worst"] = worst[name]
         found[name] = cell
-    text = json.dumps(
-        {"texts": texts.values, "grids": grids.values, "cells": found}, separators=(",", ":"), sort_keys=True
-    )
+    whole = {"texts": texts.values, "grids": grids.values, "cells": found, "pairs": pairs or {}}
+    text = json.dumps(whole, separators=(",", ":"), sort_keys=True)
     return Markup(text.replace("<", "\\u003c"))
 
 

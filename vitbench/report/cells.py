@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 
 from vitbench.core.conformance import NOT_LIMITED, READABLE
 from vitbench.core.record import Record
+from vitbench.report.board_parts import Cell, Column
 from vitbench.report.board_statistics import cell_estimate, cell_interval, images_alone
 from vitbench.report.cell_details import cell_name
 from vitbench.report.keys import component_key, distinct_labels
-from vitbench.report.leaderboard import Cell, Column
 from vitbench.report.outcomes import Predictions, Table, tables_or_none
 from vitbench.report.published_match import published_match
 from vitbench.report.seeded import is_seeded

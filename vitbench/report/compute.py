@@ -35,8 +35,9 @@ class Compute:
 
 @dataclass(frozen=True)
 class ComputeColumn:
-    """A column of the page: its heading, the number that it sorts by, and texts for a row where that number is known."""
+    """A column of the page: its key in addresses, heading, what it sorts by, and texts for a row where that is known."""
 
+    key: str
     title: str
     note: str
     value: Callable[[Compute], float | None]
@@ -59,16 +60,16 @@ _UNKNOWN = "; without features whose extraction was not measured"
 
 COMPUTE_COLUMNS = (
     ComputeColumn(
-        "Core-days", "TPUv3, published", lambda row: row.core_days,
+        "core_days", "Core-days", "TPUv3, published", lambda row: row.core_days,
         _core_days_text, _core_days_range, lambda row: row.core_days_source,
     ),
     ComputeColumn(
-        "FLOPs/image", "counted", lambda row: row.flops_per_image,
+        "flops", "FLOPs/image", "counted", lambda row: row.flops_per_image,
         lambda row: quantity(row.flops_per_image or 0),
         lambda row: f"{row.size_px} px" if row.flops_per_image and row.size_px else "",
     ),
     ComputeColumn(
-        "Time", "measured here", lambda row: row.seconds,
+        "time", "Time", "measured here", lambda row: row.seconds,
         lambda row: ("≥ " if row.at_least else "") + duration(row.seconds or 0),
         lambda row: "" if row.joules is None else energy(row.joules),
         lambda row: f"on {row.device}{_UNKNOWN if row.at_least else ''}", is_spoken=True,

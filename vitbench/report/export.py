@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
 from vitbench.core.record import Record
+from vitbench.report.board_parts import Cell, Column
 from vitbench.report.build import boards
-from vitbench.report.leaderboard import GROUP_MEAN, Board, Cell, Column, Row
+from vitbench.report.leaderboard import GROUP_MEAN, Board, Row
 from vitbench.report.model_card import model_card
 from vitbench.report.outcomes import Predictions
 from vitbench.report.tidy import tidy
@@ -177,13 +178,22 @@ def latex(board: Board) -> str:
     ]
     for row in board.rows:
         cells = [
-            _cell_text(cell, column, r"$\pm$").replace("–", "--").replace(DEPARTS, r"$\dagger$")
+            _bold(
+                _cell_text(cell, column, r"$\pm$").replace("–", "--").replace(DEPARTS, r"$\dagger$"),
+                cell.best,
+            )
             for cell, column in zip(row.cells, board.columns, strict=True)
         ]
         ends = [_tex(text).replace("–", "--").replace(TIED, r"$\approx$") for text in _mean_texts(board, row)]
+        place = -3 if _has_core_days(board) else -2
+        ends[place] = _bold(ends[place], row.rank == 1)
         lines.append(" & ".join([_tex(marked(row)), *cells, *ends]) + r" \\")
     notes = [f"% {note}" for note in _footnote(board)]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *notes, ""])
+
+
+def _bold(text: str, best: bool) -> str:
+    return rf"\textbf{{{text}}}" if best else text
 
 
 _TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}

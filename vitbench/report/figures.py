@@ -12,8 +12,9 @@ import vl_convert
 from vitbench.core.files import write_atomically
 from vitbench.core.record import Record
 from vitbench.report.charts import CHARTS
-from vitbench.report.charts.chart import Chart, Drawing, Spec
-from vitbench.report.charts.style import styled
+from vitbench.report.charts.chart import Chart, Drawing
+from vitbench.report.charts.families import Families
+from vitbench.report.charts.style import Spec, styled
 from vitbench.report.keys import by_setting
 from vitbench.report.leaderboard import Board
 
@@ -24,16 +25,17 @@ def figures(boards: Sequence[Board], records: Sequence[Record]) -> Iterator[tupl
     """All charts that can be drawn, each with the name of its file."""
     names = Counter(_file_name(board.label) for board in boards)
     settings = by_setting(records)
+    families = Families(row.family for board in boards for row in board.rows)
     for board in boards:
         name = _file_name(board.label)
         name = f"{name}-{board.key[:4]}" if names[name] > 1 else name
         for chart in CHARTS:
             if chart.scope == "board":
-                for drawing in chart.draw([board], settings[board.key]):
+                for drawing in chart.draw([board], settings[board.key], families):
                     yield f"{name}-{_stem(chart, drawing)}", drawing.spec
     for chart in CHARTS:
         if chart.scope == "run":
-            for drawing in chart.draw(boards, records):
+            for drawing in chart.draw(boards, records, families):
                 yield _stem(chart, drawing), drawing.spec
 
 

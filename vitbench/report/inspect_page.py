@@ -44,7 +44,7 @@ def inspect_page(found: Inspection) -> str:
             distances=Markup(_distance_chart(found.distances)),
             filters=[_png(one, TILE_PX) for one in found.filters],
             similarity=_png(_mosaic(found.similarity), 2 * SHOWN_PX),
-            **page_styles(),
+            **page_styles("print.css"),
         )
     )
 

@@ -1,4 +1,4 @@
-"""A leaderboard as plain data: columns, rows and cells. Rows with missing cells have no mean."""
+"""A leaderboard as plain data: rows and boards. Rows with missing cells have no mean."""
 
 from __future__ import annotations
 
@@ -6,106 +6,24 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from vitbench.published import VTAB_GROUPS
+from vitbench.report.board_parts import Cell, Column, Item, Standing
 from vitbench.report.compute import Compute
-from vitbench.report.published_match import PublishedMatch
+from vitbench.report.setting_names import SettingName
 from vitbench.report.statistics import Estimate, Interval, inside, mean_of
 
-
-@dataclass(frozen=True)
-class Column:
-    """A task, or an additional metric of a task, which is not part of any mean; `metric` is '' for the main one.
-
-    `group` is the VTAB group, `dataset` the name in published rows; `decimals` of its percentages. `shown` is the metric that
-    suites ask for in place of the task's own main one; `note` says what a reader must know of that.
-    """
-
-    label: str
-    task: str
-    metric: str = ""
-    group: str = ""
-    dataset: str = ""
-    shown: str = ""
-    note: str = ""
-    decimals: int = 1
-
-    @property
-    def short(self) -> str:
-        """The label without `vtab/` if the column is under the heading of a VTAB group."""
-        return self.label.removeprefix("vtab/") if self.group else self.label
-
-    @property
-    def counted(self) -> bool:
-        """Whether means include it."""
-        return not self.metric
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One backbone on one task in one setting, in fractions.
-
-    The 95 % interval is over test images and, with several seeds, over seeds; `image_low` and `image_high` are its part over
-    images. Of a metric without a known interval there are neither these nor an `estimate`. `spread` is the standard deviation
-    over seeds (n - 1). `one_network`: one seed was run of a result that depends on it. `known_images`: predictions say which
-    images each seed got right; without them, intervals of several seeds are longer. `lacking` says why records have no value of
-    the column's metric.
-    """
-
-    value: float | None
-    ci_low: float | None = None
-    ci_high: float | None = None
-    image_low: float | None = None
-    image_high: float | None = None
-    spread: float | None = None
-    estimate: Estimate | None = None
-    exact: Fraction | None = None
-    one_network: bool = False
-    known_images: bool = False
-    decimals: int = 1
-    by_seed: tuple[float, ...] = ()
-    seeds: int = 0
-    seeds_expected: int = 1
-    n_test: int = 0
-    clusters: int | None = None
-    failed: int = 0
-    best: bool = False
-    departures: tuple[str, ...] = ()
-    name: str = ""
-    published: PublishedMatch | None = None
-    lacking: str = ""
-    provenance: str = ""  # of a published value: source, image size, runs
-
-    @property
-    def complete(self) -> bool:
-        """Whether every seed has a score."""
-        return self.value is not None and self.seeds >= self.seeds_expected
-
-
-@dataclass(frozen=True)
-class Item:
-    """An item of the conformance list over all records of a row: for how many it holds, and for how many that is not known."""
-
-    item: str
-    ok: int
-    records: int
-    reasons: tuple[str, ...]
-    unknown: int = 0
-
-    @property
-    def holds(self) -> bool:
-        """Whether it is known to hold for every record."""
-        return self.ok == self.records
-
-    @property
-    def fails(self) -> int:
-        """For how many records it does not hold."""
-        return self.records - self.ok - self.unknown
+if TYPE_CHECKING:
+    from vitbench.report.pairs import Pair
 
 
 @dataclass(frozen=True)
 class Row:
-    """A backbone in one setting, measured here or published."""
+    """A backbone in one setting, measured here or published.
+
+    `common` is its standing over the tasks that all rows have, where some lack others; `failure` why it has no facts.
+    """
 
     backbone: str
     family: str
@@ -117,6 +35,10 @@ class Row:
     counted: tuple[bool, ...]
     rank: int | None = None
     first: bool = False  # its mean cannot be told from the best
+    rank_low: int | None = None
+    rank_high: int | None = None
+    common: Standing | None = None
+    failure: str = ""
     conformance: tuple[Item, ...] = ()
     source: str = ""  # of a published row
     weak: bool = False
@@ -160,6 +82,11 @@ class Row:
     def interval(self) -> Interval | None:
         """The 95 % interval of the mean over all tasks; None where none is known."""
         return self.interval_of(self.tasks)
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """Positions of the tasks that are not complete."""
+        return tuple(i for i in self.tasks if not self.cells[i].complete)
 
     @property
     def without_interval(self) -> bool:
@@ -220,6 +147,15 @@ class Board:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     limit: int | None
+    name: SettingName
+    common: tuple[int, ...] = ()  # the tasks that all rows have, where some rows lack others
+    draws_images: bool = False  # seeds draw the training images, which backbones with the same seed share
+    pairs: tuple[Pair, ...] = ()
+
+    @property
+    def measured(self) -> list[Row]:
+        """The rows that were measured here."""
+        return [row for row in self.rows if not row.published]
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -238,7 +174,7 @@ class Board:
     @property
     def without_interval(self) -> tuple[str, ...]:
         """The labels of the columns with scores of which no interval is known."""
-        measured = [row for row in self.rows if not row.published]
+        measured = self.measured
         return tuple(
             column.label
             for i, column in enumerate(self.columns)

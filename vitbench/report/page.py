@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from vitbench.core.format import duration, printable, quantity
 from vitbench.core.gc_pause import gc_paused
 from vitbench.core.record import Record
+from vitbench.report.board_parts import Cell, Column
+from vitbench.report.board_view import board_view, choices, default_board
 from vitbench.report.build import boards, failures
 from vitbench.report.cell_details import Worst, details
 from vitbench.report.cells import departures_of
 from vitbench.report.charts import CHARTS
 from vitbench.report.charts.chart import Chart, Drawing
+from vitbench.report.charts.cost import COST
+from vitbench.report.charts.families import Families
 from vitbench.report.charts.style import svg
-from vitbench.report.compute import COMPUTE_COLUMNS, run_device_seconds
+from vitbench.report.compute import run_device_seconds
 from vitbench.report.export import percent
 from vitbench.report.keys import by_setting
-from vitbench.report.leaderboard import Board, Cell, Column, Row, any_published
+from vitbench.report.leaderboard import Board, Row, any_published
 from vitbench.report.outcomes import Predictions
+from vitbench.report.packing import packed
+from vitbench.report.pairs import plain_pairs
 from vitbench.report.published_match import tally
+from vitbench.report.several_runs import repeated, run_summaries
 from vitbench.report.shown_metric import axis_title
 
 _FOLDER = Path(__file__).parent / "templates"
-SCRIPTS = ("page.js", "means.js", "tables.js", "record.js")
+SCRIPTS = (
+    "state.js", "page.js", "rows.js", "means.js", "columns.js", "heat.js", "transpose.js", "copies.js", "labels.js",
+    "cost_chart.js", "dimmed.js", "saved_charts.js", "record.js", "compare.js", "start.js",
+)  # fmt: skip
 MOST_BOARDS = 12  # with charts: drawing those of one board takes a tenth of a second
+FIRST_ROWS = 60  # of a large board, which the page lays out at once; scripts lay out the rest
+MOST_LISTED = 3000  # results in one table
 
 
 @dataclass(frozen=True)
@@ -38,6 +53,8 @@ class Extras:
     """What a page shows besides records: seconds estimated by a dry run, prefixes of published rows, images by cell.
 
     `unreadable` are messages about files that cannot be read; `predictions` make intervals as long as they have to be.
+    `runs` are the records of each of several runs by its name, also those that others replace. `reload_s`:
+    an open page takes a newer one every so many seconds, while a run goes on; 0: never.
     """
 
     estimated: Mapping[str, float] = field(default_factory=dict)
@@ -45,6 +62,8 @@ class Extras:
     worst: Worst = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
     predictions: Predictions | None = None
+    runs: Mapping[str, Sequence[Record]] = field(default_factory=dict)
+    reload_s: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,20 +99,31 @@ def render(records: Sequence[Record], extras: Extras | None = None) -> str:
 
 
 def _rendered(records: Sequence[Record], extras: Extras) -> str:
-    found = boards(records, extras.published, extras.predictions)
+    found = boards(records, extras.published, extras.predictions, in_pairs=True)
     compared = list(_compared(found))
     suites = list(dict.fromkeys(record.job.suite.name for record in records))
     rows = [row for board in found for row in board.rows]
+    families = Families(row.family for row in rows)
+    views = [board_view(board) for board in found]
     return (
         page_environment()
         .get_template("page.html.j2")
         .render(
             title=", ".join(suites),
-            boards=found,
+            views=views,
+            opened=default_board(views),
+            choices=choices(found),
+            looks={name: [look.colour, look.shape] for name, look in families.looks.items()},
+            first_rows=FIRST_ROWS,
+            packed=_packed_rows,
+            listed=sum(len(row.cells) for row in rows) <= MOST_LISTED,
+            reload_s=extras.reload_s,
+            summaries=run_summaries(extras.runs),
+            repeated=repeated(extras.runs),
             overview=_overview(found),
-            charts=_board_charts(found, records),
-            run_charts=_drawn([chart for chart in CHARTS if chart.scope == "run"], found, records),
-            compute_columns=COMPUTE_COLUMNS,
+            charts=_board_charts(found, records, families),
+            run_charts=_drawn([chart for chart in CHARTS if chart.scope == "run"], found, records, families),
+            cost_title=COST.title,
             compared=compared,
             tally=tally(one.cell.published for one in compared if one.cell.published),
             items=list(dict.fromkeys(item.item for row in rows for item in row.conformance)),
@@ -104,14 +134,19 @@ def _rendered(records: Sequence[Record], extras: Extras) -> str:
             metric=axis_title(column for board in found for column in board.columns if column.counted),
             failures=failures(records),
             unreadable=[printable(text) for text in extras.unreadable],
-            details=details(records, extras.worst),
+            details=packed(details(records, extras.worst, _pairs(found))),
             expected=_expected(records, extras.estimated),
             all_device_seconds=run_device_seconds(records),
-            js=Markup("\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)),
+            js=_scripts(),
             **_notices(records, found),
-            **page_styles(),
+            **page_styles("board.css", "print.css"),
         )
     )
+
+
+def _pairs(found: Sequence[Board]) -> dict[str, object]:
+    """The differences of pairs for the dialog that compares them, by board."""
+    return {board.key: plain_pairs(board.pairs, board.columns) for board in found if board.pairs}
 
 
 def _notices(records: Sequence[Record], found: Sequence[Board]) -> dict[str, object]:
@@ -136,6 +171,19 @@ def _notices(records: Sequence[Record], found: Sequence[Board]) -> dict[str, obj
     }  # fmt: skip
 
 
+@cache
+def _scripts() -> Markup:
+    """All scripts without indentation and lines of comment."""
+    text = "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    return Markup(re.sub(r"^\s*(?://.*\n)?", "", text, flags=re.MULTILINE))
+
+
+def _packed_rows(lines: Sequence[str]) -> Markup:
+    """Rows of a large board as HTML, for the script that lays them out."""
+    return packed(json.dumps([" ".join(line.split()) for line in lines]))
+
+
+@cache
 def page_environment() -> jinja2.Environment:
     """The environment of all page templates: values are escaped, and undefined names are errors."""
     environment = jinja2.Environment(
@@ -145,20 +193,26 @@ def page_environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(percent=percent, quantity=_quantity, duration=duration)
+    environment.filters.update(
+        percent=percent, quantity=_quantity, duration=duration, short=_short, breakable=_breakable
+    )
     return environment
 
 
-def page_styles() -> dict[str, Markup]:
-    """The style sheet embedded in all pages."""
-    return {"css": Markup((_FOLDER / "page.css").read_text(encoding="utf-8"))}
+def page_styles(*more: str) -> dict[str, Markup]:
+    """The style sheet embedded in all pages, and `more` of them."""
+    return {
+        "css": Markup("\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", *more)))
+    }
 
 
-def _board_charts(found: Sequence[Board], records: Sequence[Record]) -> list[list[DrawnChart]]:
+def _board_charts(
+    found: Sequence[Board], records: Sequence[Record], families: Families
+) -> list[list[DrawnChart]]:
     if len(found) > MOST_BOARDS:
         return [[] for _ in found]
     settings = by_setting(records)
-    return [_drawn(_charts_for(board), [board], settings[board.key]) for board in found]
+    return [_drawn(_charts_for(board), [board], settings[board.key], families) for board in found]
 
 
 def _charts_for(board: Board) -> list[Chart]:
@@ -166,13 +220,17 @@ def _charts_for(board: Board) -> list[Chart]:
     return [
         chart
         for chart in CHARTS
-        if chart.scope == "board" and (chart.most_cells is None or n_cells <= chart.most_cells)
+        if chart.scope == "board"
+        and not chart.live
+        and (chart.most_cells is None or n_cells <= chart.most_cells)
     ]
 
 
-def _drawn(charts: Iterable[Chart], found: Sequence[Board], records: Sequence[Record]) -> list[DrawnChart]:
+def _drawn(
+    charts: Iterable[Chart], found: Sequence[Board], records: Sequence[Record], families: Families
+) -> list[DrawnChart]:
     drawn = [
-        DrawnChart(chart, [(drawing, Markup(svg(drawing.spec))) for drawing in chart.draw(found, records)])
+        DrawnChart(chart, [(each, Markup(svg(each.spec))) for each in chart.draw(found, records, families)])
         for chart in charts
     ]
     return [one for one in drawn if one.drawings]
@@ -208,3 +266,13 @@ def _expected(records: Sequence[Record], estimated: Mapping[str, float]) -> tupl
 def _quantity(number: float | None) -> str:
     """A number to three digits; a dash for None."""
     return "–" if number is None else quantity(number)
+
+
+def _short(number: float) -> str:
+    """A number for scripts, to twelve digits: means of equal counts stay equal."""
+    return f"{number:.12g}"
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may be broken after an underscore or a slash."""
+    return Markup(re.sub(r"([_/])", r"\1<wbr>", str(escape(name))))

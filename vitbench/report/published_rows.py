@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from vitbench.published import PublishedRow
+from vitbench.report.board_parts import Cell, Column
 from vitbench.report.compute import published_compute
-from vitbench.report.leaderboard import Cell, Column, Row
+from vitbench.report.leaderboard import Row
 from vitbench.report.published_match import is_about, is_top1, statistic_text
 
 

@@ -12,7 +12,7 @@ from vitbench.core.metric_names import title_of
 from vitbench.core.record import FurtherName, Record
 
 if TYPE_CHECKING:
-    from vitbench.report.leaderboard import Column
+    from vitbench.report.board_parts import Column
 
 MADE_EARLIER = "made by an earlier version, which did not measure it"
 

@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 
 from vitbench.report.charts.cost import COST, cost_chart, cost_points, log_ticks, pareto_front, without_cost
+from vitbench.report.charts.families import Families
 from vitbench.report.charts.style import svg
 
 
 def test_each_quantity_has_a_drawing_of_its_own_rows(vtab_board):
-    assert [drawing.variant for drawing in COST.draw([vtab_board], [])] == ["A", "B", "C"]
+    assert [drawing.variant for drawing in COST.draw([vtab_board], [], Families([]))] == ["A", "B", "C"]
     assert (
         len(cost_points(vtab_board, "A")) == 4
     )  # three published rows, and the measured one with published core-days
@@ -71,7 +72,7 @@ def test_rows_of_unknown_cost_are_named(vtab_board):
     board = with_costs(vtab_board, [None, 2 * 10**9, 3 * 10**10])
     (hidden,) = without_cost(board, "B")
     assert hidden not in set(cost_points(board, "B")["model"])
-    (drawing,) = [drawing for drawing in COST.draw([board], []) if drawing.variant == "B"]
+    (drawing,) = [drawing for drawing in COST.draw([board], [], Families([])) if drawing.variant == "B"]
     assert f"no comparable cost: {hidden}" in svg(drawing.spec)
 
 
@@ -80,6 +81,7 @@ def test_rows_of_unknown_cost_are_named(vtab_board):
     [
         (1, 10, [1, 2, 5, 10]), (1.2, 27, [1, 2, 5, 10, 20, 50]), (0.017, 0.17, [0.01, 0.02, 0.05, 0.1, 0.2]),
         (3, 40_000, [1, 10, 100, 1000, 10_000, 100_000]), (7, 7, [5, 10]),
+        (250, 440, [200, 300, 400, 500]),
     ],
 )  # fmt: skip
 def test_ticks_stand_all_along_the_axis(low, high, wanted):

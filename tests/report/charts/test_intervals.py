@@ -1,6 +1,10 @@
 """Means with intervals: the points of VTAB groups and of seeds."""
 
+import re
+
+from vitbench.report.charts.families import Families
 from vitbench.report.charts.intervals import GROUPS, SEEDS, group_points, interval_chart, seed_points
+from vitbench.report.charts.style import svg
 
 
 def test_groups_have_a_panel_each(vtab_board):
@@ -27,4 +31,20 @@ def test_seeds_and_intervals_are_kept_apart(vtab_board, vtab_records):
 
 def test_without_points_there_is_no_chart(vtab_board):
     assert interval_chart(seed_points(vtab_board)[:0]) is None
-    assert len(GROUPS.draw([vtab_board], [])) == len(SEEDS.draw([vtab_board], [])) == 1
+    assert (
+        len(GROUPS.draw([vtab_board], [], Families([])))
+        == len(SEEDS.draw([vtab_board], [], Families([])))
+        == 1
+    )
+
+
+def test_published_rows_are_hollow(vtab_board):
+    points = group_points(vtab_board)
+    published = {row.backbone for row in vtab_board.rows if row.published}
+    assert set(points[points["hollow"]]["backbone"]) == published
+    drawn = svg(interval_chart(points))
+    for name in points["backbone"].unique():
+        (mark, *_) = re.findall(rf"<path([^>]*)><title>{re.escape(name)}: ", drawn)
+        assert ("fill=" not in mark or 'fill="transparent"' in mark or 'fill="none"' in mark) == (
+            name in published
+        ), mark

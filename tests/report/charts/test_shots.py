@@ -1,9 +1,13 @@
 """Accuracy against examples per class: the points of the curves."""
 
+import re
+from itertools import pairwise
+
 import pytest
 
 from tests.making.boards import changed
 from vitbench.report.charts.shots import shots_chart, shots_points
+from vitbench.report.charts.style import svg
 
 
 @pytest.fixture
@@ -28,3 +32,18 @@ def test_shots_are_averaged_over_seeds_with_their_range(base):
     (point,) = points.itertuples()
     assert shots_chart(points) is None  # one budget is not a curve
     assert (point.shots, point.value, point.low, point.high) == (5, pytest.approx(0.3), 0.2, 0.4)
+
+
+def test_names_at_the_ends_of_curves_do_not_overlap(base):
+    records = [
+        changed(base, backbone=name, task="a", value=value, budget=budget)
+        for name, value in (("x", 0.500), ("y", 0.501), ("z", 0.502))
+        for budget in ("1-shot", "5-shot")
+    ]
+    drawn = svg(shots_chart(shots_points(records)))
+    places = re.findall(
+        r'<text text-anchor="start" transform="translate\(([\d.]+),([\d.]+)\)"[^>]*>([xyz])<', drawn
+    )
+    assert sorted(name for *_, name in places) == ["x", "y", "z"]
+    heights = sorted(float(y) for _, y, _ in places)
+    assert min(b - a for a, b in pairwise(heights)) > 11

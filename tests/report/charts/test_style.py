@@ -20,7 +20,17 @@ def test_marks_have_tooltips_and_the_text_colour_of_the_page(vtab_board):
 )
 def test_no_name_ends_the_process(name):
     """vl-convert aborts the process on some characters."""
-    rows = [{"panel": name, "backbone": name, "value": 0.5, "low": 0.4, "high": 0.6, "seeds": [0.5]}]
+    rows = [
+        {
+            "panel": name,
+            "backbone": name,
+            "family": name,
+            "value": 0.5,
+            "low": 0.4,
+            "high": 0.6,
+            "seeds": [0.5],
+        }
+    ]
     drawn = svg(interval_chart(chart_data(rows)))
     assert drawn.startswith("<svg")
     assert "<b>" not in drawn

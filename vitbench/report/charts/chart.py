@@ -6,12 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import altair as alt
-
 from vitbench.core.record import Record
+from vitbench.report.charts.families import Families
+from vitbench.report.charts.style import Spec
 from vitbench.report.leaderboard import Board
-
-Spec = alt.FacetChart | alt.LayerChart | alt.Chart
 
 
 @dataclass(frozen=True)
@@ -26,12 +24,13 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart; `draw` gets one board and its records or, if the scope is the whole run, all boards and all records."""
+    """A chart; `draw` gets one board and its records, or those of the whole run if that is the scope, and all families."""
 
     name: str
     title: str
     scope: Literal["board", "run"]
-    draw: Callable[[Sequence[Board], Sequence[Record]], list[Drawing]]
+    draw: Callable[[Sequence[Board], Sequence[Record], Families], list[Drawing]]
     hint: str = ""
     folded: bool = False  # the page shows it on demand
+    live: bool = False  # the page's script draws it, so that it follows filters and ticks
     most_cells: int | None = None  # the page leaves it out on larger boards: cells have dialogs

@@ -11,8 +11,10 @@ import altair as alt
 import pandas as pd
 
 from vitbench.core.record import Record
-from vitbench.report.charts.chart import Chart, Drawing, Spec
-from vitbench.report.charts.style import INK, chart_data, colour_by
+from vitbench.report.charts.chart import Chart, Drawing
+from vitbench.report.charts.families import Families
+from vitbench.report.charts.plane import Plane
+from vitbench.report.charts.style import INK, Spec, chart_data
 from vitbench.report.leaderboard import Board, Row
 from vitbench.report.shown_metric import axis_title
 
@@ -23,31 +25,35 @@ QUANTITIES = {
     "C": "device-seconds, all tasks and seeds (measured here)",
 }
 
+WIDTH_PX, HEIGHT_PX = 720, 320
 SHORT_DECADES = 2.5  # of a logarithmic axis, which then has ticks at 1, 2 and 5
+SHORTEST_DECADES = 0.6  # and at all digits
 MOST_NAMED = 5  # rows without a known cost
 
 
-def _draw(boards: Sequence[Board], _records: Sequence[Record]) -> list[Drawing]:
+def _draw(boards: Sequence[Board], _records: Sequence[Record], families: Families) -> list[Drawing]:
     (board,) = boards
     drawings = []
     for quantity, title in QUANTITIES.items():
-        device = _main_device(board) if quantity == "C" else None
+        device = main_device(board) if quantity == "C" else None
         points, metric = (
             cost_points(board, quantity, device),
             axis_title(c for c in board.columns if c.counted),
         )
         hidden = without_cost(board, quantity, device)
-        spec = cost_chart(points, f"{title} on {device}" if device else title, f"mean {metric}, %", hidden)
+        titles = f"{title} on {device}" if device else title, f"mean {metric}, %"
+        spec = cost_chart(points, *titles, hidden, families)
         label = f"Mean accuracy of {board.label} against {title}; dashed line: Pareto front. The table has the numbers."
         if spec is not None:
             drawings.append(Drawing(spec, label, quantity, f"{quantity} · {title}"))
     return drawings
 
 
-COST = Chart("cost", "Mean accuracy over all tasks against compute", "board", _draw)
+COST = Chart("cost", "Mean accuracy against compute", "board", _draw, live=True)
 
 
-def _main_device(board: Board) -> str:
+def main_device(board: Board) -> str:
+    """The device that most rows were measured on; '' if none is known."""
     devices = Counter(row.compute.device for row in board.rows if row.compute.device)
     return devices.most_common(1)[0][0] if devices else ""
 
@@ -63,7 +69,7 @@ def cost_points(board: Board, quantity: str, device: str | None = None) -> pd.Da
             "kind": "published" if row.published else "measured", "low": low, "high": high,
         }
         for row in board.rows
-        if row.mean is not None and (cost := _cost(row, quantity)) is not None and device in (None, row.compute.device)
+        if row.mean is not None and (cost := cost_of(row, quantity)) is not None and device in (None, row.compute.device)
         for low, high in [row.compute.estimated if quantity == "A" and row.compute.estimated else (0.0, 0.0)]
     ])  # fmt: skip
 
@@ -73,12 +79,13 @@ def without_cost(board: Board, quantity: str, device: str | None = None) -> list
     shown = {
         row.backbone
         for row in board.rows
-        if _cost(row, quantity) is not None and device in (None, row.compute.device)
+        if cost_of(row, quantity) is not None and device in (None, row.compute.device)
     }
     return [row.backbone for row in board.rows if row.mean is not None and row.backbone not in shown]
 
 
-def _cost(row: Row, quantity: str) -> float | None:
+def cost_of(row: Row, quantity: str) -> float | None:
+    """A row's cost of one quantity; None if it is not known."""
     compute = row.compute
     if quantity == "A":
         return compute.core_days
@@ -89,13 +96,28 @@ def _cost(row: Row, quantity: str) -> float | None:
 
 def pareto_front(points: pd.DataFrame) -> pd.DataFrame:
     """The points without another that scores as much at the same cost or less, cheapest first."""
-    ordered = points.sort_values(["cost", "score"], ascending=[True, False], kind="stable")
-    best_before = ordered["score"].astype(float).cummax().shift(fill_value=float("-inf"))
-    return ordered[ordered["score"] > best_before]
+    return points.iloc[on_front(list(zip(points["cost"], points["score"], strict=True)))]
+
+
+def on_front(points: Sequence[tuple[float | None, float | None]]) -> list[int]:
+    """Positions of the points (cost, score) without another that scores as much at the same cost or less, cheapest first."""
+    known = [
+        (cost, -score, i) for i, (cost, score) in enumerate(points) if cost is not None and score is not None
+    ]
+    found, best = [], math.inf
+    for _, negative, i in sorted(known):
+        if negative < best:
+            best = negative
+            found.append(i)
+    return found
 
 
 def cost_chart(
-    points: pd.DataFrame, title: str, score: str = "mean top-1, %", hidden: Sequence[str] = ()
+    points: pd.DataFrame,
+    title: str,
+    score: str = "mean top-1, %",
+    hidden: Sequence[str] = (),
+    families: Families | None = None,
 ) -> Spec | None:
     """Score in percent against cost, with the Pareto front (ViT paper, Fig. 5); None for fewer than two points.
 
@@ -114,32 +136,52 @@ def cost_chart(
     has_zero = bool((points["cost"] == 0).any())
     labels = f"datum.value < {ticks[0] * 0.99} ? '0' : format(datum.value, '~g')"
     axis = alt.Axis(grid=False, values=[nothing] * has_zero + ticks, labelExpr=labels, labelOverlap=True)
-    x = alt.X("at:Q", title=title, scale=alt.Scale(type="log", nice=False, padding=30), axis=axis)
-    y = alt.Y("score:Q", title=score, scale=alt.Scale(zero=False, padding=12), axis=alt.Axis(tickCount=6))
-    line = alt.Chart(pareto_front(points)).mark_line(color=INK, strokeDash=[4, 3], opacity=0.8)
+    plane = Plane.around([*points["at"], *ticks], points["score"].tolist(), WIDTH_PX, HEIGHT_PX)
+    log = alt.Scale(type="log", nice=False, domain=list(plane.x))
+    x = alt.X("at:Q", title=title, scale=log, axis=axis)
+    linear = alt.Scale(zero=False, nice=False, domain=list(plane.y))
+    y = alt.Y("score:Q", title=score, scale=linear, axis=alt.Axis(tickCount=6))
+    line = alt.Chart(pareto_front(points)).mark_line(
+        color=INK, strokeDash=[4, 3], opacity=0.8, description="Pareto front"
+    )
     dots = alt.Chart(points)
     layers: list[Any] = [line.encode(x, y)]
+    known = families or Families(points["family"])
+    looks = known.colour(points["family"]), known.shape(points["family"])
     if (points["low"] > 0).any():
         ranges = dots.transform_filter("datum.low > 0").mark_rule(color=INK, opacity=0.6)
         layers.append(ranges.encode(alt.X("low:Q"), alt.X2("high"), y))
     for kind, filled in (("measured", True), ("published", False)):
         if (points["kind"] == kind).any():
             marks = dots.transform_filter(alt.datum.kind == kind)
-            colour = colour_by("family", "circle")
-            layers.append(
-                marks.mark_point(size=70, opacity=1, filled=filled, strokeWidth=2).encode(
-                    x, y, colour, description="said:N"
-                )
-            )
-    names = dots.mark_text(align="left", dx=7, dy=-6, fontSize=10, color=INK).encode(x, y, text="model:N")
-    chart = alt.layer(*layers, names).properties(width=720, height=320)
+            points_of = marks.mark_point(size=70, opacity=1, filled=filled, strokeWidth=2)
+            layers.append(points_of.encode(x, y, *looks, description="said:N"))
+    named = alt.Chart(_named(points, plane)).mark_text(align="left", fontSize=10, color=INK)
+    names = named.encode(alt.X("at:Q", scale=log), alt.Y("score:Q", scale=linear), text="model:N")
+    chart = alt.layer(*layers, names).properties(width=WIDTH_PX, height=HEIGHT_PX)
     return chart.properties(title=_hidden_title(hidden)) if hidden else chart
 
 
+def _named(points: pd.DataFrame, plane: Plane) -> pd.DataFrame:
+    """The names with places, those on the front first; the others are left to tooltips."""
+    front = pareto_front(points)
+    ordered = pd.concat([front[::-1], points.drop(front.index)])
+    places = plane.labels(list(zip(ordered["at"], ordered["score"], ordered["model"], strict=True)))
+    return pd.DataFrame(
+        [
+            {"at": place[0], "score": place[1], "model": name}
+            for place, name in zip(places, ordered["model"], strict=True)
+            if place
+        ],
+        columns=["at", "score", "model"],
+    )
+
+
 def log_ticks(low: float, high: float) -> list[float]:
-    """Ticks of a logarithmic axis all along the values: powers of ten, with 2 and 5 times these on a short axis."""
+    """Ticks of a logarithmic axis all along the values: powers of ten, with 2 and 5 or all times these on a short axis."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    steps = (1, 2, 5) if math.log10(high / low) < SHORT_DECADES else (1,)
+    decades = math.log10(high / low)
+    steps = range(1, 10) if 0 < decades < SHORTEST_DECADES else (1, 2, 5) if decades < SHORT_DECADES else (1,)
     found = [step * 10.0**power for power in range(first, last + 1) for step in steps]
     lower = [tick for tick in found if tick <= low * 1.001]
     upper = [tick for tick in found if tick >= high * 0.999]

@@ -10,29 +10,20 @@ import altair as alt
 import pandas as pd
 import vl_convert
 
-from vitbench.report.charts.chart import Spec
-
+Spec = alt.FacetChart | alt.LayerChart | alt.Chart
 INK = "#7f7f81"  # replaced by the text colour of the page in the SVG
-# Okabe and Ito's palette: distinguishable for colour-blind readers, on white and on black.
-PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#999999", "#b8a800")
 MOST_LETTERS = 60  # of a name in a chart
 PERCENT = alt.Axis(format=".0%", tickCount=5)
-
-
-def colour_by(field: str, symbol: str = "stroke") -> alt.Color:
-    """Colour and legend by the values of a column."""
-    legend = alt.Legend(orient="bottom", columns=4, symbolType=symbol, symbolOpacity=1, symbolStrokeWidth=3)
-    return alt.Color(f"{field}:N", title=None, sort=None, scale=alt.Scale(range=list(PALETTE)), legend=legend)
 
 
 def chart_data(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Rows as a table whose texts are safe to draw."""
     return pd.DataFrame(
-        [{k: _drawable(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
+        [{k: drawable(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
     )
 
 
-def _drawable(text: str) -> str:
+def drawable(text: str) -> str:
     """A name that is safe to draw: vl-convert ends the process on characters that XML forbids and on half surrogate pairs."""
     kept = "".join(c if c.isprintable() and ord(c) < 0x10000 else "□" for c in text)
     return kept if len(kept) <= MOST_LETTERS else kept[: MOST_LETTERS - 1] + "…"
@@ -48,7 +39,8 @@ def panels_by(chart: Any, field: str, columns: int, **scales: Any) -> alt.FacetC
 _POSITIONS = re.compile(r'\b(?:d|transform|[xy][12]?)="[^"]*"')
 _DIGITS = re.compile(r"(\d+\.\d)\d+")  # a tenth of a pixel is enough
 _MARK = re.compile(
-    r'<path aria-label="([^"]*)" role="graphics-symbol" aria-roledescription="(?:point|circle|tick)"([^>]*)/>'
+    r'<path aria-label="([^"]*)" role="graphics-symbol" '
+    r'aria-roledescription="(?:point|circle|tick|line mark|area mark)"([^>]*)/>'
 )
 _ROLES = re.compile(r' (?:role|aria-label|aria-roledescription|aria-hidden)="[^"]*"')
 # Half of Vega's output draws nothing: empty frames, and attributes at their defaults.
@@ -64,6 +56,7 @@ def styled(spec: Spec, ink: str = INK, background: str = "transparent") -> str:
     return str(
         spec.configure(
             background=background,
+            padding={"left": 14, "right": 5, "top": 5, "bottom": 5},  # fonts of the page may be wider
             font="system-ui, sans-serif",
             axis={**colours, "gridColor": ink, "gridOpacity": 0.2},
             legend={"labelColor": ink, "titleColor": ink, "labelLimit": 240},

@@ -9,17 +9,20 @@ import altair as alt
 import pandas as pd
 
 from vitbench.core.record import Record
-from vitbench.report.charts.chart import Chart, Drawing, Spec
-from vitbench.report.charts.style import PERCENT, chart_data, colour_by, panels_by
+from vitbench.report.charts.chart import Chart, Drawing
+from vitbench.report.charts.families import Families, dashes, family_of
+from vitbench.report.charts.style import PERCENT, Spec, chart_data, panels_by
 from vitbench.report.leaderboard import Board
 
 
-def _draw(_boards: Sequence[Board], records: Sequence[Record]) -> list[Drawing]:
+def _draw(_boards: Sequence[Board], records: Sequence[Record], families: Families) -> list[Drawing]:
     points = trial_points(records)
     if points.empty:
         return []
     return [
-        Drawing(trials_chart(own), f"Validation score against {option}, one panel per task", str(option))
+        Drawing(
+            trials_chart(own, families), f"Validation score against {option}, one panel per task", str(option)
+        )
         for option, own in points.groupby("option", sort=False)
     ]
 
@@ -43,19 +46,30 @@ def _swept(record: Record) -> Iterator[dict[str, Any]]:
         setting = trial.options.get(option)
         if isinstance(setting, int | float):
             yield {
-                "task": job.task.label, "backbone": job.backbone.label, "seed": job.seed,
+                "task": job.task.label, "backbone": job.backbone.label, "family": family_of(record), "seed": job.seed,
                 "option": option, "setting": setting, "value": trial.value, "chosen": trial.chosen,
             }  # fmt: skip
 
 
-def trials_chart(points: pd.DataFrame) -> Spec:
+def trials_chart(points: pd.DataFrame, families: Families | None = None) -> Spec:
     """The validation score of every setting of one option; chosen settings are filled."""
     scale = alt.Scale(type="log" if bool((points["setting"] > 0).all()) else "linear")
     title = str(points["option"].iloc[0])
     x = alt.X("setting:Q", title=title, scale=scale, axis=alt.Axis(grid=False, tickCount=5, format="~g"))
     y = alt.Y("value:Q", title="validation score", axis=PERCENT, scale=alt.Scale(zero=False))
-    base = alt.Chart(points.assign(run=points["backbone"] + " " + points["seed"].astype(str)))
-    lines = base.mark_line(strokeWidth=1.5, opacity=0.8).encode(x, y, colour_by("backbone"), detail="run:N")
+    runs = points["backbone"] + " seed " + points["seed"].astype(str)
+    said = [
+        f"{run}: {title} {setting:g}, {value:.1%}"
+        for run, setting, value in zip(runs, points["setting"], points["value"], strict=True)
+    ]
+    base = alt.Chart(points.assign(run=runs, said=said))
+    colour = (families or Families(points["family"])).colour(points["family"], symbol="stroke")
+    lines = base.mark_line(strokeWidth=1.5, opacity=0.8)
+    lines = lines.encode(
+        x, y, colour, dashes("backbone", points["backbone"]), detail="run:N", description="run:N"
+    )
     chosen = base.transform_filter("datum.chosen").mark_point(filled=True, size=60, opacity=1)
-    panels = alt.layer(lines, chosen.encode(x, y, colour_by("backbone"))).properties(width=300, height=190)
+    panels = alt.layer(lines, chosen.encode(x, y, colour, description="said:N")).properties(
+        width=300, height=190
+    )
     return panels_by(panels, "task", 3, y="independent")

@@ -1,102 +1,142 @@
-// Unticked tasks are hidden, and means and ranks are recomputed over the others. Rows with missing cells have no mean.
-(() => {
-  const { all, state } = page;
+// Means and ranks over other tasks than all: the ticked ones, or those that all rows have. Rows with gaps have no mean.
+const means = (() => {
+  const { state } = view;
   const percent = (share) => (100 * share).toFixed(1);
   const written = new WeakMap(); // cells as generated, with all tasks ticked
+  const altered = new Set(); // tables
 
   function restore(cell) {
-    if (!written.has(cell)) written.set(cell, [cell.innerHTML, cell.dataset.value, cell.className]);
-    const [html, value, name] = written.get(cell);
+    if (!written.has(cell)) return;
+    const { html, value, low, high, leads, name, title } = written.get(cell);
     cell.innerHTML = html;
-    cell.dataset.value = value;
     cell.className = name;
+    cell.title = title;
+    for (const [key, own] of Object.entries({ value, low, high, leads })) if (own === undefined) delete cell.dataset[key]; else cell.dataset[key] = own;
   }
 
-  function say(cell, value, otherwise) {
-    cell.dataset.value = String(value === null ? -1 : value);
+  function keep(cell) {
+    if (!written.has(cell)) written.set(cell, { html: cell.innerHTML, name: cell.className, title: cell.title, value: cell.dataset.value, low: cell.dataset.low, high: cell.dataset.high, leads: cell.dataset.leads });
+  }
+
+  function say(cell, value, otherwise, [low, high] = []) {
+    keep(cell);
+    for (const name of ["value", "low", "high", "leads"]) delete cell.dataset[name];
+    cell.title = "";
     cell.className = value === null ? "num mean none" : "num mean";
-    const mark = document.createElement(value === null ? "span" : "b");
-    if (value === null) mark.className = "chip";
-    mark.textContent = value === null ? otherwise : percent(value);
-    cell.replaceChildren(mark);
+    if (value !== null) cell.dataset.value = String(value);
+    const text = value === null ? otherwise : percent(value);
+    if (value !== null && cell.childNodes.length === 1 && cell.firstChild.localName === "b") cell.firstChild.textContent = text;
+    else {
+      const mark = document.createElement(value === null ? "span" : "b");
+      if (value === null) mark.className = "chip";
+      mark.textContent = text;
+      cell.replaceChildren(mark);
+    }
+    if (value === null || !low) return;
+    Object.assign(cell.dataset, { low, high });
+    cell.append(range(`${percent(low)}–${percent(high)}`));
   }
 
-  function mean(cells) {
-    if (!cells.length || !cells.every((cell) => cell.dataset.done)) return null;
-    return cells.reduce((sum, cell) => sum + Number(cell.dataset.value), 0) / cells.length;
+  function range(text) {
+    const small = document.createElement("small");
+    small.className = "range";
+    small.textContent = text;
+    return small;
   }
 
-  function means(row, ticked) {
-    const cells = new Map(all("td[data-column]", row).map((cell) => [cell.dataset.column, cell]));
-    const chosen = ticked.map((header) => [header.dataset.group, cells.get(header.dataset.column)]);
+  function sayRank(cell, rank, low, high) {
+    keep(cell);
+    cell.replaceChildren(rank ? Object.assign(document.createElement("b"), { textContent: rank }) : "–");
+    if (rank) cell.dataset.value = rank;
+    else delete cell.dataset.value;
+    if (low && low !== high) cell.append(range(`${low}–${high}`));
+  }
+
+  const mean = (cells) => cells.length && cells.every((cell) => "done" in cell.dataset) ? cells.reduce((sum, cell) => sum + Number(cell.dataset.value), 0) / cells.length : null;
+
+  function over(row, ticked) {
     const groups = [];
-    for (const place of all("td[data-mean]", row)) {
-      const kind = place.dataset.mean;
+    for (const cell of all("td[data-mean]", row)) {
+      const kind = cell.dataset.mean;
       if (kind === "group mean") {
-        say(place, groups.length === 3 && !groups.includes(null) ? groups.reduce((a, b) => a + b, 0) / 3 : null, "–");
+        say(cell, groups.length === 3 && !groups.includes(null) ? groups.reduce((a, b) => a + b, 0) / 3 : null, "–");
         continue;
       }
-      const own = chosen.filter(([group]) => kind === "all" || group === kind).map(([, cell]) => cell);
+      const own = ticked.filter(([group]) => kind === "all" || group === kind).map(([, i]) => row.cells[i]);
       const value = mean(own);
       if (kind !== "all" && own.length) groups.push(value);
-      say(place, value, kind === "all" ? `${own.filter((cell) => cell.dataset.done).length}/${own.length}` : "–");
+      say(cell, value, kind === "all" ? `${own.filter((each) => "done" in each.dataset).length}/${own.length}` : "–");
     }
   }
 
-  function ranks(rows) {
+  function rank(table, list) {
     // Equal counts of correct images are ties, whatever the order of sums.
-    const value = (row) => Number(Number(row.querySelector("[data-mean=all]").dataset.value).toFixed(12));
-    const sorted = rows.map(value).filter((mean) => mean >= 0).sort((a, b) => b - a);
-    for (const row of rows) {
-      const rank = sorted.indexOf(value(row)) + 1;
-      const cell = row.querySelector(".rank");
-      cell.textContent = rank || "–";
-      cell.dataset.value = rank || 100000;
+    const at = rows.place(table, "mean");
+    const value = (row) => row.cells[at].dataset.value === undefined ? -1 : Number(Number(row.cells[at].dataset.value).toFixed(10));
+    const sorted = list.map(value).filter((mean) => mean >= 0).sort((a, b) => b - a);
+    const first = new Map(sorted.map((mean, i) => [mean, i + 1]).reverse());
+    for (const row of list) {
+      const place = first.get(value(row));
+      sayRank(row.cells[0], place);
+      if (place === 1) row.cells[at].dataset.leads = "";
     }
   }
 
-  function apply(panel) {
-    const headers = all("thead th[data-of]", panel);
-    if (!headers.length) return;
-    const isOff = (header) => state.off.has(header.dataset.of);
-    const ticked = headers.filter((header) => header.dataset.task && !isOff(header));
-    const number = headers.filter((header) => header.dataset.task).length;
-    const places = new Set(headers.filter(isOff).map((header) => header.dataset.column));
-    for (const cell of all("[data-column]", panel)) cell.hidden = places.has(cell.dataset.column);
-    for (const heads of all("tr.heads", panel)) heads.hidden = places.size > 0;
+  // As the page was made: means over the tasks that all rows have, with intervals.
+  function common(table) {
+    const at = rows.place(table, "mean");
+    for (const row of rows.every(table)) {
+      if (!row.dataset.common) continue;
+      const [value, low, high, place, rankLow, rankHigh] = row.dataset.common.split(",");
+      say(row.cells[at], Number(value), "", [low, high]);
+      sayRank(row.cells[0], place, rankLow, rankHigh);
+      if (place === "1") row.cells[at].dataset.leads = "";
+    }
+  }
+
+  function draw() {
+    const panel = page.active();
+    const table = page.table();
+    const heads = rows.heads(table);
+    const tasks = heads.filter((header) => header.dataset.task);
+    if (!tasks.length) return;
+    const shared = state.common && tasks.some((header) => header.dataset.common);
+    const kept = tasks.filter((header) => !state.off.has(header.dataset.of) && (!shared || header.dataset.common));
     for (const box of all(".ticks input", panel)) box.checked = !state.off.has(box.dataset.task);
-    for (const text of all(".ticked", panel)) text.textContent = ticked.length === number ? `all ${number}` : `${ticked.length} of ${number}`;
-    for (const note of all(".over", panel)) note.textContent = `over ${ticked.length} tasks`;
-    const rows = all(".board tbody tr", panel);
-    for (const cell of all("td[data-mean], td.rank", panel)) restore(cell);
-    if (ticked.length === number) return;
-    for (const row of rows) means(row, ticked);
-    ranks(rows.filter((row) => row.dataset.kind === "measured"));
+    for (const text of all(".ticked", panel)) text.textContent = kept.length === tasks.length ? `all ${tasks.length}` : `${kept.length} of ${tasks.length}`;
+    for (const note of all(".over", panel)) note.textContent = kept.length === tasks.length ? note.dataset.text || note.textContent : `over ${kept.length} tasks`;
+    for (const button of all("[data-common-tasks]", panel)) button.setAttribute("aria-pressed", String(shared));
+    if (kept.length === tasks.length && !altered.has(table)) return;
+    const asMade = kept.length === tasks.length || (shared && !state.off.size);
+    for (const row of rows.every(table)) {
+      if (asMade && altered.has(table)) for (const cell of row.cells) restore(cell);
+      rows.forget(row);
+    }
+    altered.delete(table);
+    if (kept.length === tasks.length) return;
+    altered.add(table);
+    if (asMade) return common(table);
+    const ticked = kept.map((header) => [header.dataset.group, header.cellIndex]);
+    for (const row of rows.every(table)) over(row, ticked);
+    rank(table, rows.every(table).filter((row) => row.dataset.kind === "measured"));
   }
 
-  function every() {
-    for (const panel of all("[role=tabpanel]")) apply(panel);
-    page.reorder();
-  }
-
+  for (const note of all(".over")) note.dataset.text = note.textContent;
   document.addEventListener("change", (event) => {
     const box = event.target.closest(".ticks input");
-    if (!box) return;
-    if (box.checked) state.off.delete(box.dataset.task);
-    else state.off.add(box.dataset.task);
-    every();
-    page.changed();
+    if (box) view.commit((state) => { if (box.checked) state.off.delete(box.dataset.task); else state.off.add(box.dataset.task); });
   });
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-only]");
     if (!button) return;
     const { only } = button.dataset;
-    for (const box of all("input", button.closest("fieldset"))) {
-      if (only && box.dataset.group !== only) state.off.add(box.dataset.task);
-      else state.off.delete(box.dataset.task);
-    }
-    every();
-    page.changed();
+    view.commit((state) => {
+      for (const box of all("input", button.closest("fieldset"))) {
+        if (only && box.dataset.group !== only) state.off.add(box.dataset.task);
+        else state.off.delete(box.dataset.task);
+      }
+    });
   });
-  if (state.off.size) every();
+  view.onDraw(draw);
+  view.onDraw(rows.draw);
 })();

@@ -1,17 +1,14 @@
 // The dialog of a cell: scores by seed, trials of hyper-parameter selection, errors, and how to reproduce them.
 (() => {
   const dialog = document.getElementById("record");
-  const data = JSON.parse(document.getElementById("details").textContent);
+  let data = null; // unpacked when first asked for
   const textOf = (i) => data.texts[i];
   const percent = (share) => (100 * share).toFixed(1);
   const DRAWN_FROM = 3; // settings; fewer are shown as a table only
 
-  const holder = document.createElement("div");
-  holder.innerHTML = "<svg></svg>";
-  const svg = holder.firstChild.namespaceURI; // not written as text: the page must not contain URLs
-
   function make(tag, attributes = {}, ...children) {
-    const element = tag.startsWith("svg:") ? document.createElementNS(svg, tag.slice(4)) : document.createElement(tag);
+    if (tag.startsWith("svg:")) return svgOf(tag.slice(4), attributes, ...children);
+    const element = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
     element.append(...children);
     return element;
@@ -90,7 +87,7 @@
       make("p", { class: "hint" }, (rows.length > 1 ? `${rows.length} settings, chosen by ${textOf(trials.judged)}.${chosen}` : "No hyper-parameters were tuned.") + gap),
       ...(whole && rows.length >= DRAWN_FROM && names.length === 1 ? [curve(trials, grid, names)] : []),
       ...(trials.curves ? losses(trials, names) : []),
-      make("details", {}, make("summary", {}, "All trials"), table(["Setting", textOf(trials.judged), "Note"], rows, "Trials")),
+      make("details", {}, make("summary", {}, "All trials"), table(["Setting", textOf(trials.judged), "Note"], rows, `Trials of seed ${seed.seed}`)),
     ];
   }
 
@@ -141,12 +138,13 @@
     }
     const names = data.grids[confusion.classes];
     const most = Math.max(1, ...confusion.matrix.flatMap((row, i) => row.filter((_, j) => i !== j)));
-    const head = make("tr", {}, make("th", { scope: "col" }, "true ↓ predicted →"), ...names.map((name) => make("th", { scope: "col", class: "num" }, name)));
+    const percentOf = (right, row) => { const number = row.reduce((sum, n) => sum + n, 0); return number ? percent(right / number) : "–"; };
+    const head = make("tr", {}, make("th", { scope: "col" }, "true ↓ predicted →"), ...names.map((name) => make("th", { scope: "col", class: "num" }, name)), make("th", { scope: "col", class: "num" }, "correct, %"));
     const body = confusion.matrix.map((row, i) => make("tr", {}, make("th", { scope: "row" }, names[i]), ...row.map((n, j) => {
       const place = make("td", { class: i === j ? "num right" : "num" }, n ? String(n) : "·");
       if (i !== j && n) place.style.setProperty("--wrong", `${Math.round((60 * n) / most)}%`);
       return place;
-    })));
+    }), make("td", { class: "num" }, percentOf(row[i], row))));
     return [title, make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Confusion matrix" }, make("table", { class: "confusion" }, make("thead", {}, head), make("tbody", {}, ...body)))];
   }
 
@@ -164,7 +162,7 @@
 
   function copier(label, text) {
     const button = make("button", { class: "button" }, label);
-    button.addEventListener("click", () => navigator.clipboard.writeText(text).then(() => (button.textContent = "Copied")));
+    button.addEventListener("click", () => copies.copy(button, text));
     return button;
   }
 
@@ -183,7 +181,7 @@
     const plain = { facts: cell.facts.map(([key, value]) => [textOf(key), textOf(value)]), keys: cell.seeds.map((seed) => seed.key) };
     const copies = [copier("Copy recipe", recipe(cell)), " ", copier("Copy as JSON", JSON.stringify(plain, null, 1))];
     dialog.replaceChildren(
-      make("header", {}, make("h2", { id: "record-title" }, title), make("div", {}, ...copies, " ", close)),
+      make("div", { class: "head" }, make("h2", { id: "record-title" }, title), make("div", {}, ...copies, " ", close)),
       ...(scores.length ? [table(["", "Metric", "Score", "95 % interval", "Test images", "Time", "Date", "Record"], scores, "Scores")] : []),
       ...(notes.size ? [make("h3", {}, "Notes"), make("ul", {}, ...[...notes].map((text) => make("li", {}, text)))] : []),
       ...seeds(cell),
@@ -194,14 +192,24 @@
       make("h3", {}, "Details"),
       make("dl", { class: "facts-list" }, ...facts),
     );
-    dialog.showModal();
+    if (!dialog.open) dialog.showModal();
     dialog.scrollTop = 0;
+  }
+
+  let shown = "";
+  async function draw(state) {
+    if (state.cell === shown) return;
+    shown = state.cell;
+    data = await details();
+    if (data.cells[shown]) show(shown);
+    else if (dialog.open) dialog.close();
   }
 
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button.open");
-    if (!button) return;
-    show(button.dataset.cell);
+    if (button) view.commit((state) => { state.cell = button.dataset.cell; });
   });
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+  dialog.addEventListener("close", () => { if (view.state.cell) view.commit((state) => { state.cell = ""; }); });
+  view.onDraw(draw);
 })();
