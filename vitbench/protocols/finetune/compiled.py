@@ -6,6 +6,7 @@ with itself as it is, on one piece of images: features and gradients of the inpu
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vitbench.compute.meter import outside
+from vitbench.core.seeding import seeded
 from vitbench.core.settings import CompileMode, compile_mode
 
 Forward = Callable[[Tensor], Tensor]
@@ -43,8 +45,9 @@ def compiled(features: nn.Module, images: Tensor, dtype: str) -> tuple[Forward, 
     with outside("warm-up"):
         try:
             found: Any = torch.compile(features, dynamic=False)
-            with _same_random_numbers():
-                apart = _difference(features, found, images, dtype)
+            inductor: Any = importlib.import_module("torch._inductor.config")
+            inductor.fallback_random = True  # compiled dropout draws what it draws otherwise
+            apart = _difference(features, found, images, dtype)
         except torch.AcceleratorError:  # nothing runs in this process any more
             raise
         except Exception as error:  # noqa: BLE001  compilers raise anything
@@ -58,21 +61,15 @@ def compiled(features: nn.Module, images: Tensor, dtype: str) -> tuple[Forward, 
     )
 
 
-def _same_random_numbers() -> Any:
-    """Within this context compiled dropout draws what it draws otherwise."""
-    import torch._inductor.config as inductor
-
-    inductor.fallback_random = True  # for good: what is compiled keeps it
-    return torch.random.fork_rng()
-
-
 def _difference(features: nn.Module, found: Forward, images: Tensor, dtype: str) -> float:
     """The norm of the difference of features, relative to theirs; nothing of the module is changed."""
     buffers = [buffer.clone() for buffer in features.buffers()]
     results = []
     for forward in (features, found):
-        torch.manual_seed(0)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
+        with (
+            seeded(0, "comparison"),
+            torch.autocast(images.device.type, torch.bfloat16, enabled=dtype == "bfloat16"),
+        ):
             results.append(forward(images))
         results[-1].float().sum().backward()
         for weight in features.parameters():
