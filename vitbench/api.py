@@ -43,7 +43,8 @@ class Provenance:
     source: str = ""
     load: LoadReport | None = None
     trained_on: tuple[str, ...] | None = None  # data sets whose labels they were trained on; None: not known
-    pretrain_tpu_v3_core_days: float | None = None
+    pretrain_tpu_v3_core_days: float | None = None  # as published
+    pretrain_flops: float | None = None  # as counted by whoever trained them
     licence: str = ""
     pixel_warning: str = ""  # why pixels are not normalised as they were when these weights were trained
     pixels_unknown: str = ""  # why it is not known how they were
@@ -277,13 +278,10 @@ class Adapted:
 
 @dataclass(frozen=True)
 class Protocol(ABC):
-    """How a backbone is adapted to a task. Its dataclass fields are its options in a suite.
-
-    `trains_backbone` says that the backbone's weights are trained: such jobs are long, start first, and share no features.
-    """
+    """How a backbone is adapted to a task. Its dataclass fields are its options in a suite."""
 
     default_preprocess: ClassVar[PreprocessName] = "squash"
-    trains_backbone: ClassVar[bool] = False
+    trains_backbone: ClassVar[bool] = False  # its weights: such jobs are long, start first, and share no features
     score_kind: ClassVar[ScoreKind] = "unknown"  # or logits (-1e30: minus infinity), votes, regression
 
     @abstractmethod

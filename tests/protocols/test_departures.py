@@ -79,6 +79,7 @@ FOLLOWING = {
     "imagenet": set(),
     "bit-vtab": set(),
     "paper": set(),
+    "scaling": set(),
 }
 
 

@@ -6,6 +6,7 @@ import yaml
 import vitbench
 from tests.making.boards import VTAB
 from tests.making.command import vitbench as command
+from vitbench.backbones.catalog import catalog
 from vitbench.protocols.recipes import Case, recipes_for
 from vitbench.suite import Overrides, expand, packaged_suites, read_suite
 
@@ -34,8 +35,22 @@ def test_a_suite_asks_for_its_paper(name):
         assert choice.departs == "", (job.task.name, choice.departs)
 
 
+def test_scaling_asks_for_every_family_few_shot_and_full():
+    jobs = expand(read_suite(packaged_suites()["scaling"]), Overrides()).jobs
+    entries = {entry.alias: entry for entry in catalog()}
+    few = {job.backbone.label for job in jobs if job.protocol.name == "ridge_probe"}
+    full = {job.backbone.label for job in jobs if job.budget == "full"}
+    assert few == full
+    assert {entries[name].family for name in few} == {"ViT", "BiT", "Hybrid"}
+    assert {job.budget for job in jobs} == {"5-shot", "10-shot", "full"}
+    for job in jobs:
+        if recipe := job.protocol.options.get("recipe"):
+            is_bit = entries[job.backbone.label].family == "BiT"
+            assert recipe == ("bit" if is_bit else "vit")
+
+
 def test_a_suite_says_its_cost_and_what_to_expect():
-    for name in (*JOBS, "vtab-frozen", "fewshot", "imagenet-fewshot"):
+    for name in (*JOBS, "vtab-frozen", "fewshot", "imagenet-fewshot", "scaling"):
         opening = packaged_suites()[name].read_text().split("name:")[0]
         assert "# Cost" in opening, name
         assert "# Expected" in opening, name

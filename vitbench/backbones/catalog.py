@@ -9,6 +9,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from vitbench.backbones.miniature_records import FAMILIES, LICENCE, PRETRAIN_DATA, pretrainings
+from vitbench.core.format import quantity
 from vitbench.core.registry import BACKBONES
 
 TANH_GELU = {
@@ -49,7 +51,8 @@ class CatalogEntry(BaseModel):
     source: str
     licence: str
     params_m: float | None = None
-    tpu_v3_core_days: float | None = None
+    tpu_v3_core_days: float | None = None  # as published
+    pretrain_flops: float | None = None  # as counted here
     compute_source: str = ""
     trained_on: tuple[str, ...] = ()
     note: str = ""
@@ -58,6 +61,8 @@ class CatalogEntry(BaseModel):
     def summary(self) -> str:
         """The entry as one line of text."""
         compute = f"{self.tpu_v3_core_days:,.0f} TPU v3 core-days" if self.tpu_v3_core_days else ""
+        if self.pretrain_flops:
+            compute = f"{quantity(self.pretrain_flops, 'FLOPs')} of pre-training, counted"
         size = f"{self.params_m:g} M" if self.params_m else ""
         parts = (self.family, size, self.data, compute, self.source, self.licence, self.note)
         return " · ".join(filter(None, parts))
@@ -84,7 +89,27 @@ def _read() -> _File:
 def catalog() -> tuple[CatalogEntry, ...]:
     """Return all entries, in file order."""
     file = _read()
-    return tuple(CatalogEntry.model_validate({**file.defaults, **row}) for row in file.backbones)
+    listed = tuple(CatalogEntry.model_validate({**file.defaults, **row}) for row in file.backbones)
+    return (*listed, *_miniatures())
+
+
+def _miniatures() -> tuple[CatalogEntry, ...]:
+    """The networks that ship, with what their training script has written about them."""
+    return tuple(
+        CatalogEntry(
+            alias=f"mini-{name}",
+            spec=f"miniature:{name}",
+            family=FAMILIES[made.family],
+            data=PRETRAIN_DATA,
+            source="reports/miniatures",
+            licence=LICENCE,
+            params_m=made.parameters / 1e6,
+            pretrain_flops=made.pretrain_flops,
+            compute_source="forward FLOPs counted, times three, times the images seen",
+            note=made.summary,
+        )
+        for name, made in pretrainings().items()
+    )
 
 
 def traps() -> dict[str, str]:

@@ -50,6 +50,9 @@ class BackboneFacts(Frozen):
     )
     trained_on: tuple[str, ...] | None = Field(default=(), description="None: not known")
     pretrain_tpu_v3_core_days: Annotated[float, Field(ge=0)] | None = None
+    pretrain_flops: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="as counted by whoever trained the weights"
+    )
     licence: str = ""
 
 

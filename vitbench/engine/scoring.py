@@ -78,6 +78,7 @@ def backbone_facts(backbone: BuiltBackbone, weights_digest: str) -> BackboneFact
         load=origin.load,
         trained_on=origin.trained_on,
         pretrain_tpu_v3_core_days=origin.pretrain_tpu_v3_core_days,
+        pretrain_flops=origin.pretrain_flops,
         licence=origin.licence,
     )
 

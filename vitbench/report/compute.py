@@ -16,7 +16,7 @@ from vitbench.report.published_match import published_weights, weights_of
 
 @dataclass(frozen=True)
 class Compute:
-    """Three quantities that are never mixed: A published pre-training, B counted FLOPs, C measured here.
+    """Quantities that are never mixed: A published pre-training, or FLOPs of it as counted; B counted FLOPs, C measured here.
 
     `core_days` are as printed in `core_days_source`, or converted from printed exaFLOPs, with the range in `estimated`.
     `seconds` are device-seconds of all jobs, each with the features that it needs; `at_least`: of some, not all is known.
@@ -25,6 +25,7 @@ class Compute:
     core_days: float | None = None
     core_days_source: str = ""
     estimated: tuple[float, float] | None = None
+    pretrain_flops: float | None = None
     flops_per_image: int | None = None
     size_px: int | None = None
     seconds: float | None = None
@@ -64,6 +65,10 @@ COMPUTE_COLUMNS = (
         _core_days_text, _core_days_range, lambda row: row.core_days_source,
     ),
     ComputeColumn(
+        "pretrain_flops", "Pre-training", "FLOPs, counted", lambda row: row.pretrain_flops,
+        lambda row: quantity(row.pretrain_flops or 0),
+    ),
+    ComputeColumn(
         "flops", "FLOPs/image", "counted", lambda row: row.flops_per_image,
         lambda row: quantity(row.flops_per_image or 0),
         lambda row: f"{row.size_px} px" if row.flops_per_image and row.size_px else "",
@@ -87,6 +92,7 @@ def measured_compute(records: Sequence[Record]) -> Compute:
         pretraining.core_days,
         pretraining.core_days_source,
         pretraining.estimated,
+        pretrain_flops=facts.pretrain_flops if facts else None,
         flops_per_image=next((cost.flops_per_image for cost in costs), None),
         size_px=facts.size_px if facts else None,
         seconds=math.fsum(cost.least_device_seconds for cost in costs) or None,

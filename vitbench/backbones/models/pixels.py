@@ -10,7 +10,7 @@ from vitbench.api import InputSpec, Provenance
 class RawPixels(nn.Module):
     """Flattens images of a small size: (B, 3, S, S) -> (B, 3 S^2)."""
 
-    provenance = Provenance("baseline", "none", "none", "raw pixels")
+    provenance = Provenance("baseline", "none", "none", "raw pixels", pretrain_flops=0)
 
     def __init__(self, size_px: int) -> None:
         super().__init__()
