@@ -1,6 +1,9 @@
 """The pages in reports/ are up to date with their records."""
 
+from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -28,12 +31,10 @@ def test_quickstart_is_the_only_committed_report():
 def test_the_committed_report_is_complete():
     records = load(REPORTS[0])
     assert {record.status for record in records} == {"ok"}
-    assert {record.job.backbone.label for record in records} >= {
-        "Raw pixels",
-        "ViT-Ti/16",
-        "BiT-R50x1",
-        "EfficientNet-B0",
-    }
+    families = ("ViT", "BiT", "Hybrid")
+    budgets = ("untrained", "1", "2", "3", "4")
+    expected = {f"{family} {budget}" for family in families for budget in budgets}
+    assert {record.job.backbone.label for record in records} == {"Raw pixels", *expected}
     assert {record.job.budget for record in records} == {"1-shot", "5-shot", "10-shot", "full"}
 
 
@@ -50,7 +51,7 @@ def test_quickstart_has_the_keys_of_the_example():
     versions = {record.job.backbone.name: record.job.backbone.version for record in records}
     for name, version in versions.items():
         assert (
-            BACKBONES.get(name if name == "raw_pixels" else f"{name}:resnet18")[0].version.split("+")[0]
+            BACKBONES.get(name if name == "raw_pixels" else f"{name}:vit-1")[0].version.split("+")[0]
             == version.split("+")[0]
         )
     assert {under_the_versions_of_the_example(job, versions) for job in jobs} == {r.key for r in records}
@@ -61,6 +62,27 @@ def test_raw_pixels_score_what_the_example_says(tmp_path):
     example = {record.key: record.metrics for record in load(REPORTS[0])}
     assert len(found) > 10
     assert {record.key: record.metrics for record in found} == {r.key: example[r.key] for r in found}
+
+
+def means(records, budget):
+    """The mean over tasks and seeds of each backbone, by the ridge probe."""
+    found = defaultdict(list)
+    for record in records:
+        if record.job.protocol.name == "ridge_probe" and record.job.budget == budget:
+            found[record.job.backbone.label].append(record.metrics["top1"].value)
+    return {label: fmean(values) for label, values in found.items()}
+
+
+@pytest.mark.parametrize("budget", ["1-shot", "5-shot", "10-shot"])
+def test_the_example_shows_what_its_page_says(budget):
+    """docs/figure5.md: the largest budgets beat raw pixels and untrained twins, and more is better but for one step."""
+    found = means(load(REPORTS[0]), budget)
+    for family in ("ViT", "BiT", "Hybrid"):
+        curve = [found[f"{family} {step}"] for step in ("untrained", 1, 2, 3, 4)]
+        assert curve[4] > max(found["Raw pixels"], *curve[:4])
+        assert all(later > earlier - 0.005 for earlier, later in pairwise(curve))
+    assert found["BiT 2"] > found["ViT 2"] + 0.1  # at a tenth of the compute, a ViT is far behind ...
+    assert found["BiT 4"] - found["ViT 4"] < 0.05  # ... and at the largest nearly level
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ FOLDER = Path(__file__).with_name("miniatures")
 FILE = FOLDER / "miniatures.json"
 FAMILIES = {"vit": "ViT", "bit": "BiT", "hybrid": "Hybrid"}
 LICENCE = "Apache-2.0"
-PRETRAIN_DATA = "images made by formula"
+PRETRAIN_DATA = "made images"  # reports/miniatures
 
 
 class Pretraining(BaseModel):

@@ -10,7 +10,7 @@ import pandas as pd
 from vitbench.core.record import Record
 from vitbench.report.charts.chart import Chart, Drawing
 from vitbench.report.charts.families import Families
-from vitbench.report.charts.style import INK, PERCENT, Spec, chart_data, panels_by
+from vitbench.report.charts.style import INK, PERCENT, Spec, chart_data
 from vitbench.report.leaderboard import Board
 
 BASELINE = "baseline"  # the family of raw pixels, which a rule stands for
@@ -81,4 +81,6 @@ def pretraining_chart(points: pd.DataFrame, families: Families | None = None) ->
     pixels = base.transform_filter(alt.datum.family == BASELINE)
     rule = pixels.mark_rule(color=INK, strokeDash=[4, 3]).encode(y)
     panels = alt.layer(rule, bars, line, dots).properties(width=300, height=210)
-    return panels_by(panels, "setting", 3, y="independent")
+    settings = alt.Facet("setting:N", title=None, sort=points["setting"].unique().tolist())
+    facets: alt.FacetChart = panels.facet(facet=settings, columns=3).resolve_scale(y="independent")
+    return facets
