@@ -281,9 +281,7 @@ class Protocol(ABC):
     """How a backbone is adapted to a task. Its dataclass fields are its options in a suite."""
 
     default_preprocess: ClassVar[PreprocessName] = "squash"
-    trains_backbone: ClassVar[bool] = (
-        False  # its weights: such jobs are long, start first, and share no features
-    )
+    trains_backbone: ClassVar[bool] = False  # weights: its jobs are long, start first, share no features
     score_kind: ClassVar[ScoreKind] = "unknown"  # or logits (-1e30: minus infinity), votes, regression
 
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,12 +13,12 @@ from vitbench.report.headline import gaps, heading, missing_in_words, sentences
 from vitbench.report.leaderboard import Board, Row
 
 MOST_OPEN = 6  # tasks; the tasks of a board with more are folded when the page opens
-QUANTITY_NAMES = {"A": "Pre-training", "B": "FLOPs", "C": "Time"}
+QUANTITY_NAMES = {"A": "Pre-training", "P": "Pre-training FLOPs", "B": "FLOPs", "C": "Time"}
 
 
 @dataclass(frozen=True)
 class RowView:
-    """A row with its costs on the chart's three axes, the axes on whose Pareto front it is, and what it lacks."""
+    """A row with its costs on the chart's axes, the axes on whose Pareto front it is, and what it lacks."""
 
     row: Row
     costs: tuple[float | None, ...]
@@ -71,7 +72,8 @@ def board_view(board: Board) -> BoardView:
     device = main_device(board)
     costs = [tuple(_comparable(row, quantity, device) for quantity in QUANTITIES) for row in board.rows]
     fronts = [
-        on_front([(each[i], row.mean) for each, row in zip(costs, board.rows, strict=True)]) for i in range(3)
+        on_front([(each[i], row.mean) for each, row in zip(costs, board.rows, strict=True)])
+        for i in range(len(QUANTITIES))
     ]
     rows = tuple(
         RowView(
@@ -104,13 +106,17 @@ def _axes(costs: Sequence[tuple[float | None, ...]], device: str) -> tuple[tuple
 
 
 def default_board(views: Sequence[BoardView]) -> int:
-    """The board that the page opens with: most complete rows, then most tasks; of the first protocol, the largest budget."""
+    """The board that the page opens with: most complete rows, most tasks, the protocol with most budgets, the largest of them."""
     methods = list(dict.fromkeys(view.board.name.method for view in views))
 
-    def size(i: int) -> tuple[int, int, int, int]:
+    budgets = Counter(view.board.name.method for view in views)
+
+    def size(i: int) -> tuple[int, int, int, int, int]:
         board = views[i].board
         complete = sum(row.rank is not None for row in board.rows)
-        return complete, len(board.columns), -methods.index(board.name.method), budget_rank(board.budget)
+        method = board.name.method
+        rank = budget_rank(board.budget)
+        return complete, len(board.columns), budgets[method], -methods.index(method), rank
 
     return max(range(len(views)), key=size)
 

@@ -1,4 +1,4 @@
-"""Mean accuracy against compute, a drawing for each of the three compute quantities."""
+"""Mean accuracy against compute, a drawing for each of the compute quantities."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from vitbench.report.charts.style import INK, Spec, chart_data
 from vitbench.report.leaderboard import Board, Row
 from vitbench.report.shown_metric import axis_title
 
-# The three quantities, never on one axis.
+# The quantities, never two on one axis.
 QUANTITIES = {
     "A": "pre-training, TPUv3-core-days (published; bars: range estimated from exaFLOPs)",
+    "P": "pre-training, TFLOPs (counted)",
     "B": "forward pass, GFLOPs per image (counted)",
     "C": "device-seconds, all tasks and seeds (measured here)",
 }
@@ -89,6 +90,8 @@ def cost_of(row: Row, quantity: str) -> float | None:
     compute = row.compute
     if quantity == "A":
         return compute.core_days
+    if quantity == "P":
+        return None if compute.pretrain_flops is None else compute.pretrain_flops / 1e12
     if quantity == "B":
         return None if compute.flops_per_image is None else compute.flops_per_image / 1e9
     return None if compute.at_least else compute.seconds

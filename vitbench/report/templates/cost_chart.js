@@ -13,7 +13,7 @@ const svgOf = (() => {
 
 const costChart = (() => {
   const { state } = view;
-  const LETTERS = "ABC";
+  const LETTERS = "APBC";
   const SIDE = { left: 44, right: 16, top: 10, bottom: 44 };
   const HEIGHT = 380;
   const MOST_NAMED = 60; // of many points, the front and the first
@@ -136,7 +136,7 @@ const costChart = (() => {
     const place = page.active().querySelector(".chart");
     if (!place) return;
     const buttons = all("[data-cost]", place);
-    const usual = buttons.find((button) => button.dataset.cost === "B") || buttons[0];
+    const usual = ["P", "B"].map((letter) => buttons.find((button) => button.dataset.cost === letter)).find(Boolean) || buttons[0];
     const chosen = buttons.find((button) => button.dataset.cost === state.cost) || usual;
     for (const button of buttons) button.setAttribute("aria-pressed", String(button === chosen));
     const [points, without] = pointsOf(page.table(), chosen.dataset.cost);
