@@ -106,7 +106,7 @@ def _axes(costs: Sequence[tuple[float | None, ...]], device: str) -> tuple[tuple
 
 
 def default_board(views: Sequence[BoardView]) -> int:
-    """The board that the page opens with: most complete rows, most tasks, the protocol with most budgets, the largest of them."""
+    """The board that the page opens with: most complete rows, most tasks, the protocol with most budgets, its largest."""
     methods = list(dict.fromkeys(view.board.name.method for view in views))
 
     budgets = Counter(view.board.name.method for view in views)
