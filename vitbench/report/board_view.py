@@ -44,12 +44,8 @@ class BoardView:
 
     @property
     def compute_columns(self) -> list[ComputeColumn]:
-        """The costs that are known of a row."""
-        return [
-            each
-            for each in COMPUTE_COLUMNS
-            if any(each.value(one.row.compute) is not None for one in self.rows)
-        ]
+        """The costs that are known of a row, and are not zero of all."""
+        return [each for each in COMPUTE_COLUMNS if any(each.value(one.row.compute) for one in self.rows)]
 
     @property
     def folds(self) -> list[tuple[str, int]]:
@@ -93,7 +89,7 @@ def _comparable(row: Row, quantity: str, device: str) -> float | None:
 
 
 def _axes(costs: Sequence[tuple[float | None, ...]], device: str) -> tuple[tuple[str, str, str], ...]:
-    """The axes on which at least two rows have a place."""
+    """The axes on which at least two rows have a place, not all of them at zero."""
     titles = {
         name: f"{title} on {device}" if name == "C" and device else title
         for name, title in QUANTITIES.items()
@@ -101,7 +97,7 @@ def _axes(costs: Sequence[tuple[float | None, ...]], device: str) -> tuple[tuple
     return tuple(
         (name, QUANTITY_NAMES[name], titles[name])
         for i, name in enumerate(QUANTITIES)
-        if sum(each[i] is not None for each in costs) > 1
+        if sum(each[i] is not None for each in costs) > 1 and any(each[i] for each in costs)
     )
 
 

@@ -21,9 +21,9 @@ from vitbench.report.shown_metric import axis_title
 # The quantities, never two on one axis.
 QUANTITIES = {
     "A": "pre-training, TPUv3-core-days (published; bars: range estimated from exaFLOPs)",
-    "P": "pre-training, TFLOPs (counted)",
     "B": "forward pass, GFLOPs per image (counted)",
     "C": "device-seconds, all tasks and seeds (measured here)",
+    "P": "pre-training, TFLOPs (counted)",
 }
 
 WIDTH_PX, HEIGHT_PX = 720, 320

@@ -13,7 +13,7 @@ const svgOf = (() => {
 
 const costChart = (() => {
   const { state } = view;
-  const LETTERS = "APBC";
+  const LETTERS = "ABCP";
   const SIDE = { left: 44, right: 16, top: 10, bottom: 44 };
   const HEIGHT = 380;
   const MOST_NAMED = 60; // of many points, the front and the first
