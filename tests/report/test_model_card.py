@@ -48,9 +48,9 @@ def test_the_library_reads_the_values_of_the_records(records):
 
 
 def test_it_is_the_head_of_a_card(records):
-    own = [record for record in records if record.job.backbone.label == "ViT-Ti/16"]
+    own = [record for record in records if record.job.backbone.label == "ViT 4"]
     card = ModelCard(f"---\n{export(own, 'model-card').decode()}---\n# mine\n", ignore_metadata_errors=False)
-    assert card.data.model_name == "ViT-Ti/16"
+    assert card.data.model_name == "ViT 4"
     assert len(card.data.eval_results) == len(
         {(r.job.task.label, r.job.protocol.label, r.job.budget) for r in own}
     )
