@@ -152,3 +152,18 @@ def test_python_takes_the_same(tmp_path, monkeypatch):
     (tmp_path / "logged.yaml").write_text(SUITE)
     vitbench.run("logged.yaml", "run", log=["tensorboard", {"name": "mlflow", "tracking_uri": "nowhere://"}])
     assert len(list((tmp_path / "run" / "tensorboard").rglob("events.*"))) == 2
+
+
+def test_every_command_that_runs_takes_a_log(logged, tmp_path):
+    """`folder` and `retry` run as `run` does; `reproduce` on its own way."""
+    (tmp_path / "lines.py").write_text(PLUGIN)
+    logged()
+    done = command("retry", "run", "--plugin", "lines.py", "--log", "lines,to=told.txt")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "told.txt").read_text() == "end report.html\n"
+    done = command("reproduce", "vit2021-t9-vit-l16-i21k", "--log", "tensorbord", "--on", "h100")
+    assert done.returncode == 2
+    assert "--on: for --dry-run only" in done.stderr
+    done = command("reproduce", "vit2021-t9-vit-l16-i21k", "--log", "tensorbord")
+    assert done.returncode == 2
+    assert "tensorboard" in done.stderr

@@ -17,6 +17,7 @@ from vitbench.core.format import printable, quantity
 
 if TYPE_CHECKING:
     from vitbench.engine.plan import RunOptions, RunPlan
+    from vitbench.engine.run import Progress
     from vitbench.report.reproduction import Reproduction
     from vitbench.report.verdict import Verdict
 
@@ -75,7 +76,9 @@ def _save(file: Path, text: str) -> None:
 
 
 def _measure(plan: Reproduction, tasks: Sequence[str], text: str, out: Path, options: dict[str, Any]) -> int:
-    from vitbench.cli.run import interrupted_by_sigterm
+    from vitbench.cli.logs import logged
+    from vitbench.cli.progress import TerminalProgress
+    from vitbench.cli.run import interrupted_by_sigterm, refuse_for_dry_run_only
     from vitbench.engine.run import Overrides, RunOptions, follow, is_follower, plan_suite
 
     with interrupted_by_sigterm(), tempfile.TemporaryDirectory() as folder:
@@ -90,18 +93,26 @@ def _measure(plan: Reproduction, tasks: Sequence[str], text: str, out: Path, opt
             return _show_plan(
                 plan, tasks, run_plan, run_options, as_json=options["as_json"], verbose=options["verbose"]
             )
+        refuse_for_dry_run_only(options)
         click.echo(printable(_described(plan, tasks)), err=True)
-        return _run(plan, tasks, run_plan, run_options, as_json=options["as_json"])
+        with logged(options["logs"], run_plan, TerminalProgress()) as progress:
+            return _run(plan, tasks, run_plan, run_options, progress, as_json=options["as_json"])
 
 
 def _run(
-    plan: Reproduction, tasks: Sequence[str], run_plan: RunPlan, run_options: RunOptions, *, as_json: bool
+    plan: Reproduction,
+    tasks: Sequence[str],
+    run_plan: RunPlan,
+    run_options: RunOptions,
+    progress: Progress,
+    *,
+    as_json: bool,
 ) -> int:
     from vitbench.cli.run import measured
     from vitbench.cli.run_results import show_failures, show_results, write_page
     from vitbench.report.verdict import explanations, verdicts
 
-    result = measured(run_plan, run_options)
+    result = measured(run_plan, run_options, progress)
     if result is None:
         return 130
     if as_json:

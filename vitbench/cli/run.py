@@ -58,9 +58,18 @@ def execute(plan: RunPlan, run_options: RunOptions, options: Mapping[str, Any]) 
         from vitbench.cli.dry_run import print_plan
 
         return print_plan(plan, run_options, as_json=options["as_json"], verbose=options["verbose"])
+    refuse_for_dry_run_only(options)
+    return _run(plan, run_options, options)
+
+
+def refuse_for_dry_run_only(options: Mapping[str, Any]) -> None:
+    """Refuse options that a run would ignore.
+
+    Raises:
+        UsageError: one is given.
+    """
     if given := [f"--{name}" for name in ("on", "measure", "verbose") if options.get(name)]:
         raise UsageError(f"{' and '.join(given)}: for --dry-run only")
-    return _run(plan, run_options, options)
 
 
 def _run(plan: RunPlan, run_options: RunOptions, options: Mapping[str, Any]) -> int:
