@@ -29,6 +29,7 @@ PARSED = (
 PLANNED = (
     r"\.augreg|\.goog_",
     r"^vitbench reproduce ",
+    r"^vitbench retry ",  # where libraries are others than the committed records', it measures everything again
     r"^vitbench run my-checkpoint\.yaml$",  # minutes on a CPU
     r"^vitbench run quickstart --backbone .*checkpoint=my\.safetensors",
     r"^vitbench run quickstart( --backbone effnet-lite0)?$",  # minutes on a busy machine

@@ -79,6 +79,6 @@ def test_packaged_suites_expand(name, tmp_path):
 
 def test_python_versions_agree():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["requires-python"] == ">=3.11,<3.14"
-    assert "Python 3.11 to 3.13" in README
-    assert "Python 3.11 to 3.13" in (ROOT / "docs" / "index.md").read_text()
+    assert project["requires-python"] == ">=3.11,<3.15"
+    assert "Python 3.11 to 3.14" in README
+    assert "Python 3.11 to 3.14" in (ROOT / "docs" / "index.md").read_text()

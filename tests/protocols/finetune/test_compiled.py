@@ -12,6 +12,7 @@ from vitbench.protocols.finetune import compiled as module
 from vitbench.protocols.finetune.loop import train
 from vitbench.protocols.recipes import Recipe
 
+OTHERS = ("resnetv2_50x1_bit", "efficientnet_b0")
 RECIPE = Recipe(steps=4, warmup_steps=0, base_lr=0.03, batch_size=8)
 
 
@@ -58,7 +59,9 @@ def counted(monkeypatch):
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnetv2_50x1_bit", "efficientnet_b0"])
+@pytest.mark.parametrize(
+    "name", ["vit_tiny_patch16_224", *(pytest.param(each, marks=pytest.mark.slow) for each in OTHERS)]
+)
 def test_one_graph_serves_tasks_with_other_numbers_of_classes(name, counted, monkeypatch):
     plain = [losses(name, "off", monkeypatch, classes).losses for classes in (3, 10, 37)]
     assert counted == []
