@@ -24,13 +24,13 @@ def may_mount():
 
 @pytest.mark.slow
 def test_a_full_disk_stops_the_run_and_space_lets_it_go_on(tiny, tmp_path, monkeypatch):
-    """On a tmpfs of 200 kB; where nobody may mount one, with a disk that says it is full."""
+    """On a tmpfs of 800 kB, which holds the page twice; where nobody may mount one, with a disk that says it is full."""
     out = tmp_path / "run"
     if may_mount():
         vitbench_run = f"{sys.executable} -m vitbench run {tiny} --out {out}"
         script = f"""
-        mkdir -p {out}; mount -t tmpfs -o size=200k tmpfs {out}; cd {tmp_path}
-        head -c 190k /dev/zero > {out}/ballast; {vitbench_run}; echo "exit $?"; find {out} -name '*.tmp'
+        mkdir -p {out}; mount -t tmpfs -o size=800k tmpfs {out}; cd {tmp_path}
+        head -c 790k /dev/zero > {out}/ballast; {vitbench_run}; echo "exit $?"; find {out} -name '*.tmp'
         rm {out}/ballast; {vitbench_run}; echo "exit $?"; cp -r {out} {tmp_path}/kept
         """
         done = subprocess.run([*ENTER, "bash", "-c", script], capture_output=True, text=True)

@@ -129,6 +129,7 @@ def test_auto_compiles_long_jobs_on_a_gpu_only(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnetv2_50x1_bit", "efficientnet_b0"])
 def test_inductor_gives_the_same_losses(name, monkeypatch):
-    plain, found = (losses(name, mode, monkeypatch) for mode in ("off", "on"))
+    gentle = dataclasses.replace(RECIPE, base_lr=0.003)  # a large rate multiplies rounding from step to step
+    plain, found = (losses(name, mode, monkeypatch, recipe=gentle) for mode in ("off", "on"))
     assert any(note.startswith("compiled (torch ") for note in found.notes), found.notes
     assert found.losses == pytest.approx(plain.losses, rel=1e-4)
