@@ -92,7 +92,7 @@ def prepare_all(
         try:
             while left:
                 ended, left = wait(left, timeout=LOOK_EVERY_S, return_when=FIRST_COMPLETED)
-                for future in ended:
+                for future in (each for each in futures if each in ended):  # in the order asked for
                     done += 1
                     try:
                         say(f"{futures[future].name}: {future.result()} ({done} of {len(chosen)})")
