@@ -29,7 +29,8 @@ PARSED = (
 PLANNED = (
     r"\.augreg|\.goog_",
     r"^vitbench reproduce ",
-    r"^vitbench retry ",  # where libraries are others than the committed records', it measures everything again
+    # Where libraries are others than the committed records', these measure anew, and two backbones have one name.
+    r"^vitbench (retry |run quickstart --budget 5-shot --task digits$)",
     r"^vitbench run my-checkpoint\.yaml$",  # minutes on a CPU
     r"^vitbench run quickstart --backbone .*checkpoint=my\.safetensors",
     r"^vitbench run quickstart( --backbone effnet-lite0)?$",  # minutes on a busy machine

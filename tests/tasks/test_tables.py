@@ -1,6 +1,8 @@
 """Images that a table lists: CSV and Parquet give the task that the same images in folders give, and say what is wrong."""
 
+import io
 import tarfile
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -268,7 +270,9 @@ def test_tars_are_indexed_once_and_again_when_they_change(folder, tmp_path, monk
     first = webdataset(tmp_path / "wds")
     assert first.train().source.name(0).startswith("train/0.tar:s")
     with monkeypatch.context() as patch:
-        patch.setattr("vitbench.data.tar_images._members", lambda path: pytest.fail(f"{path} was read again"))
+        patch.setattr(
+            "vitbench.data.tar_images.TarReader", lambda path: pytest.fail(f"{path} was read again")
+        )
         again = webdataset(tmp_path / "wds")
     assert again.test().source.fingerprint == first.test().source.fingerprint
     before = contents(first)
@@ -297,3 +301,30 @@ def test_what_is_wrong_with_tars_is_said(folder, tmp_path):
         tar.add(folder["path"].iloc[0], "x.png")
     with pytest.raises(DataMissingError, match=r"1 images have no \.cls, such as x"):
         webdataset(tmp_path / "bare")
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        (["a.cls", "b.cls", "b.png", "a.png"], None),  # halves need not be neighbours
+        (["a.png", "a.png", "a.cls"], "a has two images"),
+        (["a.png", "a.jpg", "a.cls"], "a has two images"),
+        (["a.cls", "a.cls", "a.png"], "a has two labels"),
+        (["a.png", "a.cls", "a.png"], "a has two images"),
+        (["a.png", "b.cls", "b.png"], r"1 images have no \.cls, such as a"),
+        (["a.webm", "a.cls"], r"1 labels \(\.cls\) have no image, such as a"),
+    ],
+)
+def test_every_image_has_one_label(folder, tmp_path, members, said):
+    as_tars(folder, tmp_path / "wds")
+    with tarfile.open(tmp_path / "wds" / "test" / "9.tar", "w") as tar:
+        for name in members:
+            data = b"1" if name.endswith(".cls") else Path(folder["path"].iloc[0]).read_bytes()
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    if said:
+        with pytest.raises(DataMissingError, match=said):
+            webdataset(tmp_path / "wds")
+    else:
+        assert webdataset(tmp_path / "wds").test().labels[-2:].tolist() == [1, 1]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import tarfile
 import zipfile
-from dataclasses import dataclass
+from array import array
+from collections import Counter
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from vitbench.core.files import digest_bytes, write_atomically
 from vitbench.core.settings import cache_dir
 from vitbench.data.decode import SUFFIXES
 from vitbench.data.image_table import ImageTable
+from vitbench.data.tar_headers import TarReader
 
-IMAGES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
-LABEL = ".cls"
+IMAGES = frozenset(suffix.encode() for suffixes in SUFFIXES.values() for suffix in suffixes)
+LABEL = b".cls"
 INDEX_FORMAT = 1
 LONGEST_LABEL = 20  # bytes of a .cls
 
@@ -54,14 +56,12 @@ class TarTable(ImageTable):
             return made
 
     def _read_index(self) -> dict[str, NDArray[Any]]:
-        rows = [
-            (number, *row) for number, file in enumerate(self.files) for row in _members(self.root / file)
-        ]
-        columns = list(zip(*rows, strict=True)) or [()] * 5
-        kinds = (np.int64, np.int64, np.int64, np.int64, np.bytes_)
-        names = ("tar", "offset", "size", "label", "key")
+        rows = _Rows()
+        for number, file in enumerate(self.files):
+            rows.add(number, self.root / file)
         return {
-            name: np.asarray(column, kind) for name, column, kind in zip(names, columns, kinds, strict=True)
+            **{name: np.asarray(column) for name, column in rows.numbers.items()},
+            "key": np.asarray(rows.keys, np.bytes_),
         }
 
     def encoded(self, row: int) -> bytes:
@@ -72,30 +72,71 @@ class TarTable(ImageTable):
 
     def row_name(self, row: int) -> str:
         """The file and the key in it."""
-        key = bytes(self.index["key"][row]).decode("utf-8", "backslashreplace")
-        return f"{self.files[int(self.index['tar'][row])]}:{key}"
+        return f"{self.files[int(self.index['tar'][row])]}:{_text(bytes(self.index['key'][row]))}"
 
 
-def _members(path: Path) -> list[tuple[int, int, int, bytes]]:
-    """Offset, size, label and key of each image of a tar file."""
-    images: dict[str, tuple[int, int]] = {}
-    labels: dict[str, int] = {}
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                if not member.isfile():
-                    continue
-                folder, _, name = member.name.rpartition("/")
-                key, _, ending = name.partition(".")
-                key, suffix = f"{folder}/{key}", f".{ending.lower()}"
-                if suffix in IMAGES:
-                    images[key] = (member.offset_data, member.size)
-                elif suffix == LABEL and member.size <= LONGEST_LABEL and (held := tar.extractfile(member)):
-                    labels[key] = int(held.read())
-    except (tarfile.TarError, OSError, ValueError) as error:
-        raise DataMissingError(f"{path} cannot be read as webdataset's tar file: {error}") from error
-    if without := [key for key in images if key not in labels]:
-        raise DataMissingError(
-            f"{path}: {len(without)} images have no {LABEL}, such as {without[0].lstrip('/')}"
-        )
-    return [(*place, labels[key], key.lstrip("/").encode()) for key, place in images.items()]
+@dataclass(eq=False)
+class _Rows:
+    """The images found so far: a million of them in columns, not in a million objects."""
+
+    keys: list[bytes] = field(default_factory=list)
+    numbers: dict[str, array[int]] = field(
+        default_factory=lambda: {name: array("q") for name in ("tar", "offset", "size", "label")}
+    )
+
+    def add(self, number: int, path: Path) -> None:
+        """Take the images of one file, the `number`th.
+
+        Raises:
+            DataMissingError: it is no tar file, a key has two images or two labels, or one without the other.
+        """
+        keys, labelled, labels = list[bytes](), list[bytes](), array("q")
+        try:
+            with TarReader(path) as tar:
+                for name, offset, size in tar:
+                    key, ending = _key(name)
+                    if ending in IMAGES:
+                        keys.append(key)
+                        self.numbers["offset"].append(offset)
+                        self.numbers["size"].append(size)
+                    elif ending == LABEL and size <= LONGEST_LABEL:
+                        labelled.append(key)
+                        labels.append(int(tar.read(offset, size)))
+            self.numbers["label"].extend(_of_keys(keys, labelled, labels))
+        except (OSError, ValueError) as error:
+            raise DataMissingError(f"{path} cannot be read as webdataset's tar file: {error}") from error
+        self.numbers["tar"].extend([number] * len(keys))
+        self.keys.extend(keys)
+
+
+def _of_keys(keys: list[bytes], labelled: list[bytes], labels: array[int]) -> array[int]:
+    """The labels of keys, which are in the same order where a writer wrote pairs.
+
+    Raises:
+        ValueError: a key has two images or two labels, or one without the other.
+    """
+    for found, what in ((keys, "images"), (labelled, "labels")):
+        if len(set(found)) < len(found):
+            twice = next(key for key, times in Counter(found).items() if times > 1)
+            raise ValueError(f"{_text(twice)} has two {what}")
+    if keys == labelled:
+        return labels
+    for some, others, what in (
+        (keys, labelled, "images have no .cls"),
+        (labelled, keys, "labels (.cls) have no image"),
+    ):
+        if lonely := set(some) - set(others):
+            raise ValueError(f"{len(lonely)} {what}, such as {_text(min(lonely))}")
+    by_key = dict(zip(labelled, labels, strict=True))
+    return array("q", [by_key[key] for key in keys])
+
+
+def _key(name: bytes) -> tuple[bytes, bytes]:
+    """The key of a member, up to the first dot behind its folder, and the rest in lower case."""
+    if (end := name.find(b".", name.rfind(b"/") + 1)) < 0:
+        return name, b""
+    return name[:end].lstrip(b"/"), name[end:].lower()
+
+
+def _text(key: bytes) -> str:
+    return key.decode("utf-8", "backslashreplace")
