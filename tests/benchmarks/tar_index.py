@@ -1,4 +1,4 @@
-"""The first index of a million images in webdataset's tar files: at most 10 s and 500 MB above the imports, with pax headers too."""
+"""The first index of a million images in webdataset's tar files: at most 10 s and 500 MB, with pax headers too."""
 
 import io
 import resource
