@@ -274,6 +274,7 @@ class Adapted:
     trials: tuple[Trial, ...] = ()
     images_forward: int = 0
     images_backward: int = 0
+    trained_parameters: int | None = None  # None: not stated
 
 
 @dataclass(frozen=True)

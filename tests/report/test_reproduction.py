@@ -17,6 +17,7 @@ from vitbench.cli.reproduce import suite_text
 from vitbench.core.record import Check, Trial
 from vitbench.core.registry import PROTOCOLS, TASKS
 from vitbench.engine.components import load_all
+from vitbench.protocols.recipe import TUNINGS
 from vitbench.protocols.recipes import Case, recipes_for
 from vitbench.published import MEANS, VTAB, published
 from vitbench.report.published_match import matching_rows
@@ -303,12 +304,14 @@ TRUE = {
         row.protocol == "imagenet-eval" and not any("eval" in entry.name for entry in PROTOCOLS.entries())
     ),
     r"the network is trained from scratch": lambda row, _: row.protocol == "imagenet-scratch",
-    r"parameter-efficient tuning": lambda row, _: row.protocol.endswith("-peft") and row.method != "",
+    r"SSF, a scale": lambda row, _: row.method == "ssf" and "ssf" not in TUNINGS,
+    r"NOAH's adapters": lambda row, _: row.method == "adapter" and "adapter" not in TUNINGS,
+    r"NOAH's search": lambda row, _: row.method == "noah" and "noah" not in TUNINGS,
+    r"normalised by ImageNet's mean and std": lambda row, _: row.id.startswith(("vpt2022-", "noah2022-")),
     r"a search of hyper-parameters for each task": lambda row, _: "random hyper-parameter trials per task" in row.note,
     r"schedules of 500 and 1,000 steps": lambda row, _: row.note in ("500 steps", "1000 steps"),
     r"AugReg's fine-tuning": lambda row, _: not_ours(row),
     r"fine-tuning of the Mixer paper": lambda row, _: not_ours(row),
-    r"VPT's training": lambda row, _: not_ours(row),
     r"DINOv2's linear evaluation": lambda row, _: "linear" in row.protocol and "eval/linear.py" not in sources(),
     r"the product of distillation": lambda row, _: not_ours(row),
     r"big_vision's own transfer settings": lambda row, _: "configs/transfer.py" not in sources(),

@@ -8,6 +8,7 @@ from tests.making.boards import VTAB
 from tests.making.command import vitbench as command
 from vitbench.backbones.catalog import catalog
 from vitbench.protocols.recipes import Case, recipes_for
+from vitbench.report.published_match import rows_on_board, tuning_of
 from vitbench.suite import Overrides, expand, packaged_suites, read_suite
 
 # The jobs a suite asks for are tasks x seeds x backbones.
@@ -35,6 +36,56 @@ def test_a_suite_asks_for_its_paper(name):
         assert choice.departs == "", (job.task.name, choice.departs)
 
 
+def test_peft_vtab_asks_for_five_methods_and_both_ways_to_normalise():
+    jobs = expand(read_suite(packaged_suites()["peft-vtab"]), Overrides()).jobs
+    assert len(jobs) == 19 * 5 * 2 * 3
+    assert {tuning_of(job) for job in jobs} == {"lora", "vpt-deep", "vpt-shallow", "bias", "head"}
+    assert {str(job.backbone.options.get("mean")) for job in jobs} == {"None", "[0.485, 0.456, 0.406]"}
+    assert {job.backbone.argument for job in jobs} == {"vit_base_patch16_224.orig_in21k"}
+    for job in jobs:
+        (row, *_) = [*rows_on_board(job, ["vpt2022-vitb16", "noah2022-vitb16"]), None]
+        expected = {"head": "linear"}.get(tuning_of(job), tuning_of(job))
+        assert row is not None
+        assert row.method == expected
+
+
+TUNINGS = (
+    {"tune": "lora", "rank": 2}, {"tune": "vpt-deep", "prompt_tokens": 3}, {"tune": "bias"}, {"tune": "head"},
+)  # fmt: skip
+
+
+def test_few_parameters_are_tuned_and_recorded(tmp_path):
+    """From the suite to the record, on a committed backbone of four blocks; resumed and repeated, it is the same."""
+    common = {
+        "name": "finetune",
+        "recipe": "noah",
+        "epochs": 12,
+        "warmup_epochs": 2,
+        "base_lr": 0.02,
+        "size_px": 32,
+    }
+    suite = {
+        "name": "few", "budgets": ["5-shot"], "seeds": [0], "backbones": ["miniature:vit-1"], "tasks": ["digits"],
+        "protocols": [{**common, **options, "label": options["tune"]} for options in TUNINGS],
+    }  # fmt: skip
+    (tmp_path / "few.yaml").write_text(yaml.safe_dump(suite))
+    records = vitbench.run(tmp_path / "few.yaml", tmp_path / "run")
+    assert {record.failure for record in records} == {None}
+    again = vitbench.run(tmp_path / "few.yaml", tmp_path / "again")
+    assert [r.metrics for r in again] == [r.metrics for r in records]
+    by_tuning = {tuning_of(record.job): record for record in records}
+    assert set(by_tuning) == {options["tune"] for options in TUNINGS}
+    counts = {name: record.cost.trained_parameters for name, record in by_tuning.items()}
+    assert counts["head"] < counts["vpt-deep"] < records[0].backbone.params
+    assert counts["head"] < counts["lora"] < records[0].backbone.params
+    for name, record in by_tuning.items():
+        assert any(f"({name})" in note and "tuned: the head and" in note for note in record.notes)
+        assert record.trials[-1].options["tune"] == name
+        assert record.trials[-1].options["steps"] == 12
+        departures = [check for check in record.conformance if check.ok is False]
+        assert departures
+
+
 def test_scaling_asks_for_every_family_few_shot_and_full():
     jobs = expand(read_suite(packaged_suites()["scaling"]), Overrides()).jobs
     entries = {entry.alias: entry for entry in catalog()}
@@ -50,7 +101,7 @@ def test_scaling_asks_for_every_family_few_shot_and_full():
 
 
 def test_a_suite_says_its_cost_and_what_to_expect():
-    for name in (*JOBS, "vtab-frozen", "fewshot", "imagenet-fewshot", "scaling"):
+    for name in (*JOBS, "peft-vtab", "vtab-frozen", "fewshot", "imagenet-fewshot", "scaling"):
         opening = packaged_suites()[name].read_text().split("name:")[0]
         assert "# Cost" in opening, name
         assert "# Expected" in opening, name

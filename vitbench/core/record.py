@@ -150,6 +150,7 @@ class Cost(Frozen):
     flops_per_image: Count | None
     images_forward: Count
     images_backward: Count
+    trained_parameters: Count | None = Field(default=None, description="None: a probe's head, or not known")
     energy_joules: Amount | None = Field(default=None, description="of all devices, by NVML")
     core_seconds: Amount | None = Field(default=None, description="on a CPU: of all threads and devices")
     devices: Count = Field(default=1, ge=1, description="that worked on the job together")

@@ -178,4 +178,4 @@ def _octal(digits: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 def _sums(table: NDArray[Any]) -> NDArray[np.int32]:
     """Checksums (N,) of headers (N, 512), whose bytes some writers took as signed."""
-    return table.sum(1, np.int32) - table[:, 148:156].sum(1, np.int32) + 8 * ord(" ")
+    return np.asarray(table.sum(1, np.int32) - table[:, 148:156].sum(1, np.int32) + 8 * ord(" "))

@@ -42,6 +42,7 @@ def cost_of(meter: Meter, adapted: Adapted, device: str, flops_per_image: int | 
         + adapted.images_forward
         + sum(each.images for each in extractions),
         images_backward=adapted.images_backward,
+        trained_parameters=adapted.trained_parameters,
         energy_joules=_total([*joules, *(each.energy_joules for each in extractions)]),
         core_seconds=None
         if on_gpu

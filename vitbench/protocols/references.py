@@ -17,6 +17,8 @@ REPOSITORIES = {
     "BV": ("google-research/big_vision", "0127fb6"),
     "BT": ("google-research/big_transfer", "140de6e"),
     "DN": ("facebookresearch/dinov2", "b8931f7"),
+    "VPT": ("KMnP/vpt", "4410440"),
+    "NH": ("ZhangYuanhan-AI/NOAH", "e9c55f3"),
 }
 
 ALWAYS: dict[str, tuple[str, ...]] = {

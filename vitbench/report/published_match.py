@@ -12,6 +12,7 @@ from functools import cache
 
 from vitbench.core.job import Component, Job, shots_of
 from vitbench.core.record import Check, Record
+from vitbench.protocols.recipes import named_recipes
 from vitbench.published import MEANS, PublishedRow, Value, published
 from vitbench.report.seeded import is_seeded
 from vitbench.report.statistics import LEVEL
@@ -126,7 +127,21 @@ def methods_of(job: Job) -> tuple[str, ...]:
     if shots is not None:
         spelling = {"finetune": "finetune-{}-per-class", "ridge_probe": "fewshot-linear-{}"}.get(name, "")
         return (spelling.format(shots),) if spelling else ()
+    if name == "finetune" and (tuning := tuning_of(job)) != "all":
+        full, small = (
+            ("linear-full", "vtab-1k-linear") if tuning == "head" else ("full-data-peft", "vtab-1k-peft")
+        )
+        return (small,) if job.budget == "1k" else (full,)
     return _SAME_METHOD.get((name, job.budget), ())
+
+
+def tuning_of(job: Job) -> str:
+    """Which parameters a fine-tuning job trains, by its options or its recipe."""
+    options = job.protocol.options
+    if stated := options.get("tune"):
+        return str(stated)
+    written = named_recipes().get(str(options.get("recipe", "")), {"common": {}, "settings": [{}]})
+    return str({**written["common"], **written["settings"][0]}.get("tune", "all"))
 
 
 def rows_on_board(job: Job, prefixes: Iterable[str]) -> list[PublishedRow]:
@@ -134,7 +149,16 @@ def rows_on_board(job: Job, prefixes: Iterable[str]) -> list[PublishedRow]:
     if job.limit is not None:
         return []
     methods, wanted = methods_of(job), tuple(prefixes)
-    return [row for row in published() if row.protocol in methods and row.id.startswith(wanted or "\0")]
+    return [
+        row
+        for row in published()
+        if row.protocol in methods and row.id.startswith(wanted or "\0") and _tunes_as(row, job)
+    ]
+
+
+def _tunes_as(row: PublishedRow, job: Job) -> bool:
+    """Whether a row of parameter-efficient tuning has a job's method; of others that is clear from `protocol`."""
+    return not row.protocol.endswith("-peft") or row.method == tuning_of(job)
 
 
 def is_about(row: PublishedRow, task: str) -> bool:

@@ -16,6 +16,7 @@ from vitbench.core.record import ScoreKind, Trial
 from vitbench.core.registry import register_protocol
 from vitbench.protocols.finetune.loop import TrainLog, train
 from vitbench.protocols.recipes import (
+    GRID,
     Case,
     Choice,
     Recipe,
@@ -44,7 +45,7 @@ CAN_BE_OFF = frozenset(name for name, hint in HINTS.items() if type(None) in get
 
 def _option(name: str) -> Any:
     """Return the type of the option that overrides a recipe's field: None keeps the field, `none` switches it off."""
-    several = tuple[HINTS[name], ...] if name == "base_lr" else HINTS[name]  # type: ignore[valid-type]
+    several = tuple[HINTS[name], ...] if name in GRID else HINTS[name]  # type: ignore[valid-type]
     return HINTS[name] | several | (Literal["none"] if name in CAN_BE_OFF else None) | None
 
 
@@ -55,16 +56,17 @@ else:
     RecipeOptions = make_dataclass("RecipeOptions", _options, bases=(Protocol,), frozen=True)
 
 
-@register_protocol("finetune", version=5, source="arXiv 2010.11929 App. B.1.1; arXiv 1912.11370 sec. 3.3")
+@register_protocol("finetune", version=6, source="arXiv 2010.11929 App. B.1.1; arXiv 1912.11370 sec. 3.3")
 @dataclass(frozen=True)
 class Finetune(RecipeOptions):
-    """Fine-tuning of all weights, by the ViT paper's recipe, BiT's, VTAB's, or the suite's own.
+    """Fine-tuning of all weights or of a few, by the ViT paper's recipe, BiT's, VTAB's, VPT's, NOAH's, or the suite's own.
 
     `recipe` names a recipe in vitbench/protocols/recipes.yaml. Any other option overrides that field of the recipe; several
-    values of `base_lr` make a grid. Each setting of a grid is trained on train and scored on validation, with ties broken by
-    fewer steps and then by the smaller learning rate; the best is trained again on train and validation. If a task rules out
-    flips or crops, they are skipped whatever the recipe says. `replicas` GPUs train data-parallel, each on its part of every
-    batch. If there are fewer examples than a batch holds, a batch repeats them.
+    values of `base_lr`, `weight_decay` or `prompt_tokens` make a grid. Each setting of a grid is trained on train and scored on
+    validation, with ties broken by fewer steps and then by the smaller learning rate; the best is trained again on train and
+    validation. If a task rules out flips or crops, they are skipped whatever the recipe says. `replicas` GPUs train
+    data-parallel, each on its part of every batch. If there are fewer examples than a batch holds, a batch repeats them, where
+    the recipe counts steps.
     """
 
     default_preprocess: ClassVar[PreprocessName] = "squash"
@@ -141,6 +143,7 @@ class Finetune(RecipeOptions):
             (*trials, final),
             images_forward=runs.forward,
             images_backward=runs.backward,
+            trained_parameters=log.trained_parameters,
         )
 
     def effort(self, train: Split, val: Split, task: str, params: int, resolution_px: int | None) -> Effort:

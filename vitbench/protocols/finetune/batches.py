@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from itertools import chain, count
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -37,14 +37,23 @@ IMAGES_PER_READ = 16  # in one thread's task
 
 @dataclass(frozen=True)
 class Order:
-    """The examples of every step: each epoch in a new seeded order; a batch may span two epochs or more."""
+    """The examples of every step: each epoch in a new seeded order.
+
+    With `span`, a batch may span two epochs or more. Otherwise an epoch has whole batches, and then a shorter one (`keep`) or
+    none (`drop`).
+    """
 
     examples: int
     batch_size: int
     seed: int
+    last_batch: Literal["span", "keep", "drop"] = "span"
 
     def __call__(self, step: int) -> NDArray[np.int64]:
         """Return the positions (B,) of the examples of a step, counted from 0."""
+        if self.last_batch != "span":
+            epoch, batch = divmod(step, self.batches_per_epoch)
+            first = batch * self.batch_size
+            return self._permutation(epoch)[first : first + self.batch_size]
         first = step * self.batch_size
         draws = np.arange(first, first + self.batch_size)
         epochs = draws // self.examples
@@ -53,6 +62,20 @@ class Order:
             rows = epochs == epoch
             found[rows] = self._permutation(int(epoch))[draws[rows] % self.examples]
         return found
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """How many batches an epoch has, at least one; not of `span`."""
+        whole, rest = divmod(self.examples, self.batch_size)
+        return max(whole + (rest > 0 and self.last_batch == "keep"), 1)
+
+    def images(self, steps: int) -> int:
+        """How many images are seen in the first steps."""
+        if self.last_batch == "span":
+            return steps * self.batch_size
+        return sum(len(self(step)) for step in range(min(steps, self.batches_per_epoch))) * (
+            steps // self.batches_per_epoch
+        ) + sum(len(self(step)) for step in range(steps % self.batches_per_epoch))
 
     @cached_property
     def _permutation(self) -> Callable[[int], NDArray[np.int64]]:
@@ -83,7 +106,7 @@ class TrainingImages:
         self.process = process
         self.ends = np.cumsum([len(split) for split in splits])
         self.labels = torch.as_tensor(np.concatenate([split.labels for split in splits])).to(data.device)
-        self.order = Order(len(self.labels), recipe.batch_size, data.seed)
+        self.order = Order(len(self.labels), recipe.batch_size, data.seed, recipe.last_batch)
         self.augmentation = augment.Augmentation(recipe.crop, recipe.flip, recipe.mixup_alpha).allowed(
             flip=data.flip, crop=data.crop
         )
@@ -101,16 +124,15 @@ class TrainingImages:
 
         Images held in memory on a CPU are not prefetched: all cores are busy, and another thread costs more than it gains.
         """
-        global_size = self.order.batch_size
         if self.resident is not None and not self.data.device.startswith("cuda"):
             for step in count(first):
-                yield *self.batch(step), global_size
+                yield *self.batch(step), len(self.order(step))
         with ThreadPoolExecutor(1, initializer=alone) as prefetcher:
             upcoming = prefetcher.submit(self.batch, first)
-            for step in count(first + 1):
+            for step in count(first):
                 batch = upcoming.result()
-                upcoming = prefetcher.submit(self.batch, step)
-                yield *batch, global_size
+                upcoming = prefetcher.submit(self.batch, step + 1)
+                yield *batch, len(self.order(step))
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Return this rank's part of a step's batch. MixUp pairs the global batch with itself in reverse."""

@@ -29,7 +29,7 @@ class TrainLog:
 
     `grad_norms` are global norms before clipping. `diverged` is the reason why a run was stopped early, or empty.
     `micro_batch_size` is the number of images per forward pass and rank; BatchNorm computes its statistics over as many
-    (`batch_norm_size`, 0 without BatchNorm). `notes` say what of the recipe's regularisation was applied.
+    (`batch_norm_size`, 0 without BatchNorm). `notes` say what of the recipe's regularisation was applied, and what was tuned.
     """
 
     losses: list[float]
@@ -40,6 +40,7 @@ class TrainLog:
     micro_batch_size: int = 0
     batch_norm_size: int = 0
     notes: tuple[str, ...] = ()
+    trained_parameters: int = 0
 
 
 def train(
@@ -70,7 +71,6 @@ def train(
     if checkpoint and (state := checkpoint.read()) is not None:
         trainer.restore(state)
         del state
-    trainer.model.train()
     diverged = _divergence(trainer.read()[0], recipe, num_classes) if trainer.steps_done else ""
     if diverged:  # before it was interrupted
         return _finish(trainer, backbone, recipe, diverged)
@@ -96,7 +96,9 @@ def _finish(trainer: Trainer, backbone: Any, recipe: Recipe, diverged: str) -> T
     size = trainer.micro_batch_size
     batch_norm_size = size if trainer.has_batch_norm else 0
     notes = tuple(trainer.notes)
-    return TrainLog(losses, norms, rates, trainer.head, diverged, size, batch_norm_size, notes)
+    return TrainLog(
+        losses, norms, rates, trainer.head, diverged, size, batch_norm_size, notes, trainer.trained_parameters
+    )
 
 
 def _divergence(losses: Sequence[float], recipe: Recipe, num_classes: int) -> str:

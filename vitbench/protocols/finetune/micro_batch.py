@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,11 +25,17 @@ def on_cpu(size_px: int) -> int:
     return min(max(1 << (fitting.bit_length() - 1), ON_CPU), SMALL_ON_CPU)
 
 
-def size_for(model: torch.nn.Module, batch: Tensor, dtype: str, moments: int = 1) -> int:
+def size_for(
+    model: torch.nn.Module,
+    batch: Tensor,
+    dtype: str,
+    moments: int = 1,
+    set_training: Callable[[], object] | None = None,
+) -> int:
     """Return the micro-batch size for training a model with a head on a batch (B, 3, S, S): a power of two, or B if smaller.
 
     On a GPU this runs forward and backward passes on made-up images; weights and buffers are unchanged afterwards. `moments` is
-    the number of tensors per weight that the optimiser keeps.
+    the number of tensors per weight that the optimiser keeps; `set_training` sets the mode that steps run in.
     """
     device, size_px = str(batch.device), batch.shape[-1]
     if not device.startswith("cuda"):
@@ -46,7 +53,7 @@ def size_for(model: torch.nn.Module, batch: Tensor, dtype: str, moments: int = 1
         return cast("Tensor", logits.detach())
 
     size = BatchSize(device, size_px, {}, Path("/nowhere"))
-    model.train()
+    (set_training or model.train)()
     try:
         found = size.measure(step)
     finally:

@@ -14,6 +14,7 @@ from vitbench.protocols.recipes import Recipe
 
 ADAMW_EPS = 1e-8  # AdamW's and torch's default (arXiv 1711.05101)
 HEAD = "vitbench_head"
+HEAD_BIAS = "1.bias"  # of the features and the head in a row
 MOMENTS = {"sgd": 1, "adamw": 2}  # tensors of a weight's size that the optimiser keeps
 
 
@@ -65,8 +66,8 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     """Weights that share `lr_scale` and `weight_decay`, in the order of the network.
 
     Biases, norms and other vectors are not decayed, nor what the network excludes (`no_weight_decay`, position embeddings),
-    as in timm, BEiT and MAE. With `layer_decay`, a weight's rate is multiplied by it once for each layer above (arXiv
-    2003.10555; the head is the last layer).
+    as in timm, BEiT and MAE; with `decay_vectors` only the head's bias is not, as in VPT (VPT:src/solver/optimizer.py). With
+    `layer_decay`, a weight's rate is multiplied by it once for each layer above (arXiv 2003.10555; the head is the last layer).
     """
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     scales = _layer_scales(model, weights, recipe.layer_decay) if recipe.layer_decay else {}
@@ -74,7 +75,8 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, weight in weights.items():
         is_vector = weight.ndim <= 1 or name.endswith(".bias")
-        decay = 0.0 if is_vector or name in exempt else recipe.weight_decay
+        is_spared = name == HEAD_BIAS or (not recipe.decay_vectors and (is_vector or name in exempt))
+        decay = 0.0 if is_spared else recipe.weight_decay
         groups.setdefault((scales.get(name, 1.0), decay), []).append(weight)
     return [
         {"params": members, "lr_scale": scale, "weight_decay": decay}

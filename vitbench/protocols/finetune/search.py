@@ -41,6 +41,7 @@ class Search:
     def train(self, recipe: Recipe, splits: Sequence[Split], name: str) -> tuple[Any, TrainLog]:
         """Return a trained copy of the backbone, in eval mode, and its log."""
         data = self.data
+        recipe = recipe.for_examples(sum(map(len, splits)))
         backbone: Any = backbone_at_size(data, recipe)
         size_px = backbone.input.size_px
         images = batches.TrainingImages(
@@ -58,7 +59,7 @@ class Search:
                 backbone, images.batches, data.num_classes, recipe, dtype=data.dtype, checkpoint=checkpoint,
                 on_step=partial(data.report, stage=stage),
             )  # fmt: skip
-        self.backward += len(log.losses) * recipe.batch_size
+        self.backward += images.order.images(len(log.losses))
         for note in log.notes:
             data.note(note)
         if log.batch_norm_size and log.batch_norm_size < recipe.batch_size:

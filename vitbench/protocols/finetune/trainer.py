@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from vitbench.protocols.finetune import distributed, fsdp, micro_batch
+from vitbench.protocols.finetune import distributed, fsdp, micro_batch, tuning
 from vitbench.protocols.finetune.compiled import Forward, compiled, pays
 from vitbench.protocols.finetune.optimiser import (
     MOMENTS,
@@ -54,10 +54,9 @@ class Trainer:
         self.num_classes = num_classes
         self.micro_batch = 0
         self.backbone = backbone
-        self.notes = regularise(backbone, recipe)
+        self.notes = [*regularise(backbone, recipe), *tuning.choose(backbone, recipe)]
         self.head = nn.Linear(backbone.feature_dim, num_classes, device=weight.device)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        tuning.init_head(self.head, recipe)
         self.features = Features(backbone)
         self.compiled: Forward | None = None  # decided at the first step
         self.full_model = nn.Sequential(self.features, self.head)
@@ -80,6 +79,17 @@ class Trainer:
         self.batch_size = recipe.batch_size
         self.losses: list[Tensor] = []
         self.norms: list[Tensor] = []
+        self.set_training()
+
+    @property
+    def trained_parameters(self) -> int:
+        """How many numbers the optimiser changes, those of the head included."""
+        return sum(weight.numel() for weight in self.weights)
+
+    def set_training(self) -> None:
+        """Training mode, as far as the recipe has it."""
+        self.head.train()
+        tuning.set_training(self.backbone, self.recipe)
 
     def step(self, images: Tensor, targets: Tensor, global_size: int | None = None) -> None:
         """Update the weights on a batch of normalised images (B, 3, S, S) with labels (B,) or class probabilities (B, C).
@@ -93,7 +103,7 @@ class Trainer:
         if self.micro_batch == 0:
             moments = MOMENTS[self.recipe.optimiser]
             self.micro_batch = distributed.minimum(
-                micro_batch.size_for(self.model, images, self.dtype, moments)
+                micro_batch.size_for(self.model, images, self.dtype, moments, self.set_training)
             )
         if global_size is None:
             global_size = len(images)

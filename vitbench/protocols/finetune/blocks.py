@@ -1,0 +1,34 @@
+"""The blocks of a network: the longest row of layers of one kind."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from vitbench.core.errors import UsageError
+
+NAMES = frozenset(
+    {"blocks", "layer", "layers", "resblocks", "encoder_layers"}
+)  # timm, transformers, open_clip, torchvision
+
+
+def blocks_of(backbone: nn.Module) -> tuple[str, nn.ModuleList | nn.Sequential]:
+    """The name and the container of a network's blocks, which are called one after another.
+
+    Raises:
+        UsageError: it has none, as convolutional networks whose stages differ.
+    """
+    found = [
+        (name, module)
+        for name, module in backbone.named_modules()
+        if isinstance(module, nn.ModuleList | nn.Sequential)
+        and (name.rpartition(".")[2] in NAMES)
+        and len({type(child) for child in module}) == 1
+    ]
+    longest = max((len(module) for _, module in found), default=0)
+    best = [each for each in found if len(each[1]) == longest]
+    if len(best) != 1:
+        raise UsageError(
+            "this network has no single row of blocks, as plain vision transformers have: tune all, head, bias, or a method "
+            "of peft with targets"
+        )
+    return best[0]
