@@ -21,6 +21,7 @@ from vitbench.core.image_input import EvaluationTransform as EvaluationTransform
 from vitbench.core.image_input import InputSpec as InputSpec
 from vitbench.core.image_input import Triple as Triple
 from vitbench.core.job import Dtype, Job, PreprocessName
+from vitbench.core.own_classifier import OwnClassifier as OwnClassifier
 from vitbench.core.record import LoadReport, ScoreKind, Trial, Weights
 from vitbench.core.run_log import RunLog as RunLog
 
@@ -55,8 +56,8 @@ class BackboneModule(typing.Protocol):
     """The interface of a registered backbone: a `torch.nn.Module` with these three names. `vitbench check` tests it.
 
     Optional: `provenance: Provenance` (default: the labels given to `register_backbone`), `at_resolution(size_px)` (default:
-    its own image size only), `trainable()`, the network that fine-tuning starts from (default: itself), and
-    `evaluation: EvaluationTransform` (default: none, and `preprocess: timm_eval` is refused).
+    its own image size only), `trainable()`, the network that fine-tuning starts from (default: itself), and, by default none,
+    `classifier() -> OwnClassifier`, the weights' own, and `evaluation: EvaluationTransform`, for `preprocess: timm_eval`.
     """
 
     input: InputSpec
@@ -102,9 +103,7 @@ class ImageSource(ABC):
 
     @abstractmethod
     def read(self, indices: Sequence[int], *, fast_dct: bool = False) -> list[Pixels]:
-        """RGB images (H, W, 3) uint8, in the order of `indices`. Called from several threads at once.
-
-        `fast_dct` asks for JPEGs to be decoded as TensorFlow does by default; sources without JPEGs ignore it.
+        """RGB images (H, W, 3) uint8, in the order of `indices`; called from several threads. `fast_dct`: as TensorFlow.
 
         Raises:
             BadImageError: an image cannot be decoded.
@@ -234,6 +233,7 @@ class Adaptation(ABC):
     train: Split
     val: Split
     num_classes: int
+    class_names: tuple[str, ...] = ()
     seed: int = 0
     device: str = "cpu"
     dtype: Dtype = "float32"

@@ -129,17 +129,18 @@ def test_which_rows_can_be_measured():
         "bit-readme-bit-m-r50x1-full", "bit-readme-bit-m-r152x2-full",
         *(f"vit-readme-{net}-i21k-do0.{rate}" for net in ("r50-vit-b16", *(f"vit-{s}" for s in vits)) for rate in (0, 1)),
         *(f"dinov2-card-vit-{size}14-{reg}knn" for size in "sblg" for reg in ("", "reg-")),
+        *(row_id for row_id, row in ROWS.items() if row.id.startswith("timm-") and row.protocol == "imagenet-eval"),
     }  # fmt: skip
     assert set(MEASURABLE) == wanted
-    assert len(wanted) == 35
-    assert "\nThirty-five rows can be measured" in (ROOT / "docs/reproduce.md").read_text(encoding="utf-8")
+    assert len(wanted) == 35 + 52
+    assert "\nEighty-seven rows can be measured" in (ROOT / "docs/reproduce.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("row_id", MEASURABLE)
 def test_a_plan_is_right(row_id, tmp_path, monkeypatch):
     """Weights, tasks, budget, protocol, recipe, image size and seeds, each against the facts above."""
     row, plan = ROWS[row_id], PLANS[row_id]
-    assert plan.weights == WEIGHTS[row.model, row.pretrain_data]
+    assert plan.weights == (row.timm if row_id.startswith("timm-") else WEIGHTS[row.model, row.pretrain_data])
     assert plan.weights in timm.list_pretrained(plan.weights)
     for value in plan.measurable:
         parts = MEANS.get(value.dataset, (value.dataset,))
@@ -165,8 +166,9 @@ def test_a_plan_is_right(row_id, tmp_path, monkeypatch):
         if value.dataset not in MEANS:
             assert value.size_px == row.resolution_of(value.dataset)
     budget = {"1k": "vtab-1k", "1-shot": "1-per", "5-shot": "5-per", "full": "-full"}[plan.method.budget]
-    assert budget in row.protocol
-    assert plan.method.protocol == ("knn" if row_id.endswith("knn") else "finetune")
+    assert budget in row.protocol or (row.protocol, plan.method.budget) == ("imagenet-eval", "full")
+    protocol = "knn" if row_id.endswith("knn") else "own_head" if row_id.startswith("timm-") else "finetune"
+    assert plan.method.protocol == protocol
     assert len(plan.seeds) == (row.runs or 3)
 
 
@@ -178,7 +180,7 @@ def test_a_planned_job_once_measured_is_matched_by_exactly_that_row(
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     row, plan = ROWS[row_id], PLANS[row_id]
     records = recorded(plan, tmp_path, tiny_records[0])
-    seeds = 1 if plan.method.protocol == "knn" else len(plan.seeds)
+    seeds = 1 if plan.method.protocol in ("knn", "own_head") else len(plan.seeds)
     assert len(records) == len(plan.tasks) * seeds
     for value in plan.measurable:
         if value.dataset not in MEANS:

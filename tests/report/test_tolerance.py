@@ -7,7 +7,7 @@ import scipy.stats
 from vitbench.core.registry import PROTOCOLS
 from vitbench.published import published
 from vitbench.report.published_match import PublishedMatch, statistic_text, tally
-from vitbench.report.seeded import NOTHING_RANDOM
+from vitbench.report.seeded import NO_TRAINING_DATA, NOTHING_RANDOM
 from vitbench.report.tolerance import Runs, SeedSpread, Tolerance, pooled, statistic_of, tolerance_of
 
 UNKNOWN = Tolerance(None, "unknown")
@@ -82,6 +82,11 @@ def test_the_statistic_is_read_from_what_sources_say():
 @pytest.mark.parametrize(("budget", "seeded"), [("full", False), ("1k", False), ("5-shot", True)])
 def test_protocols_themselves_say_that_they_draw_nothing(name, budget, seeded):
     assert PROTOCOLS.make(name, {})[1].depends_on_seed(budget) is seeded
+
+
+@pytest.mark.parametrize("name", NO_TRAINING_DATA)
+def test_what_reads_no_training_data_draws_nothing_under_any_budget(name):
+    assert not any(PROTOCOLS.make(name, {})[1].depends_on_seed(budget) for budget in ("full", "1k", "5-shot"))
 
 
 def match(difference, tolerance, basis="seeds"):

@@ -101,7 +101,15 @@ def test_scaling_asks_for_every_family_few_shot_and_full():
 
 
 def test_a_suite_says_its_cost_and_what_to_expect():
-    for name in (*JOBS, "peft-vtab", "vtab-frozen", "fewshot", "imagenet-fewshot", "scaling"):
+    for name in (
+        *JOBS,
+        "peft-vtab",
+        "imagenet-own-head",
+        "vtab-frozen",
+        "fewshot",
+        "imagenet-fewshot",
+        "scaling",
+    ):
         opening = packaged_suites()[name].read_text().split("name:")[0]
         assert "# Cost" in opening, name
         assert "# Expected" in opening, name

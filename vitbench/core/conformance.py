@@ -79,9 +79,20 @@ def _other_split(evidence: Evidence) -> str:
 
 def _labels_seen(evidence: Evidence) -> str | Unknown:
     dataset = evidence.data.dataset
+    if _is_made_of_them(evidence.job):
+        return ""
     if evidence.trained_on is None:
         return Unknown("nobody has said which labels the weights were trained on: state `trained_on`")
     return f"the weights were trained on {dataset}" if dataset and dataset in evidence.trained_on else ""
+
+
+def _is_made_of_them(job: Job) -> bool:
+    """Whether the protocol scores the classifier that came with the weights, which was trained on such labels."""
+    try:
+        entry, _ = PROTOCOLS.get(job.protocol.spec)
+    except VitbenchError:
+        return False
+    return entry.labels.get("trained_by") == "the weights' authors"
 
 
 def _duplicates(evidence: Evidence) -> str | Unknown:

@@ -223,6 +223,7 @@ class _JobRun:
             train=data.train,
             val=data.val,
             num_classes=len(task.class_names),
+            class_names=tuple(task.class_names),
             seed=self.job.seed,
             device=self.worker.device,
             dtype=self.job.dtype,

@@ -27,6 +27,7 @@ _SAME_METHOD = {
     ("logistic_probe", "1k"): ("vtab-1k-linear",),
     ("ridge_probe", "1k"): ("vtab-1k-linear",),
     ("knn", "full"): ("knn-full",),
+    ("own_head", "full"): ("imagenet-eval",),
 }
 # Rows whose authors followed one of our protocols step for step; by recipe, if the protocol has one.
 _SAME_STEPS = {
@@ -39,6 +40,7 @@ _SAME_STEPS = {
     "logistic_probe": ("dinov2-t8-",),
     "knn": ("dinov2-card-",),
     "ridge_probe": ("scalingvit2022-",),
+    "own_head": ("timm-",),
 }
 # On ImageNet ViT's Table 2 is averaged and at 512 px, its Tables 5 and 6 are neither (docs/protocols.md#published-values).
 _ON_IMAGENET = {"vit": ("vit2021-t5-", "vit2021-t6-"), "vit-table2": ("vit2021-t2-",)}
@@ -63,7 +65,7 @@ _USUAL: dict[str, dict[str, object]] = {
     },
 }
 # The preset of those rows, where other suites of ours name another.
-_PRESETS = {"knn": "dinov2_knn", "logistic_probe": "clip"}
+_PRESETS = {"knn": "dinov2_knn", "logistic_probe": "clip", "own_head": "timm_eval"}
 # Items of conformance that say less than `follows`, which holds a job's protocol to the row instead of to its reference.
 HELD_TO_THE_ROW = ("protocol as its reference has it",)
 _FREE = (

@@ -70,7 +70,7 @@ def _candidates(protocol: str) -> tuple[tuple[Method, Job], ...]:
     kinds: list[tuple[str, dict[str, Any]]] = [
         ("finetune", {"recipe": recipe}) for recipe in get_args(RecipeName) if recipe != "own"
     ]
-    kinds += [(name, {}) for name in ("logistic_probe", "ridge_probe", "knn")]
+    kinds += [(name, {}) for name in ("logistic_probe", "ridge_probe", "knn", "own_head")]
     found = []
     for budget in ("full", "1k", *shots):
         for name, options in kinds:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vitbench.core.job import Job, shots_of
+from vitbench.report.seeded import NO_TRAINING_DATA
 
 METHODS = {  # of a protocol with its usual label: as a choice, and in a sentence after "N backbones on TASK, "
     "finetune": ("Fine-tuning", "fine-tuned"),
     "ridge_probe": ("Linear probe, ridge regression", "with a linear probe (ridge regression)"),
     "logistic_probe": ("Linear probe, logistic regression", "with a linear probe (logistic regression)"),
     "knn": ("k-nearest neighbours", "classified by k-nearest neighbours"),
+    "own_head": ("The weights' own classifier", "with the weights' own classifiers"),
 }
 
 
@@ -44,7 +46,8 @@ def setting_name(job: Job, mark: str = "") -> SettingName:
     name, label = job.protocol.name, job.protocol.label
     method, verb = METHODS[name] if label == name and name in METHODS else (label, f"with {label}")
     rest = [*setting_parts(job), *([mark] if mark else [])]
-    sentence = ", ".join([f"{verb} {_on(job.budget)}", *rest])
+    on = "" if name in NO_TRAINING_DATA else f" {_on(job.budget)}"
+    sentence = ", ".join([f"{verb}{on}", *rest])
     return SettingName(
         " · ".join([method, *rest]),
         budget_name(job.budget),

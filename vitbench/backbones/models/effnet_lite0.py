@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from vitbench.api import Provenance
@@ -74,6 +75,15 @@ def timm_names(names: Iterable[str], model: nn.Module) -> Iterator[str]:
             yield f"{blocks[int(block)]}.{(_LATER if int(block) else _FIRST)[layer]}.{rest}"
 
 
+def _renamed() -> Checkpoint:
+    """The file's weights under timm's names."""
+    path = weights_file()
+    with torch.device("meta"):
+        model = create(ARCHITECTURE, pretrained=False)
+    read = read_checkpoint(path).states[""]
+    return Checkpoint(path, {"": dict(zip(timm_names(read, model), read.values(), strict=True))})
+
+
 def build(name: str, pretrained: bool, size_px: int | None, init_seed: int) -> TimmBackbone:
     """The network through timm's adapter, which has the architecture.
 
@@ -82,19 +92,17 @@ def build(name: str, pretrained: bool, size_px: int | None, init_seed: int) -> T
         UsageError: its file is not the one that is known.
     """
     if pretrained:
-        model, path = create(ARCHITECTURE, pretrained=False), weights_file()
-        read = read_checkpoint(path).states[""]
-        renamed = Checkpoint(path, {"": dict(zip(timm_names(read, model), read.values(), strict=True))})
+        model = create(ARCHITECTURE, pretrained=False)
         provenance = Provenance(
             family_of(ARCHITECTURE),
             "pretrained",
             "ImageNet-1k",
             f"packaged:{name}@{SHA256[:12]}",
-            load=load_into(target_of(model, ARCHITECTURE), renamed),
+            load=load_into(target_of(model, ARCHITECTURE), _renamed()),
             trained_on=("imagenet2012",),
             licence="Apache-2.0",
         )
-        built = TimmModel(model, ARCHITECTURE, provenance)
+        built = TimmModel(model, ARCHITECTURE, provenance, read=_renamed, knows_classes=True)
     else:
         built = initialised(ARCHITECTURE, None, {}, init_seed)
     backbone = TimmBackbone(built)

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from vitbench.api import EvaluationTransform, InputSpec, Triple
 from vitbench.backbones.models.positions import PositionResize, check_patches, resize_position_embedding
+from vitbench.backbones.models.timm_classifier import own_classifier
 from vitbench.backbones.models.timm_create import TimmModel, create, puts_norm_in_head
 from vitbench.core.errors import Problem, UsageError
+from vitbench.core.own_classifier import OwnClassifier
 
 Pooling = Literal["own", "class_token", "patch_mean", "class_token+patch_mean"]
 
@@ -31,6 +33,7 @@ class TimmBackbone(nn.Module):
         self.config: dict[str, Any] = dict(getattr(model, "pretrained_cfg", None) or {})
         config = resolve_data_config({}, pretrained_cfg=self.config, model=model)
         self.model = model
+        self.built = replace(built, model=nn.Identity())
         self.name = built.name
         self.extra = built.extra
         self.input = InputSpec(size_px, _triple(config["mean"]), _triple(config["std"]))
@@ -81,6 +84,18 @@ class TimmBackbone(nn.Module):
         return EvaluationTransform(
             float(config["crop_pct"]), config["interpolation"], mode, border=self.input.mean
         )
+
+    def classifier(self) -> OwnClassifier:
+        """The classifier that came with the weights.
+
+        Raises:
+            UsageError: they have none, or it is not put on these features.
+        """
+        if (self.pooling, self.last_layers) != ("own", 1):
+            raise UsageError(
+                f"own_head: timm:{self.name}: its classifier is put on `pooling: own` and one layer"
+            )
+        return own_classifier(self.built, self.feature_dim, self.config)
 
     def features(self, images: Tensor) -> Tensor:
         """The pre-logits, or the chosen tokens, (B, D) of images (B, 3, S, S)."""

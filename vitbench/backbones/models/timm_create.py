@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ from timm.models import is_model
 from torch import nn
 
 from vitbench.api import Provenance
+from vitbench.backbones.models.checkpoint_file import Checkpoint
 from vitbench.core.errors import UsageError
 
 _FAMILIES = (
@@ -23,12 +25,18 @@ _NORM_IN_HEAD = ("efficientvit_msra", "shvit")  # modules whose classifier is a 
 
 @dataclass(frozen=True)
 class TimmModel:
-    """A timm model without classifier, the name and the options that it was built with, and where its weights come from."""
+    """A timm model without classifier, the name and the options that it was built with, and where its weights come from.
+
+    `read` reads the file of the weights again; `knows_classes` says that its classifier's classes are those of timm's
+    configuration.
+    """
 
     model: nn.Module
     name: str
     provenance: Provenance
     extra: dict[str, Any] = field(default_factory=dict)
+    read: Callable[[], Checkpoint] | None = None
+    knows_classes: bool = False
 
 
 def create(name: str, **options: Any) -> nn.Module:

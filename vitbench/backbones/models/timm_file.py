@@ -51,7 +51,7 @@ def from_file(name: str, path: Path, extra: dict[str, Any], averaging: Averaging
         family_of(name), "pretrained", "unknown", path.name, report, notes=notes, pixels_unknown=unknown if config else ""
     )  # fmt: skip
     adjusted.pop("img_size", None)
-    return TimmModel(model, name, provenance, {**extra, **adjusted})
+    return TimmModel(model, name, provenance, {**extra, **adjusted}, functools.partial(read_checkpoint, path))
 
 
 def _other_twin(name: str) -> Iterator[str]:

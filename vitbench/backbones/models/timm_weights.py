@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -73,7 +74,7 @@ def from_hub(asked: str, extra: dict[str, Any], activation: Activation = "own") 
         licence=known.licence if known else str(config.get("license") or ""),
         notes=(*built, *notes_on(spec, f"timm:{asked}", activation=activation)),
     )
-    return TimmModel(model, name, provenance, extra)
+    return TimmModel(model, name, provenance, extra, partial(read_checkpoint, file), knows_classes=True)
 
 
 def initialised(name: str, size_px: int | None, extra: dict[str, Any], init_seed: int) -> TimmModel:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vitbench.api import EvaluationTransform, InputSpec, Provenance
 from vitbench.core.errors import Problem, UnfilledError, UsageError, nearest
+from vitbench.core.own_classifier import OwnClassifier
 from vitbench.core.registry import TASKS, StatedFacts
 
 T = TypeVar("T")
@@ -49,6 +50,18 @@ class BuiltBackbone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, D), as `features`: torch's hooks and wrappers need `forward`."""
         return self.features(images)
+
+    def classifier(self) -> OwnClassifier:
+        """The classifier that came with the weights.
+
+        Raises:
+            UsageError: they have none, or its adapter does not read it.
+        """
+        own = getattr(self.module, "classifier", None)
+        if not callable(own) or isinstance(own, nn.Module):
+            what = f"own_head: backbone {self.name!r} offers no classifier of its own: timm's do, with weights that have one"
+            raise UsageError(Problem(what, next_step="use a probe: ridge_probe, logistic_probe or knn"))
+        return cast("OwnClassifier", own())
 
     def at_resolution(self, size_px: int) -> BuiltBackbone:
         """The same weights at another image size.
