@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.special import log_softmax, softmax
 from scipy.stats import binomtest
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import balanced_accuracy_score, log_loss, top_k_accuracy_score
 
 from tests.making.paths import GOLDEN
@@ -189,6 +190,23 @@ def test_a_confidence_on_an_edge_belongs_to_the_bin_below(i):
         assert ece(np.array([edge, above]), right, "votes").value == pytest.approx(0.5)
     assert of([[1.0, 0.0]], [0], "votes")["ece"].value == 0
     assert of([[1.0, 0.0]], [1], "votes")["ece"].value == 1
+
+
+@pytest.mark.parametrize("classes", [2, 12])
+def test_bins_are_those_of_scikit_learns_calibration_curve(classes):
+    scores, labels = drawn(900, classes)
+    metric = of(scores, labels)["ece"]
+    probabilities = softmax(scores.astype(np.float64), axis=1)
+    right, confidence = scores.argmax(1) == labels, probabilities.max(1)
+    true, predicted = calibration_curve(right, confidence, n_bins=15, strategy="uniform")
+    filled = [own for own in metric.bins if own[0]]
+    assert [correct / images for images, _, correct in filled] == pytest.approx(true)
+    assert [mean for _, mean, _ in filled] == pytest.approx(predicted)
+    images, _ = np.histogram(confidence, np.linspace(0, 1, 16))
+    assert [own[0] for own in metric.bins] == images.tolist()
+    gaps = [abs(correct - images * mean) for images, mean, correct in metric.bins]
+    assert metric.value == pytest.approx(sum(gaps) / 900)
+    assert of(scores, labels)["nll"].bins == ()
 
 
 @pytest.mark.parametrize("kind", ["logits", "votes", "regression"])

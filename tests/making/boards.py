@@ -3,6 +3,7 @@
 import numpy as np
 
 from tests.making.jobs import component
+from vitbench.core.class_scores import ece
 from vitbench.core.job import SuiteContext
 from vitbench.core.record import Check, Confusion, Cost, Failure, Metric, Trial
 from vitbench.published import VTAB_GROUPS
@@ -79,7 +80,17 @@ def with_all_that_a_record_can_hold(record):
         for rate in (0.001, 0.003, 0.01, 0.03)
     )
     errors = tuple((f"class {i}", f"class {i + 1}", 40 - i) for i in range(20))
-    return record.model_copy(update={"trials": trials, "confusion": Confusion(mistakes=errors)})
+    further = {**record.further, "ece": calibration(record.key)}
+    return record.model_copy(
+        update={"trials": trials, "confusion": Confusion(mistakes=errors), "further": further}
+    )
+
+
+def calibration(key):
+    """A calibration error with its bins of 1,000 images, others for every key."""
+    generator = np.random.default_rng(int(key[:8], 16))
+    confidence = generator.beta(4, 2, 1000)
+    return ece(confidence, generator.random(1000) < confidence**1.5, "logits")
 
 
 def changed(record, *, value=None, n=100, status="ok", **job):

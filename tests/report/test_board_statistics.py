@@ -16,7 +16,7 @@ from vitbench.report.export import export, markdown
 from vitbench.report.outcomes import MOST_RECORDS, predictions_of
 from vitbench.report.page import Extras, render
 from vitbench.report.rank_table import ranks
-from vitbench.report.statistics import crossed, fraction_interval, mean_of
+from vitbench.report.statistics import crossed, fraction_interval, holm, mean_of
 from vitbench.store.run_dir import RunDir
 
 RNG = np.random.default_rng(2)
@@ -252,34 +252,24 @@ def test_rows_with_gaps_are_ranked_on_what_all_rows_have(base):
     assert {row.common for row in whole.rows} == {None}
 
 
-@pytest.mark.parametrize("known_images", [True, False])
-def test_the_pairs_of_a_board_are_those_of_compare(base, tmp_path, known_images):
+def test_the_pairs_of_a_board_are_those_of_compare(base, tmp_path):
     tables = {
         (name, task): outcomes(level)
         for name, level in (("x", 0.5), ("y", 0.8), ("z", 0.6))
         for task in ("a", "b")
     }
     records = saved(base, tmp_path, tables)
-    (board,) = boards(
-        records, predictions=predictions_of([tmp_path], records) if known_images else None, in_pairs=True
-    )
+    (board,) = boards(records, predictions=predictions_of([tmp_path], records), in_pairs=True)
     assert {frozenset((pair.first, pair.second)) for pair in board.pairs} == {
         frozenset(pair) for pair in (("x", "y"), ("x", "z"), ("y", "z"))
     }
     for pair in board.pairs:
         found = compare([tmp_path], pair.first, pair.second)
         wanted = {row.task: row for row in found.cells}
-        for column, gap in zip(board.columns, pair.gaps, strict=True):
-            row = wanted[column.task]
-            assert gap.value == pytest.approx(row.gap.value)
-            if known_images:
-                assert (gap.low, gap.high) == pytest.approx((row.gap.low, row.gap.high))
-                assert gap.p == pytest.approx(row.p_holm)
-            else:
-                assert gap.low < row.gap.low
-        (mean,) = found.means
-        if known_images:
-            assert (pair.mean.low, pair.mean.high, pair.mean.p) == pytest.approx(
-                (mean.gap.low, mean.gap.high, mean.p)
-            )
+        for column, estimate in zip(board.columns, pair.estimates, strict=True):
+            row, interval = wanted[column.task], estimate.interval
+            assert (interval.low, interval.high) == pytest.approx((row.gap.low, row.gap.high))
+        by_holm = holm([estimate.p for estimate in pair.estimates])
+        assert by_holm == pytest.approx([wanted[column.task].p_holm for column in board.columns])
     assert boards(records)[0].pairs == ()
+    assert boards(records, in_pairs=True)[0].pairs == ()  # scripts take cells for independent

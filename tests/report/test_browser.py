@@ -125,23 +125,6 @@ def test_the_heading_and_the_sentence_come_before_the_first_number(opened):
     assert said.startswith("Best: alpha, 52.0 % (95 % interval")
 
 
-@pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])
-def test_the_first_screen_has_a_number_within_250_pixels(opened, width, height):
-    at_width(opened, width, height)
-    try:
-        opened.refresh()
-        top = opened.execute_script(
-            "const said = document.querySelector('.panel:not([hidden]) .said');"
-            "const range = document.createRange(); range.setStart(said.firstChild, 0);"
-            "range.setEnd(said.firstChild, said.textContent.indexOf('%')); return range.getBoundingClientRect().bottom"
-        )
-        assert 0 < top < 250
-        cell = panel(opened).find_element(By.CSS_SELECTOR, "tbody td.mean b")
-        assert cell.location["y"] < (250 if width > 1000 else 420)
-    finally:
-        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-
-
 def test_a_link_within_the_page_keeps_the_view(opened):
     choose(opened, "knn · full")
     address = opened.current_url

@@ -77,8 +77,9 @@ def test_a_large_board_stays_small(tiny_records):
     full = [r.model_copy(update={"confusion": matrix}) if i % 2 else r for i, r in enumerate(full)]
     page = render(full, Extras(published=("vit2021-t9", "vtab-lb-")))
     assert len(page.encode()) < 1_600_000
-    assert re.findall(r"https?:|//[a-z]|src=|@import|url\(", page) == []
-    carried = json.loads(re.search(r'id="details">(.*?)</script>', page)[1])
+    (held,) = re.findall(r'id="details">{"gzip": "(.*?)"}</script>', page)
+    assert re.findall(r"https?:|//[a-z]|src=|@import|url\(", page.replace(held, "")) == []
+    carried = json.loads(gzip.decompress(base64.b64decode(held)))
     assert len(carried["cells"]) == 20 * 25
 
 
@@ -186,3 +187,18 @@ def test_long_data_are_compressed_and_come_back():
     assert len(inside) < len(long) / 50
     assert gzip.decompress(base64.b64decode(inside)).decode() == long
     assert packed(long) == packed(long)
+
+
+def test_a_score_of_an_older_record_has_no_bins_of_confidence(tiny_records):
+    """The dialog says so where there is a calibration error without its bins; a regression has neither."""
+    by_kind = {record.score_kind: record for record in tiny_records}
+    error = by_kind["votes"].further["ece"]
+    older = {**by_kind["votes"].further, "ece": error.model_copy(update={"bins": ()})}
+
+    def bins(record):
+        (cell,) = json.loads(details([record]))["cells"].values()
+        return cell.get("bins")
+
+    assert bins(by_kind["votes"]) == [[n, round(mean, 4), right] for n, mean, right in error.bins if n]
+    assert bins(by_kind["votes"].model_copy(update={"further": older})) == []
+    assert bins(by_kind["regression"]) is None

@@ -77,6 +77,8 @@ def top5_of(hits, n=359):
         ("logistic_probe", "nll", {"value": 0.001}, "less than its errors alone come to"),
         ("logistic_probe", "nll", {"ci_low": 0.1, "ci_high": 0.2}, "with an interval"),
         ("logistic_probe", "ece", {"value": 1.5}, "more than 1"),
+        ("logistic_probe", "ece", {"value": 0.01}, "the bins of ece do not add up to it"),
+        ("logistic_probe", "ece", {"bins": ((359, 0.9, 300),)}, "the bins of ece do not add up to it"),
         (
             "ridge_probe",
             "nll",
@@ -100,7 +102,7 @@ def test_what_predictions_do_not_allow_is_told(run, protocol, name, changes, sai
     [
         ("ridge_probe", "top5", top5_of(359)),
         ("logistic_probe", "nll", {"value": 0.5}),
-        ("logistic_probe", "ece", {"value": 0.01}),
+        ("logistic_probe", "ece", {"value": 0.01, "bins": ()}),
     ],
 )
 def test_what_needs_scores_is_told_only_with_them(run, protocol, name, changes):

@@ -153,7 +153,7 @@ def nll(log_probability: Floats, kind: ScoreKind) -> FurtherMetric:
 def ece(confidence: Floats, right: Flags, kind: ScoreKind) -> FurtherMetric:
     """The expected calibration error: |accuracy - mean confidence| of each bin, weighted by its images.
 
-    A bin holds the confidences above its lower edge up to its upper one.
+    A bin holds the confidences above its lower edge up to its upper one. Bins without images are kept, too.
     """
     n = len(confidence)
     if reason := _no_probabilities(confidence, kind):
@@ -161,7 +161,10 @@ def ece(confidence: Floats, right: Flags, kind: ScoreKind) -> FurtherMetric:
     edges = np.linspace(0, 1, BINS + 1)
     which = np.searchsorted(edges[1:-1], confidence, side="left")
     gaps = np.bincount(which, weights=right - confidence, minlength=BINS)
-    return FurtherMetric(value=min(1.0, float(np.abs(gaps).sum() / n)), n=n)
+    images, correct = (np.bincount(own, minlength=BINS) for own in (which, which[right]))
+    mean = np.bincount(which, weights=confidence, minlength=BINS) / np.maximum(images, 1)
+    bins = tuple(zip(images.tolist(), np.minimum(mean, 1.0).tolist(), correct.tolist(), strict=True))
+    return FurtherMetric(value=min(1.0, float(np.abs(gaps).sum() / n)), n=n, bins=bins)
 
 
 def _no_probabilities(values: Floats, kind: ScoreKind) -> str:

@@ -242,6 +242,9 @@ class FurtherMetric(Frozen):
     ci_high: Fraction | None = None
     n: Count
     note: str = Field(default="", description="why there is no value, or what the value leaves out")
+    bins: tuple[tuple[Count, Fraction, Count], ...] = Field(
+        default=(), description="of the calibration error: images, their mean confidence, how many are right"
+    )
 
 
 class Trial(Frozen):

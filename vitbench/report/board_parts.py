@@ -77,6 +77,14 @@ class Cell:
         """Whether every seed has a score."""
         return self.value is not None and self.seeds >= self.seeds_expected
 
+    @property
+    def parts(self) -> str:
+        """For scripts: the ends of the interval, then the parts of its estimate; '' where none is known."""
+        if self.estimate is None or self.ci_low is None or self.ci_high is None:
+            return ""
+        bounds = [f"{bound:.4f}" for bound in (self.ci_low, self.ci_high)]
+        return ",".join([*bounds, *map(repr, self.estimate.parts)])
+
 
 @dataclass(frozen=True)
 class Item:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from vitbench.report.build import budget_rank
 from vitbench.report.charts.cost import QUANTITIES, cost_of, main_device, on_front
+from vitbench.report.charts.intervals import MOST_SEEDED
 from vitbench.report.compute import COMPUTE_COLUMNS, ComputeColumn
 from vitbench.report.headline import gaps, heading, missing_in_words, sentences
 from vitbench.report.leaderboard import Board, Row
@@ -41,8 +43,9 @@ class BoardView:
     gaps: str
     rows: tuple[RowView, ...]
     axes: tuple[tuple[str, str, str], ...]  # of the chart: letter, short name, title
+    with_seeds: bool  # whether a chart shows the seeds of each cell
 
-    @property
+    @cached_property
     def compute_columns(self) -> list[ComputeColumn]:
         """The costs that are known of a row, and are not zero of all."""
         return [each for each in COMPUTE_COLUMNS if any(each.value(one.row.compute) for one in self.rows)]
@@ -80,7 +83,9 @@ def board_view(board: Board) -> BoardView:
         )
         for k, row in enumerate(board.rows)
     )
-    return BoardView(board, heading(board), tuple(sentences(board)), gaps(board), rows, _axes(costs, device))
+    n_cells = sum(cell.value is not None for row in board.rows for cell in row.cells)
+    words = heading(board), tuple(sentences(board)), gaps(board)
+    return BoardView(board, *words, rows, _axes(costs, device), n_cells <= MOST_SEEDED)
 
 
 def _comparable(row: Row, quantity: str, device: str) -> float | None:

@@ -16,6 +16,7 @@ from vitbench.core.format import energy, memory, quantity
 from vitbench.core.job import Component, Job
 from vitbench.core.metric_names import title_of
 from vitbench.core.record import Confusion, Cost, LoadReport, Record, Trial
+from vitbench.report.calibration import calibration
 from vitbench.report.keys import cells
 
 DIGITS = 5  # of fractions: 0.001 points
@@ -32,15 +33,15 @@ class Shared:
     def __init__(self) -> None:
         self.values: list[Any] = []
         self.points = MOST_POINTS  # per curve
-        self._numbers: dict[str, int] = {}
+        self._numbers: dict[str | tuple[str], int] = {}
 
     def add(self, value: Any) -> int:
         """The number of this value, which is stored if it is new."""
-        text = json.dumps(value, sort_keys=True)
-        if text not in self._numbers:
-            self._numbers[text] = len(self.values)
+        key = (value,) if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        if key not in self._numbers:
+            self._numbers[key] = len(self.values)
             self.values.append(value)
-        return self._numbers[text]
+        return self._numbers[key]
 
 
 # By cell: images as data URLs, each with its true and its predicted class.
@@ -65,6 +66,7 @@ def details(
             "facts": facts,
             "seeds": [_seed(r, texts, grids, i == 0 or not first_only) for i, r in enumerate(own)],
         }
+        cell |= calibration(own)
         if first.confusion:
             cell["confusion"] = _confusion(first.confusion, texts, grids)
         if worst and name in worst:

@@ -43,11 +43,13 @@ def write_figures(folder: Path, boards: Sequence[Board], records: Sequence[Recor
     """Write each chart as SVG, PNG (three pixels per point) and PDF, dark ink on white; the paths written."""
     written = []
     for name, chart_spec in figures(boards, records):
-        spec = styled(chart_spec, PRINT_INK, "white")
+        svg = vl_convert.vegalite_to_svg(
+            styled(chart_spec, PRINT_INK, "white")
+        )  # Vega runs once for all three
         kinds: dict[str, str | bytes] = {
-            "svg": vl_convert.vegalite_to_svg(spec),
-            "png": vl_convert.vegalite_to_png(spec, scale=3),
-            "pdf": vl_convert.vegalite_to_pdf(spec),
+            "svg": svg,
+            "png": vl_convert.svg_to_png(svg, scale=3),
+            "pdf": vl_convert.svg_to_pdf(svg),
         }
         for kind, content in kinds.items():
             path = folder / f"{name}.{kind}"

@@ -23,13 +23,11 @@ from vitbench.report.build import boards, failures
 from vitbench.report.cell_details import Worst, details
 from vitbench.report.cells import departures_of
 from vitbench.report.charts import CHARTS
-from vitbench.report.charts.chart import Chart, Drawing
+from vitbench.report.charts.chart import Chart
 from vitbench.report.charts.cost import COST
-from vitbench.report.charts.families import Families
-from vitbench.report.charts.style import svg
+from vitbench.report.charts.families import DASHES, Families
 from vitbench.report.compute import run_device_seconds
 from vitbench.report.export import percent
-from vitbench.report.keys import by_setting
 from vitbench.report.leaderboard import Board, Row, any_published
 from vitbench.report.outcomes import Predictions
 from vitbench.report.packing import packed
@@ -40,10 +38,10 @@ from vitbench.report.shown_metric import axis_title
 
 _FOLDER = Path(__file__).parent / "templates"
 SCRIPTS = (
-    "state.js", "page.js", "rows.js", "means.js", "columns.js", "heat.js", "transpose.js", "copies.js", "labels.js",
-    "cost_chart.js", "dimmed.js", "saved_charts.js", "record.js", "compare.js", "start.js",
+    "state.js", "page.js", "rows.js", "estimates.js", "means.js", "columns.js", "heat.js", "transpose.js", "copies.js",
+    "labels.js", "drawing.js", "cost_chart.js", "row_panels.js", "curve_panels.js", "live_charts.js", "saved_charts.js",
+    "reliability.js", "record.js", "compare.js", "start.js",
 )  # fmt: skip
-MOST_BOARDS = 12  # with charts: drawing those of one board takes a tenth of a second
 FIRST_ROWS = 60  # of a large board, which the page lays out at once; scripts lay out the rest
 MOST_LISTED = 3000  # results in one table
 
@@ -75,11 +73,11 @@ class OverviewRow:
 
 
 @dataclass(frozen=True)
-class DrawnChart:
-    """A chart with its drawings as SVG."""
+class ShownChart:
+    """A chart that a script draws, with the points that the tables lack, as JSON."""
 
     chart: Chart
-    drawings: list[tuple[Drawing, Markup]]
+    points: str
 
 
 @dataclass(frozen=True)
@@ -121,8 +119,9 @@ def _rendered(records: Sequence[Record], extras: Extras) -> str:
             summaries=run_summaries(extras.runs),
             repeated=repeated(extras.runs),
             overview=_overview(found),
-            charts=_board_charts(found, records, families),
-            run_charts=_drawn([chart for chart in CHARTS if chart.scope == "run"], found, records, families),
+            charts=[_shown(_charts_for(board), [board], records) for board in found],
+            run_charts=_shown([chart for chart in CHARTS if chart.scope == "run"], found, records),
+            dashes=DASHES,
             cost_title=COST.title,
             compared=compared,
             tally=tally(one.cell.published for one in compared if one.cell.published),
@@ -145,7 +144,7 @@ def _rendered(records: Sequence[Record], extras: Extras) -> str:
 
 
 def _pairs(found: Sequence[Board]) -> dict[str, object]:
-    """The differences of pairs for the dialog that compares them, by board."""
+    """What is known of the differences of pairs, for the dialog that compares them, by board."""
     return {board.key: plain_pairs(board.pairs, board.columns) for board in found if board.pairs}
 
 
@@ -206,34 +205,18 @@ def page_styles(*more: str) -> dict[str, Markup]:
     }
 
 
-def _board_charts(
-    found: Sequence[Board], records: Sequence[Record], families: Families
-) -> list[list[DrawnChart]]:
-    if len(found) > MOST_BOARDS:
-        return [[] for _ in found]
-    settings = by_setting(records)
-    return [_drawn(_charts_for(board), [board], settings[board.key], families) for board in found]
-
-
 def _charts_for(board: Board) -> list[Chart]:
     n_cells = sum(cell.value is not None for row in board.rows for cell in row.cells)
     return [
         chart
         for chart in CHARTS
-        if chart.scope == "board"
-        and not chart.live
-        and (chart.most_cells is None or n_cells <= chart.most_cells)
+        if chart.scope == "board" and (chart.most_cells is None or n_cells <= chart.most_cells)
     ]
 
 
-def _drawn(
-    charts: Iterable[Chart], found: Sequence[Board], records: Sequence[Record], families: Families
-) -> list[DrawnChart]:
-    drawn = [
-        DrawnChart(chart, [(each, Markup(svg(each.spec))) for each in chart.draw(found, records, families)])
-        for chart in charts
-    ]
-    return [one for one in drawn if one.drawings]
+def _shown(charts: Iterable[Chart], found: Sequence[Board], records: Sequence[Record]) -> list[ShownChart]:
+    every = [(chart, chart.points(found, records)) for chart in charts if chart.points]
+    return [ShownChart(chart, json.dumps(points, separators=(",", ":"))) for chart, points in every if points]
 
 
 def _compared(found: Iterable[Board]) -> Iterable[Compared]:

@@ -182,6 +182,14 @@ def _stated_elsewhere() -> dict[tuple[str | None, str, str], str]:
     return {about: names.pop() for about, names in found.items() if len(names) == 1}
 
 
+@cache
+def _by_weights() -> dict[str, list[PublishedRow]]:
+    found: dict[str, list[PublishedRow]] = {}
+    for row in published():
+        found.setdefault(weights_of(row), []).append(row)
+    return found
+
+
 def published_weights(record: Record) -> str:
     """The timm name of a record's weights; '' unless they are timm's own, without changed options."""
     backbone = record.job.backbone
@@ -202,10 +210,9 @@ def rows_for(record: Record, dataset: str) -> Iterator[PublishedRow]:
     usual_preset = _PRESETS.get(job.protocol.name, job.preprocess) == job.preprocess
     if job.limit is not None or not weights or not usual_preset:
         return
-    for row in published():
+    for row in _by_weights().get(weights, ()):
         if (
-            weights_of(row) == weights
-            and follows(row, job, dataset)
+            follows(row, job, dataset)
             and is_top1(row, dataset)
             and not has_other_settings(row, dataset)
             and dropout_of(row) in (None, _dropout(record))

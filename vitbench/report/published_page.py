@@ -15,6 +15,7 @@ from vitbench.report.charts.cost import cost_chart
 from vitbench.report.charts.style import chart_data, svg
 from vitbench.report.page import page_environment, page_styles
 
+CHART_PX = (420, 320)  # beside a table
 _FIRST = ("imagenet", "imagenet_real", "cifar10", "cifar100", "oxford_iiit_pet", "oxford_flowers102")
 
 
@@ -114,7 +115,7 @@ def cost_points(rows: Sequence[PublishedRow]) -> pd.DataFrame:
 
 def render_published(rows: Sequence[PublishedRow], title: str) -> str:
     """The page of these rows."""
-    chart = cost_chart(cost_points(rows), "pre-training, exaFLOPs (published)")
+    chart = cost_chart(cost_points(rows), "pre-training, exaFLOPs (published)", size_px=CHART_PX)
     return (
         page_environment()
         .get_template("published.html.j2")

@@ -73,6 +73,14 @@ class Estimate:
         """The variance of the mean."""
         return self.images + self.seeds
 
+    @property
+    def parts(self) -> list[float]:
+        """The variances and what is known of them, to four digits, without zeros at the end: for the scripts of the page."""
+        parts = [self.images, self.image_noise, self.seeds, self.seed_noise]
+        while len(parts) > 1 and not parts[-1]:
+            parts.pop()
+        return [float(f"{part:.4g}") for part in parts]
+
     def squared_reach(self, tail: float) -> float:
         """The square of how far an interval reaches to each side, with this probability beyond it there."""
         image_t = stdtrit(_freedom(self.images, self.image_noise), tail)

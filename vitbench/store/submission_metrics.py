@@ -83,10 +83,18 @@ def _nll(record: Record, metric: FurtherMetric, _label: Whole, right: Flags) -> 
         yield f"nll is stated as {metric.value:.4f}, less than its errors alone come to"
 
 
-def _ece(record: Record, metric: FurtherMetric, _label: Whole, _right: Flags) -> Iterator[str]:
+def _ece(record: Record, metric: FurtherMetric, _label: Whole, right: Flags) -> Iterator[str]:
     yield from _of_probabilities("ece", record, metric)
     if (metric.value or 0) > 1:
         yield f"ece is stated as {metric.value:.4f}, more than 1"
+    if not metric.bins:  # a record of an older version
+        return
+    images, confidence, correct = np.array(metric.bins).T
+    value = np.abs(correct - images * confidence).sum() / max(len(right), 1)
+    if (images.sum(), correct.sum()) != (len(right), right.sum()) or abs(
+        value - (metric.value or 0)
+    ) > TOLERANCE:
+        yield "the bins of ece do not add up to it"
 
 
 def _of_probabilities(name: str, record: Record, metric: FurtherMetric) -> Iterator[str]:

@@ -1,6 +1,6 @@
-"""Names beside points: none overlaps another, a point or the edge."""
+"""Names beside points: none overlaps another, a point, a line or the edge."""
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -21,6 +21,26 @@ def test_thirty_names_do_not_overlap(seed):
         point = Box(x - POINT_PX, y - POINT_PX, x + POINT_PX, y + POINT_PX)
         assert not [box for box in found if box.overlaps(point)]
     assert all(box.inside(720, 320) for box in found)
+
+
+def test_names_are_off_the_line():
+    line = [(50.0, 280.0), (200.0, 150.0), (500.0, 90.0), (700.0, 80.0)]
+    points = [(x, y, f"network {i}") for i, (x, y) in enumerate(line)]
+    for own in (line, ()):
+        boxes = [box for box in placed(points, 900, 320, own) if box]
+        assert len(boxes) == 4
+        along = np.linspace(0, 1, 400)
+        on_line = [
+            (a[0] + part * (b[0] - a[0]), a[1] + part * (b[1] - a[1]))
+            for a, b in pairwise(line)
+            for part in along
+        ]
+        crossed = [
+            box
+            for box in boxes
+            if any(box.left < x < box.right and box.top < y < box.bottom for x, y in on_line)
+        ]
+        assert bool(crossed) == (not own)
 
 
 def test_what_has_no_room_has_no_box():

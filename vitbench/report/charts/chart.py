@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from vitbench.core.record import Record
 from vitbench.report.charts.families import Families
@@ -22,15 +22,22 @@ class Drawing:
     button: str = ""
 
 
+# What a script needs to draw the chart besides the tables: how many `what` there are in all, what its `axis` shows, and more.
+# Empty where there is nothing to draw.
+Points = Callable[[Sequence[Board], Sequence[Record]], dict[str, Any]]
+
+
 @dataclass(frozen=True)
 class Chart:
-    """A chart; `draw` gets one board and its records, or those of the whole run if that is the scope, and all families."""
+    """A chart; `draw` gets one board and its records, or those of the whole run if that is the scope, and all families.
+
+    It draws files; on the page, charts with `points` are drawn by a script.
+    """
 
     name: str
     title: str
     scope: Literal["board", "run"]
     draw: Callable[[Sequence[Board], Sequence[Record], Families], list[Drawing]]
-    hint: str = ""
     folded: bool = False  # the page shows it on demand
-    live: bool = False  # the page's script draws it, so that it follows filters and ticks
+    points: Points | None = None  # for the page's script, which draws it so that it follows filters and ticks
     most_cells: int | None = None  # the page leaves it out on larger boards: cells have dialogs

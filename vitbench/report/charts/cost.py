@@ -50,7 +50,7 @@ def _draw(boards: Sequence[Board], _records: Sequence[Record], families: Familie
     return drawings
 
 
-COST = Chart("cost", "Mean accuracy against compute", "board", _draw, live=True)
+COST = Chart("cost", "Mean accuracy against compute", "board", _draw)
 
 
 def main_device(board: Board) -> str:
@@ -121,6 +121,7 @@ def cost_chart(
     score: str = "mean top-1, %",
     hidden: Sequence[str] = (),
     families: Families | None = None,
+    size_px: tuple[int, int] = (WIDTH_PX, HEIGHT_PX),
 ) -> Spec | None:
     """Score in percent against cost, with the Pareto front (ViT paper, Fig. 5); None for fewer than two points.
 
@@ -139,7 +140,7 @@ def cost_chart(
     has_zero = bool((points["cost"] == 0).any())
     labels = f"datum.value < {ticks[0] * 0.99} ? '0' : format(datum.value, '~g')"
     axis = alt.Axis(grid=False, values=[nothing] * has_zero + ticks, labelExpr=labels, labelOverlap=True)
-    plane = Plane.around([*points["at"], *ticks], points["score"].tolist(), WIDTH_PX, HEIGHT_PX)
+    plane = Plane.around([*points["at"], *ticks], points["score"].tolist(), *size_px)
     log = alt.Scale(type="log", nice=False, domain=list(plane.x))
     x = alt.X("at:Q", title=title, scale=log, axis=axis)
     linear = alt.Scale(zero=False, nice=False, domain=list(plane.y))
@@ -161,7 +162,7 @@ def cost_chart(
             layers.append(points_of.encode(x, y, *looks, description="said:N"))
     named = alt.Chart(_named(points, plane)).mark_text(align="left", fontSize=10, color=INK)
     names = named.encode(alt.X("at:Q", scale=log), alt.Y("score:Q", scale=linear), text="model:N")
-    chart = alt.layer(*layers, names).properties(width=WIDTH_PX, height=HEIGHT_PX)
+    chart = alt.layer(*layers, names).properties(width=size_px[0], height=size_px[1])
     return chart.properties(title=_hidden_title(hidden)) if hidden else chart
 
 
@@ -169,7 +170,8 @@ def _named(points: pd.DataFrame, plane: Plane) -> pd.DataFrame:
     """The names with places, those on the front first; the others are left to tooltips."""
     front = pareto_front(points)
     ordered = pd.concat([front[::-1], points.drop(front.index)])
-    places = plane.labels(list(zip(ordered["at"], ordered["score"], ordered["model"], strict=True)))
+    line = list(zip(front["at"], front["score"], strict=True))
+    places = plane.labels(list(zip(ordered["at"], ordered["score"], ordered["model"], strict=True)), line)
     return pd.DataFrame(
         [
             {"at": place[0], "score": place[1], "model": name}

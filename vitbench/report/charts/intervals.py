@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import altair as alt
 import pandas as pd
@@ -32,15 +33,28 @@ def _draw_seeds(boards: Sequence[Board], _records: Sequence[Record], families: F
     return [] if spec is None else [Drawing(spec, label)]
 
 
-GROUPS = Chart("groups", "VTAB groups", "board", _draw_groups, most_cells=1200)
+def _points_of_groups(boards: Sequence[Board], _records: Sequence[Record]) -> dict[str, Any]:
+    points, title = group_points(boards[0]), _title(boards[0])
+    axis = f"Mean {title}, %. Grey bars: 95 % intervals."
+    return {"count": points["backbone"].nunique(), "what": "backbones", "axis": axis} if len(points) else {}
+
+
+def _points_of_seeds(boards: Sequence[Board], _records: Sequence[Record]) -> dict[str, Any]:
+    points, title = seed_points(boards[0]), axis_title(boards[0].columns)
+    axis = f"{title[0].upper()}{title[1:]}, %. Points: means. Ticks: seeds. Grey bars: 95 % intervals over images and seeds."
+    return {"count": points["backbone"].nunique(), "what": "backbones", "axis": axis} if len(points) else {}
+
+
+MOST_SEEDED = 100  # cells with a panel that shows their seeds
+GROUPS = Chart("groups", "VTAB groups", "board", _draw_groups, most_cells=1200, points=_points_of_groups)
 SEEDS = Chart(
     "seeds",
     "Seeds and intervals",
     "board",
     _draw_seeds,
-    hint="Points are means, ticks are seeds, and grey bars are 95 % intervals over test images and seeds.",
     folded=True,
-    most_cells=100,
+    most_cells=MOST_SEEDED,
+    points=_points_of_seeds,
 )
 
 

@@ -41,10 +41,15 @@ class Plane:
         x = math.exp(low + across / self.width * (high - low))
         return x, self.y[1] - down / self.height * (self.y[1] - self.y[0])
 
-    def labels(self, points: Sequence[tuple[float, float, str]]) -> list[tuple[float, float] | None]:
-        """Where the names of points (x, y, name) begin, the most important first; None where there is no room."""
+    def labels(
+        self, points: Sequence[tuple[float, float, str]], line: Sequence[tuple[float, float]] = ()
+    ) -> list[tuple[float, float] | None]:
+        """Where the names of points (x, y, name) begin, the most important first, off a line; None where there is no room."""
         boxes = placed(
-            [(*self.pixels(x, y), name) for x, y, name in points], float(self.width), float(self.height)
+            [(*self.pixels(x, y), name) for x, y, name in points],
+            float(self.width),
+            float(self.height),
+            [self.pixels(x, y) for x, y in line],
         )
         return [box and self.values(*_start(box)) for box in boxes]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import altair as alt
 import pandas as pd
@@ -10,7 +11,7 @@ import pandas as pd
 from vitbench.core.record import Record
 from vitbench.report.charts.chart import Chart, Drawing
 from vitbench.report.charts.families import Families
-from vitbench.report.charts.style import INK, PERCENT, Spec, chart_data
+from vitbench.report.charts.style import INK, PERCENT, Spec, chart_data, drawable
 from vitbench.report.leaderboard import Board
 
 BASELINE = "baseline"  # the family of raw pixels, which a rule stands for
@@ -26,13 +27,27 @@ def _draw(boards: Sequence[Board], _records: Sequence[Record], families: Familie
     return [] if spec is None else [Drawing(spec, label)]
 
 
+def _points(boards: Sequence[Board], _records: Sequence[Record]) -> dict[str, Any]:
+    found = pretraining_points(boards)
+    if found.empty:
+        return {}
+    axis = (
+        "Mean accuracy in percent against pre-training TFLOPs, counted by those who trained the networks, which are not "
+        "TPU-core-days. Leftmost points: the same networks, randomly initialised. Dashed: raw pixels. Bars: 95 % intervals."
+    )
+    labels = set(found["setting"])
+    return {
+        "count": len(found), "what": "means", "axis": axis, "baseline": BASELINE,
+        "boards": [board.key for board in boards if drawable(board.label) in labels],
+    }  # fmt: skip
+
+
 PRETRAINING = Chart(
     "pretraining",
     "Mean accuracy against pre-training compute, by family",
     "run",
     _draw,
-    hint="Leftmost points: the same networks, randomly initialised. Dashed: raw pixels. Bars: 95 % intervals. "
-    "FLOPs are counted by those who trained the networks, and are no TPU-core-days.",
+    points=_points,
 )
 
 

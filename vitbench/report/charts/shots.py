@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import altair as alt
 import pandas as pd
@@ -32,12 +33,47 @@ def _draw(_boards: Sequence[Board], records: Sequence[Record], families: Familie
     return [] if spec is None else [Drawing(spec, label)]
 
 
+def _points(_boards: Sequence[Board], records: Sequence[Record]) -> dict[str, Any]:
+    found = shots_points(records)
+    if found.empty or found["shots"].nunique() < 2:
+        return {}
+    names = found["backbone"].drop_duplicates().tolist()
+    panels = [
+        {"task": task, "title": f"{task} · {protocol}", "curves": _curves(own, names)}
+        for (task, protocol), own in found.groupby(["task", "protocol"], sort=False)
+    ]
+    title = joint_title({metric for metric, _ in asked_metrics(records).values()})
+    axis = (
+        f"{title[0].upper()}{title[1:]} in percent against images per class. Bands: lowest to highest seed."
+    )
+    ticks = sorted(found["shots"].unique().tolist())
+    return {
+        "count": len(names),
+        "what": "backbones",
+        "axis": axis,
+        "names": names,
+        "ticks": ticks,
+        "panels": panels,
+    }
+
+
+def _curves(points: pd.DataFrame, names: Sequence[str]) -> list[list[Any]]:
+    """By backbone: its position among the names, its family, then by budget: shots, mean, lowest and highest seed."""
+    return [
+        [names.index(str(name)), str(own["family"].iloc[0]), *(
+            [int(shots), *(round(float(v), 5) for v in values)]
+            for shots, *values in own.sort_values("shots")[["shots", "value", "low", "high"]].itertuples(index=False)
+        )]
+        for name, own in points.groupby("backbone", sort=False)
+    ]  # fmt: skip
+
+
 SHOTS = Chart(
     "shots",
     "Accuracy against examples per class",
     "run",
     _draw,
-    hint="Bands: lowest to highest seed.",
+    points=_points,
 )
 
 

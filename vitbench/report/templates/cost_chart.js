@@ -1,49 +1,11 @@
 // Accuracy against compute, of the rows that are shown, by the means that are shown.
-const svgOf = (() => {
-  const holder = document.createElement("div");
-  holder.innerHTML = "<svg></svg>";
-  const space = holder.firstChild.namespaceURI; // not written as text: the page must not contain URLs
-  return (tag, attributes = {}, ...children) => {
-    const element = document.createElementNS(space, tag);
-    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-    element.append(...children);
-    return element;
-  };
-})();
-
 const costChart = (() => {
   const { state } = view;
   const LETTERS = "ABCP";
   const SIDE = { left: 44, right: 16, top: 10, bottom: 44 };
   const HEIGHT = 380;
   const MOST_NAMED = 60; // of many points, the front and the first
-  const looks = JSON.parse(document.body.dataset.looks);
-  const percent = (share) => `${(100 * share).toFixed(1)} %`;
-  const SHAPES = {
-    circle: "M5 0A5 5 0 1 1 -5 0A5 5 0 1 1 5 0Z", square: "M-4.5 -4.5H4.5V4.5H-4.5Z", "triangle-up": "M0 -5.5L5.5 4.5H-5.5Z",
-    diamond: "M0 -6L6 0L0 6L-6 0Z", cross: "M-2 -6H2V-2H6V2H2V6H-2V2H-6V-2H-2Z", "triangle-down": "M0 5.5L5.5 -4.5H-5.5Z",
-  };
-
-  // Ticks of a logarithmic axis all along the values: powers of ten, with 2 and 5 or all times these on a short axis.
-  function logTicks(low, high) {
-    const decades = Math.log10(high / low);
-    const steps = decades > 0 && decades < 0.6 ? [1, 2, 3, 4, 5, 6, 7, 8, 9] : decades < 2.5 ? [1, 2, 5] : [1];
-    const found = [];
-    for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++) for (const step of steps) found.push(step * 10 ** power);
-    const from = Math.max(...found.filter((tick) => tick <= low * 1.001));
-    const to = Math.min(...found.filter((tick) => tick >= high * 0.999));
-    return found.filter((tick) => tick >= from && tick <= to);
-  }
-
-  function linearTicks(low, high) {
-    const size = 10 ** Math.floor(Math.log10(high - low));
-    const step = [0.1, 0.2, 0.5, 1, 2].map((part) => part * size).find((each) => (high - low) / each <= 7) || size;
-    const found = [];
-    for (let tick = Math.ceil(low / step) * step; tick <= high + 1e-12; tick += step) found.push(tick);
-    return found;
-  }
-
-  const written = (value) => (value >= 1e6 ? `${Number((value / 1e6).toPrecision(3))} M` : value >= 1e3 ? `${Number((value / 1e3).toPrecision(3))} k` : String(Number(value.toPrecision(3))));
+  const { percent, logTicks, linearTicks, written } = drawing;
 
   function pointsOf(table, letter) {
     const at = rows.place(table, "mean");
@@ -99,11 +61,11 @@ const costChart = (() => {
   }
 
   function mark(point, { x, y }) {
-    const [colour, shape] = looks[point.family] || Object.values(looks)[0];
+    const [colour] = drawing.lookOf(point.family);
     const group = svgOf("g", { class: "point", "data-name": point.name });
     if (point.range) group.append(svgOf("line", { x1: x(point.range[0]), x2: x(point.range[1]), y1: y(point.score), y2: y(point.score), class: "range" }));
     if (point.low) group.append(svgOf("line", { x1: x(point.cost), x2: x(point.cost), y1: y(point.low), y2: y(point.high), stroke: colour, class: "interval" }));
-    group.append(svgOf("path", { d: SHAPES[shape], transform: `translate(${x(point.cost).toFixed(1)} ${y(point.score).toFixed(1)})`, fill: point.hollow ? "var(--bg)" : colour, stroke: colour, "stroke-width": 2 }));
+    group.append(drawing.symbol(point.family, x(point.cost), y(point.score), point.hollow));
     const interval = point.low ? ` (95 % interval ${percent(point.low)} to ${percent(point.high)})` : "";
     const facts = point.row.querySelector(".facts");
     group.append(svgOf("title", {}, `${point.name}: ${percent(point.score)}${interval}, cost ${written(point.cost)}. ${facts ? facts.textContent : ""}${point.hollow ? ". Published" : ""}`));
@@ -118,16 +80,6 @@ const costChart = (() => {
       ...(box.far ? [svgOf("line", { x1: at[i].x, y1: at[i].y, x2: box.left > at[i].x ? box.left : box.right < at[i].x ? box.right : at[i].x, y2: (box.top + box.bottom) / 2, class: "leader" })] : []),
       svgOf("text", { x: box.left + 1, y: box.bottom - 3, class: "label" }, at[i].name),
     ] : []);
-  }
-
-  function key(points) {
-    const families = [...new Set(points.map((point) => point.family))].sort();
-    return families.map((family) => {
-      const item = Object.assign(document.createElement("span"), { className: "family" });
-      const [colour, shape] = looks[family] || Object.values(looks)[0];
-      item.append(svgOf("svg", { viewBox: "-7 -7 14 14", width: 12, height: 12, "aria-hidden": "true" }, svgOf("path", { d: SHAPES[shape], fill: colour })), ` ${family}`);
-      return item;
-    });
   }
 
   const drawn = new WeakMap(); // by place: what its chart shows
@@ -149,7 +101,7 @@ const costChart = (() => {
     const hint = place.querySelector(".key");
     const hidden = without.length ? ` Cost not known or not comparable: ${without.slice(0, 5).join(", ")}${without.length > 5 ? ` and ${without.length - 5} more` : ""}.` : "";
     const hollow = points.some((point) => point.hollow) ? " Hollow: published." : "";
-    hint.replaceChildren(...key(points), ` Bars: 95 % intervals${points.some((point) => point.range) ? ", and ranges estimated from exaFLOPs" : ""}. Dashed: Pareto front.${hollow}${hidden}`);
+    hint.replaceChildren(...drawing.key(points.map((point) => point.family)), ` Bars: 95 % intervals${points.some((point) => point.range) ? ", and ranges estimated from exaFLOPs" : ""}. Dashed: Pareto front.${hollow}${hidden}`);
     if (!points.some((point) => point.cost > 0)) return box.replaceChildren("No row that is shown has a mean and a known cost.");
     const found = scales(points, width);
     const front = frontOf(points);

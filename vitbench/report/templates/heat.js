@@ -1,10 +1,13 @@
-// Shades scores by where they are between the lowest and the highest of their task.
+// Shades scores by where they are between the lowest and the highest of their task, among the rows that are shown.
 (() => {
-  const shaded = new WeakSet(); // tables
+  const shaded = new WeakMap(); // tables, with the rows among which they are
 
   function shade(table) {
-    shaded.add(table);
-    const every = rows.every(table);
+    const every = rows.shown(table);
+    const those = new Set(every);
+    const before = shaded.get(table);
+    if (before && before.size === those.size && every.every((row) => before.has(row))) return;
+    shaded.set(table, those);
     rows.heads(table).forEach((header, i) => {
       if (!header.dataset.of) return;
       const known = every.map((row) => rows.value(row, i)).filter((value) => value !== null);
@@ -18,6 +21,6 @@
 
   view.onDraw((state) => {
     document.body.classList.toggle("heat", state.heat);
-    if (state.heat && !shaded.has(page.table())) shade(page.table());
+    if (state.heat) shade(page.table());
   });
 })();

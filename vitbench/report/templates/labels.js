@@ -9,6 +9,14 @@ const labels = (() => {
     return measure.measureText(text).width + 2;
   }
 
+  // A name that is no longer than so many pixels.
+  function cut(name, most) {
+    if (width(name) <= most) return name;
+    let kept = name;
+    while (kept.length > 1 && width(`${kept}…`) > most) kept = kept.slice(0, -1);
+    return `${kept}…`;
+  }
+
   // Around a point: right, left, above, below and between, near ones first.
   function candidates(x, y, wide) {
     return AWAY.flatMap((d) => [[x + d, y], [x - d - wide, y], [x + d * 0.7, y - d * 0.8], [x + d * 0.7, y + d * 0.8], [x - d * 0.7 - wide, y - d * 0.8], [x - d * 0.7 - wide, y + d * 0.8], [x - wide / 2, y - d - 3], [x - wide / 2, y + d + 3]]
@@ -34,5 +42,5 @@ const labels = (() => {
       return box || null;
     });
   }
-  return { placed };
+  return { placed, width, cut };
 })();

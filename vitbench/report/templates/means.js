@@ -4,6 +4,7 @@ const means = (() => {
   const percent = (share) => (100 * share).toFixed(1);
   const written = new WeakMap(); // cells as generated, with all tasks ticked
   const altered = new Set(); // tables
+  const MOST_WITH_GROUPS = 200; // rows: of more, group means over ticked tasks have no intervals, to answer in 100 ms
 
   function restore(cell) {
     if (!written.has(cell)) return;
@@ -32,9 +33,10 @@ const means = (() => {
       mark.textContent = text;
       cell.replaceChildren(mark);
     }
-    if (value === null || !low) return;
+    if (value === null || low === undefined || low === "") return;
     Object.assign(cell.dataset, { low, high });
-    cell.append(range(`${percent(low)}–${percent(high)}`));
+    cell.title = `95 % interval: ${percent(low)}–${percent(high)}`;
+    if (cell.dataset.mean === "all") cell.append(range(`${percent(low)}–${percent(high)}`));
   }
 
   function range(text) {
@@ -54,18 +56,18 @@ const means = (() => {
 
   const mean = (cells) => cells.length && cells.every((cell) => "done" in cell.dataset) ? cells.reduce((sum, cell) => sum + Number(cell.dataset.value), 0) / cells.length : null;
 
-  function over(row, ticked) {
+  function over(row, ticked, withGroups) {
     const groups = [];
     for (const cell of all("td[data-mean]", row)) {
       const kind = cell.dataset.mean;
       if (kind === "group mean") {
-        say(cell, groups.length === 3 && !groups.includes(null) ? groups.reduce((a, b) => a + b, 0) / 3 : null, "–");
+        say(cell, groups.length === 3 && groups.every(([value]) => value !== null) ? groups.reduce((sum, [value]) => sum + value, 0) / 3 : null, "–", (withGroups && estimates.ofGroups(groups.map(([, own]) => own))) || []);
         continue;
       }
       const own = ticked.filter(([group]) => kind === "all" || group === kind).map(([, i]) => row.cells[i]);
       const value = mean(own);
-      if (kind !== "all" && own.length) groups.push(value);
-      say(cell, value, kind === "all" ? `${own.filter((each) => "done" in each.dataset).length}/${own.length}` : "–");
+      if (kind !== "all" && own.length) groups.push([value, own]);
+      say(cell, value, kind === "all" ? `${own.filter((each) => "done" in each.dataset).length}/${own.length}` : "–", ((withGroups || kind === "all") && estimates.ofCells(own)) || []);
     }
   }
 
@@ -94,14 +96,17 @@ const means = (() => {
     }
   }
 
+  const tasksOf = (table) => rows.heads(table).filter((header) => header.dataset.task);
+  const isShared = (tasks) => state.common && tasks.some((header) => header.dataset.common);
+  const keptOf = (tasks) => tasks.filter((header) => !state.off.has(header.dataset.of) && (!isShared(tasks) || header.dataset.common));
+
   function draw() {
     const panel = page.active();
     const table = page.table();
-    const heads = rows.heads(table);
-    const tasks = heads.filter((header) => header.dataset.task);
+    const tasks = tasksOf(table);
     if (!tasks.length) return;
-    const shared = state.common && tasks.some((header) => header.dataset.common);
-    const kept = tasks.filter((header) => !state.off.has(header.dataset.of) && (!shared || header.dataset.common));
+    const shared = isShared(tasks);
+    const kept = keptOf(tasks);
     for (const box of all(".ticks input", panel)) box.checked = !state.off.has(box.dataset.task);
     for (const text of all(".ticked", panel)) text.textContent = kept.length === tasks.length ? `all ${tasks.length}` : `${kept.length} of ${tasks.length}`;
     for (const note of all(".over", panel)) note.textContent = kept.length === tasks.length ? note.dataset.text || note.textContent : `over ${kept.length} tasks`;
@@ -117,7 +122,7 @@ const means = (() => {
     altered.add(table);
     if (asMade) return common(table);
     const ticked = kept.map((header) => [header.dataset.group, header.cellIndex]);
-    for (const row of rows.every(table)) over(row, ticked);
+    for (const row of rows.every(table)) over(row, ticked, rows.every(table).length <= MOST_WITH_GROUPS);
     rank(table, rows.every(table).filter((row) => row.dataset.kind === "measured"));
   }
 
@@ -139,4 +144,19 @@ const means = (() => {
   });
   view.onDraw(draw);
   view.onDraw(rows.draw);
+  // A row's mean over the tasks that are ticked, also of a board that is not shown: value, low and high, as far as known.
+  function of(table, row) {
+    const tasks = tasksOf(table);
+    const kept = keptOf(tasks);
+    const cell = row.cells[rows.place(table, "mean")];
+    if (kept.length === tasks.length) return written.get(cell) || cell.dataset;
+    if (isShared(tasks) && !state.off.size && row.dataset.common) {
+      const [value, low, high] = row.dataset.common.split(",");
+      return { value, low, high };
+    }
+    const cells = kept.map((header) => row.cells[header.cellIndex]);
+    const [value, bounds] = [mean(cells), estimates.ofCells(cells)];
+    return value === null ? {} : { value, ...(bounds && { low: bounds[0], high: bounds[1] }) };
+  }
+  return { of, kept: (table) => keptOf(tasksOf(table)) };
 })();

@@ -71,21 +71,17 @@ const page = (() => {
     menu.open = false;
     menu.querySelector("summary").focus();
   });
-  // A menu stays inside the window.
-  document.addEventListener("toggle", ({ target }) => {
-    if (!target.matches("details.menu[open]")) return;
-    const box = target.lastElementChild;
-    box.style.left = "";
-    const over = box.getBoundingClientRect().right - document.documentElement.clientWidth + 8;
-    if (over > 0 && getComputedStyle(box).position === "absolute") box.style.left = `${-over}px`;
-  }, true);
-  for (const button of all("[data-show]")) {
-    button.addEventListener("click", () => {
-      const figure = button.closest("figure");
-      for (const other of all("[data-show]", figure)) other.setAttribute("aria-pressed", String(other === button));
-      for (const drawn of all("[data-variant]", figure)) drawn.hidden = drawn.dataset.variant !== button.dataset.show;
-    });
-  }
+  // A menu stays inside the window, from the moment that it opens: its `toggle` event comes later.
+  const opening = new MutationObserver((changes) => {
+    for (const { target } of changes) {
+      if (!target.open) continue;
+      const box = target.lastElementChild;
+      box.style.left = "";
+      const over = box.getBoundingClientRect().right - document.documentElement.clientWidth + 8;
+      if (over > 0 && getComputedStyle(box).position === "absolute") box.style.left = `${-over}px`;
+    }
+  });
+  for (const menu of all("details.menu")) opening.observe(menu, { attributes: true, attributeFilter: ["open"] });
   function each(act) {
     for (instead of panels) act();
     instead = null;

@@ -5,6 +5,7 @@
   const textOf = (i) => data.texts[i];
   const percent = (share) => (100 * share).toFixed(1);
   const DRAWN_FROM = 3; // settings; fewer are shown as a table only
+  const wide = () => Math.min(640, innerWidth - 64); // so that text is as large on a phone
 
   function make(tag, attributes = {}, ...children) {
     if (tag.startsWith("svg:")) return svgOf(tag.slice(4), attributes, ...children);
@@ -29,7 +30,7 @@
   function curve(trials, grid, names) {
     const values = trials.values.map(Number);
     const [low, high] = [Math.min(...values), Math.max(...values)];
-    const [width, height, left, base] = [640, 170, 46, 140];
+    const [width, height, left, base] = [wide(), 170, 46, 140];
     const x = (i) => left + ((width - left - 14) * i) / (values.length - 1);
     const y = (v) => base - (high > low ? ((v - low) / (high - low)) * 118 : 59);
     const figure = make("svg:svg", { viewBox: `0 0 ${width} ${height}`, class: "sweep", role: "img", "aria-label": "Score of every setting; the table below has the numbers" });
@@ -39,7 +40,7 @@
     figure.append(make("svg:path", { d: "M" + values.map((v, i) => `${x(i).toFixed(1)} ${y(v).toFixed(1)}`).join("L") }));
     values.forEach((v, i) => figure.append(make("svg:circle", { cx: x(i), cy: y(v), r: 2.4, class: i === trials.chosen ? "chosen" : "" })));
     for (const [i, anchor] of [[0, "start"], [trials.chosen, "middle"], [values.length - 1, "end"]]) {
-      if (i < 0 || (anchor === "middle" && (i < values.length * 0.2 || i > values.length * 0.8))) continue;
+      if (i < 0 || (anchor === "middle" && Math.abs(i / (values.length - 1) - 0.5) > 0.3)) continue;
       figure.append(make("svg:text", { x: x(i), y: height - 10, "text-anchor": anchor }, setting(grid[i], names)));
     }
     return figure;
@@ -52,7 +53,7 @@
     const begun = Math.max(...curves.map((curve) => (curve.length ? curve[0][1] : 0)).filter(Number.isFinite).sort((a, b) => a - b).slice(0, Math.ceil(curves.length / 2)));
     // A diverged run must not flatten the others: losses are clipped at four times the median initial loss.
     const [most, top] = [Math.max(...all.map(([step]) => step)), Math.min(Math.max(...all.map(([, v]) => v)), 4 * begun)];
-    const [width, height, left, base] = [640, 190, 46, 150];
+    const [width, height, left, base] = [wide(), 190, 46, 150];
     const figure = make("svg:svg", { viewBox: `0 0 ${width} ${height}`, class: "sweep losses", role: "img", "aria-label": "Training loss of every run by step" });
     const point = ([step, v]) => `${(left + ((width - left - 14) * step) / most).toFixed(1)} ${(base - Math.min(v / (top || 1), 1) * 138).toFixed(1)}`;
     for (const v of [0, top]) {
@@ -110,7 +111,7 @@
     const points = cell.seeds.filter((seed) => seed.scores.length).map((seed) => [seed.seed, ...seed.scores[0].slice(1, 4)]);
     if (points.length < 2) return [];
     const [low, high] = [Math.min(...points.map((p) => p[2])), Math.max(...points.map((p) => p[3]))];
-    const [width, left] = [640, 70];
+    const [width, left] = [wide(), 70];
     const height = 22 * points.length + 26;
     const x = (v) => (left + ((width - left - 20) * (v - low)) / (high - low || 1)).toFixed(1);
     const figure = make("svg:svg", { viewBox: `0 0 ${width} ${height}`, class: "sweep", role: "img", "aria-label": "Score of every seed with its interval over test images; the table above has the numbers" });
@@ -186,6 +187,7 @@
       ...(notes.size ? [make("h3", {}, "Notes"), make("ul", {}, ...[...notes].map((text) => make("li", {}, text)))] : []),
       ...seeds(cell),
       ...further(cell),
+      ...reliability.parts(cell, make, table),
       ...cell.seeds.flatMap(sweep),
       ...mistakes(cell),
       ...worst(cell),

@@ -163,6 +163,8 @@ const rows = (() => {
   return {
     heads, place, value, load, print, draw,
     every: (table) => every.get(table),
+    matching: (table) => every.get(table).filter(test(table)),
+    passes: (row) => test(null)(row),
     shown: (table) => shownOf.get(table),
     forget: (row) => numbers.delete(row),
   };

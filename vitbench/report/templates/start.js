@@ -8,7 +8,7 @@
     for (const details of opened) details.open = on;
     rows.print(on);
     columns.print(on);
-    if (on) page.each(costChart.draw);
+    if (on) page.each(() => { costChart.draw(); liveCharts.draw(); });
   }
 
   function place() {
