@@ -8,10 +8,12 @@ import torch
 from tests.making.jobs import component, make_job
 from tests.making.runs import ran
 from tests.making.suites import TUNED
+from vitbench.api import Adapted
 from vitbench.compute.environment import describe
+from vitbench.compute.meter import Meter, Span
 from vitbench.core.record import Cost
 from vitbench.core.registry import PROTOCOLS
-from vitbench.engine import queue
+from vitbench.engine import job_cost, queue
 from vitbench.engine.job import run_job
 from vitbench.engine.worker import Worker
 from vitbench.protocols.knn import Knn
@@ -236,3 +238,16 @@ def test_two_devices_cost_twice_the_seconds(suite_file, plugin, tmp_path):
     assert cost.device_seconds == pytest.approx(2 * (cost.seconds["adapt"] + cost.seconds["test"]))
     assert cost.extractions == ()
     assert cost.overhead["warm-up"] > 0
+
+
+@pytest.mark.parametrize(("others", "expected"), [([2.0, 3.5], 6.5), ([2.0, None], None)])
+def test_energy_is_that_of_all_devices_and_unknown_if_one_is(monkeypatch, others, expected):
+    meter = Meter("cpu")
+    meter.phases["adapt"].add(Span(seconds=4, core_seconds=4, joules=1.0))
+    ranks = [[5, joules, 4.0] for joules in others]
+    monkeypatch.setattr(job_cost, "gathered", lambda own: [own, *ranks])
+    monkeypatch.setattr(job_cost, "devices", lambda: 3)
+    cost = job_cost.cost_of(meter, Adapted(None, None, True), "cpu", None)
+    assert cost.energy_joules == expected
+    assert cost.device_seconds == 3 * 4
+    assert cost.core_seconds == 3 * 4

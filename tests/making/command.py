@@ -13,6 +13,7 @@ from vitbench.cli import main
 
 MODULE = (sys.executable, "-m", "vitbench")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+FOUR_TIMES = (*TORCHRUN[:-1], "--nproc-per-node=4")
 
 
 @dataclass(frozen=True)

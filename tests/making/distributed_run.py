@@ -1,8 +1,9 @@
-"""One process of several that train together: `torchrun tests/making/distributed_run.py OUT [sharded|cut|alone]`.
+"""One process of several that train together: `torchrun tests/making/distributed_run.py OUT [sharded|tight|cut|alone]`.
 
-`sharded` spreads the weights as if one device were too small; `cut` does so too and stops in the middle, its state kept.
-Without either the second process has not the memory for more than one image at once. With `alone` it fails at a job that the
-other is still at.
+What is written are the losses, the weights' sum of squares, and how many buckets of gradients are on their way when the last
+gradient of a step arrives. `sharded` spreads the weights as if one device were too small; `cut` does so too and stops in the
+middle, its state kept. With `tight`, and without any, the second process has not the memory for more than one image at once.
+With `alone` it fails at a job that the other is still at.
 """
 
 import json
@@ -19,8 +20,9 @@ from tests.making.jobs import make_job
 from vitbench.engine.executors import torchrun
 from vitbench.engine.executors.fork_server import leave
 from vitbench.engine.outcome import Outcome, failed
-from vitbench.protocols.finetune import fsdp, micro_batch, train
+from vitbench.protocols.finetune import distributed, fsdp, micro_batch, train
 from vitbench.protocols.finetune.checkpoint import Checkpoints
+from vitbench.protocols.finetune.gradient_sum import GradientSum
 from vitbench.protocols.recipes import Recipe
 
 RECIPE = Recipe(steps=8, warmup_steps=2, base_lr=0.3, clip_norm=0.5, averaging=0.9)
@@ -65,12 +67,14 @@ def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def main() -> None:
-    """Train in pieces of 2; the losses and the trained weights' sum of squares to a file."""
+    """Train in pieces of 2, with a bucket for each weight."""
     out, how = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else ""
-    dist.init_process_group("gloo")
+    torchrun.join("gloo")
     if how == "alone":
         fail_alone()
     micro_batch.on_cpu = lambda _size_px: 2
+    distributed.BUCKET_BYTES = 1
+    under_way = watch_buckets()
     if how:
         fsdp.is_too_big = lambda *_, **__: True
     checkpoints = Checkpoints(out.parent / "checkpoints")
@@ -82,13 +86,29 @@ def main() -> None:
             yield batch
 
     backbone = Small()
-    if not how and dist.get_rank() == 1:
+    if how in ("", "tight") and dist.get_rank() == 1:
         backbone.most = 1
     with checkpoints.delaying_signals():
         log = train(backbone, on_batch, 4, RECIPE, checkpoint=checkpoints.checkpoint("run", RECIPE.fields()))
     if dist.get_rank() == 0:
-        out.write_text(json.dumps([log.losses, squares(backbone, log.head)]))
+        out.write_text(json.dumps([log.losses, squares(backbone, log.head), under_way]))
     dist.destroy_process_group()
+
+
+def watch_buckets() -> list[int]:
+    """At the end of each step's backward pass, how many buckets had been sent when its last gradient came."""
+    arrive, end, sent, counts = GradientSum._arrive, GradientSum.end, [0], []
+
+    def watched(sums: GradientSum, weight: torch.Tensor) -> None:
+        sent[0] = len(sums.pending)
+        arrive(sums, weight)
+
+    def ended(sums: GradientSum, fits: bool) -> bool:
+        counts.append(sent[0])
+        return end(sums, fits)
+
+    GradientSum._arrive, GradientSum.end = watched, ended
+    return counts
 
 
 def fail_alone() -> None:

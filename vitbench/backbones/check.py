@@ -11,6 +11,7 @@ import torch
 from vitbench.backbones.batch_norm_check import batch_norm_finding
 from vitbench.backbones.build import build
 from vitbench.backbones.models.wrapper import BuiltBackbone
+from vitbench.backbones.precision_check import Precision, precision_findings
 from vitbench.backbones.quick_check import BATCH, Check, Finding, Pass, guarded, quick_findings, raised
 from vitbench.core.errors import DataMissingError, UsageError, VitbenchError
 from vitbench.core.registry import BACKBONES
@@ -20,11 +21,16 @@ OTHER_SIZE_PX = 32  # by how much the image size is changed: the largest common 
 FEW_NAMES = 0.05  # of a network's tensors may depend on its image size: position embeddings do
 
 
-def check_backbone(spec: str, options: dict[str, Any] | None = None) -> list[Finding]:
+def check_backbone(
+    spec: str, options: dict[str, Any] | None = None, *, device: str = "cpu", dtype: Precision | None = None
+) -> list[Finding]:
     """Build a registered backbone and return one finding per check; stops where further checks are meaningless.
 
+    Checks run in float32 on the CPU. What is different on `device`, and in `dtype` there (by default
+    bfloat16 on a GPU), is a finding of its own.
+
     Raises:
-        UsageError: no backbone has that name, or an option is invalid.
+        UsageError: no backbone has that name, an option is invalid, or there is no such device.
         DataMissingError: the weights are not here and cannot be downloaded.
     """
     BACKBONES.check(spec, options or {})
@@ -37,7 +43,10 @@ def check_backbone(spec: str, options: dict[str, Any] | None = None) -> list[Fin
         return [Finding("builds", False, str(error))]
     except (Exception, SystemExit) as error:  # noqa: BLE001  plugin code may raise anything
         return [Finding("builds", False, raised(error))]
-    return list(_findings(backbone, rebuild))
+    findings = list(_findings(backbone, rebuild))
+    if all(finding.ok is not False for finding in findings):
+        findings += precision_findings(backbone, device, dtype)
+    return findings
 
 
 def _findings(backbone: BuiltBackbone, rebuild: Callable[[], BuiltBackbone]) -> Iterator[Finding]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from vitbench.cli.options import BACKBONE_SETTINGS, JSON, PLUGINS, load_plugins, named_backbone
+from vitbench.cli.options import BACKBONE_SETTINGS, DEVICE, JSON, PLUGINS, dtype, load_plugins, named_backbone
+
+if TYPE_CHECKING:
+    from vitbench.backbones.precision_check import Precision
 
 _MARKS = {
     True: click.style("ok  ", fg="green"),
@@ -17,12 +22,22 @@ _MARKS = {
 @click.argument("backbone")
 @BACKBONE_SETTINGS
 @PLUGINS
+@DEVICE
+@dtype()
 @JSON
-def check(backbone: str, settings: tuple[str, ...], plugins: tuple[str, ...], as_json: bool) -> int:
+def check(
+    backbone: str,
+    settings: tuple[str, ...],
+    plugins: tuple[str, ...],
+    device: str,
+    dtype: Precision | None,
+    as_json: bool,
+) -> int:
     """Check a backbone (takes a few seconds).
 
     Checks what was loaded, shapes, determinism, batch independence, modes, gradients, other image sizes and normalisation; a
-    question mark says that something is not known. Exits with 1 if a check fails.
+    question mark says that something is not known. On a GPU, or with --dtype bfloat16, it says how far features are
+    from those in float32 on the CPU. Exits with 1 if a check fails.
     """
     import json
     from dataclasses import asdict
@@ -30,7 +45,7 @@ def check(backbone: str, settings: tuple[str, ...], plugins: tuple[str, ...], as
     from vitbench.backbones.check import check_backbone
 
     load_plugins(plugins)
-    findings = check_backbone(*named_backbone(backbone, settings))
+    findings = check_backbone(*named_backbone(backbone, settings), device=device, dtype=dtype)
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False))
     else:

@@ -89,6 +89,10 @@ class DataMissingError(VitbenchError):
         self.data_sets = tuple(data_sets)
 
 
+class StartAgainError(VitbenchError):
+    """A job of several processes goes on from its checkpoint once they have started again."""
+
+
 class StorageError(VitbenchError):
     """Results cannot be written: the disk is full, or gone. The run stops; what was written before is intact."""
 

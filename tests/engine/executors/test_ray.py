@@ -15,9 +15,10 @@ from tests.making.plugins import REPLICATED, SMALL_CNN
 from tests.making.records import essence
 from tests.making.runs import wait_until
 from vitbench.core.errors import UsageError
-from vitbench.engine.executors.ray import NICENESS, RayPool
+from vitbench.engine.executors.ray import NICENESS, RayPool, _joined
 from vitbench.engine.executors.ray_memory import WORKER_BYTES, MemoryNeeds
 from vitbench.engine.executors.ray_nodes import Need, offered, one_each, several
+from vitbench.engine.executors.workers import Workers
 from vitbench.engine.run import Overrides, Progress, RunOptions, run_suite
 
 PLUGIN = """\
@@ -252,3 +253,17 @@ def test_a_workers_memory_follows_the_backbone_and_what_is_done_with_it():
     assert needs(make_job()) == WORKER_BYTES
     assert needs(probe) - WORKER_BYTES == pytest.approx(2 * 4 * 85.8e6, rel=0.01)  # float32, twice
     assert needs(tuned) - WORKER_BYTES == pytest.approx(5 * 4 * 85.8e6, rel=0.01)
+
+
+def test_workers_compile_and_wait_as_the_driver_was_told(monkeypatch, tmp_path):
+    asked = {}
+    cluster = SimpleNamespace(init=lambda **how: asked.update(how), shutdown=lambda: None)
+    monkeypatch.setenv("VITBENCH_COMPILE", "on")
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    monkeypatch.setenv(NICENESS, "0")
+    with _joined(cluster, Workers("cpu", 1, tmp_path)):
+        pass
+    given = asked["runtime_env"]["env_vars"]
+    assert given["VITBENCH_COMPILE"] == "on"
+    assert given["GOMP_SPINCOUNT"] == "7"
+    assert given["VITBENCH_CACHE"] == str(tmp_path)

@@ -94,6 +94,100 @@ def test_ranks_that_have_lost_their_gpus_end_with_what_to_do():
         torchrun._check_usable(Outcome(record, spoils_process=True))
 
 
+WATCHED = SMALL.replace(
+    "        return self.body(images)",
+    """        import os
+        if self.training and os.environ.get("RANK") == "1":
+            with open(os.environ["STEPS"], "a") as file:
+                file.write(f"{os.getpid()} {len(images)}\\n")
+            if len(images) > int(os.environ.get("MOST", 100)):
+                raise torch.OutOfMemoryError("no")
+        return self.body(images)""",
+)
+SPREAD = """
+from vitbench.protocols.finetune import fsdp
+fsdp.is_too_big = lambda *_, **__: True
+"""
+
+
+STEPS = 300
+
+
+@pytest.fixture
+def watched(suite_file, tmp_path):
+    """A suite, a plugin that writes down the second process's steps, and the losses of one process."""
+    suite = tuned(suite_file, steps=STEPS, rates=[0.03])
+    plugin = tmp_path / "watched.py"
+    plugin.write_text(WATCHED.replace("torch.nn.Dropout(0.05), ", ""))
+    (alone,) = vitbench.run(suite, tmp_path / "one", plugins=[str(plugin)], limit=60)
+    return suite, plugin, alone.trials[-1].curve["loss"]
+
+
+def in_two_each(suite):
+    """The suite whose jobs ask for two processes."""
+    suite.write_text(suite.read_text().replace("recipe: own", "recipe: own, replicas: 2"))
+
+
+def begun(suite, plugin, out, **how):
+    """Its run, as a process."""
+    arguments = ("run", suite, "--out", out, "--plugin", plugin, "--device", "cpu", "--limit", 60)
+    return started(*arguments, VITBENCH_CHECKPOINT_S="0", STEPS=f"{out}.steps", **how)
+
+
+def steps_of(out):
+    """The images of each step of each second process, in their order."""
+    found = {}
+    for line in Path(f"{out}.steps").read_text().splitlines():
+        found.setdefault(line.split()[0], []).append(int(line.split()[1]))
+    return list(found.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shared", [True, False], ids=["suite", "job"])
+def test_a_job_whose_process_was_killed_goes_on_from_its_checkpoint(watched, tmp_path, shared):
+    """The other ends within a minute, and both start again: as torchrun was told, or by themselves."""
+    suite, plugin, losses = watched
+    out = tmp_path / "two"
+    if not shared:
+        in_two_each(suite)
+    run = begun(
+        suite,
+        plugin,
+        out,
+        **({"before": (*TORCHRUN, "--max-restarts=1", "-m", "vitbench")} if shared else {}),
+    )
+    try:
+        wait_until(lambda: list((out / "checkpoints").rglob("*.pt")), 120)
+        ranks = [p for p in psutil.Process(run.pid).children(recursive=True) if "RANK" in p.environ()]
+        next(p for p in ranks if p.environ()["RANK"] == "1").kill()
+        assert psutil.wait_procs(ranks, timeout=60)[1] == []
+        _, said = run.communicate(timeout=200)
+    finally:
+        run.terminate()
+    assert run.returncode == 0, said
+    (record,) = load(out)
+    assert record.trials[-1].curve["loss"] == pytest.approx(losses, abs=1e-4)
+    first, second = steps_of(out)
+    assert len(second) < STEPS <= len(first) + len(second)
+
+
+@pytest.mark.slow
+def test_a_job_spread_over_processes_goes_on_in_smaller_pieces_when_memory_runs_out(watched, tmp_path):
+    suite, plugin, losses = watched
+    plugin.write_text(plugin.read_text() + SPREAD)
+    in_two_each(suite)
+    run = begun(suite, plugin, tmp_path / "two", MOST="6")
+    try:
+        _, said = run.communicate(timeout=280)
+    finally:
+        run.terminate()
+    assert run.returncode == 0, said
+    (record,) = load(tmp_path / "two")
+    assert record.failure is None
+    assert record.trials[-1].curve["loss"] == pytest.approx(losses, abs=1e-4)
+    assert [max(images) for images in steps_of(tmp_path / "two")] == [16, 8, 4]
+
+
 @pytest.mark.slow
 def test_nobody_trains_on_for_a_driver_that_was_killed(suite_file, tmp_path):
     plugin = tmp_path / "small_cnn.py"

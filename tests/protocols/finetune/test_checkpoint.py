@@ -38,7 +38,14 @@ def outcome(out):
     counted = record.cost.model_copy(update=varying)
     # Likelihoods are sums over images, which other numbers of threads round otherwise.
     further = {
-        name: each.model_copy(update={"value": None if each.value is None else round(each.value, 8)})
+        name: each.model_copy(
+            update={
+                "value": None if each.value is None else round(each.value, 8),
+                "bins": tuple(
+                    (images, round(confidence, 6), right) for images, confidence, right in each.bins or ()
+                ),
+            }
+        )
         for name, each in record.further.items()
     }
     return record.model_copy(update={"cost": counted, "created": "", "env": None, "further": further})

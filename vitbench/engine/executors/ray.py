@@ -35,6 +35,8 @@ PATIENCE_WITH_NODES_S = 600.0  # the longest wait without any worker
 START_S = 120.0  # a worker that has not started by then is not waited for: its node may be gone
 LATE_S = 5.0  # and one that has not by then may ask for more memory than any node has free
 CONNECT_S = 5.0
+# Variables that workers on any node have of the driver's, by their beginnings.
+_PASSED_ON = ("VITBENCH_", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
 class RayWorker:
@@ -269,7 +271,7 @@ def _check_listens(address: str | None) -> None:
 @contextlib.contextmanager
 def _joined(ray: Any, workers: Workers) -> Iterator[None]:
     """Within the block this process is connected to the cluster, or to a new one on this machine."""
-    kept = {name: value for name, value in os.environ.items() if name.startswith("VITBENCH_")}
+    kept = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
     environment = {**kept, "VITBENCH_CACHE": str(workers.cache.resolve())}
     address = workers.address or os.environ.get("RAY_ADDRESS")
     _check_listens(address)

@@ -23,9 +23,10 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from vitbench.compute.environment import cores, settle, use
-from vitbench.core.errors import Problem, VitbenchError
+from vitbench.core.errors import Problem, StartAgainError, VitbenchError
 from vitbench.core.job import Job
 from vitbench.core.record import Record
 from vitbench.engine.components import load_all
@@ -35,7 +36,12 @@ from vitbench.engine.outcome import Outcome, failed
 from vitbench.engine.worker import Worker
 
 OUTPUT_BYTES = 1500  # of the output of failed processes
-ALONE_S = 300.0  # for the other ranks to end a job that has failed on this one
+# For the other ranks to end a job that has failed on this one. torchrun then gives them 30 s to stop, and a run whose rank has
+# gone is to end within a minute.
+ALONE_S = 25.0
+# Of the processes of one job, from its checkpoint: for a rank that has died, and each time that memory has run out in a sharded
+# model, which halves its pieces.
+RESTARTS = 3
 LOOK_S = 0.1  # between two looks at whether rank 0 has handed out a job
 _JOB = "vitbench/job/{}"  # key in the store of all ranks
 GRACE_S = 30.0  # between a request to stop and the end
@@ -106,6 +112,7 @@ def _check_usable(outcome: Outcome) -> None:
 
 def _ended_on_all(outcome: Outcome, number: int) -> Outcome:
     """Check that a job that failed on this rank has ended on all: others may wait for this one in a collective, for ever."""
+    _start_again_for(outcome)
     store = _store()
     ends = [f"vitbench/{number}/{rank}" for rank in range(dist.get_world_size())]
     failure = outcome.record.failure
@@ -120,14 +127,36 @@ def _ended_on_all(outcome: Outcome, number: int) -> Outcome:
     return outcome
 
 
+def _start_again_for(outcome: Outcome) -> None:
+    """End this process if its job can go on in new ones only; torchrun ends the other ranks, and starts all again if it may."""
+    failure = outcome.record.failure
+    if failure is not None and failure.kind == StartAgainError.__name__:
+        sys.stderr.write(f"{outcome.record.job.title}: {failure.message}\n")
+        leave(1)
+
+
 def _joined(worker: Worker) -> Worker:
     on_gpu = worker.device.startswith("cuda")
     device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if on_gpu else worker.device
     use(device)
     here = int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
     settle(max(cores() // here, 1))  # torchrun gives each rank one core
-    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+    join("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
     return Worker(device, worker.cache, worker.run, worker.keep_scores)
+
+
+def join(backend: str) -> None:
+    """Join the other ranks, those that torchrun has started together with this one.
+
+    When it starts all ranks of a node again, their store still has the addresses of those that have ended (torch 2.14).
+    """
+    if os.environ.get("LOCAL_WORLD_SIZE") != os.environ.get("WORLD_SIZE"):  # nodes count restarts differently
+        dist.init_process_group(backend)
+        return
+    store, rank, size = next(rendezvous("env://"))
+    start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store = dist.PrefixStore(f"vitbench/start/{start}", store)  # type: ignore[attr-defined]
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size)
 
 
 def run_in_processes(job: Job, worker: Worker, processes: int, plugins: Sequence[str]) -> Outcome:
@@ -148,6 +177,7 @@ def run_in_processes(job: Job, worker: Worker, processes: int, plugins: Sequence
             "torch.distributed.run",
             "--standalone",
             f"--nproc-per-node={processes}",
+            f"--max-restarts={RESTARTS}",
             "-m",
             "vitbench.engine.executors.torchrun",
         ]

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 
 from vitbench.compute.meter import Span, credit, outside, so_far
+from vitbench.core.errors import StartAgainError
 from vitbench.core.files import read_checked, write_checked
 from vitbench.core.settings import CHECKPOINT_S, number_from
 
@@ -81,6 +83,33 @@ class Checkpoints:
         """Restore the signal handlers from before `delaying_signals`."""
         for number, handler in self.before.items():
             signal.signal(number, handler)
+
+    def most_images(self) -> int:
+        """The largest piece, in images, that this job may try: smaller than any that memory has run out for."""
+        try:
+            return int(read_checked(self._pieces)) if self.folder else sys.maxsize
+        except (OSError, ValueError):
+            return sys.maxsize
+
+    def start_smaller(self, images: int) -> None:
+        """Have the job start again, in pieces of less than so many images, as far as there are any.
+
+        Raises:
+            StartAgainError: always, where a smaller piece can be tried.
+        """
+        if self.folder is None or images == 1:
+            return
+        smaller = 2 ** ((images - 1).bit_length() - 1)  # the next smaller power of two
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_checked(self._pieces, str(smaller).encode())
+        raise StartAgainError(
+            f"memory ran out for {images} images of a model that is spread over several processes; they start again "
+            f"from the last checkpoint, with {smaller}"
+        )
+
+    @property
+    def _pieces(self) -> Path:
+        return (self.folder or Path()) / "pieces.txt"
 
 
 @dataclass

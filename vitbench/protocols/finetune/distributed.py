@@ -1,8 +1,7 @@
 """Collective operations for the processes of one training run; with a single process they do nothing.
 
-Gradients are summed once a step, after each rank has finished its whole part of the batch. Failures until then, such as running
-out of memory, are therefore handled by all ranks together, and no rank waits for one that has given up. Numbers and plain data
-are exchanged through the CPU, without synchronising the device.
+Every rank takes part in every operation in the same order, also one that has run out of memory (see `gradient_sum`), so that no
+rank waits for one that has given up. Numbers and plain data are exchanged through the CPU, without synchronising the device.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
-BUCKET_BYTES = 64 * 2**20  # per all-reduce
+BUCKET_BYTES = 25 * 2**20  # per all-reduce: the default of torch's DistributedDataParallel
 
 T = TypeVar("T")
 
@@ -41,11 +40,16 @@ def this_process() -> Process:
 
 def minimum(value: int) -> int:
     """Return the minimum of all ranks' values; every rank must call this."""
+    return minima([value])[0]
+
+
+def minima(values: Sequence[int]) -> list[int]:
+    """Return the minimum of all ranks' first values, of their second ones, and so on; every rank must call this."""
     if this_process().world_size == 1:
-        return value
-    box = torch.tensor(value)
+        return list(values)
+    box = torch.tensor(values)
     dist.all_reduce(box, dist.ReduceOp.MIN)
-    return int(box)
+    return [int(value) for value in box.tolist()]
 
 
 def broadcast(value: T) -> T:
@@ -78,7 +82,7 @@ def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
 def all_reduce_sum(tensors: Sequence[Tensor]) -> None:
     """Replace each tensor by its sum over all ranks; small tensors share an all-reduce."""
     pending = []
-    for bucket in _buckets(tensors):
+    for bucket in buckets(tensors):
         flat = _flatten_dense_tensors(bucket)
         pending.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
     for bucket, flat, work in pending:
@@ -87,7 +91,8 @@ def all_reduce_sum(tensors: Sequence[Tensor]) -> None:
             tensor.copy_(part)
 
 
-def _buckets(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
+def buckets(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Divide tensors, in their order, into groups of one dtype that share an all-reduce."""
     found: list[list[Tensor]] = []
     room = 0
     for tensor in tensors:

@@ -1,7 +1,7 @@
 """Fully sharded training with FSDP2 (arXiv 2304.11277), for models whose training does not fit one GPU.
 
 Weights, gradients, momentum and weight average are sharded over all ranks; each block gathers its weights while it computes.
-Checkpoints hold full tensors, so a run can resume with another world size.
+Checkpoints hold full tensors, so a run can resume with another world size, or in smaller pieces when memory has run out.
 """
 
 from __future__ import annotations
@@ -22,6 +22,14 @@ TRAINING_SHARE = (
 UNIT_SHARE = 1 / 8  # largest fraction of all weights in one sharded unit, gathered as a whole
 
 
+class RanksOutOfStepError(RuntimeError):
+    """Memory ran out for a piece of so many images. The ranks are at different layers now, so that none can repeat it."""
+
+    def __init__(self, images: int) -> None:
+        super().__init__(f"memory ran out for {images} images of a model that is spread over all ranks")
+        self.images = images
+
+
 def is_too_big(model: nn.Module, device: torch.device, *, copies: int) -> bool:
     """Return whether weights, a copy of them, gradients, and `copies` more leave too little GPU memory for activations."""
     if device.type != "cuda":
@@ -35,6 +43,8 @@ def shard(model: nn.Module) -> nn.Module:
     device = next(model.parameters()).device
     model.to("cpu")
     sharded = copy.deepcopy(model)  # fully_shard moves its units to the device one by one
+    for weight in sharded.parameters():
+        weight.data = weight.data.contiguous()  # fully_shard refuses channels_last
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for unit in [*_units(sharded, UNIT_SHARE * _size(sharded)), sharded]:
         fully_shard(unit, mesh=mesh)
@@ -70,6 +80,11 @@ def gather(sharded: nn.Module, model: nn.Module) -> None:
     for name, buffer in sharded.named_buffers():
         buffers[name].copy_(buffer)
     model.to(device)
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Return whether `shard` made this model."""
+    return isinstance(next(model.parameters()), DTensor)
 
 
 def full_tensor(tensor: Tensor) -> Tensor:

@@ -64,20 +64,30 @@ def train(
 
     Raises:
         torch.OutOfMemoryError: a micro-batch of one image does not fit.
+        StartAgainError: memory ran out for a sharded model, whose ranks go on from the checkpoint when all have started again.
+        RanksOutOfStepError: the same, and there is no checkpoint, or a single image does not fit.
     """
+    from vitbench.protocols.finetune.fsdp import RanksOutOfStepError
     from vitbench.protocols.finetune.trainer import Trainer
 
     trainer = Trainer(backbone, num_classes, recipe, dtype=dtype)
     if checkpoint and (state := checkpoint.read()) is not None:
         trainer.restore(state)
         del state
+    if checkpoint:
+        trainer.most_images = checkpoint.owner.most_images()
     diverged = _divergence(trainer.read()[0], recipe, num_classes) if trainer.steps_done else ""
     if diverged:  # before it was interrupted
         return _finish(trainer, backbone, recipe, diverged)
     remaining = batches(trainer.steps_done) if callable(batches) else batches
     # The range comes first, so that zip does not fetch a batch beyond the last step.
     for step, batch in zip(range(trainer.steps_done + 1, recipe.steps + 1), remaining, strict=False):
-        trainer.step(*batch)
+        try:
+            trainer.step(*batch)
+        except RanksOutOfStepError as error:
+            if checkpoint:
+                checkpoint.owner.start_smaller(error.images)
+            raise
         if step % READ_EVERY == 0 or step == recipe.steps:
             diverged = _divergence(trainer.read()[0], recipe, num_classes)
             on_step(step, recipe.steps)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vitbench.compute.batch_size import LARGE_PX, BatchSize
+from vitbench.protocols.finetune import fsdp
 
 LARGE_ON_CPU, ON_CPU, SMALL_ON_CPU = 8, 32, 256
 # Pixels per micro-batch of small images: ViT-Ti/16 and ResNet-18 are fastest at this size. Time relative to micro-batches of
@@ -36,6 +37,10 @@ def size_for(
 
     On a GPU this runs forward and backward passes on made-up images; weights and buffers are unchanged afterwards. `moments` is
     the number of tensors per weight that the optimiser keeps; `set_training` sets the mode that steps run in.
+
+    Raises:
+        torch.OutOfMemoryError: a single image does not fit.
+        RanksOutOfStepError: the model is sharded, and one of the trials does not fit.
     """
     device, size_px = str(batch.device), batch.shape[-1]
     if not device.startswith("cuda"):
@@ -47,6 +52,14 @@ def size_for(
         weight.grad = torch.zeros_like(weight)
 
     def step(images: Tensor) -> Tensor:
+        if not fsdp.is_sharded(model):
+            return passes(images)
+        try:
+            return passes(images)
+        except torch.OutOfMemoryError as error:
+            raise fsdp.RanksOutOfStepError(len(images)) from error
+
+    def passes(images: Tensor) -> Tensor:
         with torch.autocast("cuda", torch.bfloat16, enabled=dtype == "bfloat16"):
             logits = model(images.contiguous(memory_format=torch.channels_last))
         logits.float().logsumexp(1).sum().backward()

@@ -1,20 +1,24 @@
 """One optimiser step of fine-tuning: gradient accumulation, clipping, the update, and optional Polyak averaging.
 
 A step does not wait for the device: losses and norms stay there until they are read. In distributed training every rank takes
-its part of each batch; gradients are all-reduced once a step (see `distributed`), or by FSDP2 if training does not fit one GPU.
+its part of each batch; gradients are summed during the backward pass (see `gradient_sum`), or by FSDP2 if training does not fit
+one GPU.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from vitbench.compute.batch_size import PROBE_SIZES
 from vitbench.protocols.finetune import distributed, fsdp, micro_batch, tuning
 from vitbench.protocols.finetune.compiled import Forward, compiled, pays
+from vitbench.protocols.finetune.gradient_sum import GradientSum
 from vitbench.protocols.finetune.optimiser import (
     MOMENTS,
     build_optimiser,
@@ -52,7 +56,7 @@ class Trainer:
         weight = next(iter(backbone.parameters()))
         self.recipe, self.dtype, self.device = recipe, dtype, weight.device
         self.num_classes = num_classes
-        self.micro_batch = 0
+        self.micro_batch, self.most_images = 0, sys.maxsize
         self.backbone = backbone
         self.notes = [*regularise(backbone, recipe), *tuning.choose(backbone, recipe)]
         self.head = nn.Linear(backbone.feature_dim, num_classes, device=weight.device)
@@ -71,6 +75,7 @@ class Trainer:
         distributed.broadcast_tensors(self.full_model.state_dict().values())
         self.model = fsdp.shard(self.full_model) if self.sharded else self.full_model
         self.weights = [weight for weight in self.model.parameters() if weight.requires_grad]
+        self.sums = GradientSum(self.weights) if self.world_size > 1 and not self.sharded else None
         plain = all(weight.is_floating_point() for weight in self.weights) and not self.sharded
         fused = plain and self.device.type in ("cpu", "cuda")
         self.optimiser = build_optimiser(self.model, recipe, fused=fused)
@@ -98,13 +103,12 @@ class Trainer:
 
         Raises:
             torch.OutOfMemoryError: a micro-batch of one image does not fit.
+            RanksOutOfStepError: the model is sharded, and memory ran out on this rank.
         """
         set_rate(self.optimiser, self.recipe.learning_rate(self.steps_done))
         if self.micro_batch == 0:
-            moments = MOMENTS[self.recipe.optimiser]
-            self.micro_batch = distributed.minimum(
-                micro_batch.size_for(self.model, images, self.dtype, moments, self.set_training)
-            )
+            self.micro_batch = distributed.minimum(self._fitting(images))
+        self.micro_batch = min(self.micro_batch, self.most_images)
         if global_size is None:
             global_size = len(images)
             images, targets = distributed.local_rows(images), distributed.local_rows(targets)
@@ -117,6 +121,13 @@ class Trainer:
         self.optimiser.step()
         self._include_in_average()
         self.steps_done += 1
+
+    def _fitting(self, images: Tensor) -> int:
+        """Return the micro-batch size for a batch, by trial unless memory has run out for a trial of a sharded model before."""
+        if self.sharded and self.most_images <= max(PROBE_SIZES):
+            return self.most_images
+        moments = MOMENTS[self.recipe.optimiser] + bool(self.sums)  # buckets are copies of the gradients
+        return micro_batch.size_for(self.model, images, self.dtype, moments, self.set_training)
 
     def _compiled(self, images: Tensor) -> Forward:
         """Features as they are computed in training: compiled where that pays, for pieces as this batch has."""
@@ -132,8 +143,8 @@ class Trainer:
         """Compute gradients of the mean loss over the global batch, halving the micro-batch until it fits, and return the loss.
 
         Raises:
-            torch.OutOfMemoryError: a micro-batch of one image does not fit; or, if sharded, any does not: ranks synchronise in
-                every layer, so that one cannot retry.
+            torch.OutOfMemoryError: a micro-batch of one image does not fit.
+            RanksOutOfStepError: the model is sharded, and one does not fit: ranks synchronise in every layer.
         """
         while True:
             self.optimiser.zero_grad(set_to_none=True)
@@ -142,11 +153,13 @@ class Trainer:
             total = None
             try:
                 total = self._accumulate(images, targets)
-            except torch.OutOfMemoryError:
-                if self.sharded or (self.micro_batch == 1 and self.world_size == 1):
+            except torch.OutOfMemoryError as error:
+                if self.sharded:
+                    raise fsdp.RanksOutOfStepError(self.micro_batch_size) from error
+                if self.micro_batch == 1 and self.world_size == 1:
                     raise
             # All ranks retry or none: the others would wait for one that retries alone.
-            fits = self.sharded or distributed.minimum(int(total is not None))
+            fits = self.sums.end(total is not None) if self.sums else total is not None
             if total is not None and fits:
                 return self._reduce(total)
             self._restore(*before)
@@ -162,12 +175,11 @@ class Trainer:
             torch.cuda.empty_cache()
 
     def _reduce(self, total: Tensor) -> Tensor:
-        """Sum gradients and the loss over all ranks, average running statistics, and return the loss."""
+        """Sum the loss over all ranks, average running statistics, and return the loss."""
         if self.sharded:
             dist.all_reduce(total)
         elif self.world_size > 1:
-            gradients = [weight.grad for weight in self.weights if weight.grad is not None]
-            distributed.all_reduce_sum([total, *gradients, *self.running])
+            distributed.all_reduce_sum([total, *self.running])
             for statistic in self.running:
                 statistic.div_(self.world_size)
         return total
@@ -204,10 +216,13 @@ class Trainer:
         """Accumulate gradients over the micro-batches of this rank's part, and return its share of the mean loss."""
         total = torch.zeros((), device=self.device)
         count = self._num_micro_batches()
-        for part, labels in zip(images.tensor_split(count), targets.tensor_split(count), strict=True):
+        parts = zip(images.tensor_split(count), targets.tensor_split(count), strict=True)
+        for i, (part, labels) in enumerate(parts, 1):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
                 logits = self._logits(part.contiguous(memory_format=torch.channels_last))
             loss = self._loss(logits.float(), labels) / self.batch_size
+            if self.sums and i == count:
+                self.sums.begin()
             (loss * self.world_size if self.sharded else loss).backward()  # FSDP averages over ranks
             total += loss.detach()
         return total

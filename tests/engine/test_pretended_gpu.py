@@ -1,0 +1,78 @@
+"""The whole path on a pretended GPU: torch's CUDA code runs, nothing is computed, and what it does is counted.
+
+Not covered: cuDNN, cuSOLVER (the decompositions of ridge and logistic probes), NCCL and Triton.
+"""
+
+import json
+import sys
+
+import pytest
+
+from tests.making.command import process
+from tests.making.paths import TESTS
+from tests.making.pretended import build, why_not
+
+pytestmark = [pytest.mark.slow, pytest.mark.xfail(bool(why_not()), reason=why_not(), run=False)]
+
+# Of a step of two pieces, and of a batch of images, of the two layers in tests/making/on_pretended_gpu.py (torch 2.14).
+LAUNCHES_A_STEP, LAUNCHES_A_BATCH = 362, 61
+
+
+@pytest.fixture(scope="module")
+def gpu(tmp_path_factory):
+    """What runs on the pretended GPU prints."""
+    folder = tmp_path_factory.mktemp("gpu")
+    variables = build(folder)
+
+    def ran(what, **changes):
+        script = TESTS / "making" / "on_pretended_gpu.py"
+        done = process(script, what, before=(sys.executable,), **variables, **changes)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return ran
+
+
+def test_a_training_step_waits_for_nothing_and_launches_what_it_did(gpu):
+    steps = gpu("training")
+    assert len(steps) == 12
+    for synchronisations, launches, pageable, pinned in steps[1:]:  # the first takes a pinned buffer
+        assert (synchronisations, pageable, pinned) == (0, 0, 0)
+        assert launches == pytest.approx(LAUNCHES_A_STEP, rel=0.05)
+
+
+def test_extraction_waits_once_a_batch_and_never_for_an_image(gpu):
+    """Four times as many images in one batch cost no more of anything."""
+    (_, many), (_, few), (_, again) = zip(*[iter(gpu("extraction"))] * 2, strict=True)
+    assert many == few == again
+    synchronisations, launches, pageable, pinned = few
+    assert synchronisations <= 2
+    assert pageable <= 2
+    assert pinned == 0
+    assert launches == pytest.approx(LAUNCHES_A_BATCH, rel=0.05)
+
+
+@pytest.mark.parametrize("gigabytes", ["79.1", "23.6"])
+def test_training_and_neighbours_end_well_without_nvml(gpu, gigabytes):
+    assert gpu("whole", PRETENDED_GB=gigabytes) == [["ok", None]] * 2
+
+
+def test_wherever_memory_runs_out_pieces_are_halved_until_they_fit(gpu):
+    """From no room at all to room for a whole batch: an error that says so, then larger and larger pieces."""
+    found = gpu("memory")
+    assert found == sorted(found)
+    assert found[0] == 0
+    assert found[-1] == 64
+    assert len(set(found)) > 3
+
+
+def test_a_broken_gpu_costs_one_job_and_both_gpus_have_work(gpu, tmp_path):
+    seen = tmp_path / "seen"
+    ends = gpu("broken", PRETENDED_GPUS="2", SEEN=str(seen))
+    assert ends == ["AcceleratorError"] + ["ok"] * 5
+    jobs = [json.loads(line) for line in seen.read_text().splitlines()]
+    assert sorted(seed for seed, _, _ in jobs) == list(range(6))
+    assert {device for _, device, _ in jobs} == {0, 1}
+    (spoilt,) = {number for seed, _, number in jobs if seed == 0}
+    own = [seed for seed, _, number in jobs if number == spoilt]
+    assert own[-1] == 0  # its process took no job after it
