@@ -225,6 +225,7 @@ def test_a_fine_tuned_mae_has_its_head_on_the_mean_of_patches(tmp_path):
     assert high.shape == (2, 192)
 
 
+@pytest.mark.slow
 def test_a_mismatch_shows_both_sides_and_a_name_that_fits(tmp_path):
     torch.save(trained("resnet14t").state_dict(), tmp_path / "w.pth")
     with pytest.raises(UsageError) as caught:

@@ -164,7 +164,7 @@ def test_seeds_may_be_fewer(publish, tiny_recipe):
         (["vit2021-t5-vit-l16-i21k", "--task", "cifar"], 2, "did you mean: cifar10 or cifar100"),
         (["bit-readme-bit-m-r50x1-full", "--task", "cifar10"], 2, "cannot be measured: no recipe has the settings"),
         (["vit2021-t2-vit-h14-jft"], 3, "weights pre-trained on JFT-300M were not released"),
-        (["timm-mixer_b16_224.goog_in21k_ft_in1k"], 2, "a released classifier is scored as it is"),
+        (["vpt2022-vitb16-i21k-vtab1k-vpt-deep"], 2, "run the suite peft-vtab"),
         (["vit2021-t5-vit-h14-i21k"], 2, "patches do not fill the row's 384 px"),
         (["vit2021-t5-vit-l16-i21k", "--data-dir", "nowhere"], 3, "vitbench data prepare"),
         (["vit2021-t5-vit-l16-i21k", "--seeds", "one"], 2, "not a list of whole numbers"),

@@ -56,6 +56,7 @@ def installed(tmp_path_factory):
     return target
 
 
+@pytest.mark.slow
 def test_an_installed_package_is_found_listed_checked_and_run(installed, suite_file, tmp_path):
     commands = [
         ["list", "backbones", "example", "--json"],
@@ -130,6 +131,7 @@ def test_a_plugin_that_is_not_there_is_a_usage_error(name):
     assert f"--plugin {name}" in listed.stderr
 
 
+@pytest.mark.slow
 def test_the_written_skeleton_works_and_its_test_passes(tmp_path, monkeypatch):
     written = vitbench("new", "backbone", "my-net", cwd=tmp_path)
     assert written.returncode == 0, written.stderr

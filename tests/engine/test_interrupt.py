@@ -10,6 +10,7 @@ from tests.making.command import started
 from tests.making.runs import ran, start_run, wait_for_records, wait_until
 
 
+@pytest.mark.slow
 def test_an_interrupt_keeps_what_is_done(slow, tmp_path):
     suite, plugin = slow
     out = tmp_path / "run"

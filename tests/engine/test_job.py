@@ -273,6 +273,7 @@ def test_the_same_job_gives_the_same_record(tmp_path, protocol, budget):
         pd.testing.assert_frame_equal(outcome.predictions, outcomes[0].predictions)
 
 
+@pytest.mark.slow
 def test_tested_at_another_resolution_than_adapted_at(suite_file, tmp_path):
     """FixRes: the same ViT, probed at 32 px, scored at 32 and at 48 px."""
     text = """\

@@ -41,6 +41,7 @@ def published_instead(folder, rows, datasets=("digits", "photo_regions")):
 def _forget():
     published.published.cache_clear()
     published_match._stated_elsewhere.cache_clear()
+    published_match._by_weights.cache_clear()
 
 
 def cache_weights(monkeypatch, folder):

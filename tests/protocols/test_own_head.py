@@ -20,12 +20,20 @@ from vitbench.protocols.own_head import OwnHead
 from vitbench.store.predictions import read_predictions
 from vitbench.tasks.imagenet import wordnet_ids
 
-ARCHITECTURES = (
-    "vit_tiny_patch16_224", "vit_base_patch16_clip_224", "vit_small_patch16_rope_224", "beit_base_patch16_224",
-    "resnetv2_50x1_bit", "resnet18", "efficientnet_b0", "tf_efficientnet_lite0", "convnext_atto", "regnety_002",
+QUICK = (
+    "vit_tiny_patch16_224",
+    "resnetv2_50x1_bit",
+    "tf_efficientnet_lite0",
+    "convnext_atto",
+    "regnety_002",
+    "repvit_m0_9",
+)
+LONG = (
+    "vit_base_patch16_clip_224", "vit_small_patch16_rope_224", "beit_base_patch16_224", "resnet18", "efficientnet_b0",
     "mobilenetv3_small_050", "mixer_s32_224", "swin_tiny_patch4_window7_224", "efficientvit_m0", "ghostnet_050", "densenet121",
-    "volo_d1_224", "repvit_m0_9", "vgg11",
+    "volo_d1_224", "vgg11",
 )  # fmt: skip
+ARCHITECTURES = (*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in LONG))
 AVERAGED = ("deit_tiny_distilled_patch16_224", "levit_128s", "repvit_m0_9", "volo_d1_224")
 
 

@@ -71,6 +71,7 @@ def test_streamed_solutions_are_certified_and_equal(streamed):
         assert torch.equal(found.scores(X, i).argmax(1), wanted.scores(X, i).argmax(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("val", [60, 0])
 @pytest.mark.parametrize("standardise", [False, True])
 def test_the_whole_protocol_streams(streamed, monkeypatch, val, standardise):

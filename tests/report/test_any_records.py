@@ -101,6 +101,7 @@ def check_board(found):
         check_exports(run.path, shown)
 
 
+@pytest.mark.slow
 @settings(FAST, max_examples=30)
 @given(records())
 def test_a_board_of_any_records(found):

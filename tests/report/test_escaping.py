@@ -1,11 +1,13 @@
 """Text from records cannot become markup of the page."""
 
+import pytest
 from hypothesis import given, settings
 
 from tests.making.bad_input import FAST, NASTY
 from vitbench.report.page import render
 
 
+@pytest.mark.slow
 @settings(FAST, max_examples=30)
 @given(NASTY.filter(bool), NASTY)
 def test_no_label_or_note_becomes_part_of_the_page(tiny_records, label, note):

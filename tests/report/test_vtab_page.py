@@ -574,6 +574,7 @@ def test_a_long_table_lays_out_the_rows_in_view(browser, tiny_records, tmp_path)
     assert complaints(browser) == []
 
 
+@pytest.mark.slow
 def test_the_page_of_a_large_board_is_small(tiny_records):
     records = board(tiny_records[0], [f"net_{i}.weights" for i in range(500)], tuple(VTAB), 1)
     page = render(records)

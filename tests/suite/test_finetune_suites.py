@@ -7,8 +7,8 @@ import vitbench
 from tests.making.boards import VTAB
 from tests.making.command import vitbench as command
 from vitbench.backbones.catalog import catalog
-from vitbench.protocols.recipes import Case, recipes_for
-from vitbench.report.published_match import rows_on_board, tuning_of
+from vitbench.protocols.recipes import Case, recipes_for, tuning_of
+from vitbench.report.published_match import rows_on_board
 from vitbench.suite import Overrides, expand, packaged_suites, read_suite
 
 # The jobs a suite asks for are tasks x seeds x backbones.
@@ -39,12 +39,18 @@ def test_a_suite_asks_for_its_paper(name):
 def test_peft_vtab_asks_for_five_methods_and_both_ways_to_normalise():
     jobs = expand(read_suite(packaged_suites()["peft-vtab"]), Overrides()).jobs
     assert len(jobs) == 19 * 5 * 2 * 3
-    assert {tuning_of(job) for job in jobs} == {"lora", "vpt-deep", "vpt-shallow", "bias", "head"}
+    assert {tuning_of(job.protocol.options) for job in jobs} == {
+        "lora",
+        "vpt-deep",
+        "vpt-shallow",
+        "bias",
+        "head",
+    }
     assert {str(job.backbone.options.get("mean")) for job in jobs} == {"None", "[0.485, 0.456, 0.406]"}
     assert {job.backbone.argument for job in jobs} == {"vit_base_patch16_224.orig_in21k"}
     for job in jobs:
         (row, *_) = [*rows_on_board(job, ["vpt2022-vitb16", "noah2022-vitb16"]), None]
-        expected = {"head": "linear"}.get(tuning_of(job), tuning_of(job))
+        expected = {"head": "linear"}.get(tuning_of(job.protocol.options), tuning_of(job.protocol.options))
         assert row is not None
         assert row.method == expected
 
@@ -54,6 +60,7 @@ TUNINGS = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_few_parameters_are_tuned_and_recorded(tmp_path):
     """From the suite to the record, on a committed backbone of four blocks; resumed and repeated, it is the same."""
     common = {
@@ -73,7 +80,7 @@ def test_few_parameters_are_tuned_and_recorded(tmp_path):
     assert {record.failure for record in records} == {None}
     again = vitbench.run(tmp_path / "few.yaml", tmp_path / "again")
     assert [r.metrics for r in again] == [r.metrics for r in records]
-    by_tuning = {tuning_of(record.job): record for record in records}
+    by_tuning = {tuning_of(record.job.protocol.options): record for record in records}
     assert set(by_tuning) == {options["tune"] for options in TUNINGS}
     counts = {name: record.cost.trained_parameters for name, record in by_tuning.items()}
     assert counts["head"] < counts["vpt-deep"] < records[0].backbone.params

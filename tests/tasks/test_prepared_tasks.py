@@ -143,6 +143,7 @@ def test_flips_and_crops_are_off_where_they_change_labels(entry, data_dir):
     assert (task.flip, task.crop) == (flip, crop)
 
 
+@pytest.mark.slow
 def test_every_task_runs_end_to_end(suite_file, data_dir, tmp_path):
     tasks = ", ".join(entry.name for entry in ON_DATA_SETS)
     suite = suite_file(

@@ -8,7 +8,16 @@ import importlib
 import pkgutil
 
 # They import torch and register nothing.
-NOT_SOURCES = ("batch_norm_check", "build", "check", "cost", "inspect", "quick_check", "throughput")
+NOT_SOURCES = (
+    "batch_norm_check",
+    "build",
+    "check",
+    "cost",
+    "inspect",
+    "precision_check",
+    "quick_check",
+    "throughput",
+)
 
 for _module in pkgutil.iter_modules(__path__):
     if not _module.ispkg and _module.name not in NOT_SOURCES:

@@ -58,6 +58,14 @@ def named_recipes() -> dict[str, dict[str, Any]]:
     return found
 
 
+def tuning_of(options: Mapping[str, Any]) -> str:
+    """Which parameters a fine-tuning job trains (`tune`), by its protocol's options or its recipe."""
+    if stated := options.get("tune"):
+        return str(stated)
+    written = named_recipes().get(str(options.get("recipe", "")), {"common": {}, "settings": [{}]})
+    return str({**written["common"], **written["settings"][0]}.get("tune", "all"))
+
+
 def recipes_for(name: RecipeName, case: Case, changes: Mapping[str, Any]) -> Choice:
     """Return the grid of a named recipe for a task, with the suite's overrides: the first setting whose criteria match."""
     recipe = named_recipes()[name]

@@ -12,7 +12,7 @@ from functools import cache
 
 from vitbench.core.job import Component, Job, shots_of
 from vitbench.core.record import Check, Record
-from vitbench.protocols.recipes import named_recipes
+from vitbench.protocols.recipes import tuning_of
 from vitbench.published import MEANS, PublishedRow, Value, published
 from vitbench.report.seeded import is_seeded
 from vitbench.report.statistics import LEVEL
@@ -129,21 +129,12 @@ def methods_of(job: Job) -> tuple[str, ...]:
     if shots is not None:
         spelling = {"finetune": "finetune-{}-per-class", "ridge_probe": "fewshot-linear-{}"}.get(name, "")
         return (spelling.format(shots),) if spelling else ()
-    if name == "finetune" and (tuning := tuning_of(job)) != "all":
+    if name == "finetune" and (tuning := tuning_of(job.protocol.options)) != "all":
         full, small = (
             ("linear-full", "vtab-1k-linear") if tuning == "head" else ("full-data-peft", "vtab-1k-peft")
         )
         return (small,) if job.budget == "1k" else (full,)
     return _SAME_METHOD.get((name, job.budget), ())
-
-
-def tuning_of(job: Job) -> str:
-    """Which parameters a fine-tuning job trains, by its options or its recipe."""
-    options = job.protocol.options
-    if stated := options.get("tune"):
-        return str(stated)
-    written = named_recipes().get(str(options.get("recipe", "")), {"common": {}, "settings": [{}]})
-    return str({**written["common"], **written["settings"][0]}.get("tune", "all"))
 
 
 def rows_on_board(job: Job, prefixes: Iterable[str]) -> list[PublishedRow]:
@@ -160,7 +151,7 @@ def rows_on_board(job: Job, prefixes: Iterable[str]) -> list[PublishedRow]:
 
 def _tunes_as(row: PublishedRow, job: Job) -> bool:
     """Whether a row of parameter-efficient tuning has a job's method; of others that is clear from `protocol`."""
-    return not row.protocol.endswith("-peft") or row.method == tuning_of(job)
+    return not row.protocol.endswith("-peft") or row.method == tuning_of(job.protocol.options)
 
 
 def is_about(row: PublishedRow, task: str) -> bool:

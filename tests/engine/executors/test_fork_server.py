@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 LEAVES = """
 import atexit, sys
 from vitbench.engine.executors.fork_server import leave
@@ -24,6 +26,7 @@ def test_what_leaves_says_all_and_skips_the_interpreters_end():
     assert (done.returncode, done.stdout, done.stderr) == (3, "said before asked at exit\n", "")
 
 
+@pytest.mark.slow
 def test_the_server_imports_what_every_worker_needs():
     """Without these imports each worker would spend seconds on its own."""
     code = "import sys; from vitbench.engine.executors import fork_server_imports; print(*sys.modules)"

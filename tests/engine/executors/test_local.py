@@ -19,6 +19,7 @@ from vitbench.store.record_file import load
 from vitbench.store.run_dir import RunDir
 
 
+@pytest.mark.slow
 def test_two_workers_give_what_one_gives(tiny, tmp_path):
     one, _ = ran(tiny, tmp_path / "one")
     two, _ = ran(tiny, tmp_path / "two", workers=2)

@@ -99,6 +99,7 @@ def test_a_compiler_that_fails_is_not_used(monkeypatch):
     assert log.losses == losses("vit_tiny_patch16_224", "off", monkeypatch).losses
 
 
+@pytest.mark.slow
 def test_batch_norms_statistics_are_not_changed_by_the_comparison(counted, monkeypatch):
     kept = []
     for mode in ("off", "on"):

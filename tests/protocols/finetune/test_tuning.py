@@ -197,7 +197,14 @@ def changed(backbone, how, size_px=SIZE_PX):
 
 
 @pytest.mark.parametrize(
-    "name", ["vit", "resnet18", "resnetv2_50x1_bit", "efficientnet_b0", "swin_tiny_patch4_window7_224"]
+    "name",
+    [
+        "vit",
+        "resnet18",
+        pytest.param("resnetv2_50x1_bit", marks=pytest.mark.slow),
+        "efficientnet_b0",
+        pytest.param("swin_tiny_patch4_window7_224", marks=pytest.mark.slow),
+    ],
 )
 def test_biases(name):
     backbone = vit() if name == "vit" else other(name)
