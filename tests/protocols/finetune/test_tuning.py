@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import nn
 
 from vitbench.api import InputSpec
@@ -21,6 +22,7 @@ from vitbench.protocols.finetune.tuning import choose, init_head, set_training
 from vitbench.protocols.recipe import PEFT_METHODS, Recipe
 
 CLASSES, SIZE_PX, WIDTH, HEADS = 3, 16, 12, 3
+SIZES = {"swin": 224, "mixer": 224, "rope": 224, "xcit": 224}
 
 
 class Network(nn.Module):
@@ -51,7 +53,7 @@ def vit(**options):
 
 def other(name):
     torch.manual_seed(0)
-    size_px = 224 if name.startswith("swin") else 32
+    size_px = next((size for part, size in SIZES.items() if part in name), 32)
     return Network(timm.create_model(name, num_classes=0), size_px)
 
 
@@ -239,6 +241,23 @@ def test_the_last_blocks_and_what_follows(count):
     assert {path for path in differing if ".blocks." not in path} == {"model.norm.weight", "model.norm.bias"}
 
 
+def test_the_last_block_of_torchvisions_transformer():
+    """Its blocks have names, not numbers."""
+    torch.manual_seed(0)
+    model = torchvision.models.VisionTransformer(
+        image_size=16, patch_size=8, num_layers=3, num_heads=2, hidden_dim=8, mlp_dim=16, num_classes=2
+    )
+    model.num_features, model.heads = 8, nn.Identity()
+    model.forward_features, model.forward_head = model.forward, lambda x, pre_logits: x
+    differing, _ = changed(Network(model), recipe(tune="last-1", base_lr=0.1))
+    parts = {".".join(path.split(".")[:5]) for path in differing if "layers" in path}
+    assert {part.split(".")[3] for part in parts} == {"encoder_layer_2"}
+    assert {path for path in differing if "layers" not in path} == {
+        "model.encoder.ln.weight",
+        "model.encoder.ln.bias",
+    }
+
+
 @pytest.mark.parametrize("tune", PEFT_METHODS)
 def test_each_method_of_peft_starts_from_the_network_and_changes_only_what_it_adds(tune):
     backbone, how = vit(), recipe(tune=tune, rank=2, base_lr=0.3)
@@ -266,6 +285,11 @@ def test_low_rank_adapters_of_convolutions_by_name():
         ("vpt-deep", "resnet18", "no single row of blocks|plain vision transformer"),
         ("vpt-deep", "swin_tiny_patch4_window7_224", "no single row of blocks|plain vision transformer"),
         ("lora", "resnet18", "state targets, some of 0, conv1"),
+        ("vpt-deep", "mixer_s32_224", "takes no further tokens"),
+        ("vpt-shallow", "vit_small_patch16_rope_224", "takes no further tokens"),
+        ("vpt-deep", "xcit_nano_12_p16_224", "takes no further tokens"),
+        ("last-1", "convnext_atto", "no single row of blocks"),
+        ("last-1", "swin_tiny_patch4_window7_224", "no single row of blocks"),
         ("last-9", "vit", "has 3 blocks"),
     ],
 )

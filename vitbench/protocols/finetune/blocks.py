@@ -1,4 +1,4 @@
-"""The blocks of a network: the longest row of layers of one kind."""
+"""The blocks of a network: its only row of layers of one kind."""
 
 from __future__ import annotations
 
@@ -24,11 +24,9 @@ def blocks_of(backbone: nn.Module) -> tuple[str, nn.ModuleList | nn.Sequential]:
         and (name.rpartition(".")[2] in NAMES)
         and len({type(child) for child in module}) == 1
     ]
-    longest = max((len(module) for _, module in found), default=0)
-    best = [each for each in found if len(each[1]) == longest]
-    if len(best) != 1:
+    if len(found) != 1:  # none, or one for each stage
         raise UsageError(
             "this network has no single row of blocks, as plain vision transformers have: tune all, head, bias, or a method "
             "of peft with targets"
         )
-    return best[0]
+    return found[0]

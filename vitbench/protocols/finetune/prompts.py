@@ -83,6 +83,19 @@ def add(backbone: nn.Module, recipe: Recipe) -> None:
     for index in range(1, layers):
         blocks[index].register_forward_pre_hook(_Replace(prompts, index))
     blocks[-1].register_forward_hook(prompts.leave)
+    try:
+        _pass(backbone)
+    except RuntimeError as error:  # relative or rotary positions, or layers over all tokens
+        raise UsageError(
+            f"{recipe.tune}: this network takes no further tokens ({str(error).splitlines()[0]}); tune lora or bias here"
+        ) from error
+
+
+@torch.no_grad()
+def _pass(backbone: Any) -> None:
+    """Run two black images."""
+    size_px = backbone.input.size_px
+    backbone.features(torch.zeros(2, 3, size_px, size_px, device=next(backbone.parameters()).device))
 
 
 def _token_width(backbone: Any, blocks: nn.ModuleList | nn.Sequential) -> int:
@@ -92,9 +105,7 @@ def _token_width(backbone: Any, blocks: nn.ModuleList | nn.Sequential) -> int:
         block.register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape)))
         for block in blocks
     ]
-    size_px, device = backbone.input.size_px, next(backbone.parameters()).device
-    with torch.no_grad():
-        backbone.features(torch.zeros(2, 3, size_px, size_px, device=device))
+    _pass(backbone)
     for hook in hooks:
         hook.remove()
     if len(shapes) != len(blocks) or len(set(shapes)) != 1 or len(shapes[0]) != 3 or shapes[0][0] != 2:

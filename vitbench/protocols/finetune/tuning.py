@@ -79,7 +79,7 @@ def _tune_last(backbone: nn.Module, count: int) -> None:
     name, blocks = blocks_of(backbone)
     if count > len(blocks):
         raise UsageError(Problem(f"tune: last-{count}: this network has {len(blocks)} blocks"))
-    chosen = {f"{name}.{index}." for index in range(len(blocks) - count, len(blocks))}
+    chosen = {f"{name}.{child}." for child, _ in list(blocks.named_children())[-count:]}
     is_behind = False
     for path, weight in backbone.named_parameters():
         if path.startswith(f"{name}."):
