@@ -283,13 +283,16 @@ def test_low_rank_adapters_of_convolutions_by_name():
     ("tune", "name", "said"),
     [
         ("vpt-deep", "resnet18", "no single row of blocks|plain vision transformer"),
-        ("vpt-deep", "swin_tiny_patch4_window7_224", "no single row of blocks|plain vision transformer"),
         ("lora", "resnet18", "state targets, some of 0, conv1"),
         ("vpt-deep", "mixer_s32_224", "takes no further tokens"),
-        ("vpt-shallow", "vit_small_patch16_rope_224", "takes no further tokens"),
-        ("vpt-deep", "xcit_nano_12_p16_224", "takes no further tokens"),
+        pytest.param(
+            "vpt-shallow", "vit_small_patch16_rope_224", "takes no further tokens", marks=pytest.mark.slow
+        ),
+        pytest.param("vpt-deep", "xcit_nano_12_p16_224", "takes no further tokens", marks=pytest.mark.slow),
         ("last-1", "convnext_atto", "no single row of blocks"),
-        ("last-1", "swin_tiny_patch4_window7_224", "no single row of blocks"),
+        pytest.param(
+            "last-1", "swin_tiny_patch4_window7_224", "no single row of blocks", marks=pytest.mark.slow
+        ),
         ("last-9", "vit", "has 3 blocks"),
     ],
 )
