@@ -1,10 +1,12 @@
 """Compiled fine-tuning: the same losses, one graph for all tasks, and nothing compiled that computes something else."""
 
 import dataclasses
+from functools import partial
 
 import pytest
 import timm
 import torch
+from timm.layers import StdConv2d
 from torch import nn
 
 from vitbench.core.errors import UsageError
@@ -13,6 +15,14 @@ from vitbench.protocols.finetune.loop import train
 from vitbench.protocols.recipes import Recipe
 
 OTHERS = ("resnetv2_50x1_bit", "efficientnet_b0")
+# Small enough to be compiled in seconds.
+SMALL = {
+    "small BiT": lambda: timm.models.ResNetV2(
+        layers=(1, 1, 1, 1), channels=(128, 256, 384, 512), num_classes=0, stem_type="fixed",
+        conv_layer=partial(StdConv2d, eps=1e-8), preact=True,
+    ),
+    "small EfficientNet": lambda: timm.create_model("test_efficientnet", num_classes=0),
+}  # fmt: skip
 RECIPE = Recipe(steps=4, warmup_steps=0, base_lr=0.03, batch_size=8)
 
 
@@ -21,7 +31,7 @@ class Backbone(nn.Module):
         super().__init__()
         torch.manual_seed(3)
         size = {"img_size": 32} if name.startswith("vit") else {}
-        self.net = timm.create_model(name, num_classes=0, **size)
+        self.net = SMALL[name]() if name in SMALL else timm.create_model(name, num_classes=0, **size)
         self.feature_dim = self.net.num_features
 
     def features(self, images):
@@ -128,7 +138,7 @@ def test_auto_compiles_long_jobs_on_a_gpu_only(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnetv2_50x1_bit", "efficientnet_b0"])
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", *SMALL])
 def test_inductor_gives_the_same_losses(name, monkeypatch):
     gentle = dataclasses.replace(RECIPE, base_lr=0.003)  # a large rate multiplies rounding from step to step
     plain, found = (losses(name, mode, monkeypatch, recipe=gentle) for mode in ("off", "on"))

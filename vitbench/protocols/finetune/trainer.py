@@ -92,9 +92,10 @@ class Trainer:
         return sum(weight.numel() for weight in self.weights)
 
     def set_training(self) -> None:
-        """Training mode, as far as the recipe has it."""
-        self.head.train()
-        tuning.set_training(self.backbone, self.recipe)
+        """Training mode, as far as the recipe has it; a sharded model is a copy."""
+        self.model.train()
+        features: Any = self.model[0]  # type: ignore[index]
+        tuning.set_training(features.backbone, self.recipe)
 
     def step(self, images: Tensor, targets: Tensor, global_size: int | None = None) -> None:
         """Update the weights on a batch of normalised images (B, 3, S, S) with labels (B,) or class probabilities (B, C).
