@@ -1,5 +1,6 @@
 """The pages in reports/ are up to date with their records."""
 
+import os
 from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
@@ -87,8 +88,9 @@ def test_the_example_shows_what_its_page_says(budget):
 
 @pytest.mark.slow
 def test_every_backbone_scores_what_the_example_says(tmp_path):
-    """Other processors may round otherwise: an image or two may then change sides."""
-    found = vitbench.run("quickstart", tmp_path / "run")
+    """Other processors may round otherwise: an image or two may then change sides. CI has just run the command."""
+    ran = os.environ.get("VITBENCH_QUICKSTART_RUN")
+    found = load(Path(ran)) if ran else vitbench.run("quickstart", tmp_path / "run")
     example = {record.job.labels: record.metrics["top1"] for record in load(REPORTS[0])}
     assert {record.job.labels for record in found} == set(example)
     for record in found:
