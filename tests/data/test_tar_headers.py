@@ -12,6 +12,7 @@ from vitbench.data.tar_headers import BLOCK_BYTES, LONGEST_EXTENSION_BYTES, TarR
 
 FORMATS = (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)
 NAMES = [
+    "ü\n",
     "a.png",
     "b/c.png",
     "ä/ö.cls",

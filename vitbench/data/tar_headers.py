@@ -147,9 +147,9 @@ def _pax(data: bytes) -> dict[bytes, bytes]:
     found = {}
     while data.rstrip(b"\0"):
         length = int(data.partition(b" ")[0])
-        if not 0 < length <= len(data):
+        if not 0 < length <= len(data) or data[length - 1 : length] != b"\n":
             raise ValueError("a pax header is damaged")
-        key, _, value = data[:length].partition(b" ")[2].rstrip(b"\n").partition(b"=")
+        key, _, value = data[: length - 1].partition(b" ")[2].partition(b"=")
         if key in (b"path", b"size"):
             found[key] = value
         data = data[length:]
