@@ -39,9 +39,8 @@ def own_classifier(built: TimmModel, feature_dim: int, config: dict[str, Any]) -
 
 def _arrays(built: TimmModel, checkpoint: Checkpoint) -> tuple[Tensor, Tensor | None]:
     """The classifier's matrix (C, D), and its bias if it has one."""
-    with torch.device("meta"):
-        model = create(built.name, pretrained=False, **built.extra)
-    target = target_of(model, built.name)
+    # Not on the meta device: torch 2.11 lacks an operator there that RegNets are built with.
+    target = target_of(create(built.name, pretrained=False, **built.extra), built.name)
     if len(target.heads) != 1:
         raise _refused(built, f"it has {len(target.heads)} classifiers, whose scores timm averages")
     (head,) = target.heads
