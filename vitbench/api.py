@@ -22,7 +22,8 @@ from vitbench.core.image_input import InputSpec as InputSpec
 from vitbench.core.image_input import Triple as Triple
 from vitbench.core.job import Dtype, Job, PreprocessName
 from vitbench.core.own_classifier import OwnClassifier as OwnClassifier
-from vitbench.core.record import LoadReport, ScoreKind, Trial, Weights
+from vitbench.core.provenance import Provenance as Provenance
+from vitbench.core.record import ScoreKind, Trial
 from vitbench.core.run_log import RunLog as RunLog
 
 if TYPE_CHECKING:
@@ -32,24 +33,6 @@ Part = Literal["train", "val"]
 Pixels = NDArray[np.uint8]
 Indices = NDArray[np.int64]
 Labels = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where the weights come from; shown beside every score. `notes` are added to the record."""
-
-    family: str = "unknown"
-    weights: Weights = "unknown"
-    pretrain_data: str = "unknown"
-    source: str = ""
-    load: LoadReport | None = None
-    trained_on: tuple[str, ...] | None = None  # data sets whose labels they were trained on; None: not known
-    pretrain_tpu_v3_core_days: float | None = None  # as published
-    pretrain_flops: float | None = None  # as counted by whoever trained them
-    licence: str = ""
-    pixel_warning: str = ""  # why pixels are not normalised as they were when these weights were trained
-    pixels_unknown: str = ""  # why it is not known how they were
-    notes: tuple[str, ...] = ()
 
 
 class BackboneModule(typing.Protocol):

@@ -17,7 +17,7 @@ import torch
 
 from vitbench.compute.energy import joules_so_far
 from vitbench.compute.memory import peak_bytes, reset_peak, return_unused
-from vitbench.core.record import OUTSIDE, Extraction, Outside
+from vitbench.core.cost import OUTSIDE, Extraction, Outside
 
 
 @dataclass
