@@ -112,9 +112,7 @@ KNOWN: dict[TestSetName, Known] = {
 }
 # TFDS makes ImageNet-C anew, from the validation images; the release's own images are what its paper asks for.
 MADE_ANEW = "corrupted by TFDS, not the released images, which its authors ask for"
-RESIZED = (
-    "its images are 224 px crops, which the reference does not resize; here they are prepared as all others"
-)
+RESIZED = "the reference does not resize its images, crops of 224 px; of the presets, only `squash` at 224 px does not"
 
 
 def _listed(value: object) -> object:
