@@ -128,9 +128,10 @@ def _lock(path: Path, problems: list[Problem]) -> str | None:
 
 def _choose(chosen: dict[str, _Stored], new: _Stored, problems: list[Problem]) -> None:
     run, record = new.run, new.record
-    if run.predictions_path(record.key).exists() and not run.is_whole(record):
+    there = [name for name in ("", *record.test_sets) if run.predictions_path(record.key, name).exists()]
+    if there and not run.is_whole(record):
         try:
-            for name in ("", *record.test_sets):
+            for name in there:
                 run.predictions(record, test_set=name)
         except UsageError as error:
             problems.extend(error.problems)
