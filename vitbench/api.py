@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from vitbench.core.effort import Effort as Effort
+from vitbench.core.further_set import TestSet as TestSet
 from vitbench.core.image_input import EvaluationTransform as EvaluationTransform
 from vitbench.core.image_input import InputSpec as InputSpec
 from vitbench.core.image_input import Triple as Triple
@@ -31,7 +32,6 @@ from vitbench.core.split import Labels as Labels
 from vitbench.core.split import Pixels as Pixels
 from vitbench.core.split import ScoreRule as ScoreRule
 from vitbench.core.split import Split as Split
-from vitbench.core.test_set import TestSet as TestSet
 
 if TYPE_CHECKING:
     from torch import Tensor

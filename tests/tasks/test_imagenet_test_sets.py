@@ -16,13 +16,19 @@ from vitbench.api import TestSet
 from vitbench.core.errors import DataMissingError
 from vitbench.core.registry import TASKS
 from vitbench.data.tfds.dataset import DATA_SETS
-from vitbench.engine.test_sets import _relative_error
+from vitbench.engine.further_sets import _relative_error
 from vitbench.published import dataset_of
 from vitbench.tasks.imagenet import wordnet_ids
-from vitbench.tasks.imagenet_test_sets import ALEXNET_ERRORS, C_PARTS, KNOWN, ORDER, classes_of, test_sets_of
+from vitbench.tasks.imagenet_test_sets import (
+    ALEXNET_ERRORS,
+    C_PARTS,
+    KNOWN,
+    ORDER,
+    classes_of,
+    further_sets_of,
+)
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "imagenet_test_sets.json").read_text())
-test_sets_of.__test__ = False  # its name begins like that of a test
 WITH_SETS = """\
 name: sets
 budgets: [1-shot]
@@ -125,7 +131,7 @@ def test_a_copy_with_other_classes_is_refused(sets, tmp_path, monkeypatch):
     names = next((tmp_path / "data" / "imagenet_sketch").rglob("label.labels.txt"))
     names.write_text("\n".join(reversed(wordnet_ids())) + "\n")
     with pytest.raises(DataMissingError, match="other classes than the task's 1000"):
-        test_sets_of(("sketch",), wordnet_ids())
+        further_sets_of(("sketch",), wordnet_ids())
 
 
 def test_other_images_of_a_set_change_the_jobs_key(sets, tmp_path, monkeypatch):
@@ -165,7 +171,7 @@ def test_every_set_is_declared_as_tfds_has_it(name):
 def test_numbered_folders_of_v2_are_class_numbers_not_places_in_a_list(tmp_path):
     """As text, 10 comes before 2."""
     class_folders(tmp_path / "v2", [str(i) for i in range(1000)])
-    (found,) = test_sets_of({"v2": tmp_path / "v2"}, wordnet_ids())
+    (found,) = further_sets_of({"v2": tmp_path / "v2"}, wordnet_ids())
     split = found.parts[""]()
     assert len(split) == 1000
     assert [place_of(split, i) for i in (0, 2, 10, 999)] == [int(split.labels[i]) for i in (0, 2, 10, 999)]
@@ -176,13 +182,11 @@ def test_folders_of_200_classes_have_the_tasks_labels(tmp_path):
     names = [wordnet_ids()[i] for i in classes_of("a")]
     class_folders(tmp_path / "imagenet-a", names)
     (tmp_path / "imagenet-a" / "README.txt").write_text("as released")
-    (found,) = test_sets_of({"a": tmp_path / "imagenet-a"}, wordnet_ids())
+    (found,) = further_sets_of({"a": tmp_path / "imagenet-a"}, wordnet_ids())
     split = found.parts[""]()
     assert tuple(split.labels.tolist()) == classes_of("a") == found.classes
-    with pytest.raises(
-        DataMissingError, match="does not hold the 200 class folders of this test set: 296 differ|200 class"
-    ):
-        test_sets_of({"r": tmp_path / "imagenet-a"}, wordnet_ids())
+    with pytest.raises(DataMissingError, match="does not hold the 200 class folders of this test set"):
+        further_sets_of({"r": tmp_path / "imagenet-a"}, wordnet_ids())
 
 
 @pytest.mark.parametrize("grouped", [False, True])
@@ -192,13 +196,13 @@ def test_c_is_found_by_corruption_and_severity(tmp_path, grouped):
         corruption, _, severity = part.rpartition("_")
         root = tmp_path / "c" / ("noise" if grouped else "") / corruption / severity
         class_folders(root, names)
-    (found,) = test_sets_of({"c": tmp_path / "c"}, names)
+    (found,) = further_sets_of({"c": tmp_path / "c"}, names)
     assert tuple(found.parts) == C_PARTS
     assert found.parts["fog_3"]().labels.tolist() == [0, 1, 2]
     assert found.reference_errors == ALEXNET_ERRORS
     shutil.rmtree(root)
     with pytest.raises(DataMissingError, match="has no folder jpeg_compression/5"):
-        test_sets_of({"c": tmp_path / "c"}, names)
+        further_sets_of({"c": tmp_path / "c"}, names)
 
 
 def test_the_suite_that_ships_plans(tmp_path):

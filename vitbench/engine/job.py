@@ -28,12 +28,12 @@ from vitbench.data.sealed import sealed
 from vitbench.engine.adaptation import JobAdaptation, Notes
 from vitbench.engine.answers import Answers, answer
 from vitbench.engine.features import FeatureReader
+from vitbench.engine.further_sets import ScoredSet, Scorer
 from vitbench.engine.job_cost import cost_of, devices
 from vitbench.engine.job_facts import data_facts, score_remarks, weights_remarks
 from vitbench.engine.job_log import LOG
 from vitbench.engine.outcome import Outcome, failed, now, recordable
 from vitbench.engine.scoring import backbone_facts, confusion, further, score, score_kind, worst
-from vitbench.engine.test_sets import ScoredSet, Scorer
 from vitbench.engine.worker import Worker, check_contents
 from vitbench.store.predictions import CLUSTER
 

@@ -21,7 +21,7 @@ LEAST = {
     "": 0.55,
     "a": 0.75,
     "r": 0.75,
-}  # in distribution, of a model that the line goes through (TB:plotting)
+}  # in distribution, of a model that the line goes through
 # Images of ImageNet-A are those that a ResNet-50 gets wrong: its own accuracy on their classes divides the models in two lines.
 PIVOT = {"a": ("resnet50", 0.9186)}  # TB:plotting/paper_imagenet_a.py
 SET_NAMES = ("v2", "v2-threshold", "v2-top", "a", "r", "sketch", "c")

@@ -13,12 +13,12 @@ import numpy as np
 from vitbench.core.conformance import ITEMS, Evidence, conformance
 from vitbench.core.errors import UsageError
 from vitbench.core.record import Record
+from vitbench.store.further_set_checks import faults_of_test_set, score_faults
 from vitbench.store.known_tasks import contradictions, known_size
 from vitbench.store.predictions import CLUSTER, read_predictions
 from vitbench.store.record_file import load
 from vitbench.store.run_dir import RunDir
 from vitbench.store.submission_metrics import further_faults
-from vitbench.store.test_set_checks import faults_of_test_set, score_faults
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -22,7 +22,7 @@ from vitbench.data.image_folder import FolderSource, class_folders, image_files
 from vitbench.data.tfds.dataset import DataSet, ManualFile, declare
 from vitbench.data.tfds.order import order_hash, reading_order, shard_lengths_of
 from vitbench.data.tfds.splits import held_out, prepared_task
-from vitbench.tasks.imagenet_test_sets import TestSets, content_of, test_sets_of
+from vitbench.tasks.imagenet_test_sets import TestSets, content_of, further_sets_of
 
 CLASSES = 1000
 DEV_PERCENT = 1  # last 1 % of train used for validation: 1,268,355 / 12,812 (BV:configs/transfer.py:66-77)
@@ -74,7 +74,7 @@ def imagenet(path: Path | None = None, test_sets: Annotated[TestSets, Added()] =
     else:
         slices = held_out(DEV_PERCENT, test="validation", shots_first=SHOTS_FROM)
         task = prepared_task(IMAGENET, slices, CLASSES, rules=rules)
-    task.further = test_sets_of(test_sets, wordnet_ids())
+    task.further = further_sets_of(test_sets, wordnet_ids())
     return task
 
 

@@ -168,7 +168,7 @@ def content_of(names: Sequence[TestSetName]) -> str:
     return digest_bytes(*(digest.encode() for digest in found)) if found else ""
 
 
-def test_sets_of(chosen: TestSets, class_names: Sequence[str]) -> tuple[TestSet, ...]:
+def further_sets_of(chosen: TestSets, class_names: Sequence[str]) -> tuple[TestSet, ...]:
     """The chosen test sets of a task with ImageNet's classes, named by WordNet ids.
 
     Raises:

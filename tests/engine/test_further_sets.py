@@ -9,8 +9,8 @@ from tests.making.further_sets import SUITE, coloured, three_sets
 from vitbench.api import ImageSource, Split, Task, TestSet
 from vitbench.core.clusters import score_interval
 from vitbench.core.errors import VitbenchError
+from vitbench.engine.further_sets import Scorer, answer_among
 from vitbench.engine.job import run_job
-from vitbench.engine.test_sets import Scorer, answer_among
 from vitbench.engine.worker import Worker
 from vitbench.protocols.ridge_probe import RidgeProbe
 from vitbench.store.run_dir import RunDir
@@ -206,5 +206,5 @@ def test_a_damaged_file_of_a_sets_predictions_repeats_the_job(ran, tmp_path):
 def test_a_class_that_train_does_not_have_is_refused(tmp_path, suite_file):
     three_sets(tmp_path)
     (tmp_path / "night" / "dog").rename(tmp_path / "night" / "emu")
-    with pytest.raises(VitbenchError, match="classes that train does not have: .'emu'"):
+    with pytest.raises(VitbenchError, match="classes that train does not have"):
         vitbench.run(suite_file(SUITE.format(root=tmp_path)), tmp_path / "run")
