@@ -13,8 +13,10 @@ from vitbench.api import InputSpec, Provenance
 from vitbench.backbones.models.hf_input import input_of, refuse_other_inputs
 from vitbench.backbones.models.hub import optional_library
 from vitbench.backbones.models.hub_access import COMMIT_LETTERS, cached_file, hub_trouble, reason
+from vitbench.backbones.models.linear_head import classifier_of, ids_of_descriptions, no_classifier
 from vitbench.backbones.models.weights import shortened
 from vitbench.core.errors import DataMissingError, Problem, UsageError
+from vitbench.core.own_classifier import OwnClassifier
 from vitbench.core.record import LoadReport
 from vitbench.core.seeding import torch_generator
 
@@ -43,6 +45,7 @@ class TransformersBackbone(nn.Module):
         self.input = spec
         self.pooling = pooling
         self.provenance = provenance
+        self.heads: tuple[nn.Linear, ...] = ()  # in a tuple: not among the backbone's weights
         shape = (2, 3, spec.size_px, spec.size_px)
         images = torch.randn(shape, generator=torch_generator(0, "hf check"))
         with torch.no_grad():
@@ -52,6 +55,31 @@ class TransformersBackbone(nn.Module):
                 f"{provenance.source}: two passes over the same images give different features, so it cannot be scored"
             )
         self.feature_dim = int(first.shape[1])
+
+    def classifier(self) -> OwnClassifier:
+        """The linear layer that the checkpoint has for these features; its classes are known where it names ImageNet's.
+
+        Raises:
+            UsageError: it has none, several, or features are pooled otherwise.
+        """
+        source = self.provenance.source
+        if self.pooling != "own" or len(self.heads) != 1:
+            found = (
+                f"the checkpoint has {len(self.heads)} classifiers"
+                if self.heads
+                else "the checkpoint has no classifier"
+            )
+            raise no_classifier(
+                source, f"features are pooled by {self.pooling}" if self.pooling != "own" else found
+            )
+        (head,) = self.heads
+        if head.in_features != self.feature_dim:
+            raise no_classifier(
+                source, f"its classifier takes {head.in_features} features, not {self.feature_dim}"
+            )
+        config: Any = self.network.config
+        names = [str(config.id2label.get(i, "")) for i in range(head.out_features)]
+        return classifier_of(head.weight, head.bias, ids_of_descriptions(names), source)
 
     def features(self, images: Tensor) -> Tensor:
         """Features (B, D) of images (B, 3, S, S)."""
@@ -101,7 +129,8 @@ class TransformersBackbone(nn.Module):
         source = f"hf:{name}"
         refuse_other_inputs(processor, loaded.config, source)
         encoder = ""
-        if _without_classifier(loaded):
+        heads = _taken_off(loaded)
+        if heads:
             parts = (loaded.base_model_prefix, "vision_model", "encoder")
             encoder = next((part for part in parts if hasattr(loaded, part)), "")
         else:
@@ -130,7 +159,9 @@ class TransformersBackbone(nn.Module):
             source=f"hf:{name}@{_commit(name, revision)}",
             load=_report(model, report),
         )
-        return cls(loaded.eval(), encoder, spec, pooling, provenance)
+        backbone = cls(loaded.eval(), encoder, spec, pooling, provenance)
+        backbone.heads = heads
+        return backbone
 
 
 def _commit(name: str, revision: str) -> str:
@@ -165,10 +196,10 @@ def _downloaded(library: Any, name: str, revision: str) -> tuple[Any, Any, dict[
     return processor, model.float(), dict(report)  # transformers keeps the checkpoint's own precision
 
 
-def _without_classifier(model: Any) -> bool:
-    """Replace the linear classifiers by the identity, so that the scores are their input; False if there is none."""
+def _taken_off(model: Any) -> tuple[nn.Linear, ...]:
+    """The linear classifiers, each replaced by the identity, so that the scores are their input."""
     if not type(model).__name__.endswith("ForImageClassification"):
-        return False
+        return ()
     inside = (f"{model.base_model_prefix}.", "vision_model.", "encoder.")
     heads = [
         name
@@ -177,9 +208,10 @@ def _without_classifier(model: Any) -> bool:
         and module.out_features == model.config.num_labels
         and not name.startswith(inside)
     ]
+    found = tuple(model.get_submodule(name) for name in heads)
     for name in heads:
         model.set_submodule(name, nn.Identity())
-    return bool(heads)
+    return found
 
 
 def _missing(report: dict[str, Any], model: Any) -> list[str]:

@@ -59,7 +59,7 @@ class BuiltBackbone(nn.Module):
         """
         own = getattr(self.module, "classifier", None)
         if not callable(own) or isinstance(own, nn.Module):
-            what = f"own_head: backbone {self.name!r} offers no classifier of its own: timm's do, with weights that have one"
+            what = f"own_head: backbone {self.name!r} offers no classifier: those of timm, torchvision, hf and npz do"
             raise UsageError(Problem(what, next_step="use a probe: ridge_probe, logistic_probe or knn"))
         return cast("OwnClassifier", own())
 
