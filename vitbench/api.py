@@ -25,6 +25,7 @@ from vitbench.core.own_classifier import OwnClassifier as OwnClassifier
 from vitbench.core.provenance import Provenance as Provenance
 from vitbench.core.record import ScoreKind, Trial
 from vitbench.core.run_log import RunLog as RunLog
+from vitbench.core.tokens import Tokens as Tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +42,10 @@ class BackboneModule(typing.Protocol):
     Optional: `provenance: Provenance` (default: the labels given to `register_backbone`), `at_resolution(size_px)` (default:
     its own image size only), `trainable()`, the network that fine-tuning starts from (default: itself), and, by default none,
     `classifier() -> OwnClassifier`, the weights' own, and `evaluation: EvaluationTransform`, for `preprocess: timm_eval`.
+
+    Also optional, and called by `attentive_probe` and `linear_probe`: `tokens(images) -> (B, T, D)`, the patch tokens after the
+    final norm, or `last_blocks(images, count) -> tuple[Tokens, ...]`, those of the last `count` blocks, each after that norm,
+    told apart as class token, registers (of any other prefix token, too) and patches.
     """
 
     input: InputSpec

@@ -13,6 +13,7 @@ from vitbench.api import EvaluationTransform, InputSpec, Provenance
 from vitbench.core.errors import Problem, UnfilledError, UsageError, nearest
 from vitbench.core.own_classifier import OwnClassifier
 from vitbench.core.registry import TASKS, StatedFacts
+from vitbench.core.tokens import Tokens
 
 T = TypeVar("T")
 
@@ -50,6 +51,42 @@ class BuiltBackbone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, D), as `features`: torch's hooks and wrappers need `forward`."""
         return self.features(images)
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """All tokens (B, T, D) after the final norm, of normalised images (B, 3, S, S): class token, registers, patches.
+
+        Raises:
+            UsageError: the backbone offers neither `tokens` nor `last_blocks`.
+        """
+        own = getattr(self.module, "tokens", None)
+        if callable(own) and not callable(getattr(self.module, "last_blocks", None)):
+            return cast("Tensor", own(images))
+        (last,) = self.last_blocks(images, 1)
+        first = () if last.class_token is None else (last.class_token[:, None],)
+        return torch.cat((*first, last.registers, last.patches), dim=1)
+
+    def last_blocks(self, images: Tensor, count: int) -> tuple[Tokens, ...]:
+        """The tokens of the last `count` blocks, each after the final norm, of normalised images (B, 3, S, S).
+
+        Of a backbone that offers `tokens` alone, they are the last block's, and all of them count as patches.
+
+        Raises:
+            UsageError: the backbone does not offer them, or has fewer blocks.
+        """
+        own = getattr(self.module, "last_blocks", None)
+        if callable(own):
+            return cast("tuple[Tokens, ...]", own(images, count))
+        plain = getattr(self.module, "tokens", None)
+        if count == 1 and callable(plain):
+            tokens = cast("Tensor", plain(images))
+            return (Tokens(None, tokens[:, :0], tokens),)
+        what = f"backbone {self.name!r} does not offer {'its tokens' if count == 1 else f'tokens of {count} blocks'}"
+        step = "use `inputs: features`, or give it a method last_blocks (vitbench.api.BackboneModule)"
+        raise UsageError(Problem(what, next_step=step))
+
+    def around(self, module: nn.Module) -> BuiltBackbone:
+        """Another module of the same weights as a backbone, under the same name and with the same facts."""
+        return BuiltBackbone(module, self.name, self._labels, self._stated)
 
     def classifier(self) -> OwnClassifier:
         """The classifier that came with the weights.
