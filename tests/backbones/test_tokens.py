@@ -14,6 +14,7 @@ from vitbench.backbones.models.timm import TimmBackbone
 from vitbench.backbones.models.timm_create import TimmModel
 from vitbench.backbones.models.wrapper import BuiltBackbone
 from vitbench.core.errors import UsageError
+from vitbench.core.tokens import Tokens
 
 HALF = (0.5, 0.5, 0.5)
 ORIGIN = Provenance("Test", "untrained", "none", "test")
@@ -216,6 +217,33 @@ class Plain(nn.Module):
 class WithTokens(Plain):
     def tokens(self, images):
         return images.flatten(2).mT
+
+
+class Flat(Plain):
+    def tokens(self, images):
+        return images.flatten(1)
+
+
+class TooMany(Plain):
+    def last_blocks(self, images, count):
+        tokens = images.flatten(2).mT
+        return (Tokens(None, tokens[:, :0], tokens),) * 2
+
+
+class Layer(Plain):
+    def __init__(self):
+        super().__init__()
+        self.tokens = nn.Linear(3, 3)
+
+
+def test_tokens_of_other_shapes_are_refused():
+    shown = images(2, 8)
+    with pytest.raises(UsageError, match=r"tokens gave tokens of shape \(2, 192\) for 2 images"):
+        BuiltBackbone(Flat(), "f", {}).tokens(shown)
+    with pytest.raises(UsageError, match="last_blocks gave 2 blocks, not 1"):
+        BuiltBackbone(TooMany(), "m", {}).tokens(shown)
+    with pytest.raises(UsageError, match="does not offer its tokens"):
+        BuiltBackbone(Layer(), "l", {}).tokens(shown)
 
 
 def test_plugins_may_offer_tokens():

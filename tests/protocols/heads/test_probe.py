@@ -64,23 +64,31 @@ def test_all_recipes_run_on_a_miniature_and_the_record_says_what_was_done(record
     assert "the head is chosen on held-out training images" in departs.reason
 
 
-def test_the_same_suite_gives_the_same_records_on_two_workers_and_other_threads(records, tmp_path):
-    by_label, folder = records
-    wanted = {record.key: record for record in essence(load(folder / "run"))}
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        done = run_suite(str(folder / "probed.yaml"), tmp_path / "again", Overrides(), RunOptions())
-    finally:
-        torch.set_num_threads(before)
+@pytest.mark.slow
+def test_the_same_suite_gives_the_same_records_on_two_workers(records, tmp_path):
+    _, folder = records
+    done = run_suite(str(folder / "probed.yaml"), tmp_path / "again", Overrides(), RunOptions(workers=2))
     assert done.failed == 0
-    found = {record.key: record for record in essence(load(tmp_path / "again"))}
-    assert found.keys() == wanted.keys() == {record.key for record in by_label.values()}
-    for key, record in found.items():
-        assert record.metrics == wanted[key].metrics
-        assert [t.options for t in record.trials if t.chosen] == [
-            t.options for t in wanted[key].trials if t.chosen
-        ]
+    assert essence(load(tmp_path / "again")) == essence(load(folder / "run"))
+
+
+@pytest.mark.parametrize("protocol", ["linear_probe", "attentive_probe"])
+def test_the_same_job_gives_the_same_record_again_and_with_other_threads(protocol, worker, tmp_path):
+    inputs = {"linear_probe": {"inputs": ("mean",)}, "attentive_probe": {}}[protocol]
+    job = probe_job(protocol, steps=5, batch_size=16, **inputs)
+    first = run_job(job, worker).record
+    before = torch.get_num_threads()
+    for threads in (before, 2):
+        torch.set_num_threads(threads)
+        try:
+            again = run_job(job, Worker("cpu", tmp_path / f"{threads}")).record
+        finally:
+            torch.set_num_threads(before)
+        assert first.failure is again.failure is None
+        assert again.metrics == first.metrics
+        assert [t.options for t in again.trials if t.chosen] == [t.options for t in first.trials if t.chosen]
+        losses = [np.array(r.trials[-1].curve["loss"]) for r in (first, again)]
+        np.testing.assert_allclose(*losses, rtol=0 if threads == before else 1e-6)
 
 
 @pytest.mark.parametrize("protocol", ["linear_probe", "attentive_probe"])
