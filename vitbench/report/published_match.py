@@ -24,7 +24,9 @@ _SAME_METHOD = {
     ("finetune", "1k"): ("vtab-1k-finetune",),
     ("logistic_probe", "full"): ("linear-full",),
     ("ridge_probe", "full"): ("linear-full",),
+    ("linear_probe", "full"): ("linear-full",),
     ("logistic_probe", "1k"): ("vtab-1k-linear",),
+    ("linear_probe", "1k"): ("vtab-1k-linear",),
     ("ridge_probe", "1k"): ("vtab-1k-linear",),
     ("knn", "full"): ("knn-full",),
     ("own_head", "full"): ("imagenet-eval",),
@@ -38,6 +40,7 @@ _SAME_STEPS = {
     "bit-released": ("bit-readme-",),
     "vtab-light": ("vtab-lb-",),
     "logistic_probe": ("dinov2-t8-",),
+    "dinov2": ("dinov2-card-",),
     "knn": ("dinov2-card-",),
     "ridge_probe": ("scalingvit2022-",),
     "own_head": ("timm-",),
@@ -65,7 +68,12 @@ _USUAL: dict[str, dict[str, object]] = {
     },
 }
 # The preset of those rows, where other suites of ours name another.
-_PRESETS = {"knn": "dinov2_knn", "logistic_probe": "clip", "own_head": "timm_eval"}
+_PRESETS = {
+    "knn": "dinov2_knn",
+    "linear_probe": "dinov2_knn",
+    "logistic_probe": "clip",
+    "own_head": "timm_eval",
+}
 # Items of conformance that say less than `follows`, which holds a job's protocol to the row instead of to its reference.
 HELD_TO_THE_ROW = ("protocol as its reference has it",)
 _FREE = (
