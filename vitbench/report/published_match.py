@@ -49,9 +49,8 @@ _SAME_STEPS = {
 _ON_IMAGENET = {"vit": ("vit2021-t5-", "vit2021-t6-"), "vit-table2": ("vit2021-t2-",)}
 # Rows that were made with other settings than the rest of their table, according to their own notes.
 _OTHER_SETTINGS = {("bit-readme-", "cifar10"), ("bit-readme-", "cifar100")}  # batch 128 at 0.001
-_DROPOUT = re.compile(
-    r"-do(\d\.\d)$"
-)  # ends the ids of vit_jax's README, which has each network with two rates
+# Ends the ids of vit_jax's README, which has each network with two rates.
+_DROPOUT = re.compile(r"-do(\d\.\d)$")
 # In dinov2-t8- these are mean per-class accuracies, not top-1.
 _PER_CLASS = ("oxford_iiit_pet", "oxford_flowers102", "caltech101")
 # Options of protocols and of timm backbones in those rows; any other option must be at its default.
@@ -76,13 +75,8 @@ _PRESETS = {
 }
 # Items of conformance that say less than `follows`, which holds a job's protocol to the row instead of to its reference.
 HELD_TO_THE_ROW = ("protocol as its reference has it",)
-_FREE = (
-    "label",
-    "size_px",
-    "init_seed",
-    "replicas",
-    "recipe",
-)  # checked elsewhere, or without effect on scores
+# Checked elsewhere, or without effect on scores.
+_FREE = ("label", "size_px", "init_seed", "replicas", "recipe")
 
 
 @dataclass(frozen=True)
