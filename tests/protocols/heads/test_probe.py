@@ -164,17 +164,15 @@ def colours_task(count=60):
         ("linear_probe", {"recipe": "mae", "inputs": ("features",), "epochs": 60, "base_lr": (300.0,)}),
         ("attentive_probe", {"steps": 60, "base_lr": (0.001, 1.0)}),
         ("attentive_probe", {"inputs": ("tokens",), "steps": 60, "base_lr": (1.0,)}),
+        ("linear_probe", {"inputs": ("features",), "steps": 60, "base_lr": (1.0,), "optimiser": "adamw"}),
+        ("linear_probe", {"inputs": ("mean",), "steps": 60, "base_lr": (20.0,), "dtype": "bfloat16"}),
     ],
 )
 def test_heads_learn(worker, protocol, options):
+    options = dict(options)
     vitbench.register_task("colours")(colours_task)
-    job = probe_job(
-        protocol,
-        component("colours"),
-        {"task": "colours", "resolution_px": 8, "limit": None},
-        batch_size=30,
-        **options,
-    )
+    fields = {"task": "colours", "limit": None, "dtype": options.pop("dtype", "float32")}
+    job = probe_job(protocol, job=fields, batch_size=30, **options)
     record = run_job(job, worker).record
     assert record.failure is None
     assert record.metrics["top1"].value > 0.95
@@ -190,6 +188,14 @@ def test_a_plugins_features_are_enough_for_a_linear_head_and_its_tokens_for_an_a
     refused = run_job(probe_job("attentive_probe", plain, eight, steps=2), worker).record
     assert "does not offer its tokens" in refused.failure.message
     assert refused.failure.traceback == "" if hasattr(refused.failure, "traceback") else True
+
+
+def test_a_backbone_of_another_size_than_the_recipes_is_refused_with_the_size_to_state(worker):
+    record = run_job(
+        probe_job("linear_probe", job={"resolution_px": None}, inputs=("features",), steps=2), worker
+    ).record
+    assert "takes images of 8 px only" in record.failure.message
+    assert "state `resolution_px: 8` in the suite" in record.failure.message
 
 
 def test_networks_without_class_token_or_enough_blocks_are_refused(worker):

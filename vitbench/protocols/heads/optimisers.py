@@ -32,7 +32,7 @@ class Optimiser:
 
     def _sgd(self, stack: Stack, moments: list[Tensor], gradient: Tensor, rate: Tensor) -> None:
         """torch.optim.SGD without dampening: decay is part of the gradient."""
-        if stack.decays.any():
+        if stack.is_decayed:
             gradient = gradient + stack.along(stack.decays) * stack.weight
         moments[0].mul_(self.recipe.momentum).add_(gradient)
         stack.weight.addcmul_(moments[0], rate, value=-1)

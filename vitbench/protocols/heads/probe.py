@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vitbench.api import Adaptation, Adapted, Split
-from vitbench.core.errors import VitbenchError
+from vitbench.core.errors import Problem, UsageError, VitbenchError
 from vitbench.core.record import Trial
 from vitbench.protocols.finetune.batches import TrainingImages
 from vitbench.protocols.finetune.checkpoint import Checkpoints
@@ -116,12 +116,23 @@ def _decidable(data: Adaptation, recipe: HeadRecipe) -> HeadRecipe:
 
 
 def _at_size(data: Adaptation, recipe: HeadRecipe) -> Any:
-    """The backbone at the suite's image size or the recipe's, or at the next larger one that its patches tile; not a copy."""
+    """The backbone at the suite's image size or the recipe's, or at the next larger one that its patches tile; not a copy.
+
+    Raises:
+        UsageError: the backbone works at one image size only.
+    """
     backbone: Any = data.backbone
     wanted = data.resolution_px or recipe.size_px
     if wanted is None or wanted == backbone.input.size_px:
         return backbone
-    found = backbone.at_least(wanted).to(data.device).eval()
+    try:
+        found = backbone.at_least(wanted).to(data.device).eval()
+    except UsageError as error:
+        own = backbone.input.size_px
+        step = f"state `resolution_px: {own}` in the suite to probe it at its own image size"
+        raise UsageError(
+            Problem(f"{error.problems[0].what}: the recipe has {wanted} px", next_step=step)
+        ) from error
     if found.input.size_px != wanted:
         data.note(f"at {found.input.size_px} px: {wanted} px is not a multiple of the patch size")
     return found

@@ -4,7 +4,7 @@ Annotations are evaluated here, as the options of protocols in other files inher
 """
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -36,6 +36,7 @@ class HeadProtocol(Protocol):
     batch_size: Positive | None = None
     base_lr: Rate | tuple[Rate, ...] | None = None
     weight_decay: NotNegative | tuple[NotNegative, ...] | None = None
+    optimiser: Literal["sgd", "lars", "adamw"] | None = None
     inputs: Input | tuple[Input, ...] | None = None
     flip: bool | None = None
     batch_norm: Annotated[int, Field(ge=0)] | None = None

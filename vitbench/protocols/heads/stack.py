@@ -17,11 +17,15 @@ Shapes = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Stack:
-    """One weight of K heads (K, ...), with the heads' rates for a full learning rate and weight decays, (K,) each."""
+    """One weight of K heads (K, ...), with the heads' rates for a full learning rate and weight decays, (K,) each.
+
+    `is_decayed` says whether any decay is not 0, so that nothing waits for the device to know.
+    """
 
     weight: Tensor
     rates: Tensor
     decays: Tensor
+    is_decayed: bool = True
 
     def along(self, values: Tensor) -> Tensor:
         """Values (K,) in a shape that multiplies the weights of each head."""
@@ -66,5 +70,5 @@ def stacks_of(heads: Heads, batch_rate: float) -> list[Stack]:
         decays = torch.tensor([point.weight_decay for point in heads.points], dtype=torch.float64)
         if name.endswith("bias"):
             decays = torch.zeros_like(decays)
-        found.append(Stack(weight, rates.to(weight), decays.to(weight)))
+        found.append(Stack(weight, rates.to(weight), decays.to(weight), bool(decays.any())))
     return found
