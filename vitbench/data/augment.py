@@ -23,7 +23,7 @@ AREA = (0.05, 1.0)
 RATIO = (0.75, 1.33)
 ATTEMPTS = 100
 
-Crop = Literal["none", "inception", "random"]
+Crop = Literal["none", "inception", "random", "resized", "resized-once"]  # the last two: resized_crop.py
 Purpose = Literal["flip", "crop", "mixup"]
 
 

@@ -40,6 +40,14 @@ class PackedImages:
         self.begins = self.sizes.prod(1).cumsum() - self.sizes.prod(1)
         self.pixels = moved(pixels[:used], device)
 
+    def images(self, which: Sequence[int] | NDArray[np.int64]) -> list[Pixels]:
+        """The images `which` as they were, (H, W, 3) uint8, without copying; of images on the CPU."""
+        pixels = self.pixels.numpy()
+        return [
+            pixels[begin : begin + height * width].reshape(height, width, 3)
+            for begin, (height, width) in zip(self.begins[which], self.sizes[which], strict=True)
+        ]
+
     def resized(
         self, which: Sequence[int] | NDArray[np.int64], boxes: NDArray[Any], size_px: int, *, cut_first: bool
     ) -> Tensor:

@@ -121,7 +121,7 @@ class Worker:
     def flops_per_image(self, job: Job, backbone: BuiltBackbone) -> int | None:
         """FLOPs of a forward pass of the job's backbone at its image size, counted once."""
         size_px = backbone.input.size_px
-        key = f"{backbone_key(job)} {size_px}"
+        key = f"{backbone_key(job)} {size_px} {getattr(backbone.module, 'reads', '')}"  # of a probe: what its head reads
         if key not in self.flops:
             self.flops[key] = forward_flops(backbone, size_px)
         return self.flops[key]

@@ -83,7 +83,7 @@ class Recipe:
     averaging: Annotated[float, Field(gt=0, lt=1)] | None = None
     size_px: Positive | None = None
     resize_px: Positive | None = None
-    crop: Literal["none", "random", "inception"] = "none"
+    crop: Literal["none", "random", "inception", "resized", "resized-once"] = "none"
     flip: bool = False
     mixup_alpha: NotNegative = 0.0
     label_smoothing: Probability = 0.0

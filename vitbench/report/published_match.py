@@ -24,7 +24,9 @@ _SAME_METHOD = {
     ("finetune", "1k"): ("vtab-1k-finetune",),
     ("logistic_probe", "full"): ("linear-full",),
     ("ridge_probe", "full"): ("linear-full",),
+    ("linear_probe", "full"): ("linear-full",),
     ("logistic_probe", "1k"): ("vtab-1k-linear",),
+    ("linear_probe", "1k"): ("vtab-1k-linear",),
     ("ridge_probe", "1k"): ("vtab-1k-linear",),
     ("knn", "full"): ("knn-full",),
     ("own_head", "full"): ("imagenet-eval",),
@@ -38,6 +40,7 @@ _SAME_STEPS = {
     "bit-released": ("bit-readme-",),
     "vtab-light": ("vtab-lb-",),
     "logistic_probe": ("dinov2-t8-",),
+    "dinov2": ("dinov2-card-",),
     "knn": ("dinov2-card-",),
     "ridge_probe": ("scalingvit2022-",),
     "own_head": ("timm-",),
@@ -46,9 +49,8 @@ _SAME_STEPS = {
 _ON_IMAGENET = {"vit": ("vit2021-t5-", "vit2021-t6-"), "vit-table2": ("vit2021-t2-",)}
 # Rows that were made with other settings than the rest of their table, according to their own notes.
 _OTHER_SETTINGS = {("bit-readme-", "cifar10"), ("bit-readme-", "cifar100")}  # batch 128 at 0.001
-_DROPOUT = re.compile(
-    r"-do(\d\.\d)$"
-)  # ends the ids of vit_jax's README, which has each network with two rates
+# Ends the ids of vit_jax's README, which has each network with two rates.
+_DROPOUT = re.compile(r"-do(\d\.\d)$")
 # In dinov2-t8- these are mean per-class accuracies, not top-1.
 _PER_CLASS = ("oxford_iiit_pet", "oxford_flowers102", "caltech101")
 # Options of protocols and of timm backbones in those rows; any other option must be at its default.
@@ -65,16 +67,16 @@ _USUAL: dict[str, dict[str, object]] = {
     },
 }
 # The preset of those rows, where other suites of ours name another.
-_PRESETS = {"knn": "dinov2_knn", "logistic_probe": "clip", "own_head": "timm_eval"}
+_PRESETS = {
+    "knn": "dinov2_knn",
+    "linear_probe": "dinov2_knn",
+    "logistic_probe": "clip",
+    "own_head": "timm_eval",
+}
 # Items of conformance that say less than `follows`, which holds a job's protocol to the row instead of to its reference.
 HELD_TO_THE_ROW = ("protocol as its reference has it",)
-_FREE = (
-    "label",
-    "size_px",
-    "init_seed",
-    "replicas",
-    "recipe",
-)  # checked elsewhere, or without effect on scores
+# Checked elsewhere, or without effect on scores.
+_FREE = ("label", "size_px", "init_seed", "replicas", "recipe")
 
 
 @dataclass(frozen=True)

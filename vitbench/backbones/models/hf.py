@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vitbench.api import InputSpec, Provenance
 from vitbench.backbones.models.hf_input import input_of, refuse_other_inputs
+from vitbench.backbones.models.hf_tokens import last_blocks, prefix_tokens
 from vitbench.backbones.models.hub import optional_library
 from vitbench.backbones.models.hub_access import COMMIT_LETTERS, cached_file, hub_trouble, reason
 from vitbench.backbones.models.linear_head import classifier_of, ids_of_descriptions, no_classifier
@@ -19,9 +20,9 @@ from vitbench.core.errors import DataMissingError, Problem, UsageError
 from vitbench.core.own_classifier import OwnClassifier
 from vitbench.core.record import LoadReport
 from vitbench.core.seeding import torch_generator
+from vitbench.core.tokens import Tokens
 
 Pooling = Literal["own", "class_token", "patch_mean"]
-MOST_PREFIX_TOKENS = 16  # class, distillation and register tokens: DINOv2's models have at most 1 + 4
 
 
 class TransformersBackbone(nn.Module):
@@ -113,6 +114,11 @@ class TransformersBackbone(nn.Module):
         if self.pooling == "class_token":
             raise UsageError(f"{self.provenance.source} has no class token: use pooling: own or patch_mean")
         return states.mean(1)
+
+    def last_blocks(self, images: Tensor, count: int) -> tuple[Tokens, ...]:
+        """The tokens of the last `count` blocks, after the final norm: see `hf_tokens`."""
+        model: Any = self.network.get_submodule(self.encoder)
+        return last_blocks(model, images, count, _all_patches(model, images), self.provenance.source)
 
     @classmethod
     def build(cls, name: str, revision: str, pooling: Pooling, size_px: int | None) -> TransformersBackbone:
@@ -251,12 +257,3 @@ def _all_patches(model: Any, images: Tensor) -> dict[str, Tensor]:
     model.config.mask_ratio = 0.0
     patches = (images.shape[-1] // int(model.config.patch_size)) ** 2
     return {"noise": torch.arange(float(patches), device=images.device).expand(len(images), patches)}
-
-
-def prefix_tokens(model: Any, size_px: int, tokens: int) -> int | None:
-    """The number of class, distillation and register tokens before the patch tokens; None if it cannot be known."""
-    patch = getattr(model.config, "patch_size", None)
-    if not isinstance(patch, int):
-        return None
-    prefix = tokens - (size_px // patch) ** 2
-    return prefix if 0 <= prefix <= MOST_PREFIX_TOKENS else None

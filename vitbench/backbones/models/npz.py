@@ -19,9 +19,11 @@ from vitbench.backbones.models.npz_bit import build_bit
 from vitbench.backbones.models.npz_names import Arrays, read_npz
 from vitbench.backbones.models.npz_vit import build_vit
 from vitbench.backbones.models.positions import PositionResize, check_patches, resize_position_embedding
+from vitbench.backbones.models.timm_tokens import last_blocks
 from vitbench.backbones.models.weights import shortened
 from vitbench.core.own_classifier import OwnClassifier
 from vitbench.core.record import LoadReport
+from vitbench.core.tokens import Tokens
 
 PRE_LOGITS = (
     "features are the output of the tanh layer pre_logits; fine-tuning drops it, as the references do"
@@ -53,6 +55,10 @@ class NpzBackbone(nn.Module):
         tokens = self.model.forward_features(images)  # type: ignore[operator]
         pooled = cast("Tensor", self.model.forward_head(tokens, pre_logits=True))  # type: ignore[operator]
         return pooled if self.pre_logits is None else torch.tanh(self.pre_logits(pooled))
+
+    def last_blocks(self, images: Tensor, count: int) -> tuple[Tokens, ...]:
+        """The tokens of the last `count` blocks after the final norm, before `pre_logits`: see `timm_tokens`."""
+        return last_blocks(self.model, images, count, self.provenance.source)
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits (B, C) of the classifier in the checkpoint, for images (B, 3, S, S).

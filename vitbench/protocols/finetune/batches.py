@@ -23,7 +23,7 @@ from vitbench.api import Split
 from vitbench.compute.meter import outside
 from vitbench.core.errors import UsageError
 from vitbench.core.seeding import torch_generator
-from vitbench.data import augment
+from vitbench.data import augment, resized_crop
 from vitbench.data.loader import alone
 from vitbench.data.packed_images import PackedImages
 from vitbench.data.preprocess import moved
@@ -114,6 +114,9 @@ class TrainingImages:
             raise UsageError(
                 f"crop: random cannot cut {size_px} px from resize_px {recipe.resize_px}: give a larger resize_px"
             )
+        # Resized crops are cut by Pillow, on the CPU, from images as Pillow decodes them.
+        self.by_pillow = recipe.crop in resized_crop.KINDS
+        self.place = torch.device("cpu" if self.by_pillow else data.device)
         # As many readers as this thread may use threads; a prefetching thread runs its operators single-threaded.
         self.readers = ThreadPoolExecutor(max(torch.get_num_threads(), 1), initializer=alone)
         with outside("images"):
@@ -172,9 +175,12 @@ class TrainingImages:
             return self._preprocessed(chosen)
         packed, which = self.resident, chosen
         if not isinstance(packed, PackedImages):
-            packed = PackedImages(self._read_any_order(chosen), torch.device(self.data.device))
+            packed = PackedImages(self._read_any_order(chosen), self.place)
             which = np.arange(len(chosen))
         boxes = self._boxes(packed.sizes[which], step, draw_ids)
+        if self.by_pillow:
+            device = torch.device(self.data.device)
+            return resized_crop.cut_all(packed.images(which), boxes, self.size_px, device, self.readers)
         return packed.resized(which, boxes, self.size_px, cut_first=self.augmentation.crop == "inception")
 
     def _boxes(self, sizes: NDArray[np.int64], step: int, draw_ids: NDArray[np.int64]) -> NDArray[Any]:
@@ -183,6 +189,8 @@ class TrainingImages:
             return np.column_stack([np.zeros_like(sizes), sizes])
         if self.augmentation.crop == "inception":
             return augment.inception_boxes(sizes, self.data.seed, step, draw_ids)
+        if self.augmentation.crop in resized_crop.KINDS:
+            return resized_crop.boxes(self.augmentation.crop, sizes, self.data.seed, step, draw_ids)
         resized = self.recipe.resize_px or self.size_px
         corners = augment.crop_corners(resized - self.size_px, self.data.seed, step, draw_ids)
         scale = sizes / resized
@@ -195,7 +203,7 @@ class TrainingImages:
         else:
             sample = self._read_any_order(np.arange(min(len(self.labels), 16)))
             bytes_each = float(np.mean([image.nbytes for image in sample]))
-        cuda = self.data.device.startswith("cuda")
+        cuda = self.place.type == "cuda"
         total = torch.cuda.get_device_properties(self.data.device).total_memory if cuda else 0
         room = RESIDENT_SHARE * total if cuda else RESIDENT_BYTES
         if bytes_each * len(self.labels) > room:
@@ -203,9 +211,7 @@ class TrainingImages:
         if self.recipe.crop == "none":
             return torch.cat([self.data.pixels(split, self.size_px) for split in self.splits])
         expected_pixels = int(1.1 * bytes_each / 3 * len(self.labels))
-        return PackedImages(
-            self._read_ascending(np.arange(len(self.labels))), torch.device(self.data.device), expected_pixels
-        )
+        return PackedImages(self._read_ascending(np.arange(len(self.labels))), self.place, expected_pixels)
 
     def _preprocessed(self, chosen: NDArray[np.int64]) -> Tensor:
         """Return images by the job's own preprocessing, without augmentation."""
@@ -237,7 +243,9 @@ class TrainingImages:
             blocks = [
                 part.indices[i : i + IMAGES_PER_READ].tolist() for i in range(0, len(part), IMAGES_PER_READ)
             ]
-            yield from chain.from_iterable(self.readers.map(partial(part.source.read, fast_dct=True), blocks))
+            yield from chain.from_iterable(
+                self.readers.map(partial(part.source.read, fast_dct=not self.by_pillow), blocks)
+            )
 
 
 def _draw_ids(chosen: NDArray[np.int64], examples: int) -> NDArray[np.int64]:
