@@ -148,7 +148,7 @@ def apply(images: Sequence[Pixels] | Pixels, how: Preprocess, device: str = "cpu
     They move to the device as uint8. An array (B, H, W, 3) is resized at once, which pays for small images; others one by one.
     """
     if isinstance(images, np.ndarray):
-        return _resized(torch.from_numpy(images).to(device), how)
+        return resized(torch.from_numpy(images).to(device), how)
     return fill(buffer(len(images), how, device), images, how)
 
 
@@ -168,11 +168,12 @@ def moved(array: NDArray[Any], device: torch.device) -> Tensor:
 def fill(batch: Tensor, images: Iterable[Pixels], how: Preprocess) -> Tensor:
     """Resize images into the rows of `batch`, one by one, while each is still in the processor's cache."""
     for row, image in enumerate(images):
-        batch[row] = _resized(moved(image, batch.device)[None], how)[0]
+        batch[row] = resized(moved(image, batch.device)[None], how)[0]
     return batch
 
 
-def _resized(batch: Tensor, how: Preprocess) -> Tensor:
+def resized(batch: Tensor, how: Preprocess) -> Tensor:
+    """Images of one size, (B, H, W, 3) uint8, preprocessed to (B, 3, S, S) where they are."""
     images = batch.permute(0, 3, 1, 2)
     own_height, own_width = images.shape[2:]
     height, width = resized_size(own_height, own_width, how.resize_px, how.resize, how.sides)
