@@ -36,8 +36,8 @@ def gpu(tmp_path_factory):
 def test_a_training_step_waits_for_nothing_and_launches_what_it_did(gpu):
     steps = gpu("training")
     assert len(steps) == 12
-    for synchronisations, launches, pageable, pinned in steps[1:]:  # the first takes a pinned buffer
-        assert (synchronisations, pageable, pinned) == (0, 0, 0)
+    for synchronisations, launches, *others in steps[1:]:  # the first takes a pinned buffer
+        assert (synchronisations, *others) == (0, 0, 0, 0)
         assert launches == pytest.approx(LAUNCHES_A_STEP, rel=0.05)
 
 
@@ -45,11 +45,19 @@ def test_extraction_waits_once_a_batch_and_never_for_an_image(gpu):
     """Four times as many images in one batch cost no more of anything."""
     (_, many), (_, few), (_, again) = zip(*[iter(gpu("extraction"))] * 2, strict=True)
     assert many == few == again
-    synchronisations, launches, pageable, pinned = few
-    assert synchronisations <= 2
-    assert pageable <= 2
-    assert pinned == 0
+    synchronisations, launches, pageable, pinned, drains = few
+    assert (synchronisations, pageable, pinned, drains) == (1, 0, 0, 1)
     assert launches == pytest.approx(LAUNCHES_A_BATCH, rel=0.05)
+
+
+def test_no_wait_stands_between_two_forward_passes(gpu):
+    """Of six batches, decoded or cached, small images or large: only the last is waited for with nothing queued behind it."""
+    passes = gpu("passes")
+    assert len(passes) == 8
+    for synchronisations, launches, pageable, _, drains in passes[1:]:  # the first copies the scale of pixels
+        assert (synchronisations, pageable, drains) == (6, 0, 1)
+        assert launches <= 1.1 * 6 * LAUNCHES_A_BATCH
+    assert [pinned for *_, pinned, _ in (passes[3], passes[7])] == [0, 0]  # pinned memory is used again
 
 
 @pytest.mark.parametrize("gigabytes", ["79.1", "23.6"])
