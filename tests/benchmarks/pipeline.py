@@ -1,6 +1,6 @@
 """What bounds extraction on a GPU that is not here: `python tests/benchmarks/pipeline.py [--card h100] [--cores 16]`.
 
-Each stage of extraction is timed here on one thread, as processor time an image; the forward pass is that of the card's roofline
+Each stage is timed here on one thread, as processor time an image; the forward pass is that of the card's roofline
 in bfloat16 (docs/protocols.md#roofline). Stages overlap, so the slowest resource sets the pace: the cores that decode, read and
 write share their number; the interpreter's lock, the thread that launches, the one that writes, and the link are one each.
 Printed for ViT-B/16 from JPEGs, from JPEGs with the cache written, and from the cache: what bounds, and the share of the bare
