@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.benchmarks.gpu_frozen import Jpegs
+from tests.benchmarks.photographs import Jpegs
 from vitbench.api import Split
 from vitbench.backbones.known_costs import known_cost
 from vitbench.compute.environment import settle

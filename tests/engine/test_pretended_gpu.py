@@ -18,11 +18,25 @@ pytestmark = [pytest.mark.slow, pytest.mark.xfail(bool(why_not()), reason=why_no
 LAUNCHES_A_STEP, LAUNCHES_A_BATCH = 362, 61
 
 
+# A script on the pretended GPU, which has no cuDNN.
+SCRIPT = """
+import runpy, sys, torch
+torch.backends.cudnn.enabled = False
+torch.backends.cuda.enable_cudnn_sdp(False)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 @pytest.fixture(scope="module")
-def gpu(tmp_path_factory):
+def variables(tmp_path_factory):
+    """The variables of a process that has the GPU."""
+    return build(tmp_path_factory.mktemp("gpu"))
+
+
+@pytest.fixture(scope="module")
+def gpu(variables):
     """What runs on the pretended GPU prints."""
-    folder = tmp_path_factory.mktemp("gpu")
-    variables = build(folder)
 
     def ran(what, **changes):
         script = TESTS / "making" / "on_pretended_gpu.py"
@@ -84,3 +98,19 @@ def test_a_broken_gpu_costs_one_job_and_both_gpus_have_work(gpu, tmp_path):
     (spoilt,) = {number for seed, _, number in jobs if seed == 0}
     own = [seed for seed, _, number in jobs if number == spoilt]
     assert own[-1] == 0  # its process took no job after it
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("gpu_finetune", "nothing is measured of what is wrong"),
+        ("gpu_frozen", "results are not the CPU's"),
+    ],
+)
+def test_where_nothing_is_computed_nothing_is_measured(script, said, variables, tmp_path):
+    path, report = TESTS / "benchmarks" / f"{script}.py", tmp_path / "r.json"
+    before = (sys.executable, "-c", SCRIPT)
+    done = process(path, "--small", "--out", report, before=before, **variables)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert not report.exists()
