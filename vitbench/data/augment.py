@@ -62,9 +62,14 @@ def _mixed(value: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64]:
     return np.asarray(mixed ^ (mixed >> np.uint64(31)), dtype=np.uint64)
 
 
+def flips(seed: int, step: int, examples: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which images are flipped horizontally, (B,): each with probability one half."""
+    return np.asarray(uniforms(seed, step, examples, 1, "flip")[:, 0] < 0.5)
+
+
 def flip(images: Tensor, seed: int, step: int, examples: NDArray[np.int64]) -> Tensor:
     """Flip each of the images (B, 3, H, W) horizontally with probability one half."""
-    mirrored = moved(uniforms(seed, step, examples, 1, "flip")[:, 0] < 0.5, images.device)
+    mirrored = moved(flips(seed, step, examples), images.device)
     return torch.where(mirrored[:, None, None, None], images.flip(3), images)
 
 

@@ -25,7 +25,7 @@ from vitbench.core.errors import UsageError
 from vitbench.core.seeding import torch_generator
 from vitbench.data import augment, resized_crop
 from vitbench.data.loader import alone
-from vitbench.data.packed_images import PackedImages
+from vitbench.data.packed_images import CHANNELS, PackedImages
 from vitbench.data.preprocess import moved
 from vitbench.protocols.finetune.distributed import ALONE, Process
 from vitbench.protocols.recipes import Recipe
@@ -166,13 +166,14 @@ class TrainingImages:
     ) -> tuple[Tensor, Tensor]:
         """Return normalised, cropped and flipped images with their labels."""
         images = self._cropped(chosen, draw_ids, step)
-        if self.augmentation.flip:
-            images = augment.flip(images, self.data.seed, step, draw_ids)
         return self.data.normalise(images), self.labels[moved(chosen, self.labels.device)]
 
     def _cropped(self, chosen: NDArray[np.int64], draw_ids: NDArray[np.int64], step: int) -> Tensor:
+        """Cropped and flipped images; crops are flipped where they are looked up, which costs nothing."""
+        how = self.data.seed, step, draw_ids
         if self.recipe.crop == "none":
-            return self._preprocessed(chosen)
+            whole = self._preprocessed(chosen)
+            return augment.flip(whole, *how) if self.augmentation.flip else whole
         packed, which = self.resident, chosen
         if not isinstance(packed, PackedImages):
             packed = PackedImages(self._read_any_order(chosen), self.place)
@@ -180,8 +181,11 @@ class TrainingImages:
         boxes = self._boxes(packed.sizes[which], step, draw_ids)
         if self.by_pillow:
             device = torch.device(self.data.device)
-            return resized_crop.cut_all(packed.images(which), boxes, self.size_px, device, self.readers)
-        return packed.resized(which, boxes, self.size_px, cut_first=self.augmentation.crop == "inception")
+            images = resized_crop.cut_all(packed.images(which), boxes, self.size_px, device, self.readers)
+            return augment.flip(images, *how) if self.augmentation.flip else images
+        flips = augment.flips(*how) if self.augmentation.flip else None
+        cut_first = self.augmentation.crop == "inception"
+        return packed.resized(which, boxes, self.size_px, cut_first=cut_first, mirrored=flips)
 
     def _boxes(self, sizes: NDArray[np.int64], step: int, draw_ids: NDArray[np.int64]) -> NDArray[Any]:
         """Return crop boxes (B, 4) in pixels of the original images: top, left, height, width; fractional for random crops."""
@@ -202,7 +206,7 @@ class TrainingImages:
             bytes_each = 12.0 * self.size_px**2
         else:
             sample = self._read_any_order(np.arange(min(len(self.labels), 16)))
-            bytes_each = float(np.mean([image.nbytes for image in sample]))
+            bytes_each = float(np.mean([image.nbytes for image in sample])) * CHANNELS / 3
         cuda = self.place.type == "cuda"
         total = torch.cuda.get_device_properties(self.data.device).total_memory if cuda else 0
         room = RESIDENT_SHARE * total if cuda else RESIDENT_BYTES
@@ -210,7 +214,7 @@ class TrainingImages:
             return None
         if self.recipe.crop == "none":
             return torch.cat([self.data.pixels(split, self.size_px) for split in self.splits])
-        expected_pixels = int(1.1 * bytes_each / 3 * len(self.labels))
+        expected_pixels = int(1.1 * bytes_each / CHANNELS * len(self.labels))
         return PackedImages(self._read_ascending(np.arange(len(self.labels))), self.place, expected_pixels)
 
     def _preprocessed(self, chosen: NDArray[np.int64]) -> Tensor:
