@@ -23,6 +23,7 @@ from vitbench.protocols.recipes import (
     RecipeName,
     departures_for,
     named_recipes,
+    preprocess_of,
     recipe_grid,
     recipes_for,
     sizes_of,
@@ -59,7 +60,7 @@ else:
 @register_protocol("finetune", version=6, source="arXiv 2010.11929 App. B.1.1; arXiv 1912.11370 sec. 3.3")
 @dataclass(frozen=True)
 class Finetune(RecipeOptions):
-    """Fine-tuning of all weights or of a few, by the ViT paper's recipe, BiT's, VTAB's, VPT's, NOAH's, or the suite's own.
+    """Fine-tuning of all weights or of a few, by the recipe of ViT, BiT, VTAB, VPT, NOAH, MAE, BEiT, DeiT III or the suite.
 
     `recipe` names a recipe in vitbench/protocols/recipes.yaml. Any other option overrides that field of the recipe; several
     values of `base_lr`, `weight_decay` or `prompt_tokens` make a grid. Each setting of a grid is trained on train and scored on
@@ -95,7 +96,11 @@ class Finetune(RecipeOptions):
         if self.recipe == "own":
             return None
         changed = self._changes(None)
-        found = [*self.other_preprocess(job), *departures_for(self.recipe, job.task.spec)]
+        wanted = preprocess_of(self.recipe) or self.default_preprocess
+        found = (
+            [] if job.preprocess == wanted else [f"preprocessing `{job.preprocess}` instead of `{wanted}`"]
+        )
+        found += departures_for(self.recipe, job.task.spec)
         if changed:
             found.append(f"the suite states {', '.join(changed)}")
         if job.resolution_px is not None and job.resolution_px not in sizes_of(self.recipe):
@@ -149,11 +154,11 @@ class Finetune(RecipeOptions):
     def effort(self, train: Split, val: Split, task: str, params: int, resolution_px: int | None) -> Effort:
         """Return the images of all trials with their validation, and of a final run (of the recipe with the fewest steps)."""
         recipes = self._choice(train, val, task, params, resolution_px).recipes
-        trained = [recipe.batch_size * recipe.steps for recipe in recipes]
+        last = [recipe.for_examples(n).images(n) for recipe in recipes for n in [_final(recipe, train, val)]]
         if len(recipes) == 1 or not len(val):
-            return Effort(0, trained[(len(recipes) - 1) // 2], recipes[0].size_px)
-        last = recipes[0].batch_size * recipes[0].steps
-        return Effort(len(val) * len(recipes), sum(trained) + last, recipes[0].size_px)
+            return Effort(0, last[(len(recipes) - 1) // 2], recipes[0].size_px)
+        trained = [recipe.for_examples(len(train)).images(len(train)) for recipe in recipes]
+        return Effort(len(val) * len(recipes), sum(trained) + last[0], recipes[0].size_px)
 
     def _recipes(self, data: Adaptation) -> tuple[Recipe, ...]:
         module: Any = data.backbone
@@ -161,13 +166,8 @@ class Finetune(RecipeOptions):
         choice = self._choice(data.train, data.val, data.task, params, data.resolution_px)
         if choice.departs:
             data.note(choice.departs)
-        first = choice.recipes[0]
-        for wanted, allowed, what in (
-            (first.flip, data.flip, "flipped"),
-            (first.crop != "none", data.crop, "cropped"),
-        ):
-            if wanted and not allowed:
-                data.note(f"not {what}: the task's labels do not survive it")
+        for text in search.left_out(data, choice.recipes[0]):
+            data.note(text)
         if len(choice.recipes) > 1 and not len(data.val):
             data.note("no validation data to choose on: used the middle of the grid")
             return (choice.recipes[(len(choice.recipes) - 1) // 2],)
@@ -184,6 +184,11 @@ class Finetune(RecipeOptions):
         off = {name: None for name in CAN_BE_OFF if given.get(name) == "none"}
         changes = {**given, **off}
         return changes if resolution_px is None else {**changes, "size_px": resolution_px}
+
+
+def _final(recipe: Recipe, train: Split, val: Split) -> int:
+    """The number of examples that the final run trains on."""
+    return len(train) + (0 if recipe.train_only else len(val))
 
 
 def _area(split: Split) -> int:

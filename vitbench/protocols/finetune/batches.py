@@ -1,7 +1,8 @@
 """Training batches: images are decoded once and held on the device if they fit, and cropped and flipped there.
 
 A batch depends on (seed, step) only, so a run can resume at any step, with or without prefetching. Resizing to `resize_px` and
-cropping are one bilinear lookup, as TensorFlow 2's resize without antialias.
+cropping are one bilinear lookup, as TensorFlow 2's resize without antialias. Random resized crops and RandAugment are made by
+Pillow on the CPU instead, image by image in several threads.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from vitbench.api import Split
 from vitbench.compute.meter import outside
 from vitbench.core.errors import UsageError
 from vitbench.core.seeding import torch_generator
-from vitbench.data import augment
+from vitbench.data import augment, mixing, rand_augment
+from vitbench.data.erasing import erase
+from vitbench.data.image_augment import generator_of
 from vitbench.data.loader import alone
 from vitbench.data.packed_images import PackedImages
 from vitbench.data.preprocess import moved
 from vitbench.protocols.finetune.distributed import ALONE, Process
-from vitbench.protocols.recipes import Recipe
+from vitbench.protocols.recipe import Recipe
 
 RESIDENT_SHARE = 0.25  # of a GPU's memory, for images held there
 RESIDENT_BYTES = 4 * 2**30  # the same on a CPU
@@ -88,7 +91,7 @@ class Order:
 
 
 class TrainingImages:
-    """The batches of a run: normalised images (B, 3, S, S) with labels (B,), or class probabilities (B, C) with MixUp.
+    """The batches of a run: normalised images (B, 3, S, S) with labels (B,), or class probabilities (B, C) if they are mixed.
 
     `process` selects this rank's part of every batch. Random numbers are drawn for the global batch, which
     therefore does not depend on the world size.
@@ -107,9 +110,8 @@ class TrainingImages:
         self.ends = np.cumsum([len(split) for split in splits])
         self.labels = torch.as_tensor(np.concatenate([split.labels for split in splits])).to(data.device)
         self.order = Order(len(self.labels), recipe.batch_size, data.seed, recipe.last_batch)
-        self.augmentation = augment.Augmentation(recipe.crop, recipe.flip, recipe.mixup_alpha).allowed(
-            flip=data.flip, crop=data.crop
-        )
+        self.augmentation = augmentation_of(recipe).allowed(flip=data.flip, crop=data.crop)
+        self.by_pillow = recipe.crop == "random_resized"
         if self.augmentation.crop == "random" and (recipe.resize_px or 0) < size_px:
             raise UsageError(
                 f"crop: random cannot cut {size_px} px from resize_px {recipe.resize_px}: give a larger resize_px"
@@ -135,13 +137,13 @@ class TrainingImages:
                 yield *batch, len(self.order(step))
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return this rank's part of a step's batch. MixUp pairs the global batch with itself in reverse."""
+        """Return this rank's part of a step's batch. MixUp and CutMix pair the global batch with itself in reverse."""
         chosen = self.order(step)
         draw_ids = _draw_ids(chosen, self.order.examples)
         rows = np.array_split(np.arange(len(chosen)), self.process.world_size)[self.process.rank]
         with torch.no_grad():
             images, labels = self._augmented(chosen[rows], draw_ids[rows], step)
-            if not self.augmentation.mixup_alpha:
+            if not self.augmentation.mixes:
                 return images, labels
             targets, partners = self._one_hot(labels), len(chosen) - 1 - rows
             if self.process.world_size == 1:
@@ -149,11 +151,9 @@ class TrainingImages:
             else:
                 other_images, labels = self._augmented(chosen[partners], draw_ids[partners], step)
                 other_targets = self._one_hot(labels)
-            weight = augment.mixup_weight(self.augmentation.mixup_alpha, self.data.seed, step)
-            return (
-                augment.mixed(images, other_images, weight),
-                augment.mixed(targets, other_targets, weight),
-            )
+            alphas = self.augmentation.mixup_alpha, self.augmentation.cutmix_alpha
+            mix = mixing.drawn(*alphas, self.size_px, self.data.seed, step)
+            return mix.images(images, other_images), mix.targets(targets, other_targets)
 
     def _one_hot(self, labels: Tensor) -> Tensor:
         return F.one_hot(labels, self.classes).float()
@@ -162,10 +162,31 @@ class TrainingImages:
         self, chosen: NDArray[np.int64], draw_ids: NDArray[np.int64], step: int
     ) -> tuple[Tensor, Tensor]:
         """Return normalised, cropped and flipped images with their labels."""
-        images = self._cropped(chosen, draw_ids, step)
-        if self.augmentation.flip:
-            images = augment.flip(images, self.data.seed, step, draw_ids)
-        return self.data.normalise(images), self.labels[moved(chosen, self.labels.device)]
+        seed = self.data.seed
+        if self.by_pillow:
+            images = self._augmented_singly(chosen, draw_ids, step)
+        else:
+            images = self._cropped(chosen, draw_ids, step)
+            if self.augmentation.flip:
+                images = augment.flip(images, seed, step, draw_ids)
+        images = self.data.normalise(images)
+        if self.augmentation.erase:
+            images = erase(images, self.augmentation.erase, seed, step, draw_ids)
+        return images, self.labels[moved(chosen, self.labels.device)]
+
+    def _augmented_singly(self, chosen: NDArray[np.int64], draw_ids: NDArray[np.int64], step: int) -> Tensor:
+        """Return images cropped, flipped and changed by RandAugment, (B, 3, S, S) from 0 to 255."""
+        how = self.augmentation.of_images(self.data.backbone.input.mean)
+        if isinstance(self.resident, list):
+            originals = [self.resident[position] for position in chosen.tolist()]
+        else:
+            originals = self._read_any_order(chosen)
+
+        def augmented(image: NDArray[np.uint8], example: int) -> NDArray[np.uint8]:
+            return how(image, self.size_px, generator_of(self.data.seed, step, example))
+
+        images = np.stack(list(self.readers.map(augmented, originals, draw_ids.tolist())))
+        return moved(images, self.labels.device).permute(0, 3, 1, 2).float()
 
     def _cropped(self, chosen: NDArray[np.int64], draw_ids: NDArray[np.int64], step: int) -> Tensor:
         if self.recipe.crop == "none":
@@ -188,20 +209,25 @@ class TrainingImages:
         scale = sizes / resized
         return np.column_stack([corners * scale, self.size_px * scale])
 
-    def _load_resident(self) -> PackedImages | Tensor | None:
-        """Return all images on the device, or None if they do not fit: then each batch is read when it is needed."""
+    def _load_resident(self) -> PackedImages | Tensor | list[NDArray[np.uint8]] | None:
+        """Return all images on the device, or None if they do not fit: then each batch is read when it is needed.
+
+        Images that Pillow augments stay in the memory of the CPU.
+        """
         if self.recipe.crop == "none":
             bytes_each = 12.0 * self.size_px**2
         else:
             sample = self._read_any_order(np.arange(min(len(self.labels), 16)))
             bytes_each = float(np.mean([image.nbytes for image in sample]))
-        cuda = self.data.device.startswith("cuda")
+        cuda = self.data.device.startswith("cuda") and not self.by_pillow
         total = torch.cuda.get_device_properties(self.data.device).total_memory if cuda else 0
         room = RESIDENT_SHARE * total if cuda else RESIDENT_BYTES
         if bytes_each * len(self.labels) > room:
             return None
         if self.recipe.crop == "none":
             return torch.cat([self.data.pixels(split, self.size_px) for split in self.splits])
+        if self.by_pillow:
+            return list(self._read_ascending(np.arange(len(self.labels))))
         expected_pixels = int(1.1 * bytes_each / 3 * len(self.labels))
         return PackedImages(
             self._read_ascending(np.arange(len(self.labels))), torch.device(self.data.device), expected_pixels
@@ -238,6 +264,14 @@ class TrainingImages:
                 part.indices[i : i + IMAGES_PER_READ].tolist() for i in range(0, len(part), IMAGES_PER_READ)
             ]
             yield from chain.from_iterable(self.readers.map(partial(part.source.read, fast_dct=True), blocks))
+
+
+def augmentation_of(recipe: Recipe) -> augment.Augmentation:
+    """What a recipe asks for."""
+    return augment.Augmentation(
+        recipe.crop, recipe.flip, recipe.mixup_alpha, recipe.cutmix_alpha,
+        rand_augment.named(recipe.rand_augment) if recipe.rand_augment else None, recipe.erase,
+    )  # fmt: skip
 
 
 def _draw_ids(chosen: NDArray[np.int64], examples: int) -> NDArray[np.int64]:

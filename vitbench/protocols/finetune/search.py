@@ -115,6 +115,11 @@ def run_trials(runs: Search, recipes: Sequence[Recipe]) -> tuple[Trial, ...]:
     return tuple(trial.model_copy(update={"chosen": i == best}) for i, trial in enumerate(trials))
 
 
+def left_out(data: Adaptation, recipe: Recipe) -> tuple[str, ...]:
+    """What of a recipe's augmentation the task rules out, in words."""
+    return batches.augmentation_of(recipe).allowed(flip=data.flip, crop=data.crop).without
+
+
 def snap_to_patches(data: Adaptation, recipes: Sequence[Recipe]) -> tuple[Recipe, ...]:
     """Return the recipes at the next image size that is a multiple of the patch size (512 px with 14 px patches: 518 px).
 
