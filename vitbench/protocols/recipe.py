@@ -63,6 +63,8 @@ class Recipe:
     cosine from the first step, not from the end of warm-up, and warms up from `warmup_lr`, as timm's. Warm-up is complete in
     the step `after` it, or in its `last`.
 
+    Features are pooled as the `backbone` does, or a new LayerNorm is put behind the mean of the `patches`.
+
     `tune` says which parameters are trained beside the head: `all`, `head` (none), `bias`, the `last-N` blocks, those of a
     method of peft, with `rank`, `alpha` (None: the rank) and `targets` (endings of layers' names; none: the projections of
     attention to queries, keys and values), or `prompt_tokens` learnt tokens before the first block (`vpt-shallow`) or each
@@ -110,6 +112,7 @@ class Recipe:
     attention_dropout: Probability = 0.0
     stochastic_depth: Probability = 0.0
     train_only: bool = False
+    pool: Literal["backbone", "patches"] = "backbone"
     head_init: Literal["zeros", "torch", "vpt", "mae", "deit"] = "zeros"
     tune: Tuning = "all"
     rank: Positive = 8

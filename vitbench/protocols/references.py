@@ -19,6 +19,9 @@ REPOSITORIES = {
     "DN": ("facebookresearch/dinov2", "b8931f7"),
     "VPT": ("KMnP/vpt", "4410440"),
     "NH": ("ZhangYuanhan-AI/NOAH", "e9c55f3"),
+    "MAE": ("facebookresearch/mae", "efb2a80"),
+    "BEIT": ("microsoft/unilm", "768a3c8"),
+    "DEIT": ("facebookresearch/deit", "7e160fe"),
 }
 
 ALWAYS: dict[str, tuple[str, ...]] = {

@@ -9,6 +9,7 @@ from torch import nn
 from vitbench.core.errors import Problem, UsageError
 from vitbench.protocols.finetune import peft_methods, prompts
 from vitbench.protocols.finetune.blocks import blocks_of
+from vitbench.protocols.finetune.pooling import pool_patches
 from vitbench.protocols.finetune.regularise import OF_HEAD
 from vitbench.protocols.recipe import PEFT_METHODS, PROMPT_METHODS, Recipe
 
@@ -24,8 +25,9 @@ def choose(backbone: nn.Module, recipe: Recipe) -> list[str]:
     Raises:
         UsageError: the network has no such layers.
     """
+    said = [pool_patches(backbone)] if recipe.pool == "patches" else []
     if recipe.tune == "all":
-        return []
+        return said
     for weight in backbone.parameters():
         weight.requires_grad = False
     if recipe.tune == "bias":
@@ -37,7 +39,8 @@ def choose(backbone: nn.Module, recipe: Recipe) -> list[str]:
     elif recipe.tune in PROMPT_METHODS:
         prompts.add(backbone, recipe)
     return [
-        f"tuned: the head and {_count(backbone, recipe)}; what is frozen runs in {recipe.frozen_mode} mode"
+        *said,
+        f"tuned: the head and {_count(backbone, recipe)}; what is frozen runs in {recipe.frozen_mode} mode",
     ]
 
 
