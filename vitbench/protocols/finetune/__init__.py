@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass, make_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, get_type_hints
 
 from pydantic import Field
 
-from vitbench.api import Adaptation, Adapted, Effort, Protocol, Split
+from vitbench.api import Adaptation, Adapted, Backbone, Effort, Protocol, Split
 from vitbench.core.errors import VitbenchError
 from vitbench.core.job import Job, PreprocessName
 from vitbench.core.lazy_import import lazy_module
@@ -159,6 +160,17 @@ class Finetune(RecipeOptions):
             return Effort(0, last[(len(recipes) - 1) // 2], recipes[0].size_px)
         trained = [recipe.for_examples(len(train)).images(len(train)) for recipe in recipes]
         return Effort(len(val) * len(recipes), sum(trained) + last[0], recipes[0].size_px)
+
+    def step_flops(self, built: Callable[[], Backbone]) -> int | None:
+        """Return the FLOPs of a forward pass and of what a backward pass computes where few parameters are trained."""
+        settings = named_recipes()[self.recipe]["settings"]
+        grid = recipe_grid(self.recipe, settings[0], self._changes(None))
+        ways = {(each.tune, each.prompt_tokens, each.rank, each.targets): each for each in grid}
+        if {each.tune for each in ways.values()} == {"all"}:
+            return None
+        found = [search.step_flops(built(), each) for each in ways.values()]
+        known = [each for each in found if each is not None]
+        return round(statistics.fmean(known)) if len(known) == len(found) else None
 
     def _recipes(self, data: Adaptation) -> tuple[Recipe, ...]:
         module: Any = data.backbone
