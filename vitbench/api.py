@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vitbench.core.effort import Effort as Effort
+from vitbench.core.further_set import TestSet as TestSet
 from vitbench.core.image_input import EvaluationTransform as EvaluationTransform
 from vitbench.core.image_input import InputSpec as InputSpec
 from vitbench.core.image_input import Triple as Triple
@@ -25,14 +25,18 @@ from vitbench.core.own_classifier import OwnClassifier as OwnClassifier
 from vitbench.core.provenance import Provenance as Provenance
 from vitbench.core.record import ScoreKind, Trial
 from vitbench.core.run_log import RunLog as RunLog
+from vitbench.core.split import TOP1 as TOP1
+from vitbench.core.split import ImageSource as ImageSource
+from vitbench.core.split import Indices as Indices
+from vitbench.core.split import Labels as Labels
+from vitbench.core.split import Pixels as Pixels
+from vitbench.core.split import ScoreRule as ScoreRule
+from vitbench.core.split import Split as Split
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Part = Literal["train", "val"]
-Pixels = NDArray[np.uint8]
-Indices = NDArray[np.int64]
-Labels = NDArray[np.int64]
 
 
 class BackboneModule(typing.Protocol):
@@ -71,70 +75,6 @@ class Backbone(typing.Protocol):
         ...
 
 
-class ImageSource(ABC):
-    """Images in a fixed order, decoded on demand. Labels are the task's."""
-
-    one_encoding: ClassVar[bool] = False  # equal images are equal bytes, whose digests `stored_digests` has
-
-    @abstractmethod
-    def __len__(self) -> int: ...
-
-    @property
-    @abstractmethod
-    def fingerprint(self) -> str:
-        """A digest that changes whenever an image changes."""
-
-    @abstractmethod
-    def read(self, indices: Sequence[int], *, fast_dct: bool = False) -> list[Pixels]:
-        """RGB images (H, W, 3) uint8, in the order of `indices`; called from several threads. `fast_dct`: as TensorFlow.
-
-        Raises:
-            BadImageError: an image cannot be decoded.
-        """
-
-    @abstractmethod
-    def name(self, index: int) -> str:
-        """The name of an image in messages and predictions."""
-
-    def stored_digests(self, indices: Indices) -> Sequence[bytes] | None:  # noqa: ARG002  of sources that have files
-        """Digests of images as they are stored, where they cost less than decoding; None otherwise."""
-        return None
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Labelled examples: positions in a source and labels; `clusters` number images that belong together; all (N,) int64."""
-
-    source: ImageSource
-    indices: Indices
-    labels: Labels
-    clusters: Indices | None = None
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def take(self, positions: Indices) -> Split:
-        """The examples at these positions of this split, as copies that share no memory with it."""
-        columns = (self.indices, self.labels, self.clusters)
-        return Split(self.source, *(None if each is None else each[positions].copy() for each in columns))  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class ScoreRule:
-    """A metric: `correct(predictions (N,), split)` gives (N,) float, 1 right, 0 wrong, NaN not counted."""
-
-    name: str
-    correct: Callable[[Labels, Split], NDArray[np.float64]]
-    by_label: bool = False  # an image that counts is right if its label is predicted; further metrics need it
-
-
-def _top1(predictions: Labels, split: Split) -> NDArray[np.float64]:
-    return np.asarray(predictions == split.labels, dtype=np.float64)
-
-
-TOP1 = ScoreRule("top1", _top1, by_label=True)
-
-
 class Task(ABC):
     """Data, splits, label rule and metrics. No image is read before a split is asked for.
 
@@ -150,6 +90,7 @@ class Task(ABC):
     crop: bool = True
     random_order: bool = False
     version: str = ""
+    further: tuple[TestSet, ...] = ()
 
     @abstractmethod
     def train(self) -> Split:
@@ -162,6 +103,10 @@ class Task(ABC):
     @abstractmethod
     def test(self) -> Split:
         """The test split, which is scored."""
+
+    def test_sets(self) -> tuple[TestSet, ...]:
+        """Further test sets of the task's classes, each scored from the same adapted model; opened after `test`."""
+        return self.further
 
     def shots(self) -> Split:
         """The examples that N-shot budgets draw from, in the order that the reference's draws go by."""

@@ -28,6 +28,13 @@ SPLITS = {
     "svhn_cropped": ("train", "test", "extra"),
     "imagenet2012": ("train", "validation"),
 }
+# Further test sets of ImageNet, with one split; those of 200 classes have labels among them.
+TEST_SETS = {
+    **dict.fromkeys(
+        ["imagenet_v2/matched-frequency", "imagenet_a", "imagenet_r", "imagenet_sketch"], ("test",)
+    ),
+    "imagenet2012_corrupted/fog_1": ("validation",),
+}
 NO_REAL_LABEL = (1, 22, 37, 39)  # of the first 40 validation images
 SIZES_PX = {"cifar10": (32, 32), "cifar100": (32, 32), "svhn_cropped": (32, 32), "patch_camelyon": (96, 96)} | {
     "eurosat/rgb": (64, 64), "resisc45": (256, 256), "dmlab": (360, 480), "dsprites": (64, 64), "smallnorb": (96, 96),
@@ -107,6 +114,11 @@ def example(name, split, features, rng, i):
         "uc_merced": ("filename", f"{i}.tif", f"{i}.tif"),
         "colorectal_histology": ("filename", f"{i}.tif", f"{i}.tif"),
         "imagenet2012": ("file_name", *[f"ILSVRC2012_val_{i + 1:08d}.JPEG"] * 2),
+        "imagenet2012_corrupted/fog_1": ("file_name", *[f"ILSVRC2012_val_{i + 1:08d}.JPEG"] * 2),
+        "imagenet_v2/matched-frequency": ("file_name", f"{i}/x.jpeg", f"{i}_x.jpeg"),
+        "imagenet_r": ("file_name", f"n{i}/x.jpg", f"n{i}_x.jpg"),
+        "imagenet_a": ("file_name", *[f"{i}.jpg"] * 2),
+        "imagenet_sketch": ("file_name", *[f"n{i}/x.JPEG"] * 2),
     }
     field, value, key = names.get(name, ("file_name", f"class/image_{i:05d}.jpg", f"class/image_{i:05d}.jpg"))
     if name == "dsprites":
@@ -126,15 +138,17 @@ def example(name, split, features, rng, i):
     return key, values
 
 
-def prepare(name, folder, n=N, shards=None):
-    """Prepare one data set as array_record, with n examples in each split."""
+def prepare(name, folder, n=N, shards=None, labels=()):
+    """Prepare one data set as array_record, with n examples in each split, whose labels are among these if any are given."""
     import tensorflow_datasets as tfds
 
     rng = np.random.default_rng(len(name))
     builder = tfds.builder(name, data_dir=folder, file_format="array_record")
 
     def some(split, features):
-        return (example(name, split, features, rng, i) for i in range(n))
+        for i in range(n):
+            key, values = example(name, split, features, rng, i)
+            yield key, {**values, **({"label": labels[i % len(labels)]} if labels else {})}
 
     def splits(_manager):
         if name.startswith("cifar"):  # the real builder reads the names from its archive
@@ -143,7 +157,7 @@ def prepare(name, folder, n=N, shards=None):
             ]
             if name == "cifar100":
                 builder.info.features["coarse_label"].names = [f"g{i}" for i in range(20)]
-        return {split: some(split, builder.info.features) for split in SPLITS[name]}
+        return {split: some(split, builder.info.features) for split in (SPLITS | TEST_SETS)[name]}
 
     builder._split_generators = splits
     config = tfds.download.DownloadConfig(compute_stats="skip", manual_dir=folder, num_shards=shards)

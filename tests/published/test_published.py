@@ -13,7 +13,7 @@ from vitbench.published import MEANS, VTAB_GROUPS, Value, published, rows_of, un
 def test_all_rows_are_there_with_source_protocol_and_resolution():
     rows = published()
     assert len(rows) == 351
-    assert sum(len(row.results) for row in rows) == 2386
+    assert sum(len(row.results) for row in rows) == 2542
     assert len({row.id for row in rows}) == 351
     for row in rows:
         assert row.source.paper

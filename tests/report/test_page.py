@@ -63,7 +63,12 @@ def test_every_score_opens_its_records(tiny_records):
 
 def test_the_page_has_the_charts_of_a_board_in_order(vtab_records):
     page = render(vtab_records)
-    shown = [chart for chart in CHARTS if chart.scope == "board" and chart.most_cells != 0]
+    not_of_these = ("robustness",)  # of records with further test sets
+    shown = [
+        chart
+        for chart in CHARTS
+        if chart.scope == "board" and chart.most_cells != 0 and chart.name not in not_of_these
+    ]
     places = [page.index(f">{chart.title}</") for chart in shown]
     assert len(places) == 3
     assert places == sorted(places)

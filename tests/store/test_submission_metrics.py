@@ -39,7 +39,7 @@ def of(run, protocol):
 
 def told(run, record, scores=None):
     table = run.predictions_path(record.key).read_bytes()
-    return list(faults(record, table, Labels(), scores))
+    return list(faults(record, {"": table}, Labels(), scores))
 
 
 def stated(record, name, **changes):
@@ -141,11 +141,13 @@ def test_a_task_with_another_measure_states_none(run):
         update={"metrics": metrics, "worst": (), "predictions_sha256": hashlib.sha256(data).hexdigest()}
     )
     assert any(
-        "its task is not scored by one label per image" in text for text in faults(changed, data, Labels())
+        "its task is not scored by one label per image" in text
+        for text in faults(changed, {"": data}, Labels())
     )
     none = {name: FurtherMetric(n=0, note="other") for name in record.further}
     assert not any(
-        "one label" in text for text in faults(changed.model_copy(update={"further": none}), data, Labels())
+        "one label" in text
+        for text in faults(changed.model_copy(update={"further": none}), {"": data}, Labels())
     )
 
 

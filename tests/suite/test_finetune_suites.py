@@ -133,6 +133,7 @@ def test_a_suite_says_its_cost_and_what_to_expect():
         *JOBS,
         "peft-vtab",
         "imagenet-own-head",
+        "imagenet-robustness",
         "vtab-frozen",
         "fewshot",
         "imagenet-fewshot",

@@ -45,16 +45,24 @@ def _chosen(names: tuple[str, ...]) -> list[DataSet]:
 
 def _of_suite(name: str, tasks: set[str]) -> list[str] | None:
     """Return the tasks of a suite that need a data set, or None if there is no such suite."""
+    from vitbench.data.tfds.dataset import DATA_SETS
     from vitbench.suite import find_suite, read_suite
     from vitbench.suite.read import packaged_suites
 
     if name not in packaged_suites() and not Path(name).is_file():
         return None
     listed = read_suite(find_suite(name)).data.get("tasks") or []
-    names = [
-        entry if isinstance(entry, str) else str(entry.get("source") or entry.get("name")) for entry in listed
-    ]
-    return [name for name in names if name in tasks]
+    entries = [{"name": entry} if isinstance(entry, str) else entry for entry in listed]
+    found = []
+    for entry in entries:
+        task = str(entry.get("source") or entry.get("name"))
+        chosen = entry.get("test_sets") or ()
+        wanted = {f"{task}/{each}" for each in ([chosen] if isinstance(chosen, str) else chosen)}
+        found += [task] if task in tasks else []
+        found += (
+            [] if isinstance(chosen, dict) else [d.name for d in DATA_SETS.values() if d.test_set in wanted]
+        )
+    return found
 
 
 @data.command()
@@ -78,6 +86,9 @@ def status(names: tuple[str, ...], as_json: bool) -> int:
             colour = {"ready": "green", "broken": "red"}.get(one.state)
             click.echo(click.style(one.line, fg=colour) if colour else one.line)
         if not names:
+            click.echo(
+                "data sets of further test sets are shown by name: imagenet_v2, imagenet_a, …", err=True
+            )
             _show_caches()
     return 3 if names and any(one.state != "ready" for one in found) else 0
 

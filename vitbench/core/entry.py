@@ -19,6 +19,10 @@ from vitbench.core.errors import DataMissingError, UsageError
 LONGEST_PATH = 4096  # characters, on Linux
 
 
+class Added:
+    """Marks an option, by `Annotated[…, Added()]`, that came after results: where it is None, jobs keep the key they had."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """One registered component. `labels` are facts about it, shown in lists and on pages; `n_test` is known of some tasks."""
@@ -91,10 +95,13 @@ class Entry:
     def places(self, options: Mapping[str, Any], argument: str = "") -> dict[str, Path]:
         """The files and folders behind the options and the argument.
 
-        Those declared as paths, and text that turns out to be one, named `text:OPTION`: it may mean more than its place.
+        Those declared as paths, also in a mapping (`OPTION.KEY`), and text that turns out to be one, named `text:OPTION`: it
+        may mean more than its place.
         """
         found = {
-            name: Path(options[name]) for name in sorted(self.locations) if options.get(name) is not None
+            f"{name}.{inner}" if inner else name: path
+            for name in sorted(self.locations)
+            for inner, path in _paths_in(options.get(name))
         }
         if self.argument_is_path:
             found["argument"] = Path(argument)
@@ -106,10 +113,25 @@ class Entry:
         return found
 
     @cached_property
+    def added(self) -> frozenset[str]:
+        """The options that are not part of a job's key where they are None."""
+        fields = self.options.model_fields.items()
+        return frozenset(
+            name for name, field in fields if any(isinstance(each, Added) for each in field.metadata)
+        )
+
+    @cached_property
     def locations(self) -> frozenset[str]:
         """The options that are paths."""
         fields = self.options.model_fields.items()
         return frozenset(name for name, field in fields if _mentions_path(field.annotation))
+
+
+def _paths_in(value: Any) -> list[tuple[str, Path]]:
+    """The paths in the value of an option declared as such: with their keys if it is a mapping, with '' if it is one path."""
+    if isinstance(value, Mapping):
+        return [(str(key), Path(path)) for key, path in value.items()]
+    return [("", Path(value))] if isinstance(value, str | Path) else []
 
 
 def _is_place(value: object, *, folders: bool = False) -> bool:

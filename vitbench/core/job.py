@@ -110,6 +110,13 @@ _as_json = json.JSONEncoder(sort_keys=True, ensure_ascii=True, default=str).enco
 _value_as_json = lru_cache(maxsize=4096, typed=True)(_as_json)  # the jobs of a suite have few distinct values
 
 
+def _without_places(name: str, value: Any, contents: Mapping[str, str]) -> Any:
+    """An option's value; of a mapping of paths, the keys alone: their contents are known."""
+    if not isinstance(value, Mapping):
+        return value
+    return {key: None if f"{name}.{key}" in contents else inner for key, inner in value.items()}
+
+
 class Component(Frozen):
     """A registered backbone, task or protocol with every option spelled out.
 
@@ -131,7 +138,11 @@ class Component(Frozen):
 
     def identity(self) -> dict[str, Any]:
         """The part that a score depends on."""
-        options = {key: value for key, value in self.options.items() if key not in self.contents}
+        options = {
+            key: _without_places(key, value, self.contents)
+            for key, value in self.options.items()
+            if key not in self.contents
+        }
         argument = "" if "argument" in self.contents else self.argument
         return {
             "name": self.name, "version": self.version, "argument": argument, "options": options,

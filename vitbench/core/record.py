@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -159,6 +159,30 @@ class FurtherMetric(Frozen):
     )
 
 
+class TestSetFacts(Frozen):
+    """A further test set of the task's classes; its score is in the record's metrics, by its name."""
+
+    __test__: ClassVar[bool] = False  # its name begins like that of a test
+
+    n: Count = Field(description="images, of all parts")
+    classes: Count = Field(description="among which answers were chosen")
+    dataset: str = ""
+    version: str = Field(default="", description="of a prepared data set")
+    fingerprints: dict[str, str] = Field(description="of the images, by part; '' where it has none")
+    departures: tuple[str, ...] = ()
+    in_distribution: Metric | None = Field(
+        default=None,
+        description="of the task's own test images of the same classes, chosen among these; None: it has all of them",
+    )
+    parts: dict[str, Metric] = Field(default={}, description="scores of its parts, if it has several")
+    relative_error: Annotated[float, Field(ge=0)] | None = Field(
+        default=None,
+        description="mean over groups of parts of their error divided by the reference network's",
+    )
+    further: dict[FurtherName, FurtherMetric] = Field(default={})
+    predictions_sha256: str = ""
+
+
 class Trial(Frozen):
     """One setting of a selection: its options, and its score on the split that it was judged on."""
 
@@ -199,6 +223,9 @@ class Record(Frozen):
     metrics: dict[str, Metric] = Field(default={})
     further: dict[FurtherName, FurtherMetric] = Field(
         default={}, description="empty in records of version 0.2.0"
+    )
+    test_sets: dict[str, TestSetFacts] = Field(
+        default={}, description="further ones, scored from the same model"
     )
     score_kind: ScoreKind = "unknown"
     trials: tuple[Trial, ...] = ()

@@ -98,7 +98,7 @@ def class_folders(folder: Path) -> list[str]:
 
 
 def image_files(root: Path, split: str, classes: Sequence[str]) -> tuple[list[str], list[int]]:
-    """Files below ROOT/SPLIT/<class>, relative to root, sorted within each class, and their labels.
+    """Files below ROOT/SPLIT/<class>, relative to root, sorted within each class, and their labels; '' is ROOT/<class>.
 
     Raises:
         DataMissingError: a class has no training image, or the split has a class that is not among `classes`.
@@ -158,10 +158,12 @@ def _is_of_system(name: str) -> bool:
 
 
 def digest_of_images(root: Path) -> str:
-    """SHA-256 of the names and contents of all files in the folders of splits; of a single file, of its content."""
+    """SHA-256 of the names and contents of all files in the folders of splits, of all files where there is none."""
     if not root.is_dir():
         return digest_path(root)
     folders = split_folders(root).values()
+    if not folders:
+        return digest_path(root)
     files = [
         f"{folder}/{file}" if folder else file for folder in sorted(folders) for file in walk(root / folder)
     ]

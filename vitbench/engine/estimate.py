@@ -142,8 +142,10 @@ def _data(task: Task, job: Job) -> _Data:
     labelled = labelled_data(task, job.budget, job.seed, job.limit)
     test = thinned(task.test(), job.limit)
     train, val = (read_for(split, labelled.pools) for split in (labelled.train, labelled.val))
-    parts = tuple((_name(split), len(split)) for split in (train, val, test) if len(split))
-    return _Data(labelled, len(test), parts, _name(val) if len(val) else "")
+    further = [thinned(part(), job.limit) for each in task.test_sets() for part in each.parts.values()]
+    parts = tuple((_name(split), len(split)) for split in (train, val, test, *further) if len(split))
+    tested = math.fsum(map(len, (test, *further)))
+    return _Data(labelled, int(tested), parts, _name(val) if len(val) else "")
 
 
 def _name(split: Split) -> str:

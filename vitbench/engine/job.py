@@ -28,6 +28,7 @@ from vitbench.data.sealed import sealed
 from vitbench.engine.adaptation import JobAdaptation, Notes
 from vitbench.engine.answers import Answers, answer
 from vitbench.engine.features import FeatureReader
+from vitbench.engine.further_sets import ScoredSet, Scorer
 from vitbench.engine.job_cost import cost_of, devices
 from vitbench.engine.job_facts import data_facts, score_remarks, weights_remarks
 from vitbench.engine.job_log import LOG
@@ -80,13 +81,14 @@ def _other_rank_is_gone(error: BaseException) -> bool:
 
 @dataclass(frozen=True)
 class Scored:
-    """A task's test split, the answers to it, what their scores are, and the preprocessing of its images."""
+    """A task's test split, the answers to it, what their scores are, how its images were prepared, and further test sets."""
 
     task: Task
     test: Split
     answers: Answers
     kind: ScoreKind
     preprocess: Preprocess
+    further: tuple[ScoredSet, ...] = ()
 
     def table(self) -> pd.DataFrame:
         """One row per test example, for the run directory."""
@@ -156,10 +158,23 @@ class _JobRun:
         with self.meter.phase("data"):
             test = thinned(task.test(), self.job.limit)
         with self.meter.phase("build"):
-            reader = self._reader(self._at_test_resolution(adapted.backbone), (test,))
-        features, classes = self._test_features(adapted, test, reader), len(task.class_names)
+            backbone = self._at_test_resolution(adapted.backbone)
+
+        def features_of(split: Split) -> Tensor:
+            return self._test_features(adapted, split, self._reader(backbone, (split,)))
+
+        features, classes = features_of(test), len(task.class_names)
         answers = answer(adapted.head, features, test.labels, classes, kind, keep=self.worker.keep_scores)
-        return Scored(task, test, answers, kind, reader.preprocess)
+        scorer = Scorer(adapted.head, features_of, classes, kind, self.job.limit, test, features)
+        further_sets = []
+        for found in scorer.scored(task):
+            self.worker.heartbeat.update(f"tested on {found.name}")
+            LOG.info("%s: %s", found.name, found.metric.value)
+            for departure in found.facts.departures:
+                self.notes.add(f"test set {found.name}: {departure}")
+            further_sets.append(found)
+        how = preset_of(self.job.preprocess, backbone)
+        return Scored(task, test, answers, kind, how, tuple(further_sets))
 
     def _at_test_resolution(self, backbone: Any) -> Any:
         """The backbone at the image size it was adapted at, unless the suite names another for the test."""
@@ -253,6 +268,7 @@ class _JobRun:
         if isinstance(adapted.backbone, BuiltBackbone):
             backbone = adapted.backbone  # at the image size of the protocol's recipe
         metrics = {rule.name: score(rule, answers.predictions, test) for rule in task.rules}
+        metrics |= {each.name: each.metric for each in scored.further}
         main, origin = task.rules[0], backbone.provenance
         evidence = Evidence(
             self.job,
@@ -268,6 +284,7 @@ class _JobRun:
             status="ok",
             metrics=metrics,
             further=further(main, answers, test, len(task.class_names), scored.kind),
+            test_sets={each.name: each.facts for each in scored.further},
             score_kind=scored.kind,
             trials=adapted.trials,
             backbone=backbone_facts(backbone, self.worker.weights_digest(self.job)),
@@ -283,4 +300,5 @@ class _JobRun:
             worst=worst(answers.margins, main.correct(answers.predictions, test) == 0),
             created=now(),
         )
-        return Outcome(record, scored.table(), answers.kept)
+        tables = {each.name: each.table for each in scored.further}
+        return Outcome(record, scored.table(), answers.kept, further=tables)

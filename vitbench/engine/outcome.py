@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticSerializationError
@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 class Outcome:
     """A record and, where there is a score, one row per test example; class scores (N, C) if they are to be kept.
 
-    `spoils_process`: the job has left its process unable to use the GPU, so it must be its last.
+    `further` are such rows of further test sets, by their names. `spoils_process`: the job has left its process unable to use
+    the GPU, so it must be its last.
     """
 
     record: Record
     predictions: pd.DataFrame | None = None
     scores: NDArray[np.float16] | None = None
     spoils_process: bool = False
+    further: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
 def failed(job: Job, device: str, error: BaseException, phase: str = "") -> Record:

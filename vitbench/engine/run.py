@@ -175,7 +175,7 @@ class _Run:
             stack.callback(self.progress.end)
             stack.callback(queue.release)
             for job, outcome in self._outcomes(queue, workers):
-                record = run.write(outcome.record, outcome.predictions, outcome.scores)
+                record = run.write(outcome.record, outcome.predictions, outcome.scores, outcome.further)
                 if record.status == "ok":  # a failed job goes on from its checkpoints when it is retried
                     run.forget_checkpoints(job.key)
                 queue.finished(job)

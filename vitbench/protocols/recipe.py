@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from vitbench.core.entry import Added
 from vitbench.data import rand_augment
 
 Positive = Annotated[int, Field(ge=1)]
@@ -83,19 +84,19 @@ class Recipe:
     warmup_epochs: Annotated[int, Field(ge=0)] = 0
     last_batch: Literal["span", "keep", "drop"] = "span"
     rate_lag: Annotated[int, Field(ge=0)] = 0
-    rate_every: Literal["epoch", "step"] = "epoch"
+    rate_every: Annotated[Literal["epoch", "step"], Added()] = "epoch"
     optimiser: Literal["sgd", "adamw"] = "sgd"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     weight_decay: NotNegative = 0.0
     decay_vectors: bool = False
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
-    layer_groups: Literal["timm", "blocks"] = "timm"
+    layer_groups: Annotated[Literal["timm", "blocks"], Added()] = "timm"
     clip_norm: Rate | None = 1.0
     decay: Literal["cosine", "cosine-whole", "staircase"] = "cosine"
     decay_steps: tuple[Positive, ...] = ()
     warmup_lr: NotNegative = 0.0
-    warmup_reaches: Literal["after", "last"] = "after"
+    warmup_reaches: Annotated[Literal["after", "last"], Added()] = "after"
     min_lr: NotNegative = 0.0
     momentum_dtype: Literal["float32", "bfloat16"] = "float32"
     averaging: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -103,16 +104,16 @@ class Recipe:
     resize_px: Positive | None = None
     crop: Literal["none", "random", "inception", "random_resized"] = "none"
     flip: bool = False
-    rand_augment: RandAugmentName | None = None
-    erase: Probability = 0.0
+    rand_augment: Annotated[RandAugmentName | None, Added()] = None
+    erase: Annotated[Probability, Added()] = 0.0
     mixup_alpha: NotNegative = 0.0
-    cutmix_alpha: NotNegative = 0.0
+    cutmix_alpha: Annotated[NotNegative, Added()] = 0.0
     label_smoothing: Probability = 0.0
     dropout: Probability = 0.0
     attention_dropout: Probability = 0.0
     stochastic_depth: Probability = 0.0
     train_only: bool = False
-    pool: Literal["backbone", "patches"] = "backbone"
+    pool: Annotated[Literal["backbone", "patches"], Added()] = "backbone"
     head_init: Literal["zeros", "torch", "vpt", "mae", "deit"] = "zeros"
     tune: Tuning = "all"
     rank: Positive = 8

@@ -32,6 +32,7 @@ MEANS: dict[str, tuple[str, ...]] = {
     "vtab_mean": VTAB,
     "avg5": VIT_PAPER,
 }
+TEST_SETS = ("v2", "a", "r", "sketch")  # of ImageNet, that rows have results on; v2 is matched-frequency
 # The kind of network by its name, in a paper's spelling or timm's; the first that matches.
 _FAMILIES = {
     "Hybrid": r"R\d*(x\d)?\+|^vit_\w+_r\d*_s",
@@ -49,8 +50,8 @@ def dataset_of(task: str, metric: str = "") -> str:
     if task.startswith("vtab/"):
         name = task.removeprefix("vtab/")
         return _VTAB_TASKS.get(name, name) if top1 else ""
-    if metric == "real":
-        return f"{task}_real"
+    if metric == "real" or (task == "imagenet" and metric in TEST_SETS):
+        return f"{task}_{metric}"
     return task if task in VIT_PAPER and top1 else ""
 
 

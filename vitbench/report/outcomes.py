@@ -37,23 +37,30 @@ class Predictions:
             UsageError: the predictions are missing or damaged, or do not say it.
         """
         name = metric or main_metric_name(record)
-        column = self._read(record, f"{name}_correct").get(f"{name}_correct")
+        column = self._read(record, f"{name}_correct", _test_set(record, metric)).get(f"{name}_correct")
         if column is None:
             raise UsageError(
                 f"the predictions of {record.job.title} do not say which images are correct by {name}"
             )
         return column.to_numpy(dtype=np.float64)
 
-    def clusters(self, record: Record) -> NDArray[np.int64] | None:
-        """The cluster of each test image (N,); None if images do not belong together."""
-        if not any(metric.clusters for metric in record.metrics.values()):
+    def clusters(self, record: Record, metric: str | None = None) -> NDArray[np.int64] | None:
+        """The cluster of each image that a metric is of (N,); None if images do not belong together."""
+        test_set = _test_set(record, metric)
+        own = [test_set] if test_set else [name for name in record.metrics if name not in record.test_sets]
+        if not any(record.metrics[name].clusters for name in own):
             return None
-        column = self._read(record, CLUSTER).get(CLUSTER)
+        column = self._read(record, CLUSTER, test_set).get(CLUSTER)
         return None if column is None else column.to_numpy(dtype=np.int64)
 
-    def _read(self, record: Record, column: str) -> pd.DataFrame:
-        run = next((run for run in self._runs if run.predictions_path(record.key).is_file()), self._runs[0])
-        return run.predictions(record, [column])
+    def _read(self, record: Record, column: str, test_set: str) -> pd.DataFrame:
+        places = (run for run in self._runs if run.predictions_path(record.key, test_set).is_file())
+        return next(places, self._runs[0]).predictions(record, [column], test_set)
+
+
+def _test_set(record: Record, metric: str | None) -> str:
+    """The further test set that a metric is of; '' for the task's own."""
+    return metric if metric and metric in record.test_sets else ""
 
 
 def predictions_of(runs: Iterable[Path], records: Sequence[Record]) -> Predictions | None:
@@ -78,7 +85,7 @@ def tables(
         )
     stacked = [np.stack(own) for own in raw]
     counted = np.all([~np.isnan(table).any(0) for table in stacked], axis=0)
-    clusters = predictions.clusters(cells[0][0])
+    clusters = predictions.clusters(cells[0][0], metric)
     if clusters is None:
         return [table[:, counted].astype(np.uint8) for table in stacked]
     return [by_cluster(table[:, counted], clusters[counted]) for table in stacked]

@@ -28,19 +28,21 @@ from vitbench.report.charts.cost import COST
 from vitbench.report.charts.families import DASHES, Families
 from vitbench.report.compute import run_device_seconds
 from vitbench.report.export import percent
+from vitbench.report.keys import by_setting
 from vitbench.report.leaderboard import Board, Row, any_published
 from vitbench.report.outcomes import Predictions
 from vitbench.report.packing import packed
 from vitbench.report.pairs import plain_pairs
 from vitbench.report.published_match import tally
+from vitbench.report.robustness import robustness
 from vitbench.report.several_runs import repeated, run_summaries
 from vitbench.report.shown_metric import axis_title
 
 _FOLDER = Path(__file__).parent / "templates"
 SCRIPTS = (
     "state.js", "page.js", "rows.js", "estimates.js", "means.js", "columns.js", "heat.js", "transpose.js", "copies.js",
-    "labels.js", "drawing.js", "cost_chart.js", "row_panels.js", "curve_panels.js", "live_charts.js", "saved_charts.js",
-    "reliability.js", "record.js", "compare.js", "start.js",
+    "labels.js", "drawing.js", "cost_chart.js", "row_panels.js", "curve_panels.js", "plane_panels.js", "live_charts.js",
+    "saved_charts.js", "reliability.js", "record.js", "compare.js", "start.js",
 )  # fmt: skip
 FIRST_ROWS = 60  # of a large board, which the page lays out at once; scripts lay out the rest
 MOST_LISTED = 3000  # results in one table
@@ -101,6 +103,7 @@ def _rendered(records: Sequence[Record], extras: Extras) -> str:
     compared = list(_compared(found))
     suites = list(dict.fromkeys(record.job.suite.name for record in records))
     rows = [row for board in found for row in board.rows]
+    settings = by_setting(records)
     families = Families(row.family for row in rows)
     views = [board_view(board) for board in found]
     return (
@@ -120,6 +123,7 @@ def _rendered(records: Sequence[Record], extras: Extras) -> str:
             repeated=repeated(extras.runs),
             overview=_overview(found),
             charts=[_shown(_charts_for(board), [board], records) for board in found],
+            robustness=[robustness(board, settings.get(board.key, [])) for board in found],
             run_charts=_shown([chart for chart in CHARTS if chart.scope == "run"], found, records),
             dashes=DASHES,
             cost_title=COST.title,

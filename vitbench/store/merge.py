@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vitbench.core.errors import Problem, UsageError
 from vitbench.core.files import read_file, write_atomically
 from vitbench.core.record import Record
 from vitbench.store.plan_file import read_plan, write_rows
+from vitbench.store.predictions import prediction_files
 from vitbench.store.record_file import load
 from vitbench.store.run_dir import RunDir
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # What two runs of one job may differ in: where, when and how fast.
 _CIRCUMSTANCES = {"cost": None, "created": "", "env": None, "predictions_sha256": "", "scores_sha256": ""}
@@ -29,8 +34,8 @@ class _Stored:
     @property
     def is_bare(self) -> bool:
         """Whether the predictions are missing."""
-        predictions = self.run.predictions_path(self.record.key)
-        return bool(self.record.predictions_sha256) and not predictions.exists()
+        folder = self.run.predictions_path(self.record.key).parent
+        return any(not (folder / name).exists() for name in prediction_files(self.record))
 
     def replaces(self, other: _Stored) -> bool:
         """Whether this is preferred to another record of its job: success to failure, with more of it to the same with less."""
@@ -47,18 +52,24 @@ class _Stored:
         """Whether two records of one job agree, down to single predictions."""
         if self._result() != other._result():
             return False
-        if self.record.predictions_sha256 == other.record.predictions_sha256:
+        if prediction_files(self.record) == prediction_files(other.record):
             return True
         try:
-            first, second = (each.run.predictions(each.record)["prediction"] for each in (self, other))
+            return all(
+                self._predicted(name).equals(other._predicted(name)) for name in ("", *self.record.test_sets)
+            )
         except UsageError:  # one is a copy of the records alone
             return True
-        return bool(first.equals(second))
+
+    def _predicted(self, test_set: str) -> pd.Series[int]:
+        return self.run.predictions(self.record, test_set=test_set)["prediction"]
 
     def _result(self) -> Record:
         """Return what must agree wherever a job runs: rounding may change the loss of a trial, but not a score."""
+        beside = {"further": {}, "predictions_sha256": ""}
+        sets = {name: facts.model_copy(update=beside) for name, facts in self.record.test_sets.items()}
         return self.record.model_copy(
-            update={**_CIRCUMSTANCES, **_BESIDE, "trials": (), "notes": (), "job": None}
+            update={**_CIRCUMSTANCES, **_BESIDE, "trials": (), "notes": (), "job": None, "test_sets": sets}
         )
 
 
@@ -117,9 +128,11 @@ def _lock(path: Path, problems: list[Problem]) -> str | None:
 
 def _choose(chosen: dict[str, _Stored], new: _Stored, problems: list[Problem]) -> None:
     run, record = new.run, new.record
-    if run.predictions_path(record.key).exists() and not run.is_whole(record):
+    there = [name for name in ("", *record.test_sets) if run.predictions_path(record.key, name).exists()]
+    if there and not run.is_whole(record):
         try:
-            run.predictions(record)
+            for name in there:
+                run.predictions(record, test_set=name)
         except UsageError as error:
             problems.extend(error.problems)
             return
@@ -149,9 +162,10 @@ def _scores(record: Record) -> str:
 
 def _copy(stored: _Stored, target: RunDir) -> None:
     run, key = stored.run, stored.record.key
-    predictions = run.predictions_path(key)
-    if predictions.exists():
-        write_atomically(target.predictions_path(key), predictions.read_bytes())
+    for name in ("", *stored.record.test_sets):
+        predictions = run.predictions_path(key, name)
+        if predictions.exists():
+            write_atomically(target.predictions_path(key, name), predictions.read_bytes())
     if run.has_scores(stored.record):
         write_atomically(target.scores_path(key), run.scores_path(key).read_bytes())
     write_atomically(target.record_path(key), run.record_path(key).read_bytes())

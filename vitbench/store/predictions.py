@@ -10,9 +10,23 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from vitbench.core.record import Record
+
 CLUSTER = "cluster"  # column of tasks whose test images belong together
 MOST_BYTES = 512 * 2**20  # unpacked: ImageNet's come to 4 MB
 MOST_COLUMNS = 64
+
+
+def predictions_name(key: str, test_set: str = "") -> str:
+    """The name of the file of a job's predictions of the task's own test split, or of a further test set."""
+    return f"{key}.{test_set}.parquet" if test_set else f"{key}.parquet"
+
+
+def prediction_files(record: Record) -> dict[str, str]:
+    """The SHA-256 of each file of a record's predictions, by the file's name."""
+    digests = {"": record.predictions_sha256}
+    digests |= {name: facts.predictions_sha256 for name, facts in record.test_sets.items()}
+    return {predictions_name(record.key, name): digest for name, digest in digests.items() if digest}
 
 
 def read_predictions(data: bytes, rows: int | None = None, columns: Collection[str] = ()) -> pd.DataFrame:

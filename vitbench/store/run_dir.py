@@ -13,7 +13,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ from vitbench.core.files import read_file, write_atomically
 from vitbench.core.gc_pause import gc_paused
 from vitbench.core.job import Job
 from vitbench.core.record import Record
-from vitbench.store.predictions import read_predictions
+from vitbench.store.predictions import prediction_files, predictions_name, read_predictions
 from vitbench.store.record_file import decode, encode, repeat_job
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ class RunDir:
         """The file of one record."""
         return self.path / "records" / f"{key}.json"
 
-    def predictions_path(self, key: str) -> Path:
-        """The file of one job's per-example predictions."""
-        return self.path / "predictions" / f"{key}.parquet"
+    def predictions_path(self, key: str, test_set: str = "") -> Path:
+        """The file of one job's per-example predictions, of the task's own test split or of a further test set."""
+        return self.path / "predictions" / f"{predictions_name(key, test_set)}"
 
     def scores_path(self, key: str) -> Path:
         """The file of one job's class scores, if they are kept."""
@@ -83,10 +83,12 @@ class RunDir:
         record: Record,
         predictions: pd.DataFrame | None = None,
         scores: NDArray[np.float16] | None = None,
+        further: Mapping[str, pd.DataFrame] | None = None,
     ) -> Record:
         """Write a record after its predictions and class scores, so that it never lacks them, and return it as written.
 
-        Predictions without scores are of a new result: scores of an earlier one are deleted.
+        `further` are predictions of further test sets, by their names. Predictions without scores are of a new result: scores
+        of an earlier one are deleted.
 
         Raises:
             StorageError: it cannot be written.
@@ -96,7 +98,7 @@ class RunDir:
                 record = self._write_scores(record, scores)
             elif predictions is not None:
                 self.scores_path(record.key).unlink(missing_ok=True)
-            return self._write(record, predictions)
+            return self._write(self._write_further(record, further or {}), predictions)
         except OSError as error:
             step = "free some space, then run the same command again: all saved results are intact"
             what = f"the record of {record.job.title} cannot be written to {self.path}: {error.strerror}"
@@ -106,13 +108,17 @@ class RunDir:
 
     def _write(self, record: Record, predictions: pd.DataFrame | None) -> Record:
         if predictions is not None:
-            buffer = io.BytesIO()
-            predictions.to_parquet(buffer, index=False, compression="zstd")
-            data = buffer.getvalue()
-            record = record.model_copy(update={"predictions_sha256": hashlib.sha256(data).hexdigest()})
-            write_atomically(self.predictions_path(record.key), data)
+            digest = _write_table(self.predictions_path(record.key), predictions)
+            record = record.model_copy(update={"predictions_sha256": digest})
         write_atomically(self.record_path(record.key), encode(record))
         return record
+
+    def _write_further(self, record: Record, further: Mapping[str, pd.DataFrame]) -> Record:
+        facts = dict(record.test_sets)
+        for name, table in further.items():
+            digest = _write_table(self.predictions_path(record.key, name), table)
+            facts[name] = facts[name].model_copy(update={"predictions_sha256": digest})
+        return record.model_copy(update={"test_sets": facts}) if further else record
 
     def _write_scores(self, record: Record, scores: NDArray[np.float16]) -> Record:
         from vitbench.store.scores import encode_scores
@@ -147,25 +153,30 @@ class RunDir:
         """Whether the class scores of a record were kept and are there. They are not read: they may be large."""
         return bool(record.scores_sha256) and self.scores_path(record.key).is_file()
 
-    def predictions(self, record: Record, columns: Collection[str] = ()) -> pd.DataFrame:
+    def predictions(self, record: Record, columns: Collection[str] = (), test_set: str = "") -> pd.DataFrame:
         """Return the predictions of a record, one row per test example; with `columns`, those of them that are there.
+
+        Of the task's own test split, or of a further test set.
 
         Raises:
             UsageError: they are missing or damaged.
         """
-        path = self.predictions_path(record.key)
+        path = self.predictions_path(record.key, test_set)
+        rows, digest = record.data.n_test if record.data else None, record.predictions_sha256
+        if test_set:
+            rows, digest = record.test_sets[test_set].n, record.test_sets[test_set].predictions_sha256
         try:
             data = read_file(path)
         except OSError as error:
             raise UsageError(
                 repeat_job(f"the predictions of {record.job.title}: {error.strerror}", path)
             ) from None
-        if hashlib.sha256(data).hexdigest() != record.predictions_sha256:
+        if hashlib.sha256(data).hexdigest() != digest:
             raise UsageError(
                 repeat_job(f"the predictions of {record.job.title} are damaged (SHA-256 mismatch)", path)
             )
         try:
-            return read_predictions(data, record.data.n_test if record.data else None, columns)
+            return read_predictions(data, rows, columns)
         except ValueError as error:
             raise UsageError(repeat_job(f"the predictions of {record.job.title}: {error}", path)) from error
 
@@ -178,13 +189,13 @@ class RunDir:
         return (self.path / "predictions").is_dir()
 
     def _matches(self, record: Record) -> bool:
-        if not record.predictions_sha256:
-            return True
         try:
-            data = read_file(f"{self.path}/predictions/{record.key}.parquet")
+            return all(
+                hashlib.sha256(read_file(f"{self.path}/predictions/{name}")).hexdigest() == digest
+                for name, digest in prediction_files(record).items()
+            )
         except OSError:
             return False
-        return hashlib.sha256(data).hexdigest() == record.predictions_sha256
 
     def make_writable(self) -> None:
         """Make sure that records can be written.
@@ -249,6 +260,14 @@ class RunDir:
         folder = self.path / ".locks"
         folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / f"{key}.lock")
+
+
+def _write_table(path: Path, table: pd.DataFrame) -> str:
+    """Write predictions, and return the SHA-256 of their file."""
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False, compression="zstd")
+    write_atomically(path, buffer.getvalue())
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
 
 
 def estimated(path: Path) -> dict[str, float]:

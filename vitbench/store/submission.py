@@ -17,7 +17,7 @@ from vitbench.core.errors import Problem, UsageError
 from vitbench.core.files import write_atomically
 from vitbench.core.record import Record
 from vitbench.store.merge import merge
-from vitbench.store.predictions import read_predictions
+from vitbench.store.predictions import prediction_files, predictions_name, read_predictions
 from vitbench.store.record_file import decode, load
 from vitbench.store.run_dir import RunDir
 from vitbench.store.submission_checks import Labels, faults
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _NAMES = re.compile(
-    r"records/[0-9a-f]{24}\.json|(predictions|scores)/[0-9a-f]{24}\.parquet|env\.json|suite\.lock\.yaml"
+    r"records/[0-9a-f]{24}\.json|predictions/[0-9a-f]{24}(\.[a-z0-9_-]{1,40})?\.parquet|scores/[0-9a-f]{24}\.parquet|env\.json|suite\.lock\.yaml"
 )
 MOST_BYTES = 4 * 2**30  # unpacked: 19 tasks x 20 backbones x 3 seeds of ImageNet-sized predictions are below
 MOST_INFLATED = 30  # records are text and come to a tenth, predictions are packed already
@@ -82,8 +82,10 @@ def pack(path: Path, target: Path, *, with_scores: bool = True) -> int:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for record in sorted(records, key=lambda record: record.key):
             if record.status == "ok":
-                run.predictions(record)
-                _add(archive, run.predictions_path(record.key), f"predictions/{record.key}.parquet")
+                for name in ("", *record.test_sets):
+                    run.predictions(record, test_set=name)
+                    path = run.predictions_path(record.key, name)
+                    _add(archive, path, f"predictions/{path.name}")
             if record.key in scored:
                 run.scores(record)
                 _add(archive, run.scores_path(record.key), f"scores/{record.key}.parquet")
@@ -151,18 +153,27 @@ def _record(
         problems.append(f"{name}: its key does not belong to its job")
         return None
     if record.status == "ok":
-        table = files.get(f"predictions/{record.key}.parquet", b"")
-        if hashlib.sha256(table).hexdigest() != record.predictions_sha256:
+        tables = _tables(record, files)
+        if tables is None:
             problems.append(f"{name}: its predictions are missing or do not match its SHA-256")
             return None
         scores = files.get(f"scores/{record.key}.parquet")
         if scores is not None and hashlib.sha256(scores).hexdigest() != record.scores_sha256:
             problems.append(f"{name}: its class scores do not match its SHA-256")
             return None
-        if wrong := [f"{name}: {text}" for text in faults(record, table, labels, scores)]:
+        if wrong := [f"{name}: {text}" for text in faults(record, tables, labels, scores)]:
             problems += wrong
             return None
     return record
+
+
+def _tables(record: Record, files: Mapping[str, bytes]) -> dict[str, bytes] | None:
+    """The files of predictions by test set, '' for the task's own; None if one is missing or is not the record's."""
+    digests = {"": record.predictions_sha256}
+    digests |= {name: facts.predictions_sha256 for name, facts in record.test_sets.items()}
+    found = {name: files.get(f"predictions/{predictions_name(record.key, name)}", b"") for name in digests}
+    whole = all(hashlib.sha256(found[name]).hexdigest() == digest for name, digest in digests.items())
+    return found if whole else None
 
 
 def unpack(checked: Checked, out: Path) -> int:
@@ -185,6 +196,7 @@ def unpack(checked: Checked, out: Path) -> int:
 
 def _write(checked: Checked, out: Path) -> None:
     kept = {f"{folder}/{record.key}.{end}" for record in checked.records for folder, end in _PARTS}
+    kept |= {f"predictions/{name}" for record in checked.records for name in prediction_files(record)}
     for name, data in checked.files.items():
         if name in kept or "/" not in name:
             write_atomically(out / name, data)

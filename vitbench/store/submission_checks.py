@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitbench.core.clusters import count, score_interval
 from vitbench.core.conformance import ITEMS, Evidence, conformance
 from vitbench.core.errors import UsageError
 from vitbench.core.record import Record
+from vitbench.store.further_set_checks import faults_of_test_set, score_faults
 from vitbench.store.known_tasks import contradictions, known_size
 from vitbench.store.predictions import CLUSTER, read_predictions
 from vitbench.store.record_file import load
 from vitbench.store.run_dir import RunDir
-from vitbench.store.submission_metrics import TOLERANCE, further_faults
+from vitbench.store.submission_metrics import further_faults
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,14 +61,20 @@ class Labels:
         return labels
 
 
-def faults(record: Record, table: bytes, labels: Labels, scores: bytes | None = None) -> Iterator[str]:
-    """A text for everything that a record states and its predictions, class scores, job or data do not give."""
+def faults(
+    record: Record, tables: Mapping[str, bytes], labels: Labels, scores: bytes | None = None
+) -> Iterator[str]:
+    """A text for everything that a record states and its predictions, class scores, job or data do not give.
+
+    `tables` are files of predictions: '' that of the task's own test split, the others by their test set.
+    """
     if record.data is None:
         yield "the number of test examples is missing"
         return
     try:
-        rows = read_predictions(table, record.data.n_test)
-        columns = {name: rows[f"{name}_correct"].to_numpy(dtype=float) for name in record.metrics}
+        rows = read_predictions(tables[""], record.data.n_test)
+        own = [name for name in record.metrics if name not in record.test_sets]
+        columns = {name: rows[f"{name}_correct"].to_numpy(dtype=float) for name in own}
         right = rows["prediction"].to_numpy() == rows["label"].to_numpy()
         found = [*_rows(rows, columns, right), *_classes(record, rows)]
         clusters = rows[CLUSTER].to_numpy(dtype=np.int64) if CLUSTER in rows else None
@@ -76,6 +82,9 @@ def faults(record: Record, table: bytes, labels: Labels, scores: bytes | None = 
         found = found or list(further_faults(record, rows, scores))
         found = found or list(_confusion(record, rows))
         found = found or list(labels.fault(record, rows))
+        found += [
+            text for name in record.test_sets for text in faults_of_test_set(record, name, tables[name])
+        ]
     except Exception as error:  # noqa: BLE001  a stranger's file may raise anything
         yield f"its predictions are not readable: {type(error).__name__}: {error}"
         return
@@ -110,19 +119,8 @@ def _classes(record: Record, rows: pd.DataFrame) -> Iterator[str]:
 
 def _scores(record: Record, columns: dict[str, np.ndarray], clusters: np.ndarray | None) -> Iterator[str]:
     """Every metric and interval that differs from what the predictions give."""
-    for name, metric in record.metrics.items():
-        counts = ~np.isnan(columns[name])
-        counted, together = columns[name][counts], None if clusters is None else clusters[counts]
-        n, hits = len(counted), int(counted.sum())
-        low, high = score_interval(counted, together) if n else (0.0, 0.0)
-        if n != metric.n or not n or abs(hits / n - metric.value) > TOLERANCE:
-            recomputed = f"{hits / n:.4f}" if n else "nothing"
-            stated = f"{name} is stated as {metric.value:.4f} (n = {metric.n})"
-            yield f"{stated}, but the predictions give {recomputed} (n = {n})"
-        elif abs(low - metric.ci_low) > TOLERANCE or abs(high - metric.ci_high) > TOLERANCE:
-            yield f"the interval of {name} is not the Wilson interval of the predictions"
-        elif metric.clusters != count(together):
-            yield f"{name} is stated over {metric.clusters} clusters of images, its predictions have {count(together)}"
+    for name, correct in columns.items():
+        yield from score_faults(name, record.metrics[name], correct, clusters)
 
 
 def _confusion(record: Record, rows: pd.DataFrame) -> Iterator[str]:

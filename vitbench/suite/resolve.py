@@ -122,11 +122,15 @@ class Resolver:
         options = {
             name: value
             for name in registered.options.model_fields
-            if (value := getattr(checked, name)) is not None or name in registered.own_options
+            if (value := getattr(checked, name)) is not None
+            or name in registered.own_options - registered.added
         }
         for name in registered.locations:
-            if isinstance(options.get(name), Path):
-                options[name] = self._absolute(options[name], (*path, name))
+            value = options.get(name)
+            if isinstance(value, Path):
+                options[name] = self._absolute(value, (*path, name))
+            elif isinstance(value, Mapping):
+                options[name] = {key: self._absolute(inner, (*path, name)) for key, inner in value.items()}
         return options
 
     def _absolute(self, given: Path, path: tuple[Any, ...]) -> Path:

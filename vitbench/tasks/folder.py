@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
-from vitbench.api import Split, Task
+from vitbench.api import Split, Task, TestSet
+from vitbench.core.entry import Added
 from vitbench.core.errors import DataMissingError, UsageError
 from vitbench.core.registry import register_task
 from vitbench.data.image_folder import (
@@ -27,10 +29,11 @@ from vitbench.data.named_splits import classes_without, cut_from_train, with_mis
 from vitbench.data.wide_images import remark_on
 
 Fraction = Annotated[float, Field(gt=0, lt=0.9)]
+TestSetName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]  # it names files
 
 
 @register_task("folder", version=2, digest=digest_of_images, group="folder", source="your own images")
-def folder(
+def folder(  # noqa: PLR0913  each is an option of a suite
     path: Path,
     on_bad_image: Literal["stop", "skip"] = "stop",
     exif_rotate: bool = True,
@@ -38,6 +41,7 @@ def folder(
     val_share: Fraction = 0.1,
     test_share: Fraction = 0.2,
     white: Annotated[float, Field(gt=0)] | None = None,
+    test_sets: Annotated[dict[TestSetName, Path] | None, Added()] = None,
 ) -> Task:
     """Images in PATH/train/<class>/*; val/ (or valid/, validation/) and test/ likewise, or random fractions of train.
 
@@ -49,6 +53,8 @@ def folder(
         val_share: fraction of train for validation if there is no val/.
         test_share: fraction of train for test if there is no test/.
         white: the value that is white in grey images of more than 8 bits; default: 65,535 for integers, 1 for floats.
+        test_sets: by name, folders with class folders of other images, which are scored from the same model; one that lacks
+            some of the classes is scored among those that it has.
 
     Raises:
         UsageError: the fractions leave no training images.
@@ -58,7 +64,9 @@ def folder(
         raise UsageError(f"val_share {val_share} and test_share {test_share} leave no training images")
     shares = {"val": val_share, "test": test_share}
     decoding = Decoding(skip=on_bad_image == "skip", exif_rotate=exif_rotate, white=white)
-    return FolderTask(path, decoding, seed=split_seed, shares=shares)
+    task = FolderTask(path, decoding, seed=split_seed, shares=shares)
+    task.further = tuple(task.test_set(name, place) for name, place in (test_sets or {}).items())
+    return task
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,24 @@ class FolderTask(Task):
         cut = cut_from_train(self._folders, {name: len(split) for name, split in self._splits.items()})
         found += [cut, mixed_formats(files)]
         return tuple(filter(None, [*found, remark_on(self._source(files))]))
+
+    def test_set(self, name: str, path: Path) -> TestSet:
+        """Another folder as a further test set: class folders named as this task's are, all of them or some.
+
+        Raises:
+            DataMissingError: it has none, or one of another class.
+        """
+        if unknown := sorted(set(own := class_folders(path)) - set(self.class_names)):
+            raise DataMissingError(f"{path} has classes that train does not have: {unknown[:5]}")
+        labels = tuple(sorted(self.class_names.index(each) for each in own))
+        classes = None if len(labels) == len(self.class_names) else labels
+        return TestSet(name, {"": partial(self._open, path, own)}, classes, dataset=path.name)
+
+    def _open(self, path: Path, own: Sequence[str]) -> Split:
+        files, places = image_files(path, "", own)
+        labels = [self.class_names.index(own[place]) for place in places]
+        source = FolderSource(path, tuple(files), self.decoding.exif_rotate, self.decoding.white)
+        return Split(source, np.arange(len(files)), np.asarray(labels, dtype=np.int64))
 
     def _cut(self, seed: int, shares: Mapping[str, float]) -> dict[str, Split]:
         """Return the splits by name; those without a folder are taken from train. Each source holds only its split's files."""

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vitbench.api import TOP1, Labels, Part, ScoreRule, Split, Task
+from vitbench.core.entry import Added
 from vitbench.core.errors import DataMissingError
+from vitbench.core.files import digest_bytes
 from vitbench.core.registry import register_task
 from vitbench.data.image_folder import FolderSource, class_folders, image_files
 from vitbench.data.tfds.dataset import DataSet, ManualFile, declare
 from vitbench.data.tfds.order import order_hash, reading_order, shard_lengths_of
 from vitbench.data.tfds.splits import held_out, prepared_task
+from vitbench.tasks.imagenet_test_sets import TestSets, content_of, further_sets_of
 
 CLASSES = 1000
 DEV_PERCENT = 1  # last 1 % of train used for validation: 1,268,355 / 12,812 (BV:configs/transfer.py:66-77)
@@ -42,22 +47,35 @@ IMAGENET = declare(
 VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 
 
+def _content(options: Mapping[str, Any]) -> str:
+    """The digest of what is prepared: of ImageNet, unless it is in folders, and of further test sets that are named."""
+    own, chosen = IMAGENET.content(options), options.get("test_sets")
+    further = "" if isinstance(chosen, Mapping) else content_of(chosen or ())
+    return digest_bytes(own.encode(), further.encode()) if further else own
+
+
 @register_task(
     "imagenet",
     version=2,
     group="vit",
-    data=IMAGENET.content,
+    data=_content,
     dataset="imagenet2012",
     n_test=50_000,
     source="ViT paper App. B.1.1; ReaL: arXiv 2006.07159",
 )
-def imagenet(path: Path | None = None) -> Task:
-    """1,000 classes, tested on the 50,000 validation images, also with ReaL labels; `path`: class folders instead of TFDS."""
+def imagenet(path: Path | None = None, test_sets: Annotated[TestSets, Added()] = None) -> Task:
+    """1,000 classes, tested on the 50,000 validation images, also with ReaL labels; `path`: class folders instead of TFDS.
+
+    `test_sets` are further ones, by name (of v2, v2-threshold, v2-top, a, r, sketch, c), or a folder for each.
+    """
     rules = (TOP1, ScoreRule("real", real_correct))
     if path is not None:
-        return ImageNetFolders(path, rules)
-    slices = held_out(DEV_PERCENT, test="validation", shots_first=SHOTS_FROM)
-    return prepared_task(IMAGENET, slices, CLASSES, rules=rules)
+        task: Task = ImageNetFolders(path, rules)
+    else:
+        slices = held_out(DEV_PERCENT, test="validation", shots_first=SHOTS_FROM)
+        task = prepared_task(IMAGENET, slices, CLASSES, rules=rules)
+    task.further = further_sets_of(test_sets, wordnet_ids())
+    return task
 
 
 # ---------------------------------------------------------------- ReaL

@@ -44,6 +44,7 @@ class DataSet:
         ink: Factor by which stored pixels are multiplied.
         manual: Files that users must download themselves.
         names: The digest (see `names_digest`) of the label names that TFDS's own builder states, if it does.
+        test_set: Of a further test set of a task: TASK/NAME. Such data sets are listed on request only.
         prepared_at_fault: Why the membership of splits cannot be checked, if so.
     """
 
@@ -61,6 +62,7 @@ class DataSet:
     also: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     manual: tuple[ManualFile, ...] = ()
     names: str = ""
+    test_set: str = ""
     prepared_at_fault: str = ""
 
     @property

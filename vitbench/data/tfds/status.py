@@ -108,15 +108,27 @@ def needed_bytes(data: DataSet) -> int:
 
 
 def named(names: Iterable[str], known: dict[str, DataSet], tasks: dict[str, str]) -> list[DataSet]:
-    """The data sets with these names or behind these tasks; all of them if no name is given.
+    """The data sets with these names or behind these tasks; a builder's name stands for all its configurations.
+
+    Without any name, all of them but those of further test sets.
 
     Raises:
         UsageError: a name is neither a data set nor a task on one.
     """
-    wanted = list(names)
+    wanted = [each for name in names for each in _configurations(name, known) or [name]]
     unknown = [name for name in wanted if name not in known and name not in tasks]
     if unknown:
         close = nearest(unknown[0], [*known, *tasks])
         hint = f"; did you mean {' or '.join(close)}" if close else ""
         raise UsageError(f"{unknown[0]!r} is not a data set, a task on one, or a suite{hint}")
-    return [known[name] for name in dict.fromkeys(tasks.get(name, name) for name in wanted or known)]
+    chosen = wanted or [name for name, data in known.items() if not data.test_set]
+    return [known[name] for name in dict.fromkeys(tasks.get(name, name) for name in chosen)]
+
+
+def _configurations(name: str, known: dict[str, DataSet]) -> list[str]:
+    """The data sets of a builder that is no data set itself, such as `imagenet_v2`."""
+    return (
+        [each for each, data in known.items() if data.builder == name and data.test_set]
+        if name not in known
+        else []
+    )

@@ -44,6 +44,7 @@ ALONE_S = 25.0
 RESTARTS = 3
 LOOK_S = 0.1  # between two looks at whether rank 0 has handed out a job
 _JOB = "vitbench/job/{}"  # key in the store of all ranks
+FURTHER = "further-"  # begins the name of a file of predictions of a further test set
 GRACE_S = 30.0  # between a request to stop and the end
 
 
@@ -194,6 +195,9 @@ def run_in_processes(job: Job, worker: Worker, processes: int, plugins: Sequence
             record,
             pd.read_parquet(table) if table.exists() else None,
             np.load(scores, allow_pickle=False) if scores.exists() else None,
+            further={
+                name: pd.read_parquet(Path(folder) / f"{FURTHER}{name}.parquet") for name in record.test_sets
+            },
         )
 
 
@@ -235,6 +239,8 @@ def _main(request_path: Path) -> None:
             folder = Path(request["out"])
             if outcome.predictions is not None:
                 outcome.predictions.to_parquet(folder / "predictions.parquet", index=False)
+            for name, table in outcome.further.items():
+                table.to_parquet(folder / f"{FURTHER}{name}.parquet", index=False)
             if outcome.scores is not None:
                 np.save(folder / "scores.npy", outcome.scores)
             (folder / "record.json").write_text(outcome.record.model_dump_json(), encoding="utf-8")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, make_dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import Field
 
 from vitbench.api import Adaptation, Adapted, Backbone, Effort, Protocol, Split
+from vitbench.core.entry import Added
 from vitbench.core.errors import VitbenchError
 from vitbench.core.job import Job, PreprocessName
 from vitbench.core.lazy_import import lazy_module
@@ -41,14 +42,22 @@ __all__ = ["Finetune", "TrainLog", "train"]
 
 AREA_SAMPLE = 16  # images whose median area decides between a recipe's settings for small and large images
 
+
+def _parts(hint: Any) -> tuple[Any, ...]:
+    """The parts of a union, in an annotation or not."""
+    return get_args(get_args(hint)[0] if get_origin(hint) is Annotated else hint)
+
+
 HINTS = get_type_hints(Recipe, include_extras=True)
-CAN_BE_OFF = frozenset(name for name, hint in HINTS.items() if type(None) in get_args(hint))
+CAN_BE_OFF = frozenset(name for name, hint in HINTS.items() if type(None) in _parts(hint))
 
 
 def _option(name: str) -> Any:
     """Return the type of the option that overrides a recipe's field: None keeps the field, `none` switches it off."""
     several = tuple[HINTS[name], ...] if name in GRID else HINTS[name]  # type: ignore[valid-type]
-    return HINTS[name] | several | (Literal["none"] if name in CAN_BE_OFF else None) | None
+    found = HINTS[name] | several | (Literal["none"] if name in CAN_BE_OFF else None) | None
+    is_added = any(isinstance(part, Added) for part in get_args(HINTS[name]))
+    return Annotated[found, Added()] if is_added else found
 
 
 if TYPE_CHECKING:

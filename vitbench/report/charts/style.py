@@ -10,7 +10,7 @@ import altair as alt
 import pandas as pd
 import vl_convert
 
-Spec = alt.FacetChart | alt.LayerChart | alt.Chart
+Spec = alt.FacetChart | alt.LayerChart | alt.ConcatChart | alt.Chart
 INK = "#7f7f81"  # replaced by the text colour of the page in the SVG
 MOST_LETTERS = 60  # of a name in a chart
 PERCENT = alt.Axis(format=".0%", tickCount=5)

@@ -62,7 +62,7 @@ const drawing = (() => {
   function linear(values, from, to, room = 0.06) {
     const pad = Math.max((Math.max(...values) - Math.min(...values)) * room, 0.002);
     const [low, high] = [Math.min(...values) - pad, Math.max(...values) + pad];
-    return { at: (value) => from + ((value - low) / (high - low)) * (to - from), ticks: linearTicks(low, high) };
+    return { low, high, at: (value) => from + ((value - low) / (high - low)) * (to - from), ticks: linearTicks(low, high) };
   }
 
   const dashOf = (i) => DASHES[i % DASHES.length].join(" ");

@@ -85,7 +85,18 @@ const liveCharts = (() => {
     return [panels, kept.filter(Boolean).length, (width) => curvePanels.drawn(panels, { ticks: data.ticks, nothing: "", shaded: true, named: true }, width)];
   }
 
+  // Accuracy on further test sets against that in distribution: a panel for each set.
+  function robustness(data) {
+    const points = (panel) => panel.points.filter(([name]) => keeps(name)).map(([name, family, x, value, effective]) => {
+      const known = effective === null ? "" : `, effective robustness ${(100 * effective).toFixed(1)} points`;
+      return { name, family, x, value, said: `${name}: ${drawing.percent(value)}, in distribution ${drawing.percent(x)}${known}` };
+    });
+    const panels = data.panels.map((panel) => ({ ...panel, points: points(panel) })).filter((panel) => panel.points.length);
+    return [panels, new Set(panels.flatMap((panel) => panel.points.map((each) => each.name))).size, (width) => planePanels.drawn(panels, width)];
+  }
+
   const CHARTS = {
+    robustness: (place, data) => robustness(data),
     groups: (place) => rowChart(place, groups(page.table())),
     seeds: (place) => rowChart(place, seeds(page.table())),
     pretraining: (place, data) => pretraining(data),
