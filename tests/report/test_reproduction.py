@@ -14,13 +14,14 @@ import yaml
 from tests.making.boards import metric
 from tests.making.paths import ROOT
 from vitbench.cli.reproduce import suite_text
+from vitbench.core.conformance import ITEMS
 from vitbench.core.record import Check, Trial
 from vitbench.core.registry import PROTOCOLS, TASKS
 from vitbench.engine.components import load_all
 from vitbench.protocols.recipe import TUNINGS
 from vitbench.protocols.recipes import Case, recipes_for
 from vitbench.published import MEANS, VTAB, published
-from vitbench.report.published_match import matching_rows
+from vitbench.report.published_match import PIXELS, matching_rows
 from vitbench.report.published_method import image_size
 from vitbench.report.reproduction import chosen_tasks, plan_row
 from vitbench.report.verdict import basis, verdicts
@@ -436,6 +437,37 @@ def test_what_is_not_the_rows_setting_is_not_judged(
     found = verdicts(plan, plan.tasks, [record.model_copy(update=rest) for record in records])
     assert {verdict.outcome for verdict in found} == {"not comparable"}
     assert all(words in reason or "px" in reason for verdict in found for reason in verdict.reasons)
+
+
+@pytest.mark.parametrize(
+    ("row_id", "outcome"),
+    [("vpt2022-vitb16-i21k-vtab1k-vpt-deep", "within"), ("vit2021-t9-vit-l16-i21k", "not comparable")],
+)
+def test_other_pixels_are_compared_with_rows_that_had_them(
+    row_id, outcome, tmp_path, monkeypatch, tiny_records
+):
+    assert PIXELS in ITEMS
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    plan = PLANS[row_id]
+    checks = (Check(item=PIXELS, ok=False, reason="normalised by other numbers"),)
+    records = [
+        record.model_copy(update={"conformance": checks})
+        for record in recorded(plan, tmp_path, tiny_records[0])
+    ]
+    assert {verdict.outcome for verdict in verdicts(plan, plan.tasks, records)} == {outcome}
+    as_trained = [
+        record.model_copy(
+            update={
+                "job": record.job.model_copy(
+                    update={"backbone": record.job.backbone.model_copy(update={"options": {}})}
+                ),
+                "conformance": (Check(item="split", ok=True),),
+            }
+        )
+        for record in records
+    ]
+    (found,) = {verdict.outcome for verdict in verdicts(plan, plan.tasks, as_trained)}
+    assert found == ("within" if outcome == "not comparable" else "not comparable")
 
 
 def test_without_a_spread_over_seeds_no_tolerance_is_known(tmp_path, monkeypatch, tiny_records):

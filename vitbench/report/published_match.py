@@ -31,6 +31,9 @@ from vitbench.report.tolerance import WIDE, Basis, Runs, SeedSpread, Verdict, st
 _PRESETS = {"knn": "dinov2_knn", "logistic_probe": "clip", "own_head": "timm_eval"}
 # Items of conformance that say less than `follows`, which holds a job's protocol to the row instead of to its reference.
 HELD_TO_THE_ROW = ("protocol as its reference has it",)
+PIXELS = (
+    "pixels as the weights expect"  # the same, where a row's authors had other pixels and the job states them
+)
 
 
 @dataclass(frozen=True)
@@ -135,9 +138,7 @@ def rows_for(record: Record, dataset: str) -> Iterator[PublishedRow]:
     usual_preset = _PRESETS.get(job.protocol.name, job.preprocess) == job.preprocess
     if job.limit is not None or not weights or not usual_preset:
         return
-    pixels = {
-        name: value for name in IMAGENET_PIXELS if (value := job.backbone.options.get(name)) is not None
-    }
+    pixels = _stated_pixels(job)
     for row in _by_weights().get(weights, ()):
         if (
             pixels == pixels_of(row)
@@ -188,7 +189,14 @@ def matching_rows(records: Sequence[Record], dataset: str) -> Iterator[Published
 
 def disagreements(record: Record) -> list[Check]:
     """The items of conformance that keep a record from being compared: those that fail or are not known."""
-    return [check for check in record.conformance if not check.ok and check.item not in HELD_TO_THE_ROW]
+    held = (*HELD_TO_THE_ROW, PIXELS) if _stated_pixels(record.job) == IMAGENET_PIXELS else HELD_TO_THE_ROW
+    return [check for check in record.conformance if not check.ok and check.item not in held]
+
+
+def _stated_pixels(job: Job) -> dict[str, list[float]]:
+    """The mean and std that a job states for its backbone."""
+    options = job.backbone.options
+    return {name: list(value) for name in IMAGENET_PIXELS if (value := options.get(name)) is not None}
 
 
 def match_with(
