@@ -32,6 +32,7 @@ from vitbench.core.split import Labels as Labels
 from vitbench.core.split import Pixels as Pixels
 from vitbench.core.split import ScoreRule as ScoreRule
 from vitbench.core.split import Split as Split
+from vitbench.core.tokens import Tokens as Tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,6 +46,10 @@ class BackboneModule(typing.Protocol):
     Optional: `provenance: Provenance` (default: the labels given to `register_backbone`), `at_resolution(size_px)` (default:
     its own image size only), `trainable()`, the network that fine-tuning starts from (default: itself), and, by default none,
     `classifier() -> OwnClassifier`, the weights' own, and `evaluation: EvaluationTransform`, for `preprocess: timm_eval`.
+
+    Also optional, and called by `attentive_probe` and `linear_probe`: `tokens(images) -> (B, T, D)`, the patch tokens after the
+    final norm, or `last_blocks(images, count) -> tuple[Tokens, ...]`, those of the last `count` blocks, each after that norm,
+    told apart as class token, registers (of any other prefix token, too) and patches.
     """
 
     input: InputSpec

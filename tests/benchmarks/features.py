@@ -23,6 +23,7 @@ from vitbench.api import Split
 from vitbench.backbones.models.wrapper import BuiltBackbone
 from vitbench.compute.batch_size import LARGE_PX, ON_CPU
 from vitbench.compute.environment import settle
+from vitbench.compute.meter import Meter
 from vitbench.core.registry import BACKBONES
 from vitbench.core.seeding import seeded
 from vitbench.data.decoded_cache import DecodedCache
@@ -79,7 +80,7 @@ def main() -> None:
                 rates["bare"].append(bare(backbone, options.n, size, options.device, options.dtype))
                 reader = FeatureReader(
                     backbone, how, options.device, options.dtype, FeatureCache(root / "features"), {}, (),
-                    lambda _done, _total: None, decoded=decoded,
+                    lambda _done, _total: None, Meter(options.device), decoded=decoded,
                 )  # fmt: skip
                 start = time.perf_counter()
                 reader.extract(backbone, split)  # type: ignore[arg-type]

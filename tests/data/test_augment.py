@@ -14,7 +14,7 @@ from vitbench.data.augment import (
     random_crop,
     uniforms,
 )
-from vitbench.data.rand_augment import MOVING, OPERATIONS, TURNING, RandAugment
+from vitbench.data.rand_augment import MOVING, OPERATIONS, TURNING, RandAugment, fill_of
 
 EXAMPLES = np.arange(4000)
 IMAGES = torch.rand(16, 3, 24, 30, generator=torch.Generator().manual_seed(0)) * 255
@@ -141,8 +141,8 @@ def test_what_turns_moves_or_hides_is_left_out_where_labels_do_not_survive_it(fl
     assert left.isdisjoint(MOVING) is (not crops)
     assert (allowed.cutmix_alpha, allowed.erase) == ((1.0, 0.25) if crops else (0.0, 0.0))
     assert allowed.mixup_alpha == 0.8
-    how = allowed.of_images((0.5, 0.25, 0.999))
-    assert (how.crop, how.flip, how.fill) == (crops, flips, (128, 64, 255))
+    assert (allowed.crop, allowed.flip) == ("random_resized" if crops else "none", flips)
+    assert fill_of((0.5, 0.25, 0.999)) == (128, 64, 255)
     said = " ".join(allowed.without)
     assert ("CutMix" in said) is ("erasing" in said) is ("TranslateXRel" in said) is (not crops)
     assert ("Rotate, ShearX, ShearY" in said) is (not (flips and crops))

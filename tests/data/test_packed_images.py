@@ -7,6 +7,7 @@ import torch
 from vitbench.data import packed_images
 from vitbench.data.augment import inception_boxes
 from vitbench.data.packed_images import PackedImages
+from vitbench.data.preprocess import normalise
 
 SIZES = [(24, 30), (24, 24), (7, 90), (300, 200), (1, 1), (24, 30)]
 
@@ -40,7 +41,8 @@ def test_a_box_is_resized_as_if_it_had_been_cropped(images, at_once, monkeypatch
     boxes = inception_boxes(kept.sizes[which], 0, 0, np.arange(7))
     found = kept.resized(which, boxes, 20, cut_first=True)
     assert found.shape == (7, 3, 20, 20)
-    assert found.is_contiguous(memory_format=torch.channels_last)
+    ready = normalise(found, (0.5,) * 3, (0.5, 0.4, 0.3))
+    assert ready.is_contiguous(memory_format=torch.channels_last)
     for i, (top, left, height, width), out in zip(which, boxes, found, strict=True):
         cut = images[i][top : top + height, left : left + width]
         assert (out - resized(cut, 20)).abs().max() < 1e-4
@@ -54,3 +56,14 @@ def test_a_crop_of_a_resized_image_need_not_start_on_a_pixel(images):
     for image, (top, left), out in zip(images, places, found, strict=True):
         whole = resized(image, 24)
         assert (out - whole[:, top : top + 20, left : left + 20]).abs().max() < 1e-4
+
+
+def test_those_that_are_mirrored_are_flipped_and_the_others_are_not(images):
+    kept = PackedImages(images, torch.device("cpu"))
+    boxes = np.column_stack([np.zeros((6, 2)), kept.sizes])
+    mirrored = np.asarray([True, False, True, True, False, False])
+    plain, found = (
+        kept.resized(range(6), boxes, 20, cut_first=True, mirrored=each) for each in (None, mirrored)
+    )
+    for one, other, is_flipped in zip(plain, found, mirrored, strict=True):
+        assert torch.equal(other, one.flip(2) if is_flipped else one)

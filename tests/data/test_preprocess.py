@@ -69,3 +69,13 @@ def test_the_description_names_every_step():
     text = preset("fewshot", 224).describe((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     for part in ("tf2_bilinear", "256 px square", "cut to uint8", "crop 224 px", "(x/255 - 0.5) / 0.5"):
         assert part in text
+
+
+@pytest.mark.parametrize("std", [(0.5,) * 3, (0.229, 0.224, 0.225)])
+def test_one_scale_for_all_channels_gives_what_three_give(std):
+    """The channels of equal means and deviations are those of one tensor by channel, to the last bit."""
+    images = torch.from_numpy(RNG.integers(0, 256, (3, 5, 7, 3), dtype=np.uint8)).permute(0, 3, 1, 2)
+    found = normalise(images, (0.481,) * 3, std)
+    for channel in range(3):
+        scale, shift = torch.tensor(1 / (255 * std[channel])), torch.tensor(0.481 / std[channel])
+        assert torch.equal(found[:, channel], images[:, channel].float() * scale - shift)

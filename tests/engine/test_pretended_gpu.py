@@ -18,11 +18,25 @@ pytestmark = [pytest.mark.slow, pytest.mark.xfail(bool(why_not()), reason=why_no
 LAUNCHES_A_STEP, LAUNCHES_A_BATCH = 362, 61
 
 
+# A script on the pretended GPU, which has no cuDNN.
+SCRIPT = """
+import runpy, sys, torch
+torch.backends.cudnn.enabled = False
+torch.backends.cuda.enable_cudnn_sdp(False)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 @pytest.fixture(scope="module")
-def gpu(tmp_path_factory):
+def variables(tmp_path_factory):
+    """The variables of a process that has the GPU."""
+    return build(tmp_path_factory.mktemp("gpu"))
+
+
+@pytest.fixture(scope="module")
+def gpu(variables):
     """What runs on the pretended GPU prints."""
-    folder = tmp_path_factory.mktemp("gpu")
-    variables = build(folder)
 
     def ran(what, **changes):
         script = TESTS / "making" / "on_pretended_gpu.py"
@@ -36,8 +50,8 @@ def gpu(tmp_path_factory):
 def test_a_training_step_waits_for_nothing_and_launches_what_it_did(gpu):
     steps = gpu("training")
     assert len(steps) == 12
-    for synchronisations, launches, pageable, pinned in steps[1:]:  # the first takes a pinned buffer
-        assert (synchronisations, pageable, pinned) == (0, 0, 0)
+    for synchronisations, launches, *others in steps[1:]:  # the first takes a pinned buffer
+        assert (synchronisations, *others) == (0, 0, 0, 0)
         assert launches == pytest.approx(LAUNCHES_A_STEP, rel=0.05)
 
 
@@ -45,11 +59,19 @@ def test_extraction_waits_once_a_batch_and_never_for_an_image(gpu):
     """Four times as many images in one batch cost no more of anything."""
     (_, many), (_, few), (_, again) = zip(*[iter(gpu("extraction"))] * 2, strict=True)
     assert many == few == again
-    synchronisations, launches, pageable, pinned = few
-    assert synchronisations <= 2
-    assert pageable <= 2
-    assert pinned == 0
+    synchronisations, launches, pageable, pinned, drains = few
+    assert (synchronisations, pageable, pinned, drains) == (1, 0, 0, 1)
     assert launches == pytest.approx(LAUNCHES_A_BATCH, rel=0.05)
+
+
+def test_no_wait_stands_between_two_forward_passes(gpu):
+    """Of six batches, decoded or cached, small images or large: only the last is waited for with nothing queued behind it."""
+    passes = gpu("passes")
+    assert len(passes) == 8
+    for synchronisations, launches, pageable, _, drains in passes[1:]:  # the first copies the scale of pixels
+        assert (synchronisations, pageable, drains) == (6, 0, 1)
+        assert launches <= 1.1 * 6 * LAUNCHES_A_BATCH
+    assert [pinned for *_, pinned, _ in (passes[3], passes[7])] == [0, 0]  # pinned memory is used again
 
 
 @pytest.mark.parametrize("gigabytes", ["79.1", "23.6"])
@@ -76,3 +98,19 @@ def test_a_broken_gpu_costs_one_job_and_both_gpus_have_work(gpu, tmp_path):
     (spoilt,) = {number for seed, _, number in jobs if seed == 0}
     own = [seed for seed, _, number in jobs if number == spoilt]
     assert own[-1] == 0  # its process took no job after it
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("gpu_finetune", "nothing is measured of what is wrong"),
+        ("gpu_frozen", "results are not the CPU's"),
+    ],
+)
+def test_where_nothing_is_computed_nothing_is_measured(script, said, variables, tmp_path):
+    path, report = TESTS / "benchmarks" / f"{script}.py", tmp_path / "r.json"
+    before = (sys.executable, "-c", SCRIPT)
+    done = process(path, "--small", "--out", report, before=before, **variables)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert not report.exists()

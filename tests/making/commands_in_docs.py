@@ -34,7 +34,7 @@ PLANNED = (
     r"^vitbench run my-checkpoint\.yaml$",  # minutes on a CPU
     r"^vitbench run quickstart --backbone .*checkpoint=my\.safetensors",
     r"^vitbench run quickstart( --backbone effnet-lite0)?$",  # minutes on a busy machine
-    r"^vitbench run (peft-vtab|imagenet-own-head|imagenet-robustness)\b",
+    r"^vitbench run (peft-vtab|imagenet-own-head|imagenet-robustness|linear-probes)\b",
     r"^vitbench run (vtab|vtab-frozen|bit-vtab|paper|imagenet|cifar|pets-flowers|fewshot|imagenet-fewshot|scaling)\b",
 )
 # Commands that say by their exit code that something is missing, or wrong with the data, as the tests' data has it.

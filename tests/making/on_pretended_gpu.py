@@ -9,6 +9,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -16,14 +17,21 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import vitbench
 from tests.making.pretended import Counts
 from vitbench.api import Adapted, InputSpec, Protocol, Provenance
+from vitbench.backbones.models.wrapper import BuiltBackbone
+from vitbench.compute.batch_size import BatchSize
+from vitbench.compute.meter import Meter
 from vitbench.core.registry import register_backbone, register_protocol
+from vitbench.data.arrays import array_split
+from vitbench.data.decoded_cache import DecodedCache
+from vitbench.data.preprocess import preset
 from vitbench.engine import worker
+from vitbench.engine.feature_cache import FeatureCache
 from vitbench.engine.features import FeatureReader
 from vitbench.protocols.finetune import micro_batch, train
 from vitbench.protocols.finetune.trainer import Trainer
 from vitbench.protocols.recipes import Recipe
 
-STEPS, SIZE_PX, WIDTH, FEW, LARGE = 12, 32, 64, 16, 64
+STEPS, SIZE_PX, WIDTH, FEW, LARGE, BATCHES = 12, 32, 64, 16, 64, 6
 RECIPE = Recipe(steps=STEPS, warmup_steps=2, base_lr=0.03, clip_norm=1.0)
 ROOM_STEP, MOST_ROOMS = 20 * 2**20, 40  # bytes: what torch takes of a GPU at once
 SUITE = """
@@ -126,6 +134,25 @@ def extraction(counts):
     changes = watch(FeatureReader, "_batches", counts)
     for limit in (4 * FEW, FEW, 4 * FEW):
         records_of("knn", limit=limit)
+    return changes
+
+
+def passes(counts):
+    """The counters' changes over passes of BATCHES batches: of small and of large images: two that decode, two cached."""
+    BatchSize.choose = lambda size, _forward: setattr(size, "size", FEW) or FEW
+    changes = watch(FeatureReader, "extract", counts)
+    backbone = BuiltBackbone(Small(), "small", {}).cuda().eval()
+    for size_px in (20, 200):
+        pixels = np.zeros((BATCHES * FEW - 3, size_px, size_px, 3), np.uint8)
+        split = array_split(pixels, np.zeros(len(pixels), np.int64), f"{size_px}")
+        with tempfile.TemporaryDirectory() as folder:
+            place = Path(folder)
+            for decoded in (None, DecodedCache(place), DecodedCache(place), DecodedCache(place)):
+                reader = FeatureReader(
+                    backbone, preset("fewshot", SIZE_PX), "cuda", "bfloat16", FeatureCache(place), {}, (split,),
+                    lambda _done, _total: None, Meter("cuda"), decoded=decoded,
+                )  # fmt: skip
+                reader.extract(backbone, split)
     return changes
 
 

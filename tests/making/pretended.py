@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 SOURCES = Path(__file__).parent / "pretended_gpu"
-COUNTERS = ("synchronisations", "launches", "pageable_copies", "pinned_allocations")
+COUNTERS = ("synchronisations", "launches", "pageable_copies", "pinned_allocations", "drains")
 
 
 def headers():

@@ -41,6 +41,21 @@ CASES = (
     ("logistic_probe", {}, {"c": 1.0}, ("C is 1, where DINOv2 chooses it",)),
     ("logistic_probe", {}, {"values": 96}, ("96 values instead of 45",)),
     ("logistic_probe", {}, {"standardise": True}, ("features are standardised",)),
+    ("linear_probe", {}, {}, ("chosen on held-out training images", "trained without these held-out images")),
+    ("linear_probe", {}, {"recipe": "mae"}, ()),
+    (
+        "linear_probe",
+        {"preprocess": "squash"},
+        {"recipe": "mae", "epochs": 50},
+        ("`squash`", "the suite states epochs"),
+    ),
+    ("attentive_probe", {"resolution_px": 224}, {}, ()),
+    (
+        "attentive_probe",
+        {"resolution_px": 32},
+        {"inputs": "tokens"},
+        ("the suite states inputs", "images of 32 px"),
+    ),
     ("finetune", {"task": "vtab/dtd"}, {}, ()),
     ("finetune", {"task": "digits"}, {}, ("the source has no setting for this task",)),
     ("finetune", {"task": "vtab/dtd"}, {"steps": 10}, ("the suite states steps",)),
@@ -123,6 +138,9 @@ def test_the_list_names_reference_commit_and_departures_of_every_protocol_and_re
     for row in (row for row in rows if row["name"] in ALWAYS):
         assert row["reference"]
         assert row["departs"]
+    for name, recipes in (("linear_probe", {"dinov2", "mae"}), ("attentive_probe", {"capi"})):
+        (probe,) = (row for row in rows if row["name"] == name)
+        assert {recipe["name"] for recipe in probe["recipes"]} == recipes
     (finetune,) = (row for row in rows if row["name"] == "finetune")
     assert {recipe["name"] for recipe in finetune["recipes"]} == set(named_recipes())
     shown = vitbench("list", "protocols").stdout

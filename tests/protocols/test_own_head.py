@@ -11,6 +11,9 @@ from safetensors.torch import save_file
 from timm.data import create_dataset, create_loader, resolve_data_config
 
 import vitbench
+from tests.making.npz import golden, weights
+from tests.making.npz import images as images_of
+from tests.making.npz import saved as saved_npz
 from tests.making.paths import DATA
 from vitbench.backbones.build import build
 from vitbench.core.conformance import Evidence, conformance
@@ -247,3 +250,95 @@ def test_labels_that_the_weights_have_seen_are_no_fault_of_their_own_classifier(
         found = conformance(Evidence(job, data, record.metrics["top1"], ("imagenet2012",)))
         checks[name] = {check.item: check.ok for check in found}["weights have not seen this task's labels"]
     assert checks == {"own_head": True, "knn": False}
+
+
+# ---------------------------------------------------------------- other adapters
+
+
+def agrees(backbone, network, images):
+    """The classifier, whose scores of our features are the network's own."""
+    own = backbone.classifier()
+    with torch.no_grad():
+        torch.testing.assert_close(
+            own.module(backbone.features(images)), network(images), rtol=1e-4, atol=1e-4
+        )
+    return own
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_b_32", "mobilenet_v3_small", "swin_t"])
+def test_torchvisions_checkpoints_have_their_classifier(name, tmp_path):
+    import torchvision
+
+    torch.manual_seed(0)
+    network = torchvision.models.get_model(name, num_classes=7).eval()
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.add_(0.02 * torch.randn_like(weight))
+    torch.save(network.state_dict(), tmp_path / "own.pth")
+    backbone = build(f"torchvision:{name}", {"checkpoint": tmp_path / "own.pth"}, "x").eval()
+    own = agrees(backbone, network, torch.randn(2, 3, 224, 224))
+    assert (own.classes, own.names) == (7, None)
+    without = {key: value for key, value in network.state_dict().items() if value.shape[:1] != (7,)}
+    torch.save(without, tmp_path / "bare.pth")
+    bare = build(f"torchvision:{name}", {"checkpoint": tmp_path / "bare.pth"}, "x")
+    with pytest.raises(UsageError, match="no trained classifier"):
+        bare.classifier()
+
+
+def test_torchvisions_own_weights_have_imagenets_classes(monkeypatch):
+    import torchvision
+
+    models = {}
+
+    def get(name, weights=None, **options):  # its file cannot be downloaded here
+        torch.manual_seed(1)
+        models["made"] = torchvision.models.resnet18(**options).eval()
+        models["whole"] = torchvision.models.resnet18(**options).eval()
+        models["whole"].load_state_dict(models["made"].state_dict())
+        return models["made"]
+
+    monkeypatch.setattr("torchvision.models.get_model", get)
+    backbone = build("torchvision:resnet18", {}, "x").eval()
+    own = agrees(backbone, models["whole"], torch.randn(2, 3, 224, 224))
+    assert own.names == wordnet_ids()
+    with pytest.raises(UsageError, match="no trained classifier"):
+        build("torchvision:resnet18", {"pretrained": False}, "x").classifier()
+
+
+@pytest.mark.parametrize(("classes", "named"), [(1000, True), (1000, False), (9, False)])
+def test_transformers_classifiers_are_read_and_imagenets_names_known(classes, named, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    from timm.data.imagenet_info import ImageNetInfo
+
+    torch.manual_seed(2)
+    labels = ImageNetInfo("imagenet-1k").label_descriptions() if named else [f"L{i}" for i in range(classes)]
+    config = transformers.ViTConfig(
+        image_size=32, patch_size=16, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        id2label=dict(enumerate(labels)), label2id={label: i for i, label in enumerate(labels)},
+    )  # fmt: skip
+    network = transformers.ViTForImageClassification(config).eval()
+    network.save_pretrained(tmp_path)
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    backbone = build(f"hf:{tmp_path}", {}, "x").eval()
+    own = agrees(backbone, lambda images: network(images).logits, torch.randn(2, 3, 32, 32))
+    assert own.names == (wordnet_ids() if named else None)
+    assert own.classes == classes
+    with pytest.raises(UsageError, match="pooled by patch_mean"):
+        build(f"hf:{tmp_path}", {"pooling": "patch_mean"}, "x").classifier()
+
+
+@pytest.mark.parametrize(("golden_name", "seed"), [("vit_a", 7), ("vit_b", 7), ("bit_a", 9)])
+def test_npz_classifiers_give_the_references_logits(golden_name, seed, tmp_path):
+    """Of the released JAX code, on its images."""
+    wanted = golden(golden_name)
+    arrays = weights(wanted["spec"], golden_name.rpartition("_")[2])
+    size_px = 96 if seed == 9 else 64
+    backbone = build(f"npz:{saved_npz(arrays, tmp_path)}", {"size_px": size_px}, "x").eval()
+    own = backbone.classifier()
+    with torch.no_grad():
+        found = own.module(backbone.features(images_of(seed, size_px))).numpy()
+    assert np.abs(found - wanted["logits"]).max() < 5e-5
+    assert (own.classes, own.names) == (wanted["logits"].shape[1], None)
+    bare = {name: array for name, array in arrays.items() if "head/" not in name}
+    with pytest.raises(UsageError, match="no classifier"):
+        build(f"npz:{saved_npz(bare, tmp_path, 'bare.npz')}", {}, "x").classifier()

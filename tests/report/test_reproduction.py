@@ -142,14 +142,14 @@ def test_which_rows_can_be_measured():
         *(f"bit-readme-bit-m-{size}-{shots}shot" for size in ("r50x1", "r101x3", "r152x2") for shots in (1, 5)),
         "bit-readme-bit-m-r50x1-full", "bit-readme-bit-m-r152x2-full",
         *(f"vit-readme-{net}-i21k-do0.{rate}" for net in ("r50-vit-b16", *(f"vit-{s}" for s in vits)) for rate in (0, 1)),
-        *(f"dinov2-card-vit-{size}14-{reg}knn" for size in "sblg" for reg in ("", "reg-")),
+        *(f"dinov2-card-vit-{size}14-{reg}{probe}" for size in "sblg" for reg in ("", "reg-") for probe in ("knn", "linear")),
         *(f"vpt2022-vitb16-i21k-vtab1k-{method}" for method in ("full", "linear", "vpt-shallow", "vpt-deep")),
         "noah2022-vitb16-i21k-vtab1k-lora",
         *(row_id for row_id, row in ROWS.items() if row.id.startswith("timm-") and row.protocol == "imagenet-eval"),
     }  # fmt: skip
     assert set(MEASURABLE) == wanted
-    assert len(wanted) == 40 + 52
-    assert "\nNinety-two rows can be measured" in (ROOT / "docs/reproduce.md").read_text(encoding="utf-8")
+    assert len(wanted) == 48 + 52
+    assert "\nOne hundred rows can be measured" in (ROOT / "docs/reproduce.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("row_id", MEASURABLE)
@@ -187,7 +187,8 @@ def test_a_plan_is_right(row_id, tmp_path, monkeypatch):
             assert value.size_px == row.resolution_of(value.dataset)
     budget = {"1k": "vtab-1k", "1-shot": "1-per", "5-shot": "5-per", "full": "-full"}[plan.method.budget]
     assert budget in row.protocol or (row.protocol, plan.method.budget) == ("imagenet-eval", "full")
-    protocol = "knn" if row_id.endswith("knn") else "own_head" if row_id.startswith("timm-") else "finetune"
+    probes = {"knn": "knn", "linear": "linear_probe"}
+    protocol = probes.get(row_id.rpartition("-")[2], "own_head" if row_id.startswith("timm-") else "finetune")
     assert plan.method.protocol == protocol
     assert len(plan.seeds) == (row.runs or 3)
     (backbone,) = plan.suite(plan.tasks)["backbones"]
@@ -342,7 +343,6 @@ TRUE = {
     r"schedules of 500 and 1,000 steps": lambda row, _: row.note in ("500 steps", "1000 steps"),
     r"AugReg's fine-tuning": lambda row, _: not_ours(row),
     r"fine-tuning of the Mixer paper": lambda row, _: not_ours(row),
-    r"DINOv2's linear evaluation": lambda row, _: "linear" in row.protocol and "eval/linear.py" not in sources(),
     r"the product of distillation": lambda row, _: not_ours(row),
     r"big_vision's own transfer settings": lambda row, _: "configs/transfer.py" not in sources(),
     r"no protocol of vitbench follows arXiv 2106.04560": lambda row, _: not_ours(row),

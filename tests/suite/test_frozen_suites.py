@@ -7,7 +7,7 @@ import yaml
 
 import vitbench
 from tests.making.boards import VTAB
-from vitbench.core.registry import TASKS
+from vitbench.core.registry import PROTOCOLS, TASKS
 from vitbench.suite import Overrides, expand, packaged_suites, read_suite
 
 
@@ -70,6 +70,17 @@ def test_few_shot_suites_ask_for_the_references_draws(name, budgets, jobs):
     assert {job.seed for job in plan.jobs} == {0, 1, 2}
     assert {job.preprocess for job in plan.jobs} == {"fewshot"}
     assert json.loads(plan.jobs[0].model_dump_json())["protocol"]["options"]["l2"] == "default"
+
+
+def test_linear_probes_are_the_references_recipes_on_imagenet():
+    plan = expand(read_suite(packaged_suites()["linear-probes"]))
+    assert len(plan.jobs) == 9
+    assert {job.task.name for job in plan.jobs} == {"imagenet"}
+    departures = {
+        job.protocol.label: PROTOCOLS.make(job.protocol.spec, job.protocol.options)[1].departures(job)
+        for job in plan.jobs
+    }
+    assert [len(found) for found in departures.values()] == [2, 0, 0]
 
 
 def test_the_fewshot_suite_runs_on_miniatures(data_dir, tmp_path):

@@ -33,6 +33,9 @@ class Extraction(Frozen):
     energy_joules: Amount | None = Field(default=None, description="of all devices, by NVML")
     peak_memory_bytes: Count | None = None
     created: str = ""
+    compiled: str = Field(
+        default="", description="by what, and how near to the network as it is; empty: not compiled"
+    )
 
 
 class Cost(Frozen):

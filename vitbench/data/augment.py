@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitbench.core.seeding import derived_seed
-from vitbench.data.image_augment import ImageAugmentation
 from vitbench.data.preprocess import moved
 from vitbench.data.rand_augment import MOVING, TURNING, RandAugment
 
@@ -25,7 +24,9 @@ AREA = (0.05, 1.0)
 RATIO = (0.75, 1.33)
 ATTEMPTS = 100
 
-Crop = Literal["none", "inception", "random", "random_resized"]
+Crop = Literal[
+    "none", "inception", "random", "random_resized", "random_resized_once"
+]  # the last two: resized_crop.py
 Purpose = Literal["flip", "crop"]
 SPOILT = "the task's labels do not survive it"
 
@@ -34,7 +35,7 @@ SPOILT = "the task's labels do not survive it"
 class Augmentation:
     """How training images are augmented. `random` crops a square of the target size out of larger images.
 
-    `random_resized` and RandAugment act on single images (`ImageAugmentation`). `without`: what a task excludes, in words.
+    RandAugment acts on images that a random resized crop has cut. `without`: what a task excludes, in words.
     """
 
     crop: Crop = "none"
@@ -74,13 +75,6 @@ class Augmentation:
         """Whether images are mixed, so that targets are class probabilities."""
         return self.mixup_alpha > 0 or self.cutmix_alpha > 0
 
-    def of_images(self, mean: tuple[float, float, float]) -> ImageAugmentation:
-        """What is done to single images; what comes in from outside of one has the colour of the mean (in [0, 1])."""
-        red, green, blue = (min(255, round(255 * part)) for part in mean)  # TM:data/transforms_factory.py
-        return ImageAugmentation(
-            self.crop == "random_resized", self.flip, self.rand_augment, (red, green, blue)
-        )
-
 
 def uniforms(
     seed: int, step: int, examples: NDArray[np.int64], draws: int, purpose: Purpose
@@ -104,9 +98,14 @@ def _mixed(value: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64]:
     return np.asarray(mixed ^ (mixed >> np.uint64(31)), dtype=np.uint64)
 
 
+def flips(seed: int, step: int, examples: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which images are flipped horizontally, (B,): each with probability one half."""
+    return np.asarray(uniforms(seed, step, examples, 1, "flip")[:, 0] < 0.5)
+
+
 def flip(images: Tensor, seed: int, step: int, examples: NDArray[np.int64]) -> Tensor:
     """Flip each of the images (B, 3, H, W) horizontally with probability one half."""
-    mirrored = moved(uniforms(seed, step, examples, 1, "flip")[:, 0] < 0.5, images.device)
+    mirrored = moved(flips(seed, step, examples), images.device)
     return torch.where(mirrored[:, None, None, None], images.flip(3), images)
 
 

@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -27,10 +27,13 @@ from vitbench.core.files import digest_bytes
 from vitbench.data.decode import BadImageError
 from vitbench.data.decoded_cache import DecodedCache
 from vitbench.data.disk_cache import FORMAT, ArrayWriter
-from vitbench.data.preprocess import Preprocess, apply, buffer, fill, moved
+from vitbench.data.preprocess import Preprocess, buffer, fill, resized
+from vitbench.data.transfer import host_room, sent
+from vitbench.data.writer_thread import WriterThread
 
 BATCHES_AHEAD = 4
 AHEAD_BYTES = 2 * 2**30  # of preprocessed images, in memory
+READERS = 2  # threads that read cached images
 MOST_THREADS = 16
 # Images that a thread decodes, then resizes, at a time: large ones stay in the processor's cache in between, and a batch of 512
 # keeps 32 threads at work.
@@ -52,32 +55,40 @@ def batches(
         with outside("cache", waits=False):
             kept = store.open(load.key(is_native)) if store is not None else None
         if kept is not None:
-            for start in range(0, len(split), size):
-                with outside("images", waits=False):
-                    stored = _Batch(np.array(kept[start : start + size]), is_native)
-                yield load.finish(stored)
+            yield from _finished(load, _read_ahead(load, kept, is_native))
             return
+    if store is None:
+        yield from _finished(load, _decoded(load))
+        return
     writer = _CacheWriter(load, store)
     try:
-        decoded = _decoded(load)
-        while True:
-            with outside("images", waits=False):
-                batch = next(decoded, None)
-                if batch is None:
-                    break
-                writer.add(batch)
-            yield load.finish(batch)
-        with outside("cache", waits=False):
-            writer.finish()
+        with WriterThread() as behind:
+            yield from _finished(load, _decoded(load), lambda batch: behind(writer.add, batch))
+            with outside("cache", waits=False):
+                behind.finish()
+                writer.finish()
     finally:
         writer.abandon()
 
 
+def _finished(
+    load: _Load, loaded: Iterator[_Batch], seen: Callable[[_Batch], None] = lambda _batch: None
+) -> Iterator[Tensor]:
+    """Yield batches on the device; `seen` is called with each before."""
+    while True:
+        with outside("images", waits=False):
+            batch = next(loaded, None)
+            if batch is None:
+                return
+            seen(batch)
+        yield load.finish(batch)
+
+
 @dataclass(frozen=True)
 class _Batch:
-    """Small images of one size as they are, (B, H, W, 3) uint8, or resized images, (B, 3, S, S), on the CPU."""
+    """Small images of one size as they are, (B, H, W, 3) uint8, or resized images, (B, 3, S, S), in memory of this machine."""
 
-    pixels: Pixels | Tensor
+    pixels: Tensor
     is_native: bool
 
 
@@ -122,7 +133,9 @@ class _Load:
             return BadImageError.together(bad, len(waiting.room))
         native = [piece for piece in pieces if isinstance(piece, np.ndarray)]
         if len(native) == len(pieces) and len({piece.shape[1:] for piece in native}) == 1:
-            return _Batch(np.concatenate(native), is_native=True)
+            together = host_room((len(waiting.room), *native[0].shape[1:]), torch.uint8, self.device)
+            np.concatenate(native, out=together.numpy())
+            return _Batch(together, is_native=True)
         for first, piece in zip(range(0, len(waiting.room), FEW), pieces, strict=True):
             if isinstance(piece, np.ndarray):
                 fill(waiting.room[first : first + FEW], piece, self.how)
@@ -130,11 +143,8 @@ class _Load:
 
     def finish(self, batch: _Batch) -> Tensor:
         """The batch on the device, resized there if it is of small images."""
-        if batch.is_native:
-            return apply(np.asarray(batch.pixels), self.how, self.device)
-        if isinstance(batch.pixels, Tensor):
-            return batch.pixels.to(self.device, non_blocking=True)
-        return moved(batch.pixels, torch.device(self.device)).permute(0, 3, 1, 2)
+        pixels = sent(batch.pixels, self.device)
+        return resized(pixels, self.how) if batch.is_native else pixels
 
     def key(self, is_native: bool) -> str:
         """The cache key of the images as they are (`is_native`), or as preprocessed."""
@@ -150,6 +160,26 @@ class _Waiting:
 
     room: Tensor
     pieces: list[Future[Pixels | BadImageError | None]]
+
+
+def _read_ahead(load: _Load, kept: Pixels, is_native: bool) -> Iterator[_Batch]:
+    """Yield batches of cached images in order, read ahead by threads."""
+
+    def read(start: int, room: Tensor) -> _Batch:
+        np.copyto(room.numpy(), kept[start : start + len(room)])
+        return _Batch(room if is_native else room.permute(0, 3, 1, 2), is_native)
+
+    def begin(start: int) -> Future[_Batch]:
+        count = min(load.size, len(kept) - start)
+        return pool.submit(read, start, host_room((count, *kept.shape[1:]), torch.uint8, load.device))
+
+    with ThreadPoolExecutor(READERS) as pool:
+        work = map(begin, range(0, len(kept), load.size))
+        waiting = deque(itertools.islice(work, READERS + 1))
+        while waiting:
+            batch = waiting.popleft().result()
+            waiting.extend(itertools.islice(work, 1))
+            yield batch
 
 
 def _decoded(load: _Load) -> Iterator[_Batch]:
@@ -184,7 +214,7 @@ def alone() -> None:
 class _CacheWriter:
     """Caches the batches of a pass, if all can be cached without loss and fit."""
 
-    def __init__(self, load: _Load, store: DecodedCache | None) -> None:
+    def __init__(self, load: _Load, store: DecodedCache) -> None:
         self.load = load
         self.store = store
         self.writer: ArrayWriter | None = None
@@ -192,14 +222,10 @@ class _CacheWriter:
 
     def add(self, batch: _Batch) -> None:
         """Cache a batch, or give up on caching."""
-        if self.store is None or not (batch.is_native or self.load.how.rounding != "none"):
+        if not (batch.is_native or self.load.how.rounding != "none"):
             self.abandon()
             return
-        pixels = (
-            batch.pixels.permute(0, 2, 3, 1).cpu().numpy()
-            if isinstance(batch.pixels, Tensor)
-            else batch.pixels
-        )
+        pixels = (batch.pixels if batch.is_native else batch.pixels.permute(0, 2, 3, 1)).numpy()
         if self.is_native is None:
             self.writer = self.store.writer(self.load.key(batch.is_native), len(self.load.split), pixels)
             self.is_native = batch.is_native

@@ -148,7 +148,7 @@ def apply(images: Sequence[Pixels] | Pixels, how: Preprocess, device: str = "cpu
     They move to the device as uint8. An array (B, H, W, 3) is resized at once, which pays for small images; others one by one.
     """
     if isinstance(images, np.ndarray):
-        return _resized(torch.from_numpy(images).to(device), how)
+        return resized(torch.from_numpy(images).to(device), how)
     return fill(buffer(len(images), how, device), images, how)
 
 
@@ -167,12 +167,21 @@ def moved(array: NDArray[Any], device: torch.device) -> Tensor:
 
 def fill(batch: Tensor, images: Iterable[Pixels], how: Preprocess) -> Tensor:
     """Resize images into the rows of `batch`, one by one, while each is still in the processor's cache."""
-    for row, image in enumerate(images):
-        batch[row] = _resized(moved(image, batch.device)[None], how)[0]
+    for row, image in enumerate(
+        images
+    ):  # rounded while it is copied: each operator waits for the interpreter's lock
+        batch[row : row + 1].copy_(_levels(moved(image, batch.device)[None], how))
     return batch
 
 
-def _resized(batch: Tensor, how: Preprocess) -> Tensor:
+def resized(batch: Tensor, how: Preprocess) -> Tensor:
+    """Images of one size, (B, H, W, 3) uint8, preprocessed to (B, 3, S, S) where they are."""
+    levels = _levels(batch, how)
+    return levels if how.rounding == "none" else levels.to(torch.uint8)
+
+
+def _levels(batch: Tensor, how: Preprocess) -> Tensor:
+    """The same; where they are to be uint8, perhaps still as numbers of 0 to 255 whose fractions are to be cut off."""
     images = batch.permute(0, 3, 1, 2)
     own_height, own_width = images.shape[2:]
     height, width = resized_size(own_height, own_width, how.resize_px, how.resize, how.sides)
@@ -184,10 +193,12 @@ def _resized(batch: Tensor, how: Preprocess) -> Tensor:
     if how.rounding == "none":
         return cropped
     whole = cropped.round() if how.rounding == "nearest" else cropped
-    levels = whole.clamp(0, 255).to(torch.uint8)
+    levels = whole.clamp(0, 255)
     if inside == (rows, columns):
         return levels
-    return _on_border(levels, how, inside[0].start - rows.start, inside[1].start - columns.start)
+    return _on_border(
+        levels.to(torch.uint8), how, inside[0].start - rows.start, inside[1].start - columns.start
+    )
 
 
 def _on_border(images: Tensor, how: Preprocess, top: int, left: int) -> Tensor:
@@ -202,8 +213,11 @@ def _on_border(images: Tensor, how: Preprocess, top: int, left: int) -> Tensor:
 
 def normalise(images: Tensor, mean: Triple, std: Triple) -> Tensor:
     """Normalise pixels (B, 3, S, S) in [0, 255] for a backbone: (x / 255 - mean) / std, float32."""
-    scale, shift = _scale_and_shift(mean, std, images.device)
-    return images.float() * scale - shift
+    if len(set(mean)) == len(set(std)) == 1:  # one number for all channels is several times as fast
+        scale, shift = (float(each[0, 0]) for each in _scale_and_shift(mean, std, torch.device("cpu")))
+        return images.float() * scale - shift
+    factors, offsets = _scale_and_shift(mean, std, images.device)
+    return images.float() * factors - offsets
 
 
 @lru_cache(maxsize=64)

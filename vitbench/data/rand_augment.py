@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vitbench.core.seeding import derived_seed
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -55,6 +57,17 @@ class RandAugment:
             arguments = argument(known[index], max(0.0, min(drawn, LEVELS)), rng)
             image = _applied(image, known[index], arguments, fill)
         return image
+
+
+def generator_of(seed: int, step: int, example: int) -> np.random.Generator:
+    """The generator of one image in one step."""
+    return np.random.default_rng([derived_seed(seed, "image"), step, example])
+
+
+def fill_of(mean: tuple[float, float, float]) -> tuple[int, int, int]:
+    """The colour of what comes in from outside of an image: the mean (in [0, 1]) (TM:data/transforms_factory.py)."""
+    red, green, blue = (min(255, round(255 * part)) for part in mean)
+    return red, green, blue
 
 
 def named(name: str) -> RandAugment:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from vitbench.api import Backbone, Split
 from vitbench.compute.batch_size import BatchSize
+from vitbench.compute.compiled import Forward
 from vitbench.compute.environment import describe
 from vitbench.compute.meter import Meter, Span, outside
 from vitbench.core.files import digest_bytes
@@ -23,7 +25,10 @@ from vitbench.data.budgets import read_for
 from vitbench.data.decoded_cache import DecodedCache
 from vitbench.data.loader import batches
 from vitbench.data.preprocess import Preprocess, normalise
+from vitbench.data.transfer import fetched
+from vitbench.data.writer_thread import WriterThread
 from vitbench.engine.feature_cache import FeatureCache
+from vitbench.engine.forward_pass import ForwardPass, Verdicts
 from vitbench.engine.outcome import now
 
 BATCH = 64  # of pixels that are not passed to a model
@@ -36,7 +41,8 @@ class FeatureReader:
 
     `pools` are the task's whole splits. A draw takes its rows from its pool's features, so that all shots and seeds share one
     extraction. Which images are extracted depends on the job alone, never on the contents of the cache. `warm` has the networks
-    that have run in this process, with their precisions; others run once before they are timed.
+    that have run in this process, with their precisions; others run once before they are timed. `verdicts` has those that have
+    been compiled.
     """
 
     backbone: Backbone
@@ -53,20 +59,33 @@ class FeatureReader:
     flops_per_image: Callable[[], int | None] = lambda: None
     devices: int = 1
     warm: WeakKeyDictionary[Backbone, set[str]] | None = None
+    note: Callable[[str], None] = lambda _text: None
+    verdicts: Verdicts = field(default_factory=WeakKeyDictionary)
 
     def __call__(self, split: Split) -> Tensor:
         """Features (N, D) float32 on the device."""
         pool = read_for(split, self.pools)
         order = np.argsort(pool.indices)
         rows = order[np.searchsorted(pool.indices, split.indices, sorter=order)]
-        facts = self._facts(pool)
-        key = digest_bytes(json.dumps(facts, sort_keys=True, default=str).encode())[:32]
-        found = self._stored(key, pool, facts)
+        key, found = self._whole(pool)
         if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
             chosen = self.store.own(key, found, slice(int(rows[0]), int(rows[-1]) + 1))
         else:
             chosen = found[torch.from_numpy(rows)]
         return chosen.to(self.device).float()
+
+    def _whole(self, pool: Split) -> tuple[str, Tensor]:
+        """The features of a pool, and their key: those of a compiled network have another."""
+        facts, forward = self._facts(pool), self._forward(self.backbone)
+        if forward.compiles(len(pool), self.flops_per_image):
+            compiled = {**facts, "compiled": True}
+            if (found := self._cached(compiled, len(pool))) is not None:
+                return _key(compiled), found
+            faster, note = self._compiled(forward)
+            if faster is not None:
+                return _key(compiled), self._extracted(compiled, pool, faster, note)
+        found = self._cached(facts, len(pool))
+        return _key(facts), self._extracted(facts, pool, forward) if found is None else found
 
     def _facts(self, pool: Split) -> dict[str, Any]:
         """Everything that changes the features of a pool."""
@@ -78,31 +97,41 @@ class FeatureReader:
             "indices": digest_bytes(pool.indices.tobytes()),
         }
 
-    def _stored(self, key: str, pool: Split, facts: dict[str, Any]) -> Tensor:
+    def _cached(self, facts: dict[str, Any], images: int) -> Tensor | None:
+        key = _key(facts)
         with outside("cache", waits=False):
             found = self.store.get(key)
-        if found is None:
-            return self._extracted(key, pool, facts)
-        self.meter.extractions.setdefault(key, self.store.extraction(key, len(pool)))
+        if found is not None:
+            self._charge(self.store.extraction(key, images))
         return found
 
-    def _extracted(self, key: str, pool: Split, facts: dict[str, Any]) -> Tensor:
+    def _charge(self, extraction: Extraction) -> None:
+        """Count an extraction as part of the job's cost."""
+        self.meter.extractions.setdefault(extraction.key, extraction)
+        if extraction.compiled:
+            self.note(f"features: {extraction.compiled}")
+
+    def _extracted(self, facts: dict[str, Any], pool: Split, forward: Forward, note: str = "") -> Tensor:
         """Features of a pool that are not cached yet. Batches are written as they come: a large pool's are never held."""
+        key = _key(facts)
         incoming = self.store.incoming(key, len(pool))
         try:
-            with self.meter.phase("features") as span:
-                for batch in self._batches(self.backbone, pool):
-                    with outside("cache", waits=False):
-                        incoming.add(batch.to(getattr(torch, self.feature_dtype)))
-            extraction = self._measured(key, len(pool), span)
+            with WriterThread() as behind:
+                with self.meter.phase("features") as span:
+                    for batch in self._batches(self.backbone, pool, forward):
+                        with outside("cache", waits=False):
+                            behind(incoming.add, batch.to(getattr(torch, self.feature_dtype)))
+                with outside("cache", waits=False):
+                    behind.finish()
+            extraction = self._measured(key, len(pool), span, note)
             with outside("cache", waits=False):
                 found = self.store.put(incoming, facts, extraction)
         finally:
             incoming.abandon()
-        self.meter.extractions.setdefault(key, extraction)
+        self._charge(extraction)
         return found
 
-    def _measured(self, key: str, images: int, span: Span) -> Extraction:
+    def _measured(self, key: str, images: int, span: Span, compiled: str) -> Extraction:
         """What an extraction took. All ranks of a distributed job extract the same."""
         with outside("warm-up"):
             each = self.flops_per_image()
@@ -118,38 +147,50 @@ class FeatureReader:
             energy_joules=None if span.joules is None else self.devices * span.joules,
             peak_memory_bytes=span.peak_bytes,
             created=now(),
+            compiled=compiled,
         )
 
     def extract(self, backbone: Backbone, split: Split) -> Tensor:
         """Features (N, D) float32 on the CPU, in the split's order, never from the cache."""
         self.meter.images_forward += len(split)
-        return torch.cat(list(self._batches(backbone, split)))
+        forward = self._forward(backbone)
+        wanted = forward.compiles(len(split), self.flops_per_image)
+        faster = self._compiled(forward)[0] if wanted else None
+        return torch.cat(list(self._batches(backbone, split, forward if faster is None else faster)))
 
-    def _batches(self, backbone: Backbone, split: Split) -> Iterator[Tensor]:
+    def _forward(self, backbone: Backbone) -> ForwardPass:
+        return ForwardPass(backbone, self.device, self.dtype)
+
+    def _compiled(self, forward: ForwardPass) -> tuple[Forward | None, str]:
+        """The pass compiled, or None if it cannot be, and a note, which the record has too."""
+        found, note = forward.compiled(self._size, self.verdicts)
+        self.note(f"features: {note}")
+        return found, note
+
+    @cached_property
+    def _size(self) -> BatchSize:
+        identity = self.identity | {"dtype": self.dtype}
+        return BatchSize(self.device, self.backbone.input.size_px, identity, self.store.folder / "batch")
+
+    def _batches(self, backbone: Backbone, split: Split, forward: Forward) -> Iterator[Tensor]:
         """Yield the features of a split in batches (B, D) float32 on the CPU; an empty one if it has no image."""
-        done = 0
-        spec = self.backbone.input
-        size = BatchSize(
-            self.device, spec.size_px, self.identity | {"dtype": self.dtype}, self.store.folder / "batch"
-        )
-
-        def forward(images: Tensor) -> Tensor:
-            kind = self.device.split(":")[0]
-            mixed = torch.autocast(kind, torch.bfloat16, enabled=self.dtype == "bfloat16")
-            with torch.no_grad(), mixed:
-                return backbone.features(images).float()
-
+        done, size = 0, self._size
         count = size.choose(forward)
-        self._warm_up(backbone, lambda images: size.run(forward, images), min(count, len(split)))
-        for batch in self.pixel_batches(split, count):
-            images = normalise(batch.to(self.device, non_blocking=True), spec.mean, spec.std)
-            images = images.contiguous(memory_format=torch.channels_last)
-            found = size.run(forward, images).cpu()
-            done += len(images)
+        if isinstance(forward, ForwardPass):  # a compiled one has run
+            self._warm_up(backbone, lambda images: size.run(forward, images), min(count, len(split)))
+        for found in fetched(self._run(size, forward, self.pixel_batches(split, count))):
+            done += len(found)
             self.report(done, len(split))
             yield found
         if not done:
             yield torch.empty(0, backbone.feature_dim)
+
+    def _run(self, size: BatchSize, forward: Forward, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Yield features on the device; a GPU may still be computing them."""
+        spec = self.backbone.input
+        for batch in batches:
+            images = normalise(batch.to(self.device, non_blocking=True), spec.mean, spec.std)
+            yield size.run(forward, images.contiguous(memory_format=torch.channels_last))
 
     def _warm_up(self, backbone: Backbone, forward: Callable[[Tensor], Tensor], most: int) -> None:
         """Run a new network once: libraries load their kernels at its first images. A GPU needs a whole batch for that."""
@@ -166,3 +207,8 @@ class FeatureReader:
     def pixel_batches(self, split: Split, size: int = BATCH) -> Iterator[Tensor]:
         """Preprocessed pixels (B, 3, S, S) in the split's order; see `vitbench.data.loader.batches`."""
         return batches(split, self.preprocess, self.device, size, self.decoded)
+
+
+def _key(facts: dict[str, Any]) -> str:
+    """The cache key of features: the digest of everything that changes them."""
+    return digest_bytes(json.dumps(facts, sort_keys=True, default=str).encode())[:32]

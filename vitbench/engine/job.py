@@ -228,6 +228,8 @@ class _JobRun:
             flops_per_image=partial(self.worker.flops_per_image, self.job, backbone),
             devices=devices(),
             warm=self.worker.warm,
+            note=self.notes.add,
+            verdicts=self.worker.verdicts,
         )
 
     def _adaptation(

@@ -23,6 +23,7 @@ from vitbench.core.job import Component, Job, backbone_key
 from vitbench.core.registry import BACKBONES, TASKS, Registry
 from vitbench.data.decoded_cache import DecodedCache
 from vitbench.engine.feature_cache import FeatureCache
+from vitbench.engine.forward_pass import Verdicts
 from vitbench.engine.job_log import logged
 from vitbench.store.heartbeat import HeartbeatWriter
 
@@ -49,6 +50,7 @@ class Worker:
     def __post_init__(self) -> None:
         self.heartbeat = HeartbeatWriter(None, "", "", self.device)
         self.warm: WeakKeyDictionary[Backbone, set[str]] = WeakKeyDictionary()  # precisions used so far
+        self.verdicts: Verdicts = WeakKeyDictionary()
         self.warm_protocols: set[type[Protocol]] = set()
         self.store = FeatureCache(self.cache / "features")
         self.decoded = DecodedCache(self.cache / "decoded")
@@ -121,7 +123,8 @@ class Worker:
     def flops_per_image(self, job: Job, backbone: BuiltBackbone) -> int | None:
         """FLOPs of a forward pass of the job's backbone at its image size, counted once; with what tuning has added to it."""
         size_px = backbone.input.size_px
-        key = f"{backbone_key(job)} {size_px} {backbone.params}"
+        reads = getattr(backbone.module, "reads", "")  # of a probe: what its head reads
+        key = f"{backbone_key(job)} {size_px} {backbone.params} {reads}"
         if key not in self.flops:
             self.flops[key] = forward_flops(backbone, size_px)
         return self.flops[key]

@@ -103,7 +103,7 @@ class Recipe:
     averaging: Annotated[float, Field(gt=0, lt=1)] | None = None
     size_px: Positive | None = None
     resize_px: Positive | None = None
-    crop: Literal["none", "random", "inception", "random_resized"] = "none"
+    crop: Literal["none", "random", "inception", "random_resized", "random_resized_once"] = "none"
     flip: bool = False
     rand_augment: Annotated[RandAugmentName | None, Added()] = None
     erase: Annotated[Probability, Added()] = 0.0
@@ -158,7 +158,7 @@ class Recipe:
             raise ValueError(
                 f"crop: random cannot cut size_px {self.size_px} from resize_px {self.resize_px}"
             )
-        if self.rand_augment and self.crop != "random_resized":
+        if self.rand_augment and not self.crop.startswith("random_resized"):
             raise ValueError("rand_augment needs crop: random_resized")
         if self.rand_augment:
             rand_augment.named(self.rand_augment)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from vitbench.protocols.heads.recipe import named_heads
 from vitbench.protocols.recipes import named_recipes
 
 # Prefixes of citations (docs/protocols.md#abbreviations): repository, and commit or release.
@@ -20,6 +21,7 @@ REPOSITORIES = {
     "VPT": ("KMnP/vpt", "4410440"),
     "NH": ("ZhangYuanhan-AI/NOAH", "e9c55f3"),
     "MAE": ("facebookresearch/mae", "efb2a80"),
+    "CAPI": ("facebookresearch/capi", "98b4fa1"),
     "BEIT": ("microsoft/unilm", "768a3c8"),
     "DEIT": ("facebookresearch/deit", "7e160fe"),
 }
@@ -31,6 +33,15 @@ ALWAYS: dict[str, tuple[str, ...]] = {
         "ties go to the smaller C",
     ),
     "knn": ("one k a row, where DINOv2 reports four", "k may exceed the number of training images, which then all vote"),
+    "linear_probe": (
+        "heads start from other random numbers, each from a stream of its own",
+        "images pass in the suite's precision, where DINOv2 and MAE use half precision; heads in float32",
+    ),
+    "attentive_probe": (
+        "heads start from other random numbers, each from a stream of its own",
+        "the query is projected instead of every token, which rounds otherwise",
+        "a width that 64 does not divide has attention heads of the next larger divisor; CAPI refuses it",
+    ),
     "finetune": (
         "all test images are scored",
         "each pass over the data is a fresh permutation, where the references shuffle in a buffer",
@@ -40,7 +51,7 @@ ALWAYS: dict[str, tuple[str, ...]] = {
 
 
 def reference_of(name: str, source: str) -> dict[str, object]:
-    """What a protocol follows: repositories at commits, what always departs, and for `finetune` the same of each recipe."""
+    """What a protocol follows: repositories at commits, what always departs, and the same of each of its recipes."""
     found: dict[str, object] = {"reference": _with_commits(source), "departs": list(ALWAYS.get(name, ()))}
     if name == "finetune":
         found["recipes"] = [
@@ -51,6 +62,17 @@ def reference_of(name: str, source: str) -> dict[str, object]:
                 "departs": sorted(_departures(written)),
             }
             for recipe, written in named_recipes().items()
+        ]
+    heads = {each: written for each, written in named_heads().items() if written["protocol"] == name}
+    if heads:
+        found["recipes"] = [
+            {
+                "name": recipe,
+                "title": written["title"],
+                "reference": _with_commits(written["source"]),
+                "departs": written["departs"],
+            }
+            for recipe, written in heads.items()
         ]
     return found
 

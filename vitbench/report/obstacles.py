@@ -56,7 +56,6 @@ _SOURCES = (
     ("augreg2022-", "AugReg's fine-tuning is not among the recipes"),
     ("mixer2021-", "the fine-tuning of the Mixer paper, or of the papers that it quotes, is not among the recipes"),
     ("vpt2022-", "VPT's recipes here are those for ViT-B/16 of ImageNet-21k on VTAB; other networks and data have others"),
-    ("dinov2-card-", "DINOv2's linear evaluation, the best on test of many heads trained by SGD, is not implemented"),
     ("distill2022-", "the network is the product of distillation, which is not implemented"),
     ("big-vision-transfer-", "big_vision's own transfer settings are not among the recipes"),
 )  # fmt: skip

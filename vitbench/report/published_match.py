@@ -28,7 +28,12 @@ from vitbench.report.statistics import LEVEL
 from vitbench.report.tolerance import WIDE, Basis, Runs, SeedSpread, Verdict, statistic_of, tolerance_of
 
 # The preset of those rows, where other suites of ours name another.
-_PRESETS = {"knn": "dinov2_knn", "logistic_probe": "clip", "own_head": "timm_eval"}
+_PRESETS = {
+    "knn": "dinov2_knn",
+    "linear_probe": "dinov2_knn",
+    "logistic_probe": "clip",
+    "own_head": "timm_eval",
+}
 # Items of conformance that say less than `follows`, which holds a job's protocol to the row instead of to its reference.
 HELD_TO_THE_ROW = ("protocol as its reference has it",)
 PIXELS = (

@@ -38,12 +38,12 @@ class Method:
     @property
     def recipe(self) -> str:
         """The recipe of fine-tuning, '' for other protocols."""
-        return str(self.options.get("recipe", ""))
+        return str(self.options.get("recipe", "")) if self.protocol == "finetune" else ""
 
     @property
     def is_random(self) -> bool:
-        """Whether another seed gives another result: probes draw nothing but the images of an N-shot budget."""
-        return bool(self.recipe) or shots_of(self.budget) is not None
+        """Whether another seed gives another result: solved probes draw nothing but the images of an N-shot budget."""
+        return self.protocol in ("finetune", "linear_probe") or shots_of(self.budget) is not None
 
     @property
     def text(self) -> str:
@@ -72,6 +72,7 @@ def _candidates(protocol: str) -> tuple[tuple[Method, Job], ...]:
         ("finetune", {"recipe": recipe}) for recipe in get_args(RecipeName) if recipe != "own"
     ]
     kinds.append(("finetune", {"recipe": "vpt", "tune": "vpt-shallow"}))
+    kinds.append(("linear_probe", {"recipe": "dinov2"}))
     kinds += [(name, {}) for name in ("logistic_probe", "ridge_probe", "knn", "own_head")]
     found = []
     for budget in ("full", "1k", *shots):

@@ -12,6 +12,7 @@ from typing import Any
 
 from vitbench.core.errors import Problem, UsageError, nearest
 from vitbench.core.job import shots_of
+from vitbench.protocols.heads.recipe import named_heads
 from vitbench.protocols.references import ALWAYS
 from vitbench.published import MEANS, PublishedRow, dataset_of, published
 from vitbench.report.obstacles import Obstacle, without_protocol, without_task, without_weights
@@ -215,6 +216,8 @@ def _departures(row: PublishedRow, weights: str, method: Method) -> Iterator[str
         choices = [recipe_choice(row, part, task_of(row, part)[0], weights, method) for part in parts]
         yield from dict.fromkeys(choice.departs for choice in choices if choice.departs)
     yield from ALWAYS.get(method.protocol, ())
+    if method.protocol == "linear_probe":
+        yield from named_heads()[method.options["recipe"]]["departs"]
     if shots_of(method.budget) and method.recipe:
         yield "the images of each class are drawn by big_vision's rule, not by the source's"
     if "median" in row.statistic:

@@ -11,6 +11,8 @@ METHODS = {  # of a protocol with its usual label: as a choice, and in a sentenc
     "finetune": ("Fine-tuning", "fine-tuned"),
     "ridge_probe": ("Linear probe, ridge regression", "with a linear probe (ridge regression)"),
     "logistic_probe": ("Linear probe, logistic regression", "with a linear probe (logistic regression)"),
+    "linear_probe": ("Linear probe, gradient descent", "with a linear probe (gradient descent)"),
+    "attentive_probe": ("Attentive probe", "with an attentive probe"),
     "knn": ("k-nearest neighbours", "classified by k-nearest neighbours"),
     "own_head": ("The weights' own classifier", "with the weights' own classifiers"),
 }

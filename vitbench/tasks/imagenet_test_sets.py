@@ -44,71 +44,64 @@ def _class_and_file(example: Example, _split: str) -> str:
     return example.text("file_name").replace("/", "_")
 
 
-def _declared(name: str, of: TestSetName, size: int, key: Callable[[Example, str], str]) -> DataSet:
-    """A data set with one split, `test`; ImageNet-C's is called `validation`."""
-    majors, at_least = {
-        "imagenet_v2": ((3,), (3, 0)),
-        "imagenet_a": ((0,), (0, 1)),
-        "imagenet_r": ((0,), (0, 2)),
-    }.get(name.partition("/")[0], ((1,), (1, 0)) if of == "sketch" else ((3,), (3, 1)))
-    return declare(
-        DataSet(
-            name,
-            majors=majors,
-            at_least=at_least,
-            sizes={"validation" if of == "c" else "test": size},
-            key=key,
-            title=_file_name,
-            manual=(VAL_TAR,) if of == "c" else (),
-            test_set=f"imagenet/{of}",
-        )
-    )
-
-
 @dataclass(frozen=True)
 class Known:
     """What is known of a test set: its data sets in TFDS by part, the images of a part, and its classes.
 
-    `classes_in` is the list of its classes that timm ships, where it has 200 of the 1,000. `source` is its publication.
+    `classes_in` is the list of its classes that timm ships, where it has 200 of the 1,000.
     """
 
     data: Mapping[str, DataSet]
     size: int
-    source: str
     classes_in: str = ""
     reference_errors: Mapping[str, float] = field(default_factory=dict)
 
 
-def _v2(config: str, name: TestSetName) -> Known:
-    data = _declared(f"imagenet_v2/{config}", name, 10_000, _class_and_file)
-    return Known({"": data}, 10_000, "arXiv 1902.10811")
+def _test_split(
+    name: str, test_set: TestSetName, size: int, at_least: tuple[int, int], key: Callable[[Example, str], str]
+) -> dict[str, DataSet]:
+    """A data set that is one part, with the split `test`, from this version on."""
+    data = DataSet(
+        name,
+        majors=at_least[:1],
+        at_least=at_least,
+        sizes={"test": size},
+        key=key,
+        title=_file_name,
+        test_set=f"imagenet/{test_set}",
+    )
+    return {"": declare(data)}
 
 
+def _corrupted(part: str) -> DataSet:
+    """A corruption of all validation images."""
+    return declare(
+        DataSet(
+            f"imagenet2012_corrupted/{part}",
+            majors=(3,),
+            at_least=(3, 1),
+            sizes={"validation": 50_000},
+            key=_file_name,
+            title=_file_name,
+            manual=(VAL_TAR,),
+            test_set="imagenet/c",
+        )
+    )
+
+
+# Sources and versions: docs/protocols.md#further-test-sets.
 KNOWN: dict[TestSetName, Known] = {
-    "v2": _v2("matched-frequency", "v2"),
-    "v2-threshold": _v2("threshold-0.7", "v2-threshold"),
-    "v2-top": _v2("topimages", "v2-top"),
-    "a": Known(
-        {"": _declared("imagenet_a", "a", 7_500, _file_name)},
-        7_500,
-        "arXiv 1907.07174",
-        "imagenet_a_indices.txt",
+    "v2": Known(_test_split("imagenet_v2/matched-frequency", "v2", 10_000, (3, 0), _class_and_file), 10_000),
+    "v2-threshold": Known(
+        _test_split("imagenet_v2/threshold-0.7", "v2-threshold", 10_000, (3, 0), _class_and_file), 10_000
     ),
+    "v2-top": Known(_test_split("imagenet_v2/topimages", "v2-top", 10_000, (3, 0), _class_and_file), 10_000),
+    "a": Known(_test_split("imagenet_a", "a", 7_500, (0, 1), _file_name), 7_500, "imagenet_a_indices.txt"),
     "r": Known(
-        {"": _declared("imagenet_r", "r", 30_000, _class_and_file)},
-        30_000,
-        "arXiv 2006.16241",
-        "imagenet_r_indices.txt",
+        _test_split("imagenet_r", "r", 30_000, (0, 2), _class_and_file), 30_000, "imagenet_r_indices.txt"
     ),
-    "sketch": Known(
-        {"": _declared("imagenet_sketch", "sketch", 50_889, _file_name)}, 50_889, "arXiv 1905.13549"
-    ),
-    "c": Known(
-        {part: _declared(f"imagenet2012_corrupted/{part}", "c", 50_000, _file_name) for part in C_PARTS},
-        50_000,
-        "arXiv 1903.12261",
-        reference_errors=ALEXNET_ERRORS,
-    ),
+    "sketch": Known(_test_split("imagenet_sketch", "sketch", 50_889, (1, 0), _file_name), 50_889),
+    "c": Known({part: _corrupted(part) for part in C_PARTS}, 50_000, reference_errors=ALEXNET_ERRORS),
 }
 # TFDS makes ImageNet-C anew, from the validation images; the release's own images are what its paper asks for.
 MADE_ANEW = "corrupted by TFDS, not the released images, which its authors ask for"

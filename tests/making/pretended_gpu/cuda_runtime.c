@@ -14,6 +14,8 @@ enum { MOST_BLOCKS = 1 << 16, MOST_DEVICES = 16, HOST = -1 };
 
 /* What tests read and reset. */
 long pretended_synchronisations, pretended_launches, pretended_pageable_copies, pretended_pinned_allocations;
+/* Of the synchronisations, those that end with nothing queued: a GPU would idle until the host has queued more. */
+long pretended_drains;
 /* An error, such as 719, that every call returns from now on. */
 long pretended_error;
 /* If it is not 0, others have taken all memory of the device but so many bytes. */
@@ -108,14 +110,13 @@ cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpy
 
 /* Waiting, and work for the device. */
 
-#define WAITS(call) cudaError_t call { pretended_synchronisations++; return pretended_error; }
+#define WAITS(call) cudaError_t call { pretended_synchronisations++, pretended_drains++; return pretended_error; }
 #define LAUNCHES(call) cudaError_t call { pretended_launches++; return pretended_error; }
 #define DOES_NOTHING(call) cudaError_t call { return cudaSuccess; }
 #define TELLS_ERROR(call) cudaError_t call { return pretended_error; }
 
 WAITS(cudaDeviceSynchronize(void))
 WAITS(cudaStreamSynchronize(cudaStream_t stream))
-WAITS(cudaEventSynchronize(cudaEvent_t event))
 LAUNCHES(cudaLaunchKernel(const void *f, dim3 grid, dim3 block, void **args, size_t shared, cudaStream_t stream))
 LAUNCHES(__cudaLaunchKernel(void *f, dim3 grid, dim3 block, void **args, size_t shared, cudaStream_t stream))
 LAUNCHES(cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *f, void **args))
@@ -135,14 +136,22 @@ DOES_NOTHING(cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigne
 DOES_NOTHING(cudaThreadExchangeStreamCaptureMode(enum cudaStreamCaptureMode *mode))
 DOES_NOTHING(cudaEventDestroy(cudaEvent_t event))
 DOES_NOTHING(cudaEventQuery(cudaEvent_t event))
-DOES_NOTHING(cudaEventRecord(cudaEvent_t event, cudaStream_t stream))
-DOES_NOTHING(cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags))
 DOES_NOTHING(cudaFuncSetAttribute(const void *f, enum cudaFuncAttribute attribute, int value))
 DOES_NOTHING(cudaMemcpyToSymbol(const void *to, const void *from, size_t bytes, size_t offset, enum cudaMemcpyKind kind))
 
 static cudaError_t make(void **handle) {
     *handle = calloc(1, 4096);
     return cudaSuccess;
+}
+/* An event knows how many kernels were launched before it. */
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+    *(long *)event = pretended_launches;
+    return cudaSuccess;
+}
+cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags) { return cudaEventRecord(event, stream); }
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+    pretended_synchronisations++, pretended_drains += *(long *)event == pretended_launches;
+    return pretended_error;
 }
 cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, int priority) { return make((void **)stream); }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags) { return make((void **)stream); }

@@ -10,10 +10,12 @@ from PIL import Image
 
 from vitbench.api import ImageSource, Split
 from vitbench.core.errors import UsageError
+from vitbench.data.augment import flips
 from vitbench.data.erasing import erase
-from vitbench.data.image_augment import generator_of
 from vitbench.data.preprocess import apply, preset
+from vitbench.data.rand_augment import fill_of, generator_of
 from vitbench.data.resize import KERNELS
+from vitbench.data.resized_crop import boxes, cut
 from vitbench.protocols.finetune import batches
 from vitbench.protocols.finetune.batches import Order, TrainingImages
 from vitbench.protocols.finetune.distributed import ALONE, Process
@@ -182,10 +184,15 @@ def test_an_image_is_augmented_the_same_way_in_any_batch():
     small, originals = made(recipe)
     large, _ = made(replace(recipe, batch_size=17))
     images, labels = large.batch(0)
-    how = small.augmentation.of_images((0.5, 0.4, 0.3))
+    how, fill = small.augmentation.rand_augment, fill_of((0.5, 0.4, 0.3))
     for image, label in zip(images, labels, strict=True):
         place = int(label) if label < 100 else int(label) - 100 + 13
-        alone = how(originals[place], 24, generator_of(5, 0, place))
+        own = np.asarray([place])
+        (box,) = boxes("random_resized", np.asarray([originals[place].shape[:2]]), 5, 0, own)
+        alone = cut(originals[place], box, 24)
+        if flips(5, 0, own)[0]:
+            alone = alone.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        alone = np.asarray(how(alone, fill, generator_of(5, 0, place)))
         expected = torch.from_numpy(alone.copy()).permute(2, 0, 1)[None].float() / 255
         assert torch.equal(erase(expected, 0.5, 5, 0, np.asarray([place]))[0], image)
 

@@ -11,15 +11,18 @@ from torch import Tensor, nn
 
 from vitbench.api import InputSpec, Provenance
 from vitbench.backbones.models.hf_input import input_of, refuse_other_inputs
+from vitbench.backbones.models.hf_tokens import last_blocks, prefix_tokens
 from vitbench.backbones.models.hub import optional_library
 from vitbench.backbones.models.hub_access import COMMIT_LETTERS, cached_file, hub_trouble, reason
+from vitbench.backbones.models.linear_head import classifier_of, ids_of_descriptions, no_classifier
 from vitbench.backbones.models.weights import shortened
 from vitbench.core.errors import DataMissingError, Problem, UsageError
+from vitbench.core.own_classifier import OwnClassifier
 from vitbench.core.record import LoadReport
 from vitbench.core.seeding import torch_generator
+from vitbench.core.tokens import Tokens
 
 Pooling = Literal["own", "class_token", "patch_mean"]
-MOST_PREFIX_TOKENS = 16  # class, distillation and register tokens: DINOv2's models have at most 1 + 4
 
 
 class TransformersBackbone(nn.Module):
@@ -43,6 +46,7 @@ class TransformersBackbone(nn.Module):
         self.input = spec
         self.pooling = pooling
         self.provenance = provenance
+        self.heads: tuple[nn.Linear, ...] = ()  # in a tuple: not among the backbone's weights
         shape = (2, 3, spec.size_px, spec.size_px)
         images = torch.randn(shape, generator=torch_generator(0, "hf check"))
         with torch.no_grad():
@@ -52,6 +56,31 @@ class TransformersBackbone(nn.Module):
                 f"{provenance.source}: two passes over the same images give different features, so it cannot be scored"
             )
         self.feature_dim = int(first.shape[1])
+
+    def classifier(self) -> OwnClassifier:
+        """The linear layer that the checkpoint has for these features; its classes are known where it names ImageNet's.
+
+        Raises:
+            UsageError: it has none, several, or features are pooled otherwise.
+        """
+        source = self.provenance.source
+        if self.pooling != "own" or len(self.heads) != 1:
+            found = (
+                f"the checkpoint has {len(self.heads)} classifiers"
+                if self.heads
+                else "the checkpoint has no classifier"
+            )
+            raise no_classifier(
+                source, f"features are pooled by {self.pooling}" if self.pooling != "own" else found
+            )
+        (head,) = self.heads
+        if head.in_features != self.feature_dim:
+            raise no_classifier(
+                source, f"its classifier takes {head.in_features} features, not {self.feature_dim}"
+            )
+        config: Any = self.network.config
+        names = [str(config.id2label.get(i, "")) for i in range(head.out_features)]
+        return classifier_of(head.weight, head.bias, ids_of_descriptions(names), source)
 
     def features(self, images: Tensor) -> Tensor:
         """Features (B, D) of images (B, 3, S, S)."""
@@ -86,6 +115,11 @@ class TransformersBackbone(nn.Module):
             raise UsageError(f"{self.provenance.source} has no class token: use pooling: own or patch_mean")
         return states.mean(1)
 
+    def last_blocks(self, images: Tensor, count: int) -> tuple[Tokens, ...]:
+        """The tokens of the last `count` blocks, after the final norm: see `hf_tokens`."""
+        model: Any = self.network.get_submodule(self.encoder)
+        return last_blocks(model, images, count, _all_patches(model, images), self.provenance.source)
+
     @classmethod
     def build(cls, name: str, revision: str, pooling: Pooling, size_px: int | None) -> TransformersBackbone:
         """Load a model and its image processor; code from the hub is never executed.
@@ -101,7 +135,8 @@ class TransformersBackbone(nn.Module):
         source = f"hf:{name}"
         refuse_other_inputs(processor, loaded.config, source)
         encoder = ""
-        if _without_classifier(loaded):
+        heads = _taken_off(loaded)
+        if heads:
             parts = (loaded.base_model_prefix, "vision_model", "encoder")
             encoder = next((part for part in parts if hasattr(loaded, part)), "")
         else:
@@ -130,7 +165,9 @@ class TransformersBackbone(nn.Module):
             source=f"hf:{name}@{_commit(name, revision)}",
             load=_report(model, report),
         )
-        return cls(loaded.eval(), encoder, spec, pooling, provenance)
+        backbone = cls(loaded.eval(), encoder, spec, pooling, provenance)
+        backbone.heads = heads
+        return backbone
 
 
 def _commit(name: str, revision: str) -> str:
@@ -165,10 +202,10 @@ def _downloaded(library: Any, name: str, revision: str) -> tuple[Any, Any, dict[
     return processor, model.float(), dict(report)  # transformers keeps the checkpoint's own precision
 
 
-def _without_classifier(model: Any) -> bool:
-    """Replace the linear classifiers by the identity, so that the scores are their input; False if there is none."""
+def _taken_off(model: Any) -> tuple[nn.Linear, ...]:
+    """The linear classifiers, each replaced by the identity, so that the scores are their input."""
     if not type(model).__name__.endswith("ForImageClassification"):
-        return False
+        return ()
     inside = (f"{model.base_model_prefix}.", "vision_model.", "encoder.")
     heads = [
         name
@@ -177,9 +214,10 @@ def _without_classifier(model: Any) -> bool:
         and module.out_features == model.config.num_labels
         and not name.startswith(inside)
     ]
+    found = tuple(model.get_submodule(name) for name in heads)
     for name in heads:
         model.set_submodule(name, nn.Identity())
-    return bool(heads)
+    return found
 
 
 def _missing(report: dict[str, Any], model: Any) -> list[str]:
@@ -219,12 +257,3 @@ def _all_patches(model: Any, images: Tensor) -> dict[str, Tensor]:
     model.config.mask_ratio = 0.0
     patches = (images.shape[-1] // int(model.config.patch_size)) ** 2
     return {"noise": torch.arange(float(patches), device=images.device).expand(len(images), patches)}
-
-
-def prefix_tokens(model: Any, size_px: int, tokens: int) -> int | None:
-    """The number of class, distillation and register tokens before the patch tokens; None if it cannot be known."""
-    patch = getattr(model.config, "patch_size", None)
-    if not isinstance(patch, int):
-        return None
-    prefix = tokens - (size_px // patch) ** 2
-    return prefix if 0 <= prefix <= MOST_PREFIX_TOKENS else None

@@ -14,12 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from vitbench.api import InputSpec, Provenance
+from vitbench.backbones.models.linear_head import classifier_of, no_classifier
 from vitbench.backbones.models.npz_bit import build_bit
 from vitbench.backbones.models.npz_names import Arrays, read_npz
 from vitbench.backbones.models.npz_vit import build_vit
 from vitbench.backbones.models.positions import PositionResize, check_patches, resize_position_embedding
+from vitbench.backbones.models.timm_tokens import last_blocks
 from vitbench.backbones.models.weights import shortened
+from vitbench.core.own_classifier import OwnClassifier
 from vitbench.core.record import LoadReport
+from vitbench.core.tokens import Tokens
 
 PRE_LOGITS = (
     "features are the output of the tanh layer pre_logits; fine-tuning drops it, as the references do"
@@ -52,6 +56,10 @@ class NpzBackbone(nn.Module):
         pooled = cast("Tensor", self.model.forward_head(tokens, pre_logits=True))  # type: ignore[operator]
         return pooled if self.pre_logits is None else torch.tanh(self.pre_logits(pooled))
 
+    def last_blocks(self, images: Tensor, count: int) -> tuple[Tokens, ...]:
+        """The tokens of the last `count` blocks after the final norm, before `pre_logits`: see `timm_tokens`."""
+        return last_blocks(self.model, images, count, self.provenance.source)
+
     def logits(self, images: Tensor) -> Tensor:
         """Logits (B, C) of the classifier in the checkpoint, for images (B, 3, S, S).
 
@@ -62,6 +70,17 @@ class NpzBackbone(nn.Module):
         if classifier is None:
             raise ValueError(f"{self.provenance.source} has no classifier")
         return cast("Tensor", classifier.to(features.device)(features))
+
+    def classifier(self) -> OwnClassifier:
+        """The classifier in the checkpoint; what its classes are, the file does not say.
+
+        Raises:
+            UsageError: there is none.
+        """
+        source, (own,) = self.provenance.source, self._classifier
+        if own is None:
+            raise no_classifier(source, "the file has no classifier")
+        return classifier_of(own.weight, own.bias, None, source)
 
     def trainable(self) -> NpzBackbone:
         """The network without `pre_logits`, sharing all other weights: what the references fine-tune."""

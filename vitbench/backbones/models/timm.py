@@ -16,8 +16,10 @@ from vitbench.api import EvaluationTransform, InputSpec, Triple
 from vitbench.backbones.models.positions import PositionResize, check_patches, resize_position_embedding
 from vitbench.backbones.models.timm_classifier import own_classifier
 from vitbench.backbones.models.timm_create import TimmModel, create, puts_norm_in_head
+from vitbench.backbones.models.timm_tokens import last_blocks
 from vitbench.core.errors import Problem, UsageError
 from vitbench.core.own_classifier import OwnClassifier
+from vitbench.core.tokens import Tokens
 
 Pooling = Literal["own", "class_token", "patch_mean", "class_token+patch_mean"]
 
@@ -110,6 +112,13 @@ class TimmBackbone(nn.Module):
             raise self._refused(images.shape[-1], error) from error
         except NotImplementedError as error:
             raise UsageError(f"timm:{self.name} is an encoder without pre-logits: {error}") from error
+
+    def last_blocks(self, images: Tensor, count: int) -> tuple[Tokens, ...]:
+        """The tokens of the last `count` blocks, after the final norm: see `timm_tokens`."""
+        try:
+            return last_blocks(self.model, images, count, f"timm:{self.name}")
+        except AssertionError as error:  # how timm's architectures refuse an image size
+            raise self._refused(images.shape[-1], error) from error
 
     def _refused(self, size_px: int, error: BaseException) -> UsageError:
         because = f": {error}" if f"{error}" else ""

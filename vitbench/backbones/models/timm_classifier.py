@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitbench.backbones.models.checkpoint_file import Checkpoint, Weights
+from vitbench.backbones.models.linear_head import classifier_of, no_classifier
 from vitbench.backbones.models.timm_create import TimmModel, create
 from vitbench.backbones.models.timm_file import target_of
 from vitbench.backbones.models.weights import best_match
-from vitbench.core.errors import Problem, UsageError
+from vitbench.core.errors import UsageError
 from vitbench.core.own_classifier import OwnClassifier
 
 
@@ -30,11 +30,7 @@ def own_classifier(built: TimmModel, feature_dim: int, config: dict[str, Any]) -
         raise _refused(
             built, f"the classifier takes {weight.shape[1]} features, and this backbone gives {feature_dim}"
         )
-    module = nn.Linear(weight.shape[1], weight.shape[0])
-    with torch.no_grad():
-        module.weight.copy_(weight)
-        module.bias.copy_(torch.zeros(len(weight)) if bias is None else bias)
-    return OwnClassifier(module, len(weight), _names(built, config, len(weight)), checkpoint.path.name)
+    return classifier_of(weight, bias, _names(built, config, len(weight)), checkpoint.path.name)
 
 
 def _arrays(built: TimmModel, checkpoint: Checkpoint) -> tuple[Tensor, Tensor | None]:
@@ -65,9 +61,4 @@ def _names(built: TimmModel, config: dict[str, Any], classes: int) -> tuple[str,
 
 
 def _refused(built: TimmModel, why: str) -> UsageError:
-    return UsageError(
-        Problem(
-            f"own_head: timm:{built.name}: {why}",
-            next_step="use a probe (ridge_probe, logistic_probe, knn), or weights with a classifier",
-        )
-    )
+    return no_classifier(f"timm:{built.name}", why)

@@ -10,9 +10,11 @@ import torchvision
 from torch import Tensor, nn
 
 from vitbench.api import EvaluationTransform, InputSpec, Provenance
-from vitbench.backbones.models.checkpoint_file import read_checkpoint
-from vitbench.backbones.models.weights import Averaging, Target, load_into, shortened
+from vitbench.backbones.models.checkpoint_file import Weights, read_checkpoint
+from vitbench.backbones.models.linear_head import classifier_of, imagenet_ids, no_classifier
+from vitbench.backbones.models.weights import Averaging, Target, best_match, load_into, shortened
 from vitbench.core.errors import DataMissingError, Problem, UsageError, nearest, unknown
+from vitbench.core.own_classifier import OwnClassifier
 from vitbench.core.record import LoadReport
 from vitbench.core.seeding import seeded
 
@@ -27,7 +29,9 @@ class TorchvisionBackbone(nn.Module):
     ) -> None:
         super().__init__()
         self.evaluation = evaluation
-        self.feature_dim = _remove_head(model)
+        self._head_name, head = _remove_head(model)
+        self._head: tuple[nn.Linear, ...] = (head,)  # in a tuple: not among the backbone's weights
+        self.feature_dim = head.in_features
         self.model = model
         self.input = spec
         self.provenance = provenance
@@ -35,6 +39,27 @@ class TorchvisionBackbone(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """The input (B, D) of the removed linear layer, for images (B, 3, S, S)."""
         return cast("Tensor", self.model(images))
+
+    def classifier(self) -> OwnClassifier:
+        """The last linear layer, if its weights were loaded; those of torchvision's own weights have ImageNet's classes.
+
+        Raises:
+            UsageError: there are no trained weights of it.
+        """
+        source = self.provenance.source
+        if not self._head or self.provenance.weights == "untrained":
+            raise no_classifier(source, "its weights have no trained classifier")
+        (head,) = self._head
+        names = imagenet_ids() if self.provenance.trained_on == ("imagenet2012",) else None
+        return classifier_of(head.weight, head.bias, names, source)
+
+    def _take_head(self, weights: Weights) -> None:
+        """Keep a checkpoint's own last layer, if it has one of this width."""
+        weight, bias = (weights.get(f"{self._head_name}.{part}") for part in ("weight", "bias"))
+        self._head = ()
+        if weight is not None and weight.ndim == 2 and weight.shape[1] == self.feature_dim:
+            own = classifier_of(weight.float(), bias, None, "").module
+            self._head = (own,) if isinstance(own, nn.Linear) else ()
 
     @classmethod
     def build(
@@ -80,7 +105,9 @@ class TorchvisionBackbone(nn.Module):
         if checkpoint is not None:
             backbone = cls(model, spec, evaluation, Provenance(name.partition("_")[0], "pretrained"))
             target = Target(backbone.model, f"torchvision:{name}")
-            report = load_into(target, read_checkpoint(checkpoint), averaging)
+            content = read_checkpoint(checkpoint)
+            report = load_into(target, content, averaging)
+            backbone._take_head(best_match(target, content, averaging).weights)
             unknown_pixels = (
                 "the checkpoint does not say how pixels were normalised: torchvision's mean and std are used"
             )
@@ -119,12 +146,12 @@ def _model(name: str, weights: Any, size_px: int | None) -> nn.Module:
         ) from error
 
 
-def _remove_head(model: nn.Module) -> int:
-    """Replace the last linear layer by the identity, and return its input width."""
+def _remove_head(model: nn.Module) -> tuple[str, nn.Linear]:
+    """Replace the last linear layer by the identity, and return its name and itself."""
     linear = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
         raise UsageError(f"{type(model).__name__} has no linear layer: only classification models work")
     name, head = linear[-1]
     parent, _, own = name.rpartition(".")
     setattr(model.get_submodule(parent), own, nn.Identity())
-    return head.in_features
+    return name, head

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar, cast
 
@@ -13,6 +14,7 @@ from vitbench.api import EvaluationTransform, InputSpec, Provenance
 from vitbench.core.errors import Problem, UnfilledError, UsageError, nearest
 from vitbench.core.own_classifier import OwnClassifier
 from vitbench.core.registry import TASKS, StatedFacts
+from vitbench.core.tokens import Tokens
 
 T = TypeVar("T")
 
@@ -51,6 +53,53 @@ class BuiltBackbone(nn.Module):
         """Features (B, D), as `features`: torch's hooks and wrappers need `forward`."""
         return self.features(images)
 
+    def tokens(self, images: Tensor) -> Tensor:
+        """All tokens (B, T, D) after the final norm, of normalised images (B, 3, S, S): class token, registers, patches.
+
+        Raises:
+            UsageError: the backbone offers neither `tokens` nor `last_blocks`.
+        """
+        (last,) = self.last_blocks(images, 1)
+        first = () if last.class_token is None else (last.class_token[:, None],)
+        return torch.cat((*first, last.registers, last.patches), dim=1)
+
+    def last_blocks(self, images: Tensor, count: int) -> tuple[Tokens, ...]:
+        """The tokens of the last `count` blocks, each after the final norm, of normalised images (B, 3, S, S).
+
+        Of a backbone that offers `tokens` alone, they are the last block's, and all of them count as patches.
+
+        Raises:
+            UsageError: the backbone does not offer them, has fewer blocks, or gives another shape.
+        """
+        if (own := self._method("last_blocks")) is not None:
+            found = cast("tuple[Tokens, ...]", own(images, count))
+            if len(found) != count:
+                raise UsageError(f"backbone {self.name!r}: last_blocks gave {len(found)} blocks, not {count}")
+            self._refuse_other_shapes("last_blocks", images, *(block.patches for block in found))
+            return found
+        if count == 1 and (plain := self._method("tokens")) is not None:
+            tokens = cast("Tensor", plain(images))
+            self._refuse_other_shapes("tokens", images, tokens)
+            return (Tokens(None, tokens[:, :0], tokens),)
+        what = f"backbone {self.name!r} does not offer {'its tokens' if count == 1 else f'tokens of {count} blocks'}"
+        step = "use `inputs: features`, or give it a method last_blocks (vitbench.api.BackboneModule)"
+        raise UsageError(Problem(what, next_step=step))
+
+    def _method(self, name: str) -> Callable[..., object] | None:
+        """A method that the module offers; None if it has none, or a layer of that name."""
+        found = getattr(self.module, name, None)
+        return found if callable(found) and not isinstance(found, nn.Module) else None
+
+    def _refuse_other_shapes(self, method: str, images: Tensor, *tokens: Tensor) -> None:
+        for each in tokens:
+            if each.ndim != 3 or len(each) != len(images):
+                what = f"backbone {self.name!r}: {method} gave tokens of shape {tuple(each.shape)} for {len(images)} images"
+                raise UsageError(Problem(what, next_step="return (B, T, D): see vitbench.api.BackboneModule"))
+
+    def around(self, module: nn.Module) -> BuiltBackbone:
+        """Another module of the same weights as a backbone, under the same name and with the same facts."""
+        return BuiltBackbone(module, self.name, self._labels, self._stated)
+
     def classifier(self) -> OwnClassifier:
         """The classifier that came with the weights.
 
@@ -59,7 +108,7 @@ class BuiltBackbone(nn.Module):
         """
         own = getattr(self.module, "classifier", None)
         if not callable(own) or isinstance(own, nn.Module):
-            what = f"own_head: backbone {self.name!r} offers no classifier of its own: timm's do, with weights that have one"
+            what = f"own_head: backbone {self.name!r} offers no classifier: those of timm, torchvision, hf and npz do"
             raise UsageError(Problem(what, next_step="use a probe: ridge_probe, logistic_probe or knn"))
         return cast("OwnClassifier", own())
 

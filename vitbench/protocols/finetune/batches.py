@@ -24,11 +24,10 @@ from vitbench.api import Split
 from vitbench.compute.meter import outside
 from vitbench.core.errors import UsageError
 from vitbench.core.seeding import torch_generator
-from vitbench.data import augment, mixing, rand_augment
+from vitbench.data import augment, mixing, rand_augment, resized_crop
 from vitbench.data.erasing import erase
-from vitbench.data.image_augment import generator_of
 from vitbench.data.loader import alone
-from vitbench.data.packed_images import PackedImages
+from vitbench.data.packed_images import CHANNELS, PackedImages
 from vitbench.data.preprocess import moved
 from vitbench.protocols.finetune.distributed import ALONE, Process
 from vitbench.protocols.recipe import Recipe
@@ -111,11 +110,13 @@ class TrainingImages:
         self.labels = torch.as_tensor(np.concatenate([split.labels for split in splits])).to(data.device)
         self.order = Order(len(self.labels), recipe.batch_size, data.seed, recipe.last_batch)
         self.augmentation = augmentation_of(recipe).allowed(flip=data.flip, crop=data.crop)
-        self.by_pillow = recipe.crop == "random_resized"
         if self.augmentation.crop == "random" and (recipe.resize_px or 0) < size_px:
             raise UsageError(
                 f"crop: random cannot cut {size_px} px from resize_px {recipe.resize_px}: give a larger resize_px"
             )
+        # Resized crops are cut by Pillow, on the CPU, from images as Pillow decodes them.
+        self.by_pillow = recipe.crop in resized_crop.KINDS
+        self.place = torch.device("cpu" if self.by_pillow else data.device)
         # As many readers as this thread may use threads; a prefetching thread runs its operators single-threaded.
         self.readers = ThreadPoolExecutor(max(torch.get_num_threads(), 1), initializer=alone)
         with outside("images"):
@@ -162,41 +163,38 @@ class TrainingImages:
         self, chosen: NDArray[np.int64], draw_ids: NDArray[np.int64], step: int
     ) -> tuple[Tensor, Tensor]:
         """Return normalised, cropped and flipped images with their labels."""
-        seed = self.data.seed
-        if self.by_pillow:
-            images = self._augmented_singly(chosen, draw_ids, step)
-        else:
-            images = self._cropped(chosen, draw_ids, step)
-            if self.augmentation.flip:
-                images = augment.flip(images, seed, step, draw_ids)
-        images = self.data.normalise(images)
+        images = self.data.normalise(self._cropped(chosen, draw_ids, step))
         if self.augmentation.erase:
-            images = erase(images, self.augmentation.erase, seed, step, draw_ids)
+            images = erase(images, self.augmentation.erase, self.data.seed, step, draw_ids)
         return images, self.labels[moved(chosen, self.labels.device)]
 
-    def _augmented_singly(self, chosen: NDArray[np.int64], draw_ids: NDArray[np.int64], step: int) -> Tensor:
-        """Return images cropped, flipped and changed by RandAugment, (B, 3, S, S) from 0 to 255."""
-        how = self.augmentation.of_images(self.data.backbone.input.mean)
-        if isinstance(self.resident, list):
-            originals = [self.resident[position] for position in chosen.tolist()]
-        else:
-            originals = self._read_any_order(chosen)
-
-        def augmented(image: NDArray[np.uint8], example: int) -> NDArray[np.uint8]:
-            return how(image, self.size_px, generator_of(self.data.seed, step, example))
-
-        images = np.stack(list(self.readers.map(augmented, originals, draw_ids.tolist())))
-        return moved(images, self.labels.device).permute(0, 3, 1, 2).float()
-
     def _cropped(self, chosen: NDArray[np.int64], draw_ids: NDArray[np.int64], step: int) -> Tensor:
+        """Cropped and flipped images; crops are flipped where they are looked up, which costs nothing."""
+        how = self.data.seed, step, draw_ids
         if self.recipe.crop == "none":
-            return self._preprocessed(chosen)
+            whole = self._preprocessed(chosen)
+            return augment.flip(whole, *how) if self.augmentation.flip else whole
         packed, which = self.resident, chosen
         if not isinstance(packed, PackedImages):
-            packed = PackedImages(self._read_any_order(chosen), torch.device(self.data.device))
+            packed = PackedImages(self._read_any_order(chosen), self.place)
             which = np.arange(len(chosen))
         boxes = self._boxes(packed.sizes[which], step, draw_ids)
-        return packed.resized(which, boxes, self.size_px, cut_first=self.augmentation.crop == "inception")
+        flips = augment.flips(*how) if self.augmentation.flip else None
+        if self.by_pillow:
+            change = self._change(step, draw_ids)
+            cut = resized_crop.cut_all(packed.images(which), boxes, self.size_px, self.readers, flips, change)
+            return moved(cut, self.labels.device).permute(0, 3, 1, 2).float()
+        cut_first = self.augmentation.crop == "inception"
+        return packed.resized(which, boxes, self.size_px, cut_first=cut_first, mirrored=flips)
+
+    def _change(self, step: int, draw_ids: NDArray[np.int64]) -> resized_crop.Change | None:
+        """What RandAugment does to each image of a batch, if the recipe has it."""
+        if self.augmentation.rand_augment is None:
+            return None
+        how, fill = self.augmentation.rand_augment, rand_augment.fill_of(self.data.backbone.input.mean)
+        return lambda image, row: how(
+            image, fill, rand_augment.generator_of(self.data.seed, step, int(draw_ids[row]))
+        )
 
     def _boxes(self, sizes: NDArray[np.int64], step: int, draw_ids: NDArray[np.int64]) -> NDArray[Any]:
         """Return crop boxes (B, 4) in pixels of the original images: top, left, height, width; fractional for random crops."""
@@ -204,6 +202,8 @@ class TrainingImages:
             return np.column_stack([np.zeros_like(sizes), sizes])
         if self.augmentation.crop == "inception":
             return augment.inception_boxes(sizes, self.data.seed, step, draw_ids)
+        if self.augmentation.crop in resized_crop.KINDS:
+            return resized_crop.boxes(self.augmentation.crop, sizes, self.data.seed, step, draw_ids)
         resized = self.recipe.resize_px or self.size_px
         corners = augment.crop_corners(resized - self.size_px, self.data.seed, step, draw_ids)
         scale = sizes / resized
@@ -218,20 +218,16 @@ class TrainingImages:
             bytes_each = 12.0 * self.size_px**2
         else:
             sample = self._read_any_order(np.arange(min(len(self.labels), 16)))
-            bytes_each = float(np.mean([image.nbytes for image in sample]))
-        cuda = self.data.device.startswith("cuda") and not self.by_pillow
+            bytes_each = float(np.mean([image.nbytes for image in sample])) * CHANNELS / 3
+        cuda = self.place.type == "cuda"
         total = torch.cuda.get_device_properties(self.data.device).total_memory if cuda else 0
         room = RESIDENT_SHARE * total if cuda else RESIDENT_BYTES
         if bytes_each * len(self.labels) > room:
             return None
         if self.recipe.crop == "none":
             return torch.cat([self.data.pixels(split, self.size_px) for split in self.splits])
-        if self.by_pillow:
-            return list(self._read_ascending(np.arange(len(self.labels))))
-        expected_pixels = int(1.1 * bytes_each / 3 * len(self.labels))
-        return PackedImages(
-            self._read_ascending(np.arange(len(self.labels))), torch.device(self.data.device), expected_pixels
-        )
+        expected_pixels = int(1.1 * bytes_each / CHANNELS * len(self.labels))
+        return PackedImages(self._read_ascending(np.arange(len(self.labels))), self.place, expected_pixels)
 
     def _preprocessed(self, chosen: NDArray[np.int64]) -> Tensor:
         """Return images by the job's own preprocessing, without augmentation."""

@@ -16,8 +16,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from vitbench.compute.batch_size import PROBE_SIZES
+from vitbench.compute.compiled import Forward
 from vitbench.protocols.finetune import distributed, fsdp, micro_batch, tuning
-from vitbench.protocols.finetune.compiled import Forward, compiled, pays
+from vitbench.protocols.finetune.compiled import compiled, pays
 from vitbench.protocols.finetune.gradient_sum import GradientSum
 from vitbench.protocols.finetune.optimiser import (
     MOMENTS,
