@@ -189,6 +189,7 @@ def test_a_plan_is_right(row_id, tmp_path, monkeypatch):
     assert budget in row.protocol or (row.protocol, plan.method.budget) == ("imagenet-eval", "full")
     probes = {"knn": "knn", "linear": "linear_probe"}
     protocol = probes.get(row_id.rpartition("-")[2], "own_head" if row_id.startswith("timm-") else "finetune")
+    protocol = "finetune" if row_id.startswith("vpt2022-") else protocol
     assert plan.method.protocol == protocol
     assert len(plan.seeds) == (row.runs or 3)
     (backbone,) = plan.suite(plan.tasks)["backbones"]
