@@ -6,10 +6,9 @@ import timm.data.auto_augment
 from PIL import Image
 from scipy.stats import chisquare, kstest
 from timm.data.auto_augment import rand_augment_transform
-from vitbench.data.image_augment import generator_of
 
 from tests.making.draws import numpy_with, python_random
-from vitbench.data.rand_augment import OPERATIONS, argument, named
+from vitbench.data.rand_augment import OPERATIONS, argument, generator_of, named
 
 FILL = (124, 116, 104)
 
