@@ -164,7 +164,7 @@ def test_seeds_may_be_fewer(publish, tiny_recipe):
         (["vit2021-t5-vit-l16-i21k", "--task", "cifar"], 2, "did you mean: cifar10 or cifar100"),
         (["bit-readme-bit-m-r50x1-full", "--task", "cifar10"], 2, "cannot be measured: no recipe has the settings"),
         (["vit2021-t2-vit-h14-jft"], 3, "weights pre-trained on JFT-300M were not released"),
-        (["vpt2022-vitb16-i21k-vtab1k-vpt-deep"], 2, "run the suite peft-vtab"),
+        (["vpt2022-vitb16-i21k-vtab1k-bias"], 2, "no configuration for its search for biases"),
         (["vit2021-t5-vit-h14-i21k"], 2, "patches do not fill the row's 384 px"),
         (["vit2021-t5-vit-l16-i21k", "--data-dir", "nowhere"], 3, "vitbench data prepare"),
         (["vit2021-t5-vit-l16-i21k", "--seeds", "one"], 2, "not a list of whole numbers"),
@@ -194,6 +194,18 @@ def test_a_dry_run_without_data_says_what_to_prepare(tmp_path, monkeypatch):
     )
     assert found["missing"]
     assert found["suite"]["tasks"] == ["vtab/dtd"]
+
+
+def test_a_row_of_prompts_is_planned_with_its_pixels(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "none"))
+    row = "vpt2022-vitb16-i21k-vtab1k-vpt-shallow"
+    done = vitbench("reproduce", row, "--dry-run", "--task", "dtd", "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert "mean 0.485, 0.456, 0.406, std 0.229, 0.224, 0.225" in done.stdout
+    assert "recipe vpt, tune vpt-shallow, 1k, seeds 0, 1, 2, 3, 4" in done.stdout
+    assert (
+        "  training    96.5 M images" in done.stdout
+    )  # (240 trials of 800 and a run of 1,000) x 100 epochs x 5 seeds
 
 
 def test_reproducible_rows_are_listed():

@@ -8,7 +8,8 @@ from vitbench.core.record import Check, Trial
 from vitbench.published import dataset_of, published
 from vitbench.report.build import boards
 from vitbench.report.leaderboard import any_published
-from vitbench.report.published_match import HELD_TO_THE_ROW, _is_usual, rows_for, weights_of
+from vitbench.report.published_match import HELD_TO_THE_ROW, rows_for, weights_of
+from vitbench.report.published_steps import is_usual
 from vitbench.report.seeded import is_seeded
 from vitbench.report.tolerance import Runs, Tolerance, tolerance_of
 from vitbench.suite import expand, read_suite
@@ -212,7 +213,7 @@ def test_a_suite_that_changes_no_option_is_compared(spec, suite_file):
     backbone, protocol = (spec, "knn") if spec.startswith("timm:") else ("raw_pixels", spec)
     text = f"name: s\nbudgets: [full]\nbackbones: ['{backbone}']\ntasks: [digits]\nprotocols: [{protocol}]\n"
     (job,) = expand(read_suite(suite_file(text))).jobs
-    assert _is_usual(job.backbone if spec.startswith("timm:") else job.protocol)
+    assert is_usual(job.backbone if spec.startswith("timm:") else job.protocol)
 
 
 def test_a_stated_departure_of_a_recipe_does_not_hide_the_value(base):

@@ -14,13 +14,14 @@ import yaml
 from tests.making.boards import metric
 from tests.making.paths import ROOT
 from vitbench.cli.reproduce import suite_text
+from vitbench.core.conformance import ITEMS
 from vitbench.core.record import Check, Trial
 from vitbench.core.registry import PROTOCOLS, TASKS
 from vitbench.engine.components import load_all
 from vitbench.protocols.recipe import TUNINGS
 from vitbench.protocols.recipes import Case, recipes_for
 from vitbench.published import MEANS, VTAB, published
-from vitbench.report.published_match import matching_rows
+from vitbench.report.published_match import PIXELS, matching_rows
 from vitbench.report.published_method import image_size
 from vitbench.report.reproduction import chosen_tasks, plan_row
 from vitbench.report.verdict import basis, verdicts
@@ -64,6 +65,16 @@ VIT_STEPS = {
 }
 
 
+PROMPT_RATES = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0]
+# Of VPT's methods and NOAH's: 100 epochs of 1,000 examples in steps, rates for 256 images, batch (VPT:tune_vtab.py).
+TUNED = {
+    "vpt": (8 * 100, PROMPT_RATES, 128),
+    "linear": (1 * 100, PROMPT_RATES, 1_024),
+    "full": (3 * 100, [0.0001, 0.0005, 0.001, 0.005], 384),
+    "lora": (15 * 100, [0.001 * 256 / 64], 64),
+}
+
+
 def by_size(examples):
     """BiT's schedule for this many examples: steps, MixUp."""
     return (500, 0.0) if examples < 20_000 else (10_000, 0.1) if examples < 500_000 else (20_000, 0.1)
@@ -81,6 +92,9 @@ def wanted_recipe(row, dataset):
     if row.id.startswith("vit-readme-"):
         rate = 0.01 if (row.model, base) == ("ViT-B/16", "cifar10") else 0.03
         return VIT_STEPS[base], [rate], 384, 0.0, None
+    if row.id.startswith(("vpt2022-", "noah2022-")):
+        steps, rates, batch_size = TUNED[row.method.removesuffix("-shallow").removesuffix("-deep")]
+        return steps, [rate * batch_size / 256 for rate in rates], 224, 0.0, None
     shots = re.search(r"finetune-(\d+)-per", row.protocol)
     classes = {"imagenet": 1_000, "cifar10": 10, "cifar100": 100}
     examples = 1_000 if "1k" in row.protocol else int(shots.group(1)) * classes[base] if shots else DATA[base]
@@ -129,11 +143,13 @@ def test_which_rows_can_be_measured():
         "bit-readme-bit-m-r50x1-full", "bit-readme-bit-m-r152x2-full",
         *(f"vit-readme-{net}-i21k-do0.{rate}" for net in ("r50-vit-b16", *(f"vit-{s}" for s in vits)) for rate in (0, 1)),
         *(f"dinov2-card-vit-{size}14-{reg}{probe}" for size in "sblg" for reg in ("", "reg-") for probe in ("knn", "linear")),
+        *(f"vpt2022-vitb16-i21k-vtab1k-{method}" for method in ("full", "linear", "vpt-shallow", "vpt-deep")),
+        "noah2022-vitb16-i21k-vtab1k-lora",
         *(row_id for row_id, row in ROWS.items() if row.id.startswith("timm-") and row.protocol == "imagenet-eval"),
     }  # fmt: skip
     assert set(MEASURABLE) == wanted
-    assert len(wanted) == 43 + 52
-    assert "\nNinety-five rows can be measured" in (ROOT / "docs/reproduce.md").read_text(encoding="utf-8")
+    assert len(wanted) == 48 + 52
+    assert "\nOne hundred rows can be measured" in (ROOT / "docs/reproduce.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("row_id", MEASURABLE)
@@ -155,12 +171,16 @@ def test_a_plan_is_right(row_id, tmp_path, monkeypatch):
                 changes = {name: value for name, value in plan.method.options.items() if name != "recipe"}
                 recipes = recipes_for(plan.method.recipe, case_of(row, dataset, task), changes).recipes
                 found = (
-                    {recipe.steps for recipe in recipes}, [recipe.base_lr for recipe in recipes], recipes[0].size_px,
+                    {recipe.steps for recipe in recipes}, sorted({r.base_lr for r in recipes}), recipes[0].size_px,
                     recipes[0].mixup_alpha, recipes[0].averaging,
                 )  # fmt: skip
                 steps, rates, size_px, mixup, averaging = wanted_recipe(row, dataset)
-                assert found == ({steps}, rates, size_px, mixup, averaging), (dataset, found)
-                assert {recipe.batch_size for recipe in recipes} == {512}
+                assert found == ({steps}, pytest.approx(rates), size_px, mixup, averaging), (dataset, found)
+                batch_size = TUNED[row.method.partition("-")[0]][2] if row.method else 512
+                assert {recipe.batch_size for recipe in recipes} == {batch_size}
+                assert {recipe.tune for recipe in recipes} == {
+                    {"full": "all", "linear": "head", "": "all"}.get(row.method, row.method)
+                }
                 assert {recipe.dropout for recipe in recipes} == {wanted_dropout(row)}
         assert (value.metric == "real") == value.dataset.endswith("_real")
         if value.dataset not in MEANS:
@@ -169,8 +189,13 @@ def test_a_plan_is_right(row_id, tmp_path, monkeypatch):
     assert budget in row.protocol or (row.protocol, plan.method.budget) == ("imagenet-eval", "full")
     probes = {"knn": "knn", "linear": "linear_probe"}
     protocol = probes.get(row_id.rpartition("-")[2], "own_head" if row_id.startswith("timm-") else "finetune")
+    protocol = "finetune" if row_id.startswith("vpt2022-") else protocol
     assert plan.method.protocol == protocol
     assert len(plan.seeds) == (row.runs or 3)
+    (backbone,) = plan.suite(plan.tasks)["backbones"]
+    pixels = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    normalised = {name: value for name, value in backbone.items() if name in pixels}
+    assert normalised == (pixels if row_id.startswith(("vpt2022-", "noah2022-")) else {})
 
 
 @pytest.mark.parametrize("row_id", MEASURABLE)
@@ -310,7 +335,11 @@ TRUE = {
     r"SSF, a scale": lambda row, _: row.method == "ssf" and "ssf" not in TUNINGS,
     r"NOAH's adapters": lambda row, _: row.method == "adapter" and "adapter" not in TUNINGS,
     r"NOAH's search": lambda row, _: row.method == "noah" and "noah" not in TUNINGS,
-    r"normalised by ImageNet's mean and std": lambda row, _: row.id.startswith(("vpt2022-", "noah2022-")),
+    r"no configuration for its search for biases": lambda row, _: row.id.startswith("vpt2022-") and row.method == "bias",
+    r"VPT's recipes here are those for ViT-B/16": lambda row, _: (
+        row.id.startswith("vpt2022-")
+        and ("fgvc" in row.id or (row.model, row.pretrain_data) != ("ViT-B/16", "ImageNet-21k"))
+    ),
     r"a search of hyper-parameters for each task": lambda row, _: "random hyper-parameter trials per task" in row.note,
     r"schedules of 500 and 1,000 steps": lambda row, _: row.note in ("500 steps", "1000 steps"),
     r"AugReg's fine-tuning": lambda row, _: not_ours(row),
@@ -409,6 +438,37 @@ def test_what_is_not_the_rows_setting_is_not_judged(
     found = verdicts(plan, plan.tasks, [record.model_copy(update=rest) for record in records])
     assert {verdict.outcome for verdict in found} == {"not comparable"}
     assert all(words in reason or "px" in reason for verdict in found for reason in verdict.reasons)
+
+
+@pytest.mark.parametrize(
+    ("row_id", "outcome"),
+    [("vpt2022-vitb16-i21k-vtab1k-vpt-deep", "within"), ("vit2021-t9-vit-l16-i21k", "not comparable")],
+)
+def test_other_pixels_are_compared_with_rows_that_had_them(
+    row_id, outcome, tmp_path, monkeypatch, tiny_records
+):
+    assert PIXELS in ITEMS
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    plan = PLANS[row_id]
+    checks = (Check(item=PIXELS, ok=False, reason="normalised by other numbers"),)
+    records = [
+        record.model_copy(update={"conformance": checks})
+        for record in recorded(plan, tmp_path, tiny_records[0])
+    ]
+    assert {verdict.outcome for verdict in verdicts(plan, plan.tasks, records)} == {outcome}
+    as_trained = [
+        record.model_copy(
+            update={
+                "job": record.job.model_copy(
+                    update={"backbone": record.job.backbone.model_copy(update={"options": {}})}
+                ),
+                "conformance": (Check(item="split", ok=True),),
+            }
+        )
+        for record in records
+    ]
+    (found,) = {verdict.outcome for verdict in verdicts(plan, plan.tasks, as_trained)}
+    assert found == ("within" if outcome == "not comparable" else "not comparable")
 
 
 def test_without_a_spread_over_seeds_no_tolerance_is_known(tmp_path, monkeypatch, tiny_records):

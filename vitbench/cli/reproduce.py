@@ -180,7 +180,7 @@ def _described(plan: Reproduction, tasks: Sequence[str]) -> str:
         sizes = ", ".join(f"{size} px" for size in sorted({value.size_px or 0 for value in able}))
         lines += [
             f"  measured    {len(able)} of {len(plan.values)} values, by {len(tasks)} task{'s' * (len(tasks) > 1)}",
-            f"  backbone    timm:{plan.weights}, {sizes}",
+            f"  backbone    timm:{plan.weights}, {sizes}{plan.pixels_text}",
             f"  protocol    {plan.method.text}{plan.seeds_text}",
         ]
         if images := training_images(plan, tasks):

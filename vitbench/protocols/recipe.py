@@ -45,12 +45,12 @@ class Recipe:
 
     The fields are the options of `finetune`, with the ranges of their annotations. The staircase schedule divides the learning
     rate by ten after each of `decay_steps`, from the next step on, as in BiT's released code. `clip_norm` bounds the global
-    gradient norm. `momentum` is AdamW's first beta, too. `weight_decay` is coupled to the gradient in SGD and decoupled in
-    AdamW; vectors are not decayed without `decay_vectors`. `layer_decay` multiplies the rate once for each layer above a
-    weight; layers, and what else is not decayed, are as timm says of the network, or as MAE and BEiT have them, with
-    `layer_groups: blocks` (docs/protocols.md#mae-and-beit-recipes). `dropout` of activations, `attention_dropout` and
-    `stochastic_depth` (growing linearly from the first block to this in the last) are probabilities. `label_smoothing` spreads
-    that part of the target over all classes equally.
+    gradient norm. `momentum` is AdamW's first beta, too, and `eps` its epsilon. `weight_decay` is coupled to the gradient in
+    SGD and decoupled in AdamW; vectors are not decayed without `decay_vectors`, biases not with `decay_vectors: norms`.
+    `layer_decay` multiplies the rate once for each layer above a weight; layers, and what else is not decayed, are as timm
+    says of the network, or as MAE and BEiT have them, with `layer_groups: blocks` (docs/protocols.md#mae-and-beit-recipes).
+    `dropout` of activations, `attention_dropout` and `stochastic_depth` (growing linearly from the first block to this in the
+    last) are probabilities. `label_smoothing` spreads that part of the target over all classes equally.
 
     With `averaging`, the result is a Polyak average of the weights with this factor. A `size_px` of None keeps the backbone's
     image size; `crop: random` crops squares of `size_px` from images resized to `resize_px`; `random_resized` is timm's and
@@ -89,7 +89,8 @@ class Recipe:
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     weight_decay: NotNegative = 0.0
-    decay_vectors: bool = False
+    decay_vectors: bool | Literal["norms"] = False
+    eps: Annotated[Rate, Added()] = 1e-8
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     layer_groups: Annotated[Literal["timm", "blocks"], Added()] = "timm"
     clip_norm: Rate | None = 1.0

@@ -26,6 +26,7 @@ RecipeName = Literal[
     "vtab-light",
     "vpt",
     "vpt-linear",
+    "vpt-full",
     "noah",
     "mae",
     "beit",
@@ -92,8 +93,9 @@ def recipe_grid(
     written = {**named_recipes()[name]["common"], **setting}
     changes = {**changes, **_scaled_resize(written, changes)}
     wanted = {**written, **changes}
-    # Overriding steps leaves a single schedule, counted in steps.
-    schedules = [{}] if "steps" in changes else wanted.get("schedules", [{}])
+    schedules = wanted.get("schedules", [{}])
+    if "steps" in changes and "steps" in schedules[0]:  # leaves a single schedule
+        schedules = [{}]
     if "steps" in changes:
         wanted |= _scaled_schedule(written, changes)
     elif wanted.get("epochs"):

@@ -39,21 +39,17 @@ _WEIGHTS = (
     (r"^vtab-lb-", "the weights are a TensorFlow Hub module (tfhub.dev/vtab), which vitbench cannot read"),
     (r"-align-web", "ALIGN's EfficientNet-L2 was not released"),
 )
-_PIXELS = (
-    "its pixels are normalised by ImageNet's mean and std, not those of the weights, which `reproduce` does not do: run the "
-    "suite peft-vtab"
-)
 # Of methods of parameter-efficient tuning that neither peft nor vitbench has.
 _TUNINGS = {
     "ssf": "SSF, a scale and a shift behind every layer, is not among the methods of tuning",
     "adapter": "NOAH's adapters, a bottleneck behind the MLP, are not among the methods of tuning",
     "noah": "NOAH's search among combined methods is not implemented",
+    "bias": "VPT's code has no configuration for its search for biases",
 }
 # Of protocols that no component of ours follows (docs/protocols.md#published-values has the vocabulary).
 _PROTOCOLS = {
     "imagenet-eval": "a released classifier is scored as it is, while vitbench always fits a head of its own",
     "imagenet-scratch": "the network is trained from scratch, while vitbench evaluates networks that are trained already",
-    "vtab-1k-peft": _PIXELS,
     "vtab-1k-finetune-tuned": "a search of hyper-parameters for each task is not implemented",
     "finetune-full-short": "no recipe has vit_jax's schedules of 500 and 1,000 steps for CIFAR",
 }
@@ -61,7 +57,7 @@ _PROTOCOLS = {
 _SOURCES = (
     ("augreg2022-", "AugReg's fine-tuning is not among the recipes"),
     ("mixer2021-", "the fine-tuning of the Mixer paper, or of the papers that it quotes, is not among the recipes"),
-    ("vpt2022-", _PIXELS),
+    ("vpt2022-", "VPT's recipes here are those for ViT-B/16 of ImageNet-21k on VTAB; other networks and data have others"),
     ("distill2022-", "the network is the product of distillation, which is not implemented"),
     ("big-vision-transfer-", "big_vision's own transfer settings are not among the recipes"),
 )  # fmt: skip

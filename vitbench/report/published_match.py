@@ -5,67 +5,28 @@ Each match states its tolerance: repeated runs differ by their seeds, and printe
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from vitbench.core.job import Component, Job, shots_of
+from vitbench.core.job import Job
 from vitbench.core.record import Check, Record
-from vitbench.protocols.recipes import tuning_of
 from vitbench.published import MEANS, PublishedRow, Value, published
+from vitbench.report.published_steps import (
+    IMAGENET_PIXELS,
+    dropout_of,
+    follows,
+    has_other_settings,
+    is_top1,
+    is_usual,
+    methods_of,
+    pixels_of,
+    tunes_as,
+)
 from vitbench.report.seeded import is_seeded
 from vitbench.report.statistics import LEVEL
 from vitbench.report.tolerance import WIDE, Basis, Runs, SeedSpread, Verdict, statistic_of, tolerance_of
 
-# Published protocols with the same method and amount of data: their rows may share a board with ours.
-_SAME_METHOD = {
-    ("finetune", "full"): ("finetune-full", "vtab-full-finetune"),
-    ("finetune", "1k"): ("vtab-1k-finetune",),
-    ("logistic_probe", "full"): ("linear-full",),
-    ("ridge_probe", "full"): ("linear-full",),
-    ("linear_probe", "full"): ("linear-full",),
-    ("logistic_probe", "1k"): ("vtab-1k-linear",),
-    ("linear_probe", "1k"): ("vtab-1k-linear",),
-    ("ridge_probe", "1k"): ("vtab-1k-linear",),
-    ("knn", "full"): ("knn-full",),
-    ("own_head", "full"): ("imagenet-eval",),
-}
-# Rows whose authors followed one of our protocols step for step; by recipe, if the protocol has one.
-_SAME_STEPS = {
-    "vit": ("vit2021-",),
-    "vit-table2": ("vit2021-",),
-    "vit-released": ("vit-readme-",),
-    "bit": ("bit2020-",),
-    "bit-released": ("bit-readme-",),
-    "vtab-light": ("vtab-lb-",),
-    "logistic_probe": ("dinov2-t8-",),
-    "dinov2": ("dinov2-card-",),
-    "knn": ("dinov2-card-",),
-    "ridge_probe": ("scalingvit2022-",),
-    "own_head": ("timm-",),
-}
-# On ImageNet ViT's Table 2 is averaged and at 512 px, its Tables 5 and 6 are neither (docs/protocols.md#published-values).
-_ON_IMAGENET = {"vit": ("vit2021-t5-", "vit2021-t6-"), "vit-table2": ("vit2021-t2-",)}
-# Rows that were made with other settings than the rest of their table, according to their own notes.
-_OTHER_SETTINGS = {("bit-readme-", "cifar10"), ("bit-readme-", "cifar100")}  # batch 128 at 0.001
-# Ends the ids of vit_jax's README, which has each network with two rates.
-_DROPOUT = re.compile(r"-do(\d\.\d)$")
-# In dinov2-t8- these are mean per-class accuracies, not top-1.
-_PER_CLASS = ("oxford_iiit_pet", "oxford_flowers102", "caltech101")
-# Options of protocols and of timm backbones in those rows; any other option must be at its default.
-_USUAL: dict[str, dict[str, object]] = {
-    "knn": {"k": 20},  # of the results on DINOv2's model card
-    "logistic_probe": {"c": "val", "values": 45, "standardise": False},
-    "ridge_probe": {"l2": "default"},
-    "timm": {
-        "pretrained": True,
-        "position_resize": "own",
-        "activation": "own",
-        "pooling": "own",
-        "last_layers": 1,
-    },
-}
 # The preset of those rows, where other suites of ours name another.
 _PRESETS = {
     "knn": "dinov2_knn",
@@ -75,8 +36,9 @@ _PRESETS = {
 }
 # Items of conformance that say less than `follows`, which holds a job's protocol to the row instead of to its reference.
 HELD_TO_THE_ROW = ("protocol as its reference has it",)
-# Checked elsewhere, or without effect on scores.
-_FREE = ("label", "size_px", "init_seed", "replicas", "recipe")
+PIXELS = (
+    "pixels as the weights expect"  # the same, where a row's authors had other pixels and the job states them
+)
 
 
 @dataclass(frozen=True)
@@ -125,20 +87,6 @@ def tally(matches: Iterable[PublishedMatch]) -> Tally:
     return Tally(len(by_seeds), sum(match.verdict == "outside" for match in by_seeds))
 
 
-def methods_of(job: Job) -> tuple[str, ...]:
-    """The published protocols whose rows may share a board with a job."""
-    name, shots = job.protocol.name, shots_of(job.budget)
-    if shots is not None:
-        spelling = {"finetune": "finetune-{}-per-class", "ridge_probe": "fewshot-linear-{}"}.get(name, "")
-        return (spelling.format(shots),) if spelling else ()
-    if name == "finetune" and (tuning := tuning_of(job.protocol.options)) != "all":
-        full, small = (
-            ("linear-full", "vtab-1k-linear") if tuning == "head" else ("full-data-peft", "vtab-1k-peft")
-        )
-        return (small,) if job.budget == "1k" else (full,)
-    return _SAME_METHOD.get((name, job.budget), ())
-
-
 def rows_on_board(job: Job, prefixes: Iterable[str]) -> list[PublishedRow]:
     """Published rows of a job's method whose ids begin with one of the prefixes."""
     if job.limit is not None:
@@ -147,13 +95,8 @@ def rows_on_board(job: Job, prefixes: Iterable[str]) -> list[PublishedRow]:
     return [
         row
         for row in published()
-        if row.protocol in methods and row.id.startswith(wanted or "\0") and _tunes_as(row, job)
+        if row.protocol in methods and row.id.startswith(wanted or "\0") and tunes_as(row, job)
     ]
-
-
-def _tunes_as(row: PublishedRow, job: Job) -> bool:
-    """Whether a row of parameter-efficient tuning has a job's method; of others that is clear from `protocol`."""
-    return not row.protocol.endswith("-peft") or row.method == tuning_of(job.protocol.options)
 
 
 def is_about(row: PublishedRow, task: str) -> bool:
@@ -184,17 +127,14 @@ def _by_weights() -> dict[str, list[PublishedRow]]:
 
 
 def published_weights(record: Record) -> str:
-    """The timm name of a record's weights; '' unless they are timm's own, without changed options."""
+    """The timm name of a record's weights; '' unless they are timm's own, without changed options but for pixels."""
     backbone = record.job.backbone
     trained = record.backbone is not None and record.backbone.weights == "pretrained"
-    return backbone.argument if backbone.name == "timm" and trained and _is_usual(backbone) else ""
-
-
-def _is_usual(component: Component, checked: Sequence[str] = ()) -> bool:
-    """Whether every option has the value of published rows, but for those that are checked elsewhere."""
-    usual = _USUAL.get(component.name, {})
-    options = {name: value for name, value in component.options.items() if name not in (*_FREE, *checked)}
-    return all(value == usual.get(name) for name, value in options.items())
+    return (
+        backbone.argument
+        if backbone.name == "timm" and trained and is_usual(backbone, tuple(IMAGENET_PIXELS))
+        else ""
+    )
 
 
 def rows_for(record: Record, dataset: str) -> Iterator[PublishedRow]:
@@ -203,9 +143,11 @@ def rows_for(record: Record, dataset: str) -> Iterator[PublishedRow]:
     usual_preset = _PRESETS.get(job.protocol.name, job.preprocess) == job.preprocess
     if job.limit is not None or not weights or not usual_preset:
         return
+    pixels = _stated_pixels(job)
     for row in _by_weights().get(weights, ()):
         if (
-            follows(row, job, dataset)
+            pixels == pixels_of(row)
+            and follows(row, job, dataset)
             and is_top1(row, dataset)
             and not has_other_settings(row, dataset)
             and dropout_of(row) in (None, _dropout(record))
@@ -213,38 +155,11 @@ def rows_for(record: Record, dataset: str) -> Iterator[PublishedRow]:
             yield row
 
 
-def follows(row: PublishedRow, job: Job, dataset: str) -> bool:
-    """Whether a row's authors followed a job's protocol and recipe step for step, on as much data."""
-    recipe = str(job.protocol.options.get("recipe", "")) or job.protocol.name
-    prefixes: tuple[str, ...] = _SAME_STEPS.get(recipe, ())
-    if dataset.startswith("imagenet"):
-        prefixes = _ON_IMAGENET.get(recipe, prefixes)
-    usual = _is_usual(job.protocol, () if dropout_of(row) is None else ("dropout",))
-    return usual and row.protocol in methods_of(job) and row.id.startswith(prefixes or "\0")
-
-
-def has_other_settings(row: PublishedRow, dataset: str) -> bool:
-    """Whether a row says that this value was made with other settings than the rest of its table."""
-    listed = any(row.id.startswith(prefix) and dataset == other for prefix, other in _OTHER_SETTINGS)
-    return listed and not row.protocol.startswith("vtab-")
-
-
-def dropout_of(row: PublishedRow) -> float | None:
-    """The dropout rate of fine-tuning, where a source prints results with several; else that of the recipe."""
-    found = _DROPOUT.search(row.id)
-    return float(found.group(1)) if found else None
-
-
 def _dropout(record: Record) -> float:
     """The dropout rate that a record was fine-tuned with."""
     return next(
         (float(trial.options.get("dropout", 0)) for trial in record.trials[::-1] if trial.chosen), 0.0
     )
-
-
-def is_top1(row: PublishedRow, dataset: str) -> bool:
-    """Whether a row reports top-1 accuracy for a data set, as we do."""
-    return not (row.id.startswith("dinov2-t8-") and dataset in _PER_CLASS)
 
 
 def published_match(
@@ -279,7 +194,14 @@ def matching_rows(records: Sequence[Record], dataset: str) -> Iterator[Published
 
 def disagreements(record: Record) -> list[Check]:
     """The items of conformance that keep a record from being compared: those that fail or are not known."""
-    return [check for check in record.conformance if not check.ok and check.item not in HELD_TO_THE_ROW]
+    held = (*HELD_TO_THE_ROW, PIXELS) if _stated_pixels(record.job) == IMAGENET_PIXELS else HELD_TO_THE_ROW
+    return [check for check in record.conformance if not check.ok and check.item not in held]
+
+
+def _stated_pixels(job: Job) -> dict[str, list[float]]:
+    """The mean and std that a job states for its backbone."""
+    options = job.backbone.options
+    return {name: list(value) for name in IMAGENET_PIXELS if (value := options.get(name)) is not None}
 
 
 def match_with(

@@ -13,7 +13,8 @@ from vitbench.core.registry import TASKS
 from vitbench.protocols.recipes import Case, Choice, RecipeName, recipes_for
 from vitbench.published import MEANS, TEST_SETS, PublishedRow, dataset_of
 from vitbench.report.obstacles import Obstacle
-from vitbench.report.published_match import dropout_of, follows, is_about
+from vitbench.report.published_match import is_about
+from vitbench.report.published_steps import dropout_of, follows
 
 # Labelled examples of a full data set (docs/protocols.md#vit-data-sets), and classes, which N-shot budgets multiply.
 _EXAMPLES = {
@@ -70,6 +71,7 @@ def _candidates(protocol: str) -> tuple[tuple[Method, Job], ...]:
     kinds: list[tuple[str, dict[str, Any]]] = [
         ("finetune", {"recipe": recipe}) for recipe in get_args(RecipeName) if recipe != "own"
     ]
+    kinds.append(("finetune", {"recipe": "vpt", "tune": "vpt-shallow"}))
     kinds.append(("linear_probe", {"recipe": "dinov2"}))
     kinds += [(name, {}) for name in ("logistic_probe", "ridge_probe", "knn", "own_head")]
     found = []
@@ -134,12 +136,15 @@ def recipe_choice(row: PublishedRow, dataset: str, task: str, weights: str, meth
     """The grid that a method's recipe has for a data set of a row, and how it departs from its source."""
     known = entry_of(f"timm:{weights}")
     params_m = (known and known.params_m) or row.params_m or 0
-    shots = shots_of(method.budget)
-    if shots:
-        examples = shots * _CLASSES.get(dataset, 1)
-    else:
-        examples = _VTAB_1K if method.budget == "1k" else _EXAMPLES.get(dataset, _VTAB_1K)
+    examples = examples_of(dataset, method)
     area = _SMALL_AREA if dataset in _SMALL else _LARGE_AREA
     name: Any = method.recipe
     changes = {key: value for key, value in method.options.items() if key != "recipe"}
     return recipes_for(name, Case(task, examples, area, round(params_m * 1e6)), changes)
+
+
+def examples_of(dataset: str, method: Method) -> int:
+    """How many labelled examples of a data set a method's budget has, those that it chooses by included."""
+    if shots := shots_of(method.budget):
+        return shots * _CLASSES.get(dataset, 1)
+    return _VTAB_1K if method.budget == "1k" else _EXAMPLES.get(dataset, _VTAB_1K)

@@ -9,7 +9,8 @@ from vitbench.published import PublishedRow
 from vitbench.report.board_parts import Cell, Column
 from vitbench.report.compute import published_compute
 from vitbench.report.leaderboard import Row
-from vitbench.report.published_match import is_about, is_top1, statistic_text
+from vitbench.report.published_match import is_about, statistic_text
+from vitbench.report.published_steps import is_top1
 
 
 def published_row(row: PublishedRow, columns: Sequence[Column]) -> Row:

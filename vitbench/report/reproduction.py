@@ -16,16 +16,19 @@ from vitbench.protocols.heads.recipe import named_heads
 from vitbench.protocols.references import ALWAYS
 from vitbench.published import MEANS, TEST_SETS, PublishedRow, dataset_of, published
 from vitbench.report.obstacles import Obstacle, not_prepared, without_protocol, without_task, without_weights
-from vitbench.report.published_match import has_other_settings, is_top1, weights_of
+from vitbench.report.published_match import weights_of
 from vitbench.report.published_method import (
     Method,
+    examples_of,
     image_size,
     method_of,
     recipe_choice,
     task_of,
     with_dropout,
 )
+from vitbench.report.published_steps import has_other_settings, is_top1, pixels_of
 
+VTAB_TRAIN = 800  # of the 1,000 examples of a task: the trials of a grid are chosen by the rest
 SEEDS = 3  # where the source does not say how many runs it has: fewer give no spread to judge by
 # Departures that the recipe and the protocol do not state themselves (docs/protocols.md#known-departures).
 _DEPARTURES: dict[str, tuple[str, ...]] = {
@@ -81,12 +84,18 @@ class Reproduction:
         is_random = self.method is not None and self.method.is_random
         return f", seeds {', '.join(map(str, self.seeds))}" if is_random else ""
 
+    @property
+    def pixels_text(self) -> str:
+        """How pixels are normalised, after a comma; empty if as the weights were trained with."""
+        found = [f"{name} {', '.join(map(str, values))}" for name, values in pixels_of(self.row).items()]
+        return "".join(f", {text}" for text in found)
+
     def suite(self, tasks: Sequence[str]) -> dict[str, Any]:
         """The contents of a suite file that measures these tasks."""
         method, row = self.method, self.row
         if method is None:
             raise ValueError(f"{row.id} has no method")  # a plan without one has no tasks either
-        backbone: dict[str, Any] = {"name": f"timm:{self.weights}", "label": row.model}
+        backbone: dict[str, Any] = {"name": f"timm:{self.weights}", **pixels_of(row), "label": row.model}
         sizes = {value.size_px for value in self.measurable}
         if not method.recipe:  # recipes have an image size of their own
             backbone["size_px"] = next(iter(sizes))
@@ -200,8 +209,10 @@ def training_images(plan: Reproduction, tasks: Sequence[str]) -> int:
     total = 0
     for task in tasks:
         recipes = recipe_choice(plan.row, dataset_of(task), task, plan.weights, plan.method).recipes
-        passed = [recipe.steps * recipe.batch_size for recipe in recipes]
-        total += sum(passed) + (passed[0] if len(passed) > 1 else 0)
+        last = recipes[0].images(examples_of(dataset_of(task), plan.method))
+        train = VTAB_TRAIN if plan.method.budget == "1k" else examples_of(dataset_of(task), plan.method)
+        tried = [recipe.for_examples(train).images(train) for recipe in recipes] if len(recipes) > 1 else []
+        total += sum(tried) + last
     return total * len(plan.seeds)
 
 

@@ -73,6 +73,22 @@ def test_the_linear_probe_of_vpt():
     assert len(recipes) == 40
 
 
+def test_full_fine_tuning_of_vpt():
+    """What the script's grid of four rates and four decays comes to in its optimiser (VPT:src/solver/optimizer.py)."""
+    recipes = only("vpt-full", 1000)
+    script = set()
+    for rate in (0.001, 0.0001, 0.0005, 0.005):
+        for decay in (0.01, 0.001, 0.0001, 0.0):
+            way = ("adamw", 0.01, 1e-6) if decay > 0 else ("sgd", 0.0, 1e-8)
+            script.add((round(rate / 256 * 384, 12), *way))
+    found = [(round(how.base_lr, 12), how.optimiser, how.weight_decay, how.eps) for how in recipes]
+    assert len(found) == len(set(found)) == 8
+    assert set(found) == script
+    assert {(how.steps, how.warmup_steps, how.tune) for how in recipes} == {(300, 15, "all")}
+    assert {how.decay_vectors for how in recipes} == {"norms"}
+    assert len(only("vpt-full", 1000, steps=50)) == 8  # its schedules are not counted in steps
+
+
 def test_stated_steps_take_the_place_of_epochs():
     (how,) = only("noah", 1000, steps=50)
     assert (how.steps, how.warmup_steps, how.epochs, how.last_batch) == (50, 5, None, "span")

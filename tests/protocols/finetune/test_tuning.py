@@ -16,8 +16,9 @@ from vitbench.api import InputSpec
 from vitbench.core.errors import DataMissingError, UsageError
 from vitbench.protocols.finetune import train
 from vitbench.protocols.finetune.blocks import blocks_of
+from vitbench.protocols.finetune.optimiser import parameter_groups
 from vitbench.protocols.finetune.prompts import NAME
-from vitbench.protocols.finetune.trainer import Trainer
+from vitbench.protocols.finetune.trainer import Features, Trainer
 from vitbench.protocols.finetune.tuning import choose, init_head, set_training
 from vitbench.protocols.recipe import PEFT_METHODS, Recipe
 
@@ -390,6 +391,15 @@ def test_blocks_of_networks():
     assert blocks_of(vit())[0] == "model.blocks"
     with pytest.raises(UsageError, match="no single row"):
         blocks_of(other("resnet18"))
+
+
+def test_norms_are_decayed_without_biases_if_wanted():
+    """By VPT's names: all but what has `bias` in its name (VPT:src/solver/optimizer.py)."""
+    model = nn.Sequential(Features(vit()), nn.Linear(WIDTH, CLASSES))
+    groups = parameter_groups(model, recipe(weight_decay=0.01, decay_vectors="norms", optimiser="adamw"))
+    decayed = {id(weight) for group in groups if group["weight_decay"] for weight in group["params"]}
+    for name, weight in model.named_parameters():
+        assert (id(weight) in decayed) is ("bias" not in name), name
 
 
 def test_the_head_has_no_decayed_bias_and_vectors_are_decayed_if_wanted():

@@ -259,9 +259,9 @@ class TrainingImages:
             blocks = [
                 part.indices[i : i + IMAGES_PER_READ].tolist() for i in range(0, len(part), IMAGES_PER_READ)
             ]
-            yield from chain.from_iterable(
-                self.readers.map(partial(part.source.read, fast_dct=not self.by_pillow), blocks)
-            )
+            # timm's images are Pillow's, which decodes by the exact DCT.
+            read = partial(part.source.read, fast_dct=not self.by_pillow)
+            yield from chain.from_iterable(self.readers.map(read, blocks))
 
 
 def augmentation_of(recipe: Recipe) -> augment.Augmentation:

@@ -13,7 +13,6 @@ from vitbench.protocols.finetune import fsdp
 from vitbench.protocols.finetune.blocks import blocks_of
 from vitbench.protocols.recipes import Recipe
 
-ADAMW_EPS = 1e-8  # AdamW's and torch's default (arXiv 1711.05101)
 HEAD = "vitbench_head"
 HEAD_BIAS = "1.bias"  # of the features and the head in a row
 # What MAE and BEiT do not decay although it is no vector, by the names of timm, transformers, open_clip and torchvision.
@@ -56,7 +55,7 @@ def build_optimiser(model: nn.Module, recipe: Recipe, *, fused: bool) -> torch.o
     groups = parameter_groups(model, recipe)
     if recipe.optimiser == "adamw":
         betas = (recipe.momentum, recipe.beta2)
-        return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=ADAMW_EPS, weight_decay=0.0, fused=fused)
+        return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=recipe.eps, weight_decay=0.0, fused=fused)
     if recipe.momentum_dtype == "bfloat16":
         return SGDWithBFloat16Momentum(groups, recipe.momentum)
     return torch.optim.SGD(groups, lr=0.0, momentum=recipe.momentum, weight_decay=0.0, fused=fused)
@@ -72,10 +71,11 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     """Weights that share `lr_scale` and `weight_decay`, in the order of the network.
 
     Biases, norms and other vectors are not decayed, nor what the network excludes (`no_weight_decay`, position embeddings),
-    as in timm; with `decay_vectors` only the head's bias is not, as in VPT (VPT:src/solver/optimizer.py). With `layer_decay`, a
-    weight's rate is multiplied by it once for each layer above (arXiv 2003.10555; the head is the last layer). With
-    `layer_groups: blocks`, layers are those of MAE and BEiT (`_layers_by_block`), and of matrices only position embeddings and
-    the class token are not decayed: BEiT decays its tables of relative positions, which timm does not.
+    as in timm; with `decay_vectors` only the head's bias is not, as in VPT (VPT:src/solver/optimizer.py), with
+    `decay_vectors: norms` no bias is. With `layer_decay`, a weight's rate is multiplied by it once for each layer above
+    (arXiv 2003.10555; the head is the last layer). With `layer_groups: blocks`, layers are those of MAE and BEiT
+    (`_layers_by_block`), and of matrices only position embeddings and the class token are not decayed: BEiT decays its tables
+    of relative positions, which timm does not.
     """
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     by_block = recipe.layer_groups == "blocks"
@@ -89,14 +89,19 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
         exempt = _tokens_and_positions(weights) if by_block else _never_decayed(model)
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, weight in weights.items():
-        is_vector = weight.ndim <= 1 or name.endswith(".bias")
-        is_spared = name == HEAD_BIAS or (not recipe.decay_vectors and (is_vector or name in exempt))
+        is_spared = name == HEAD_BIAS or _is_spared(name, weight, recipe, exempt)
         decay = 0.0 if is_spared else recipe.weight_decay
         groups.setdefault((scales.get(name, 1.0), decay), []).append(weight)
     return [
         {"params": members, "lr_scale": scale, "weight_decay": decay}
         for (scale, decay), members in groups.items()
     ]
+
+
+def _is_spared(name: str, weight: Tensor, recipe: Recipe, exempt: set[str]) -> bool:
+    if recipe.decay_vectors == "norms":  # VPT:src/solver/optimizer.py, whose network calls no norm LayerNorm
+        return "bias" in name
+    return not recipe.decay_vectors and (weight.ndim <= 1 or name.endswith(".bias") or name in exempt)
 
 
 def _layers_by_block(model: nn.Module) -> dict[str, int]:
