@@ -229,6 +229,11 @@ class Protocol(ABC):
         del train, val, task, params, resolution_px
         return None
 
+    def step_flops(self, built: Callable[[], Backbone]) -> int | None:
+        """FLOPs of training on one image of the backbone, built without weights, for estimates; None: three forward passes."""
+        del built
+        return None
+
     def reads_val(self) -> bool:
         """Whether features of the validation split are read, for estimates."""
         return True

@@ -1,5 +1,7 @@
 """Augmentation: seeded per example, drawn as the references draw it, and never what a task excludes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,11 +11,10 @@ from vitbench.data.augment import (
     Augmentation,
     flip,
     inception_boxes,
-    mixed,
-    mixup_weight,
     random_crop,
     uniforms,
 )
+from vitbench.data.rand_augment import MOVING, OPERATIONS, TURNING, RandAugment, fill_of
 
 EXAMPLES = np.arange(4000)
 IMAGES = torch.rand(16, 3, 24, 30, generator=torch.Generator().manual_seed(0)) * 255
@@ -119,22 +120,29 @@ def test_inception_boxes_are_drawn_as_tensorflow_draws_them():
         assert boxes[example].tolist() == wanted
 
 
-def test_mixup_mixes_a_batch_with_its_reverse_by_one_weight():
-    targets = torch.eye(16)
-    share = mixup_weight(0.1, 0, 3)
-    found = mixed(targets, targets.flip(0), share)
-    assert torch.allclose(found, share * targets + (1 - share) * targets.flip(0))
-    assert torch.allclose(found.sum(1), torch.ones(16))
-    assert mixup_weight(0.1, 0, 3) == share
-    shares = np.asarray([mixup_weight(0.1, 0, step) for step in range(500)])
-    assert np.mean((shares < 0.05) | (shares > 0.95)) > 0.6  # Beta(0.1, 0.1) has its mass at 0 and 1
-    assert 0.42 < shares.mean() < 0.58
-
-
 @pytest.mark.parametrize("flips", [True, False])
 @pytest.mark.parametrize("crops", [True, False])
 def test_the_exclusions_of_a_task_override_the_recipe(flips, crops):
     recipe = Augmentation("inception", flip=True, mixup_alpha=0.1)
     allowed = recipe.allowed(flip=flips, crop=crops)
-    assert allowed == Augmentation("inception" if crops else "none", flips, 0.1)
-    assert Augmentation().allowed(flip=True, crop=True) == Augmentation()
+    assert replace(allowed, without=()) == Augmentation("inception" if crops else "none", flips, 0.1)
+    assert [text.partition(":")[0] for text in allowed.without] == ["not flipped"] * (not flips) + [
+        "not cropped"
+    ] * (not crops)
+    assert Augmentation().allowed(flip=False, crop=False) == Augmentation()
+
+
+@pytest.mark.parametrize(("flips", "crops"), [(True, False), (False, True), (False, False), (True, True)])
+def test_what_turns_moves_or_hides_is_left_out_where_labels_do_not_survive_it(flips, crops):
+    recipe = Augmentation("random_resized", True, 0.8, 1.0, RandAugment(9, 0.5), 0.25)
+    allowed = recipe.allowed(flip=flips, crop=crops)
+    left = set(OPERATIONS) - set(allowed.rand_augment.without)
+    assert left.isdisjoint(TURNING) is (not (flips and crops))
+    assert left.isdisjoint(MOVING) is (not crops)
+    assert (allowed.cutmix_alpha, allowed.erase) == ((1.0, 0.25) if crops else (0.0, 0.0))
+    assert allowed.mixup_alpha == 0.8
+    assert (allowed.crop, allowed.flip) == ("random_resized" if crops else "none", flips)
+    assert fill_of((0.5, 0.25, 0.999)) == (128, 64, 255)
+    said = " ".join(allowed.without)
+    assert ("CutMix" in said) is ("erasing" in said) is ("TranslateXRel" in said) is (not crops)
+    assert ("Rotate, ShearX, ShearY" in said) is (not (flips and crops))

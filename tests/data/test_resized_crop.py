@@ -33,7 +33,7 @@ def draws(monkeypatch):
 def test_boxes_are_torchvisions_given_its_draws(draws):
     torch.set_default_dtype(torch.float64)
     try:
-        found = crops.boxes("resized", SIZES, 3, 5, np.arange(60))
+        found = crops.boxes("random_resized", SIZES, 3, 5, np.arange(60))
         for row, (height, width) in enumerate(SIZES):
             ratio = (3 / 4, 4 / 3)
             own = [
@@ -62,7 +62,7 @@ def test_maes_boxes_are_its_own_given_the_same_draws(monkeypatch):
     made = golden()
     monkeypatch.setattr(crops, "uniforms", lambda *_: made["crop_draws"])
     sizes = made["crop_sizes"].astype(np.int64)
-    assert np.array_equal(crops.boxes("resized-once", sizes, 0, 0, np.arange(40)), made["crop_boxes"])
+    assert np.array_equal(crops.boxes("random_resized_once", sizes, 0, 0, np.arange(40)), made["crop_boxes"])
 
 
 @pytest.mark.parametrize("kind", crops.KINDS)
@@ -78,7 +78,7 @@ def test_boxes_lie_in_the_image_and_depend_on_the_example_alone(kind):
 
 def test_areas_and_ratios_are_spread_as_they_should_be():
     sizes = np.full((20_000, 2), 1000)
-    boxes = crops.boxes("resized-once", sizes, 0, 0, np.arange(20_000))
+    boxes = crops.boxes("random_resized_once", sizes, 0, 0, np.arange(20_000))
     ratio = boxes[:, 3] / boxes[:, 2]
     assert np.mean(np.log(ratio)) == pytest.approx(0, abs=0.01)
     assert ratio.min() == pytest.approx(3 / 4, rel=0.05)

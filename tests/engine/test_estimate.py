@@ -45,6 +45,34 @@ def test_an_estimate_counts_each_feature_once_and_the_report_compares(suite_file
     assert f"for {len(records)} of these jobs" in (out / "report.html").read_text()
 
 
+def test_few_trained_parameters_cost_what_their_backward_pass_needs(suite_file, tmp_path, monkeypatch):
+    """The head alone needs no backward pass, biases one without gradients of weights; kept for the next plan."""
+    monkeypatch.setenv("VITBENCH_CACHE", str(tmp_path / "cache"))
+    suite = suite_file(
+        "name: e\nbudgets: [2-shot]\nlimit: 20\ntasks: [digits]\nbackbones: [{name: 'timm:vit_tiny_patch16_224', "
+        "pretrained: false}]\nprotocols:\n"
+        + "".join(
+            f"  - {{name: finetune, recipe: noah, label: {tune}, tune: {tune}}}\n"
+            for tune in ("all", "head", "bias", "last-6")
+        )
+    )
+    plan = plan_suite(str(suite), tmp_path / "run", Overrides())
+    jobs = {job.key: job.protocol.label for job in plan.suite.jobs}
+    found = {jobs[each.key]: each for each in estimate.estimate(plan.suite.jobs, "cpu", "h100").jobs}
+    forward = {each.flops_forward / each.images_forward for each in found.values()}
+    passes = {name: each.flops_backward / each.images_backward / min(forward) for name, each in found.items()}
+    assert len(forward) == 1
+    assert passes["all"] == 3
+    assert passes["head"] == 1
+    assert 2 < passes["bias"] < 2.15
+    assert 1.95 < passes["last-6"] < 2.05
+    seconds = {name: each.seconds for name, each in found.items()}
+    assert seconds["head"] < seconds["bias"] < seconds["all"]
+    again = estimate.estimate(plan.suite.jobs, "cpu", "h100")
+    monkeypatch.setattr("vitbench.protocols.finetune.search.step_flops", None)
+    assert [each.flops_backward for each in again.jobs] == [each.flops_backward for each in found.values()]
+
+
 def test_what_jobs_share_is_made_once_for_all_of_them(suite_file, tmp_path, monkeypatch):
     """A suite of 100,000 jobs has a few hundred backbones, tasks and draws."""
     made = []

@@ -69,6 +69,15 @@ CASES = (
         ("all test images are scored",),
     ),
     ("finetune", {"task": "vtab/dtd"}, {"recipe": "vtab-light"}, ("warm-up of 8 %",)),
+    ("finetune", {"task": "imagenet", "preprocess": "dinov2_knn"}, {"recipe": "mae"}, ()),
+    (
+        "finetune",
+        {"task": "imagenet"},
+        {"recipe": "beit"},
+        ("preprocessing `squash` instead of `dinov2_knn`",),
+    ),
+    ("finetune", {"task": "imagenet", "preprocess": "clip"}, {"recipe": "deit3"}, ()),
+    ("finetune", {"task": "digits", "preprocess": "clip"}, {"recipe": "deit3"}, ("are for ImageNet only",)),
 )
 
 

@@ -7,7 +7,10 @@ import vitbench
 from tests.making.boards import VTAB
 from tests.making.command import vitbench as command
 from vitbench.backbones.catalog import catalog
+from vitbench.engine.estimate import estimate
+from vitbench.engine.run import plan_suite
 from vitbench.protocols.recipes import Case, recipes_for, tuning_of
+from vitbench.report.page import render
 from vitbench.report.published_match import rows_on_board
 from vitbench.suite import Overrides, expand, packaged_suites, read_suite
 
@@ -55,42 +58,60 @@ def test_peft_vtab_asks_for_five_methods_and_both_ways_to_normalise():
         assert row.method == expected
 
 
-TUNINGS = (
-    {"tune": "lora", "rank": 2}, {"tune": "vpt-deep", "prompt_tokens": 3}, {"tune": "bias"}, {"tune": "head"},
-)  # fmt: skip
+SHORT = {"name": "finetune", "size_px": 32}
+PART = {**SHORT, "recipe": "noah", "epochs": 12, "warmup_epochs": 2, "base_lr": 0.02}
+WHOLE = {**SHORT, "epochs": 4, "warmup_epochs": 1, "batch_size": 20}
+WAYS = {
+    "lora": {**PART, "tune": "lora", "rank": 2},
+    "vpt-deep": {**PART, "tune": "vpt-deep", "prompt_tokens": 3},
+    "bias": {**PART, "tune": "bias"},
+    "head": {**PART, "tune": "head"},
+    "mae": {**WHOLE, "recipe": "mae"},
+    "beit": {**WHOLE, "recipe": "beit"},
+    "deit3": {**WHOLE, "recipe": "deit3"},
+}
 
 
 @pytest.mark.slow
-def test_few_parameters_are_tuned_and_recorded(tmp_path):
-    """From the suite to the record, on a committed backbone of four blocks; resumed and repeated, it is the same."""
-    common = {
-        "name": "finetune",
-        "recipe": "noah",
-        "epochs": 12,
-        "warmup_epochs": 2,
-        "base_lr": 0.02,
-        "size_px": 32,
-    }
+def test_every_way_of_fine_tuning_runs_and_is_recorded(tmp_path):
+    """From the suite to the record, on a committed backbone; repeated, it is the same, and it costs what was estimated."""
     suite = {
-        "name": "few", "budgets": ["5-shot"], "seeds": [0], "backbones": ["miniature:vit-1"], "tasks": ["digits"],
-        "protocols": [{**common, **options, "label": options["tune"]} for options in TUNINGS],
+        "name": "ways", "budgets": ["5-shot"], "seeds": [0], "backbones": ["miniature:vit-1"], "tasks": ["digits"],
+        "protocols": [{**options, "label": name} for name, options in WAYS.items()],
     }  # fmt: skip
-    (tmp_path / "few.yaml").write_text(yaml.safe_dump(suite))
-    records = vitbench.run(tmp_path / "few.yaml", tmp_path / "run")
+    (tmp_path / "ways.yaml").write_text(yaml.safe_dump(suite))
+    plan = plan_suite(str(tmp_path / "ways.yaml"), tmp_path / "run", Overrides())
+    estimates = {each.key: each for each in estimate(plan.suite.jobs, "cpu", "h100").jobs}
+    records = vitbench.run(tmp_path / "ways.yaml", tmp_path / "run")
     assert {record.failure for record in records} == {None}
-    again = vitbench.run(tmp_path / "few.yaml", tmp_path / "again")
+    again = vitbench.run(tmp_path / "ways.yaml", tmp_path / "again")
     assert [r.metrics for r in again] == [r.metrics for r in records]
-    by_tuning = {tuning_of(record.job.protocol.options): record for record in records}
-    assert set(by_tuning) == {options["tune"] for options in TUNINGS}
-    counts = {name: record.cost.trained_parameters for name, record in by_tuning.items()}
-    assert counts["head"] < counts["vpt-deep"] < records[0].backbone.params
-    assert counts["head"] < counts["lora"] < records[0].backbone.params
-    for name, record in by_tuning.items():
-        assert any(f"({name})" in note and "tuned: the head and" in note for note in record.notes)
-        assert record.trials[-1].options["tune"] == name
-        assert record.trials[-1].options["steps"] == 12
-        departures = [check for check in record.conformance if check.ok is False]
-        assert departures
+    by_way = {record.job.protocol.label: record for record in records}
+    assert set(by_way) == set(WAYS)
+    counts = {name: record.cost.trained_parameters for name, record in by_way.items()}
+    params = by_way["head"].backbone.params
+    assert counts["head"] < counts["vpt-deep"] < counts["lora"] < counts["bias"] < params < counts["mae"]
+    for name, record in by_way.items():
+        expected = estimates[record.key]
+        assert (
+            record.cost.images_backward
+            == expected.images_backward
+            == record.trials[-1].options["steps"] * (20 if name in ("mae", "beit", "deit3") else 50)
+        )
+        assert record.cost.images_forward == expected.images_forward
+        passes = expected.flops_backward / expected.images_backward / record.cost.flops_per_image
+        low, high = {"head": (1, 1), "mae": (3, 3), "beit": (3, 3), "deit3": (3, 3)}.get(name, (1.9, 2.6))
+        assert low <= passes <= high
+        tuned = [note for note in record.notes if "tuned: the head and" in note]
+        assert bool(tuned) is (name in ("lora", "vpt-deep", "bias", "head"))
+        assert record.trials[-1].options["tune"] == (name if tuned else "all")
+        assert [check for check in record.conformance if check.ok is False]
+    pooled = {
+        name for name, record in by_way.items() if any("new LayerNorm" in note for note in record.notes)
+    }
+    assert pooled == {"mae", "beit"}
+    page = render(records)
+    assert page.count('data-key="trained"') == 4  # of the boards that tune a part
 
 
 def test_scaling_asks_for_every_family_few_shot_and_full():

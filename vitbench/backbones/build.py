@@ -31,7 +31,8 @@ def build(
     """
     accepted = BACKBONES.get(spec)[0].options.model_fields
     if meta and "pretrained" in accepted:
-        options = {**options, "pretrained": False, "checkpoint": None}
+        without = {"pretrained": False, "checkpoint": None}
+        options = {**options, **{name: value for name, value in without.items() if name in accepted}}
     with torch.device("meta") if meta else contextlib.nullcontext(), seeded(0, "construction"):
         entry, module = BACKBONES.make(spec, options)
         stated = StatedFacts.model_validate(dict(options))

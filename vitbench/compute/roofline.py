@@ -67,12 +67,15 @@ def forward_s(counts: PassCounts, device: Device, dtype: str) -> float:
     return _seconds(counts, device, dtype, 1, counts.forward_bytes)
 
 
-def step_s(counts: PassCounts, device: Device, dtype: str) -> float:
-    """Seconds of a training step by image of a large batch."""
-    return _seconds(counts, device, dtype, 1 + BACKWARD, counts.step_bytes)
+def step_s(counts: PassCounts, device: Device, dtype: str, passes: float = 1.0 + BACKWARD) -> float:
+    """Seconds of a training step by image of a large batch, with the FLOPs of so many forward passes.
+
+    Where few parameters are trained, passes are fewer; what is moved is counted whole, if there is a backward pass at all.
+    """
+    return _seconds(counts, device, dtype, passes, counts.step_bytes if passes > 1 else counts.forward_bytes)
 
 
-def _seconds(counts: PassCounts, device: Device, dtype: str, passes: int, moved_bytes: int) -> float:
+def _seconds(counts: PassCounts, device: Device, dtype: str, passes: float, moved_bytes: int) -> float:
     memory = moved_bytes / ((device.memory_gb_s or 0) * 1e9 * OF_PEAK_MEMORY)
     products, attention = counts.flops - counts.attention_flops, counts.attention_flops
     if dtype == "float32":  # TF32 is off; activations are twice as wide, but no casts are made

@@ -1,4 +1,4 @@
-"""Training augmentation of whole batches on the device: flips, crops and MixUp.
+"""Training augmentation: what a recipe asks for and a task allows; flips and crops of whole batches on the device.
 
 How an example is augmented depends on the seed, the step and the example alone: not on its position in the batch, the
 device, or the number of workers. A task's exclusions (docs/protocols.md#flips-and-crops) override what a recipe asks for.
@@ -6,7 +6,7 @@ device, or the number of workers. A task's exclusions (docs/protocols.md#flips-a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vitbench.core.seeding import derived_seed
 from vitbench.data.preprocess import moved
+from vitbench.data.rand_augment import MOVING, TURNING, RandAugment
 
 # Inception crop as TensorFlow's op SampleDistortedBoundingBoxV2 draws it, whose defaults vit_jax uses for the aspect ratio (not
 # quite 4/3) and the attempts (docs/protocols.md#training-augmentation).
@@ -23,21 +24,56 @@ AREA = (0.05, 1.0)
 RATIO = (0.75, 1.33)
 ATTEMPTS = 100
 
-Crop = Literal["none", "inception", "random", "resized", "resized-once"]  # the last two: resized_crop.py
-Purpose = Literal["flip", "crop", "mixup"]
+Crop = Literal[
+    "none", "inception", "random", "random_resized", "random_resized_once"
+]  # the last two: resized_crop.py
+Purpose = Literal["flip", "crop"]
+SPOILT = "the task's labels do not survive it"
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How training images are augmented. `random` crops a square of the target size out of larger images."""
+    """How training images are augmented. `random` crops a square of the target size out of larger images.
+
+    RandAugment acts on images that a random resized crop has cut. `without`: what a task excludes, in words.
+    """
 
     crop: Crop = "none"
     flip: bool = False
     mixup_alpha: float = 0.0
+    cutmix_alpha: float = 0.0
+    rand_augment: RandAugment | None = None
+    erase: float = 0.0
+    without: tuple[str, ...] = ()
 
     def allowed(self, *, flip: bool, crop: bool) -> Augmentation:
-        """This augmentation without what a task excludes; without crops, images are resized directly."""
-        return Augmentation(self.crop if crop else "none", self.flip and flip, self.mixup_alpha)
+        """This augmentation without what a task excludes (docs/protocols.md#flips-and-crops).
+
+        Without crops, images are resized directly. Where a label does not survive a flip, nothing turns or slants the image
+        either; where it does not survive a crop, nothing moves the image or hides a part of it.
+        """
+        spared = () if flip and crop else TURNING if crop else (*TURNING, *MOVING)
+        spoilt = (
+            ("not flipped", not flip and self.flip),
+            ("not cropped", not crop and self.crop != "none"),
+            (f"RandAugment without {', '.join(spared)}", bool(spared and self.rand_augment)),
+            ("no CutMix", not crop and self.cutmix_alpha > 0),
+            ("no random erasing", not crop and self.erase > 0),
+        )
+        return replace(
+            self,
+            crop=self.crop if crop else "none",
+            flip=self.flip and flip,
+            cutmix_alpha=self.cutmix_alpha if crop else 0.0,
+            rand_augment=self.rand_augment and replace(self.rand_augment, without=spared),
+            erase=self.erase if crop else 0.0,
+            without=tuple(f"{what}: {SPOILT}" for what, is_spoilt in spoilt if is_spoilt),
+        )
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are mixed, so that targets are class probabilities."""
+        return self.mixup_alpha > 0 or self.cutmix_alpha > 0
 
 
 def uniforms(
@@ -138,13 +174,3 @@ def _boxes(
     top = (draws[:, 2] * (height - tall)).astype(np.int64)
     left = (draws[:, 3] * (width - wide)).astype(np.int64)
     return np.column_stack([top, left, tall, wide]), fits
-
-
-def mixup_weight(alpha: float, seed: int, step: int) -> float:
-    """The mixing weight of a step: one draw from Beta(alpha, alpha) for all images (docs/protocols.md#bit-hyper-rule)."""
-    return float(np.random.default_rng([derived_seed(seed, "mixup"), step]).beta(alpha, alpha))
-
-
-def mixed(one: Tensor, other: Tensor, weight: float) -> Tensor:
-    """Images (B, …) or targets (B, C) mixed with others; BiT's TensorFlow code takes the same batch in reverse order."""
-    return weight * one + (1 - weight) * other

@@ -5,22 +5,20 @@ Which box is cut depends on the seed, the step and the example alone, as in `aug
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from vitbench.api import Pixels
 from vitbench.data.augment import uniforms
-from vitbench.data.preprocess import moved
 
-Kind = Literal["resized", "resized-once"]
-KINDS: tuple[Kind, ...] = ("resized", "resized-once")
+Change = Callable[[Image.Image, int], Image.Image]  # of an image by its row in the batch
+Kind = Literal["random_resized", "random_resized_once"]
+KINDS: tuple[Kind, ...] = ("random_resized", "random_resized_once")
 
 AREA = (0.08, 1.0)  # TV:transforms/transforms.py, RandomResizedCrop
 RATIO = (3 / 4, 4 / 3)
@@ -33,10 +31,11 @@ def boxes(
 ) -> NDArray[np.int64]:
     """Crop boxes (B, 4) as top, left, height, width in images of `sizes` (B, 2).
 
-    An area is drawn uniformly, and the logarithm of an aspect ratio. `resized` draws again while the box does not fit, and
-    takes the largest central box of an allowed ratio after ten attempts; `resized-once` clips its first box to the image.
+    An area is drawn uniformly, and the logarithm of an aspect ratio. `random_resized` draws again while the box does not fit,
+    and takes the largest central box of an allowed ratio after ten attempts; `random_resized_once` clips its first box to the
+    image.
     """
-    if kind == "resized-once":
+    if kind == "random_resized_once":
         return _drawn(sizes, uniforms(seed, step * ATTEMPTS, examples, 4, "crop"))
     found, is_open = _central(sizes), np.ones(len(sizes), dtype=bool)
     for attempt in range(ATTEMPTS):
@@ -74,22 +73,33 @@ def _central(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.column_stack([(height - tall) // 2, (width - wide) // 2, tall, wide])
 
 
-def cut(image: Pixels, box: Sequence[int], size_px: int) -> Pixels:
-    """The box of an image (H, W, 3), resized to (S, S, 3) uint8 by Pillow."""
+def cut(image: Pixels, box: Sequence[int], size_px: int) -> Image.Image:
+    """The box of an image (H, W, 3), resized to S x S by Pillow."""
     top, left, height, width = (int(value) for value in box)
     part = Image.fromarray(np.ascontiguousarray(image[top : top + height, left : left + width]))
-    return np.asarray(part.resize((size_px, size_px), Image.Resampling.BICUBIC))
+    return part.resize((size_px, size_px), Image.Resampling.BICUBIC)
 
 
 def cut_all(
-    images: Sequence[Pixels], where: NDArray[Any], size_px: int, device: torch.device, threads: Executor
-) -> Tensor:
-    """The boxes `where` (B, 4) of as many images, resized to (B, 3, S, S) float32 on a device, cut in several threads."""
+    images: Sequence[Pixels],
+    where: NDArray[Any],
+    size_px: int,
+    threads: Executor,
+    mirrored: NDArray[np.bool_] | None = None,
+    change: Change | None = None,
+) -> Pixels:
+    """The boxes `where` (B, 4) of as many images as (B, S, S, 3) uint8, in several threads.
+
+    Those that are `mirrored` (B,) are flipped horizontally; `change` is what is done to each then, by its row.
+    """
     found = np.empty((len(images), size_px, size_px, 3), dtype=np.uint8)
 
     def fill(first: int) -> None:
         for row in range(first, min(first + IMAGES_PER_TASK, len(images))):
-            found[row] = cut(images[row], where[row], size_px)
+            image = cut(images[row], where[row], size_px)
+            if mirrored is not None and mirrored[row]:
+                image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            found[row] = np.asarray(change(image, row) if change else image)
 
     list(threads.map(fill, range(0, len(images), IMAGES_PER_TASK)))
-    return moved(found, device).permute(0, 3, 1, 2).float()
+    return found

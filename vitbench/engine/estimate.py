@@ -29,7 +29,6 @@ from vitbench.engine.precision_remark import float32_remark
 from vitbench.engine.schedule import shared_work
 from vitbench.engine.speeds import Work, choose_speeds
 
-BACKWARD = 3  # FLOPs of a training step, in forward passes (docs/protocols.md#compute-accounting)
 # Measured on quickstart: one record, and one row of predictions.
 RECORD_BYTES, PREDICTION_BYTES = 6_000, 6
 
@@ -186,13 +185,15 @@ class _Count:
             forward, backward = effort.images_forward + data.test_images, effort.images_backward
             size_px = effort.size_px or cost.size_px
         flops = self.networks.flops(key, job, size_px)
+        step_flops = self.networks.step_flops(key, job, size_px, protocol) if backward else 0
         kept = RECORD_BYTES + PREDICTION_BYTES * data.test_images
         features = 0 if effort else forward * cost.feature_dim * 4
         found = JobEstimate(
-            job.key, forward, backward, forward * flops, backward * BACKWARD * flops, kept + features
+            job.key, forward, backward, forward * flops, backward * step_flops, kept + features
         )
         total = found.flops_forward + found.flops_backward
-        self.work[job.key] = Work(key, size_px, forward, backward, total)
+        passes = step_flops / flops if flops else 0.0
+        self.work[job.key] = Work(key, size_px, forward, backward, total, passes)
         return found
 
     def _data_of(self, job: Job) -> _Data:

@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vitbench.api import Protocol
 from vitbench.backbones.known_costs import known_cost
-from vitbench.compute.roofline import PassCounts
+from vitbench.compute.roofline import BACKWARD, PassCounts
 from vitbench.core.errors import VitbenchError
 from vitbench.core.files import digest_bytes, read_file, write_atomically
 from vitbench.core.job import Job
@@ -49,12 +50,16 @@ class Rate:
 
 @dataclass
 class NetworkCost:
-    """The cost of one backbone as built for one image size; `flops` is by the image size of the pass, `rates` by device."""
+    """The cost of one backbone as built for one image size.
+
+    `flops` is by the image size of the pass, `steps` by that and the protocol, `rates` by device.
+    """
 
     params: int
     feature_dim: int
     size_px: int
     flops: dict[str, int] = field(default_factory=dict)
+    steps: dict[str, int] = field(default_factory=dict)
     rates: dict[str, Rate] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -97,15 +102,35 @@ class Networks:
         """
         cost = self.cost(key, job)
         if str(size_px) not in cost.flops:
-            backbone = self._network(key, job)
-            with torch.device("meta"):
-                sized = backbone.at_least(size_px)
+            sized = self._sized(key, job, size_px)
             counted = flops.forward_flops(sized, sized.input.size_px)
             if counted is None:
-                raise VitbenchError(f"the FLOPs of {backbone.name} cannot be counted")
+                raise VitbenchError(f"the FLOPs of {sized.name} cannot be counted")
             cost.flops[str(size_px)] = counted
             self._write(key)
         return cost.flops[str(size_px)]
+
+    def step_flops(self, key: str, job: Job, size_px: int, protocol: Protocol) -> int:
+        """FLOPs of training on one image of `size_px`: of what few parameters need, or three forward passes.
+
+        Raises:
+            VitbenchError: the network does something that cannot be counted without data.
+        """
+        cost = self.cost(key, job)
+        place = f"{size_px} px, {digest_bytes(job.protocol.identity_text.encode())[:16]}"
+        if place not in cost.steps:
+            counted = protocol.step_flops(lambda: self._sized(key, job, size_px))
+            if counted is None:
+                return (1 + BACKWARD) * self.flops(key, job, size_px)
+            cost.steps[place] = counted
+            self._write(key)
+        return cost.steps[place]
+
+    def _sized(self, key: str, job: Job, size_px: int) -> BuiltBackbone:
+        """A job's network at an image size, without weights."""
+        with torch.device("meta"):
+            found: BuiltBackbone = self._network(key, job).at_least(size_px)
+        return found
 
     def measured(self, key: str, job: Job, device: str) -> float | None:
         """FLOPs per second on a device as measured within a day; None if they were not."""
@@ -167,6 +192,7 @@ class Networks:
                 int(found["feature_dim"]),
                 int(found["size_px"]),
                 {size: int(count) for size, count in found["flops"].items()},
+                {place: int(count) for place, count in found.get("steps", {}).items()},
                 {device: Rate(**rate) for device, rate in found["rates"].items()},
             )
         except Exception:  # noqa: BLE001  missing or damaged files raise anything: counted again

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from vitbench.compute.core_days import Device
-from vitbench.compute.roofline import card_of, forward_s, step_s, uncounted_flops_per_s
+from vitbench.compute.roofline import BACKWARD, card_of, forward_s, step_s, uncounted_flops_per_s
 from vitbench.core.job import Job
 from vitbench.engine.network_costs import Networks
 
@@ -27,13 +27,14 @@ PRODUCT_WIDTH, PRODUCT_S = 1024, 0.1
 
 @dataclass(frozen=True)
 class Work:
-    """What a job computes: passes at one image size, and their FLOPs."""
+    """What a job computes: passes at one image size, and their FLOPs; those of a training step in forward passes, too."""
 
     backbone: str
     size_px: int
     images_forward: int
     images_backward: int
     flops: int
+    step_passes: float = 1.0 + BACKWARD
 
 
 class Speeds(Protocol):
@@ -80,7 +81,8 @@ class CardSpeeds:
         counts = self.networks.counts(job, work.size_px)
         if counts is None:
             return work.flops / uncounted_flops_per_s(self.card, job.dtype)
-        forward, step = (seconds(counts, self.card, job.dtype) for seconds in (forward_s, step_s))
+        forward = forward_s(counts, self.card, job.dtype)
+        step = step_s(counts, self.card, job.dtype, work.step_passes)
         return work.images_forward * forward + work.images_backward * step
 
 

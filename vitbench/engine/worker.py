@@ -121,9 +121,10 @@ class Worker:
         return self.digests[key]
 
     def flops_per_image(self, job: Job, backbone: BuiltBackbone) -> int | None:
-        """FLOPs of a forward pass of the job's backbone at its image size, counted once."""
+        """FLOPs of a forward pass of the job's backbone at its image size, counted once; with what tuning has added to it."""
         size_px = backbone.input.size_px
-        key = f"{backbone_key(job)} {size_px} {getattr(backbone.module, 'reads', '')}"  # of a probe: what its head reads
+        reads = getattr(backbone.module, "reads", "")  # of a probe: what its head reads
+        key = f"{backbone_key(job)} {size_px} {backbone.params} {reads}"
         if key not in self.flops:
             self.flops[key] = forward_flops(backbone, size_px)
         return self.flops[key]

@@ -27,6 +27,10 @@ RecipeName = Literal[
     "vpt",
     "vpt-linear",
     "noah",
+    "mae",
+    "beit",
+    "beit-22k",
+    "deit3",
 ]
 
 
@@ -97,10 +101,9 @@ def recipe_grid(
     found = []
     for schedule in schedules:
         for point in product(*(_several(wanted.get(field)) for field in GRID)):
-            values = {**wanted, **schedule, **changes, **dict(zip(GRID, point, strict=True))}
-            known = {
-                key: _as_tuple(v) for key, v in values.items() if key in _FIELDS and v is not _NOT_STATED
-            }
+            chosen = {key: v for key, v in zip(GRID, point, strict=True) if v is not _NOT_STATED}
+            values = {**wanted, **schedule, **changes, **chosen}
+            known = {key: _as_tuple(v) for key, v in values.items() if key in _FIELDS}
             found.append(Recipe(**known))
     return tuple(sorted(found, key=lambda recipe: (recipe.steps, recipe.base_lr)))
 
@@ -132,6 +135,12 @@ def departures_for(name: RecipeName, task: str) -> tuple[str, ...]:
     else:
         own = min(said) if len(said) == 1 else "the source has no setting for this task"
     return tuple(filter(None, (recipe["common"].get("departs"), own)))
+
+
+def preprocess_of(name: RecipeName) -> str | None:
+    """The preset by which a recipe's source prepares test images; None if it is the protocol's default."""
+    found: str | None = named_recipes()[name].get("preprocess")
+    return found
 
 
 def sizes_of(name: RecipeName) -> set[int]:

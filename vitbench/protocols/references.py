@@ -22,6 +22,8 @@ REPOSITORIES = {
     "NH": ("ZhangYuanhan-AI/NOAH", "e9c55f3"),
     "MAE": ("facebookresearch/mae", "efb2a80"),
     "CAPI": ("facebookresearch/capi", "98b4fa1"),
+    "BEIT": ("microsoft/unilm", "768a3c8"),
+    "DEIT": ("facebookresearch/deit", "7e160fe"),
 }
 
 ALWAYS: dict[str, tuple[str, ...]] = {

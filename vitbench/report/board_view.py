@@ -15,7 +15,13 @@ from vitbench.report.headline import gaps, heading, missing_in_words, sentences
 from vitbench.report.leaderboard import Board, Row
 
 MOST_OPEN = 6  # tasks; the tasks of a board with more are folded when the page opens
-QUANTITY_NAMES = {"A": "Pre-training", "P": "Pre-training FLOPs", "B": "FLOPs", "C": "Time"}
+QUANTITY_NAMES = {
+    "A": "Pre-training",
+    "P": "Pre-training FLOPs",
+    "B": "FLOPs",
+    "C": "Time",
+    "T": "Trained parameters",
+}
 
 
 @dataclass(frozen=True)

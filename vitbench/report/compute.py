@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +21,7 @@ class Compute:
 
     `core_days` are as printed in `core_days_source`, or converted from printed exaFLOPs, with the range in `estimated`.
     `seconds` are device-seconds of all jobs, each with the features that it needs; `at_least`: of some, not all is known.
+    `trained_parameters` are the mean over jobs, heads included, where only a part of the backbone was trained.
     """
 
     core_days: float | None = None
@@ -32,6 +34,7 @@ class Compute:
     at_least: bool = False
     joules: float | None = None
     device: str = ""
+    trained_parameters: float | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,11 @@ COMPUTE_COLUMNS = (
         lambda row: f"{row.size_px} px" if row.flops_per_image and row.size_px else "",
     ),
     ComputeColumn(
+        "trained", "Trained", "parameters", lambda row: row.trained_parameters,
+        lambda row: quantity(row.trained_parameters or 0),
+        tooltip=lambda _: "parameters that were trained, heads included; mean over tasks and seeds",
+    ),
+    ComputeColumn(
         "time", "Time", "measured here", lambda row: row.seconds,
         lambda row: ("≥ " if row.at_least else "") + duration(row.seconds or 0),
         lambda row: "" if row.joules is None else energy(row.joules),
@@ -98,8 +106,21 @@ def measured_compute(records: Sequence[Record]) -> Compute:
         seconds=math.fsum(cost.least_device_seconds for cost in costs) or None,
         at_least=not all(cost.is_known for cost in costs),
         device=", ".join(sorted({name for cost in costs for name in _devices(cost)})),
+        trained_parameters=_trained(records),
         joules=math.fsum(j for j in joules if j is not None) if joules and None not in joules else None,
     )
+
+
+def _trained(records: Sequence[Record]) -> float | None:
+    """The mean number of parameters that were trained; None unless it is known of all, and less than the backbone has."""
+    known = [
+        (record.cost.trained_parameters, record.backbone.params)
+        for record in records
+        if record.cost and record.cost.trained_parameters is not None and record.backbone
+    ]
+    if not known or any(trained >= params for trained, params in known):
+        return None
+    return statistics.fmean(trained for trained, _ in known)
 
 
 def _devices(cost: Cost) -> list[str]:

@@ -133,6 +133,7 @@ def _rendered(records: Sequence[Record], extras: Extras) -> str:
             families=sorted({row.family for row in rows}),
             data=sorted({row.pretrain_data for row in rows}),
             any_published=any_published(found),
+            tunes=any(row.compute.trained_parameters for row in rows),
             weak=any(row.weak for row in rows),
             metric=axis_title(column for board in found for column in board.columns if column.counted),
             failures=failures(records),

@@ -14,7 +14,7 @@ COLUMNS = (
     "value", "ci_low", "ci_high", "n_test", "clusters", "status", "conformant", "limit", "pretrain_tpu_v3_core_days",
     "transfer_gpu_seconds", "transfer_seconds", "shared_seconds", "core_seconds", "devices", "device", "flops_per_image",
     "params", "size_px", "dtype", "preprocess", "backbone_version", "task_version", "protocol_version", "error", "key",
-    "metric_note",
+    "metric_note", "trained_parameters",
 )  # fmt: skip
 
 
@@ -58,6 +58,7 @@ def _rows(record: Record) -> list[dict[str, Any]]:
         "backbone_version": job.backbone.version,
         "task_version": job.task.version,
         "protocol_version": job.protocol.version,
+        "trained_parameters": cost.trained_parameters if cost else None,
         "error": record.failure.message if record.failure else None,
         "key": record.key,
     }

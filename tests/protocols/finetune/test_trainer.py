@@ -1,4 +1,6 @@
 import json
+import math
+import statistics
 from itertools import islice
 
 import numpy as np
@@ -225,6 +227,25 @@ def test_divergence_is_found_in_short_runs_and_early_in_long_ones(steps, ended):
     log = train(Linear(), noise(), 4, recipe)
     assert "above chance" in log.diverged
     assert len(log.losses) == ended
+
+
+class Loud(Linear):
+    """Features so large that a random head is far above chance."""
+
+    def features(self, images):
+        return 10 * super().features(images)
+
+
+@pytest.mark.parametrize("tune", ["all", "head"])
+def test_a_random_head_that_begins_above_chance_has_not_diverged_while_it_falls(tune):
+    """A dozen steps, as of a short run by NOAH's recipe, are not enough to reach chance."""
+    fields = {"steps": 12, "warmup_steps": 2, "clip_norm": None, "head_init": "torch", "tune": tune}
+    torch.manual_seed(0)
+    log = train(Loud(), noise(), 4, Recipe(base_lr=1e-4, **fields))
+    assert statistics.median(log.losses) > 1.05 * math.log(4)
+    assert log.diverged == ""
+    torch.manual_seed(0)
+    assert "above chance" in train(Loud(), noise(), 4, Recipe(base_lr=30.0, **fields)).diverged
 
 
 def noise():

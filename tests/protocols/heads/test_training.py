@@ -126,7 +126,7 @@ class Photographs(ImageSource):
 
 
 @pytest.mark.parametrize("resident", [True, False])
-@pytest.mark.parametrize(("kind", "flip"), [("resized", True), ("resized-once", False)])
+@pytest.mark.parametrize(("kind", "flip"), [("random_resized", True), ("random_resized_once", False)])
 def test_batches_are_crops_by_pillow_whatever_the_threads(kind, flip, resident, monkeypatch):
     if not resident:
         monkeypatch.setattr(batches, "RESIDENT_BYTES", 0)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass, make_dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import Field
 
-from vitbench.api import Adaptation, Adapted, Effort, Protocol, Split
+from vitbench.api import Adaptation, Adapted, Backbone, Effort, Protocol, Split
+from vitbench.core.entry import Added
 from vitbench.core.errors import VitbenchError
 from vitbench.core.job import Job, PreprocessName
 from vitbench.core.lazy_import import lazy_module
@@ -23,6 +25,7 @@ from vitbench.protocols.recipes import (
     RecipeName,
     departures_for,
     named_recipes,
+    preprocess_of,
     recipe_grid,
     recipes_for,
     sizes_of,
@@ -39,14 +42,22 @@ __all__ = ["Finetune", "TrainLog", "train"]
 
 AREA_SAMPLE = 16  # images whose median area decides between a recipe's settings for small and large images
 
+
+def _parts(hint: Any) -> tuple[Any, ...]:
+    """The parts of a union, in an annotation or not."""
+    return get_args(get_args(hint)[0] if get_origin(hint) is Annotated else hint)
+
+
 HINTS = get_type_hints(Recipe, include_extras=True)
-CAN_BE_OFF = frozenset(name for name, hint in HINTS.items() if type(None) in get_args(hint))
+CAN_BE_OFF = frozenset(name for name, hint in HINTS.items() if type(None) in _parts(hint))
 
 
 def _option(name: str) -> Any:
     """Return the type of the option that overrides a recipe's field: None keeps the field, `none` switches it off."""
     several = tuple[HINTS[name], ...] if name in GRID else HINTS[name]  # type: ignore[valid-type]
-    return HINTS[name] | several | (Literal["none"] if name in CAN_BE_OFF else None) | None
+    found = HINTS[name] | several | (Literal["none"] if name in CAN_BE_OFF else None) | None
+    is_added = any(isinstance(part, Added) for part in get_args(HINTS[name]))
+    return Annotated[found, Added()] if is_added else found
 
 
 if TYPE_CHECKING:
@@ -59,7 +70,7 @@ else:
 @register_protocol("finetune", version=6, source="arXiv 2010.11929 App. B.1.1; arXiv 1912.11370 sec. 3.3")
 @dataclass(frozen=True)
 class Finetune(RecipeOptions):
-    """Fine-tuning of all weights or of a few, by the ViT paper's recipe, BiT's, VTAB's, VPT's, NOAH's, or the suite's own.
+    """Fine-tuning of all weights or of a few, by the recipe of ViT, BiT, VTAB, VPT, NOAH, MAE, BEiT, DeiT III or the suite.
 
     `recipe` names a recipe in vitbench/protocols/recipes.yaml. Any other option overrides that field of the recipe; several
     values of `base_lr`, `weight_decay` or `prompt_tokens` make a grid. Each setting of a grid is trained on train and scored on
@@ -95,7 +106,11 @@ class Finetune(RecipeOptions):
         if self.recipe == "own":
             return None
         changed = self._changes(None)
-        found = [*self.other_preprocess(job), *departures_for(self.recipe, job.task.spec)]
+        wanted = preprocess_of(self.recipe) or self.default_preprocess
+        found = (
+            [] if job.preprocess == wanted else [f"preprocessing `{job.preprocess}` instead of `{wanted}`"]
+        )
+        found += departures_for(self.recipe, job.task.spec)
         if changed:
             found.append(f"the suite states {', '.join(changed)}")
         if job.resolution_px is not None and job.resolution_px not in sizes_of(self.recipe):
@@ -149,11 +164,22 @@ class Finetune(RecipeOptions):
     def effort(self, train: Split, val: Split, task: str, params: int, resolution_px: int | None) -> Effort:
         """Return the images of all trials with their validation, and of a final run (of the recipe with the fewest steps)."""
         recipes = self._choice(train, val, task, params, resolution_px).recipes
-        trained = [recipe.batch_size * recipe.steps for recipe in recipes]
+        last = [recipe.for_examples(n).images(n) for recipe in recipes for n in [_final(recipe, train, val)]]
         if len(recipes) == 1 or not len(val):
-            return Effort(0, trained[(len(recipes) - 1) // 2], recipes[0].size_px)
-        last = recipes[0].batch_size * recipes[0].steps
-        return Effort(len(val) * len(recipes), sum(trained) + last, recipes[0].size_px)
+            return Effort(0, last[(len(recipes) - 1) // 2], recipes[0].size_px)
+        trained = [recipe.for_examples(len(train)).images(len(train)) for recipe in recipes]
+        return Effort(len(val) * len(recipes), sum(trained) + last[0], recipes[0].size_px)
+
+    def step_flops(self, built: Callable[[], Backbone]) -> int | None:
+        """Return the FLOPs of a forward pass and of what a backward pass computes where few parameters are trained."""
+        settings = named_recipes()[self.recipe]["settings"]
+        grid = recipe_grid(self.recipe, settings[0], self._changes(None))
+        ways = {(each.tune, each.prompt_tokens, each.rank, each.targets): each for each in grid}
+        if {each.tune for each in ways.values()} == {"all"}:
+            return None
+        found = [search.step_flops(built(), each) for each in ways.values()]
+        known = [each for each in found if each is not None]
+        return round(statistics.fmean(known)) if len(known) == len(found) else None
 
     def _recipes(self, data: Adaptation) -> tuple[Recipe, ...]:
         module: Any = data.backbone
@@ -161,13 +187,8 @@ class Finetune(RecipeOptions):
         choice = self._choice(data.train, data.val, data.task, params, data.resolution_px)
         if choice.departs:
             data.note(choice.departs)
-        first = choice.recipes[0]
-        for wanted, allowed, what in (
-            (first.flip, data.flip, "flipped"),
-            (first.crop != "none", data.crop, "cropped"),
-        ):
-            if wanted and not allowed:
-                data.note(f"not {what}: the task's labels do not survive it")
+        for text in search.left_out(data, choice.recipes[0]):
+            data.note(text)
         if len(choice.recipes) > 1 and not len(data.val):
             data.note("no validation data to choose on: used the middle of the grid")
             return (choice.recipes[(len(choice.recipes) - 1) // 2],)
@@ -184,6 +205,11 @@ class Finetune(RecipeOptions):
         off = {name: None for name in CAN_BE_OFF if given.get(name) == "none"}
         changes = {**given, **off}
         return changes if resolution_px is None else {**changes, "size_px": resolution_px}
+
+
+def _final(recipe: Recipe, train: Split, val: Split) -> int:
+    """The number of examples that the final run trains on."""
+    return len(train) + (0 if recipe.train_only else len(val))
 
 
 def _area(split: Split) -> int:

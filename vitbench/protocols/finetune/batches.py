@@ -1,7 +1,8 @@
 """Training batches: images are decoded once and held on the device if they fit, and cropped and flipped there.
 
 A batch depends on (seed, step) only, so a run can resume at any step, with or without prefetching. Resizing to `resize_px` and
-cropping are one bilinear lookup, as TensorFlow 2's resize without antialias.
+cropping are one bilinear lookup, as TensorFlow 2's resize without antialias. Random resized crops and RandAugment are made by
+Pillow on the CPU instead, image by image in several threads.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from vitbench.api import Split
 from vitbench.compute.meter import outside
 from vitbench.core.errors import UsageError
 from vitbench.core.seeding import torch_generator
-from vitbench.data import augment, resized_crop
+from vitbench.data import augment, mixing, rand_augment, resized_crop
+from vitbench.data.erasing import erase
 from vitbench.data.loader import alone
 from vitbench.data.packed_images import CHANNELS, PackedImages
 from vitbench.data.preprocess import moved
 from vitbench.protocols.finetune.distributed import ALONE, Process
-from vitbench.protocols.recipes import Recipe
+from vitbench.protocols.recipe import Recipe
 
 RESIDENT_SHARE = 0.25  # of a GPU's memory, for images held there
 RESIDENT_BYTES = 4 * 2**30  # the same on a CPU
@@ -88,7 +90,7 @@ class Order:
 
 
 class TrainingImages:
-    """The batches of a run: normalised images (B, 3, S, S) with labels (B,), or class probabilities (B, C) with MixUp.
+    """The batches of a run: normalised images (B, 3, S, S) with labels (B,), or class probabilities (B, C) if they are mixed.
 
     `process` selects this rank's part of every batch. Random numbers are drawn for the global batch, which
     therefore does not depend on the world size.
@@ -107,9 +109,7 @@ class TrainingImages:
         self.ends = np.cumsum([len(split) for split in splits])
         self.labels = torch.as_tensor(np.concatenate([split.labels for split in splits])).to(data.device)
         self.order = Order(len(self.labels), recipe.batch_size, data.seed, recipe.last_batch)
-        self.augmentation = augment.Augmentation(recipe.crop, recipe.flip, recipe.mixup_alpha).allowed(
-            flip=data.flip, crop=data.crop
-        )
+        self.augmentation = augmentation_of(recipe).allowed(flip=data.flip, crop=data.crop)
         if self.augmentation.crop == "random" and (recipe.resize_px or 0) < size_px:
             raise UsageError(
                 f"crop: random cannot cut {size_px} px from resize_px {recipe.resize_px}: give a larger resize_px"
@@ -138,13 +138,13 @@ class TrainingImages:
                 yield *batch, len(self.order(step))
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return this rank's part of a step's batch. MixUp pairs the global batch with itself in reverse."""
+        """Return this rank's part of a step's batch. MixUp and CutMix pair the global batch with itself in reverse."""
         chosen = self.order(step)
         draw_ids = _draw_ids(chosen, self.order.examples)
         rows = np.array_split(np.arange(len(chosen)), self.process.world_size)[self.process.rank]
         with torch.no_grad():
             images, labels = self._augmented(chosen[rows], draw_ids[rows], step)
-            if not self.augmentation.mixup_alpha:
+            if not self.augmentation.mixes:
                 return images, labels
             targets, partners = self._one_hot(labels), len(chosen) - 1 - rows
             if self.process.world_size == 1:
@@ -152,11 +152,9 @@ class TrainingImages:
             else:
                 other_images, labels = self._augmented(chosen[partners], draw_ids[partners], step)
                 other_targets = self._one_hot(labels)
-            weight = augment.mixup_weight(self.augmentation.mixup_alpha, self.data.seed, step)
-            return (
-                augment.mixed(images, other_images, weight),
-                augment.mixed(targets, other_targets, weight),
-            )
+            alphas = self.augmentation.mixup_alpha, self.augmentation.cutmix_alpha
+            mix = mixing.drawn(*alphas, self.size_px, self.data.seed, step)
+            return mix.images(images, other_images), mix.targets(targets, other_targets)
 
     def _one_hot(self, labels: Tensor) -> Tensor:
         return F.one_hot(labels, self.classes).float()
@@ -165,8 +163,10 @@ class TrainingImages:
         self, chosen: NDArray[np.int64], draw_ids: NDArray[np.int64], step: int
     ) -> tuple[Tensor, Tensor]:
         """Return normalised, cropped and flipped images with their labels."""
-        images = self._cropped(chosen, draw_ids, step)
-        return self.data.normalise(images), self.labels[moved(chosen, self.labels.device)]
+        images = self.data.normalise(self._cropped(chosen, draw_ids, step))
+        if self.augmentation.erase:
+            images = erase(images, self.augmentation.erase, self.data.seed, step, draw_ids)
+        return images, self.labels[moved(chosen, self.labels.device)]
 
     def _cropped(self, chosen: NDArray[np.int64], draw_ids: NDArray[np.int64], step: int) -> Tensor:
         """Cropped and flipped images; crops are flipped where they are looked up, which costs nothing."""
@@ -179,13 +179,22 @@ class TrainingImages:
             packed = PackedImages(self._read_any_order(chosen), self.place)
             which = np.arange(len(chosen))
         boxes = self._boxes(packed.sizes[which], step, draw_ids)
-        if self.by_pillow:
-            device = torch.device(self.data.device)
-            images = resized_crop.cut_all(packed.images(which), boxes, self.size_px, device, self.readers)
-            return augment.flip(images, *how) if self.augmentation.flip else images
         flips = augment.flips(*how) if self.augmentation.flip else None
+        if self.by_pillow:
+            change = self._change(step, draw_ids)
+            cut = resized_crop.cut_all(packed.images(which), boxes, self.size_px, self.readers, flips, change)
+            return moved(cut, self.labels.device).permute(0, 3, 1, 2).float()
         cut_first = self.augmentation.crop == "inception"
         return packed.resized(which, boxes, self.size_px, cut_first=cut_first, mirrored=flips)
+
+    def _change(self, step: int, draw_ids: NDArray[np.int64]) -> resized_crop.Change | None:
+        """What RandAugment does to each image of a batch, if the recipe has it."""
+        if self.augmentation.rand_augment is None:
+            return None
+        how, fill = self.augmentation.rand_augment, rand_augment.fill_of(self.data.backbone.input.mean)
+        return lambda image, row: how(
+            image, fill, rand_augment.generator_of(self.data.seed, step, int(draw_ids[row]))
+        )
 
     def _boxes(self, sizes: NDArray[np.int64], step: int, draw_ids: NDArray[np.int64]) -> NDArray[Any]:
         """Return crop boxes (B, 4) in pixels of the original images: top, left, height, width; fractional for random crops."""
@@ -200,8 +209,11 @@ class TrainingImages:
         scale = sizes / resized
         return np.column_stack([corners * scale, self.size_px * scale])
 
-    def _load_resident(self) -> PackedImages | Tensor | None:
-        """Return all images on the device, or None if they do not fit: then each batch is read when it is needed."""
+    def _load_resident(self) -> PackedImages | Tensor | list[NDArray[np.uint8]] | None:
+        """Return all images on the device, or None if they do not fit: then each batch is read when it is needed.
+
+        Images that Pillow augments stay in the memory of the CPU.
+        """
         if self.recipe.crop == "none":
             bytes_each = 12.0 * self.size_px**2
         else:
@@ -250,6 +262,14 @@ class TrainingImages:
             yield from chain.from_iterable(
                 self.readers.map(partial(part.source.read, fast_dct=not self.by_pillow), blocks)
             )
+
+
+def augmentation_of(recipe: Recipe) -> augment.Augmentation:
+    """What a recipe asks for."""
+    return augment.Augmentation(
+        recipe.crop, recipe.flip, recipe.mixup_alpha, recipe.cutmix_alpha,
+        rand_augment.named(recipe.rand_augment) if recipe.rand_augment else None, recipe.erase,
+    )  # fmt: skip
 
 
 def _draw_ids(chosen: NDArray[np.int64], examples: int) -> NDArray[np.int64]:

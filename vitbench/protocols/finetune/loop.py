@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from vitbench.protocols.finetune.trainer import Trainer
 
 READ_EVERY = 20  # steps between reading the losses, which waits for the device
-LATE_FROM = 0.5  # fraction of the steps after which a loss above chance means divergence
-EARLY_FROM, EARLY_FACTOR = 0.1, 3.0  # the same this long after warm-up, for a loss of so many times chance
+LATE_FROM = (
+    0.5  # fraction of the steps after which a loss above where it began, and above chance, means divergence
+)
+EARLY_FROM, EARLY_FACTOR = 0.1, 3.0  # the same this long after warm-up, for a loss of so many times that
 
 Batches = Iterable[tuple[Any, ...]]
 
@@ -112,14 +114,17 @@ def _finish(trainer: Trainer, backbone: Any, recipe: Recipe, diverged: str) -> T
 
 
 def _divergence(losses: Sequence[float], recipe: Recipe, num_classes: int) -> str:
-    """Return why a run has diverged, or an empty string: the loss is not finite, or above chance where it will not recover."""
+    """Return why a run has diverged, or an empty string: the loss is not finite, or too high where it will not recover.
+
+    Too high is above chance and above the first step: a head that is random at first starts above chance, one of zeros at it.
+    """
     if not all(map(math.isfinite, losses[-READ_EVERY:])):
         first = next(i for i, loss in enumerate(losses) if not math.isfinite(loss))
         return f"the loss is not finite from step {first} on"
-    done, chance = len(losses), math.log(num_classes)
+    done, begun = len(losses), max([math.log(num_classes), *losses[:1]])
     is_last, is_late = done == recipe.steps, done >= max(LATE_FROM * recipe.steps, 2 * READ_EVERY)
     is_early = done >= max(recipe.warmup_steps + EARLY_FROM * recipe.steps, 2 * READ_EVERY)
-    bound = 1.05 * chance if is_last or is_late else EARLY_FACTOR * chance if is_early else math.inf
+    bound = 1.05 * begun if is_last or is_late else EARLY_FACTOR * begun if is_early else math.inf
     if losses and statistics.median(losses[-READ_EVERY:]) > bound:
         return f"the loss is above chance at step {done}"
     return ""

@@ -10,11 +10,17 @@ from torch import Tensor, nn
 
 from vitbench.core.errors import UsageError
 from vitbench.protocols.finetune import fsdp
+from vitbench.protocols.finetune.blocks import blocks_of
 from vitbench.protocols.recipes import Recipe
 
 ADAMW_EPS = 1e-8  # AdamW's and torch's default (arXiv 1711.05101)
 HEAD = "vitbench_head"
 HEAD_BIAS = "1.bias"  # of the features and the head in a row
+# What MAE and BEiT do not decay although it is no vector, by the names of timm, transformers, open_clip and torchvision.
+NOT_DECAYED = frozenset(
+    {"cls_token", "class_token", "class_embedding", "pos_embed", "pos_embedding", "position_embeddings",
+     "positional_embedding"}
+)  # fmt: skip
 MOMENTS = {"sgd": 1, "adamw": 2}  # tensors of a weight's size that the optimiser keeps
 
 
@@ -66,12 +72,21 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     """Weights that share `lr_scale` and `weight_decay`, in the order of the network.
 
     Biases, norms and other vectors are not decayed, nor what the network excludes (`no_weight_decay`, position embeddings),
-    as in timm, BEiT and MAE; with `decay_vectors` only the head's bias is not, as in VPT (VPT:src/solver/optimizer.py). With
-    `layer_decay`, a weight's rate is multiplied by it once for each layer above (arXiv 2003.10555; the head is the last layer).
+    as in timm; with `decay_vectors` only the head's bias is not, as in VPT (VPT:src/solver/optimizer.py). With `layer_decay`, a
+    weight's rate is multiplied by it once for each layer above (arXiv 2003.10555; the head is the last layer). With
+    `layer_groups: blocks`, layers are those of MAE and BEiT (`_layers_by_block`), and of matrices only position embeddings and
+    the class token are not decayed: BEiT decays its tables of relative positions, which timm does not.
     """
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    scales = _layer_scales(model, weights, recipe.layer_decay) if recipe.layer_decay else {}
-    exempt = _never_decayed(model) if recipe.weight_decay else set()
+    by_block = recipe.layer_groups == "blocks"
+    scales: dict[str, float] = {}
+    if recipe.layer_decay:
+        layers = _layers_by_block(model) if by_block else _layers_of_timm(model, weights)
+        last = max(layers.values())
+        scales = {name: recipe.layer_decay ** (last - layers[name]) for name in weights}
+    exempt: set[str] = set()
+    if recipe.weight_decay:
+        exempt = _tokens_and_positions(weights) if by_block else _never_decayed(model)
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, weight in weights.items():
         is_vector = weight.ndim <= 1 or name.endswith(".bias")
@@ -84,7 +99,25 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     ]
 
 
-def _layer_scales(model: nn.Module, names: Iterable[str], decay: float) -> dict[str, float]:
+def _layers_by_block(model: nn.Module) -> dict[str, int]:
+    """The layer of each weight: 0 in front of the blocks, one for each block, and the last for what follows, as the head.
+
+    As in `get_layer_id_for_vit` (MAE:util/lr_decay.py:64-78) and `get_num_layer_for_vit` (BEIT:beit/optim_factory.py:33-43), on
+    their networks; timm's has the norm behind the blocks in the last block's layer.
+    """
+    container, blocks = blocks_of(model)
+    numbers = {child: number for number, (child, _) in enumerate(blocks.named_children(), 1)}
+    last, before = len(blocks) + 1, True
+    layers = {}
+    for name, _ in model.named_parameters():
+        inside = name.startswith(f"{container}.")
+        before = before and not inside
+        child = name.removeprefix(f"{container}.").partition(".")[0]
+        layers[name] = numbers[child] if inside else 0 if before else last
+    return layers
+
+
+def _layers_of_timm(model: nn.Module, names: Iterable[str]) -> dict[str, int]:
     prefix, network = _with_method(model, "group_matcher")
     if network is None:
         raise UsageError(
@@ -96,8 +129,11 @@ def _layer_scales(model: nn.Module, names: Iterable[str], decay: float) -> dict[
     # Our head belongs to the layer of all that the pattern does not mention: a norm after pooling, the network's classifier.
     own = [*network.named_parameters(), (HEAD, None)]
     layers: dict[str, int] = group_with_matcher(iter(own), network.group_matcher(coarse=False), reverse=True)
-    last = layers[HEAD]
-    return {name: decay ** (last - layers.get(name.removeprefix(prefix), last)) for name in names}
+    return {name: layers.get(name.removeprefix(prefix), layers[HEAD]) for name in names}
+
+
+def _tokens_and_positions(names: Iterable[str]) -> set[str]:
+    return {name for name in names if name.rpartition(".")[2] in NOT_DECAYED}
 
 
 def _never_decayed(model: nn.Module) -> set[str]:

@@ -15,9 +15,11 @@ import torch
 
 from vitbench.api import Adaptation, Split
 from vitbench.compute.meter import Span, credit, so_far
+from vitbench.compute.training_flops import training_flops
+from vitbench.core.errors import VitbenchError
 from vitbench.core.record import Trial
 from vitbench.core.seeding import seeded
-from vitbench.protocols.finetune import batches, distributed, micro_batch
+from vitbench.protocols.finetune import batches, distributed, micro_batch, tuning
 from vitbench.protocols.finetune.checkpoint import Checkpoints
 from vitbench.protocols.finetune.loop import TrainLog, train
 from vitbench.protocols.recipes import Recipe
@@ -115,6 +117,11 @@ def run_trials(runs: Search, recipes: Sequence[Recipe]) -> tuple[Trial, ...]:
     return tuple(trial.model_copy(update={"chosen": i == best}) for i, trial in enumerate(trials))
 
 
+def left_out(data: Adaptation, recipe: Recipe) -> tuple[str, ...]:
+    """What of a recipe's augmentation the task rules out, in words."""
+    return batches.augmentation_of(recipe).allowed(flip=data.flip, crop=data.crop).without
+
+
 def snap_to_patches(data: Adaptation, recipes: Sequence[Recipe]) -> tuple[Recipe, ...]:
     """Return the recipes at the next image size that is a multiple of the patch size (512 px with 14 px patches: 518 px).
 
@@ -138,6 +145,16 @@ def snap_to_patches(data: Adaptation, recipes: Sequence[Recipe]) -> tuple[Recipe
 def trainable(backbone: Any) -> Any:
     """The network that training starts from, without the layers that the reference drops before."""
     return backbone.trainable() if hasattr(backbone, "trainable") else backbone
+
+
+def step_flops(backbone: Any, recipe: Recipe) -> int | None:
+    """FLOPs of training on one image of a backbone without weights, as a recipe tunes it; None if they cannot be counted."""
+    network: Any = copy.deepcopy(trainable(backbone)).eval()
+    try:
+        tuning.choose(network, recipe)
+    except VitbenchError:  # the job says so, or peft is not here
+        return None
+    return training_flops(network, network.input.size_px)
 
 
 def backbone_at_size(data: Adaptation, recipe: Recipe) -> Any:

@@ -9,9 +9,13 @@ from torch import nn
 from vitbench.core.errors import Problem, UsageError
 from vitbench.protocols.finetune import peft_methods, prompts
 from vitbench.protocols.finetune.blocks import blocks_of
+from vitbench.protocols.finetune.pooling import pool_patches
 from vitbench.protocols.finetune.regularise import OF_HEAD
 from vitbench.protocols.recipe import PEFT_METHODS, PROMPT_METHODS, Recipe
 
+# Standard deviations of a new head's weights; the bias is 0: of MAE (MAE:main_finetune.py:257) and BEiT, there 0.02 times 0.001
+# (BEIT:beit/modeling_finetune.py:289-300), and of DeiT (DEIT:models_v2.py:222).
+HEAD_STD = {"mae": 2e-5, "deit": 0.02}
 HEAD_PRIOR = 0.01  # VPT:src/models/mlp.py, special_bias
 
 
@@ -21,8 +25,9 @@ def choose(backbone: nn.Module, recipe: Recipe) -> list[str]:
     Raises:
         UsageError: the network has no such layers.
     """
+    said = [pool_patches(backbone)] if recipe.pool == "patches" else []
     if recipe.tune == "all":
-        return []
+        return said
     for weight in backbone.parameters():
         weight.requires_grad = False
     if recipe.tune == "bias":
@@ -34,7 +39,8 @@ def choose(backbone: nn.Module, recipe: Recipe) -> list[str]:
     elif recipe.tune in PROMPT_METHODS:
         prompts.add(backbone, recipe)
     return [
-        f"tuned: the head and {_count(backbone, recipe)}; what is frozen runs in {recipe.frozen_mode} mode"
+        *said,
+        f"tuned: the head and {_count(backbone, recipe)}; what is frozen runs in {recipe.frozen_mode} mode",
     ]
 
 
@@ -50,13 +56,16 @@ def set_training(backbone: nn.Module, recipe: Recipe) -> None:
 
 
 def init_head(head: nn.Linear, recipe: Recipe) -> None:
-    """Initialise a new head: with zeros, as torch does, or as VPT (VPT:src/models/mlp.py)."""
+    """Initialise a new head: with zeros, as torch does, or as VPT (VPT:src/models/mlp.py), MAE or DeiT."""
     if recipe.head_init == "zeros":
         nn.init.zeros_(head.weight)
         nn.init.zeros_(head.bias)
     elif recipe.head_init == "vpt":
         nn.init.kaiming_normal_(head.weight, a=0, mode="fan_out")
         nn.init.constant_(head.bias, -math.log((1 - HEAD_PRIOR) / HEAD_PRIOR))
+    elif recipe.head_init in HEAD_STD:
+        nn.init.trunc_normal_(head.weight, std=HEAD_STD[recipe.head_init])
+        nn.init.zeros_(head.bias)
 
 
 def _count(backbone: nn.Module, recipe: Recipe) -> str:

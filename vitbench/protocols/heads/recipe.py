@@ -82,7 +82,7 @@ class HeadRecipe:
     batch_norm: Annotated[int, Field(ge=0)] = 0
     init_std: Rate = 0.01
     size_px: Positive | None = 224
-    crop: Literal["none", "inception", "resized", "resized-once"] = "resized"
+    crop: Literal["none", "inception", "random_resized", "random_resized_once"] = "random_resized"
     flip: bool = True
 
     def __post_init__(self) -> None:

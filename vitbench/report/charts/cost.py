@@ -24,6 +24,7 @@ QUANTITIES = {
     "B": "forward pass, GFLOPs per image (counted)",
     "C": "device-seconds, all tasks and seeds (measured here)",
     "P": "pre-training, TFLOPs (counted)",
+    "T": "trained parameters, millions, heads included",
 }
 
 WIDTH_PX, HEIGHT_PX = 720, 320
@@ -92,6 +93,8 @@ def cost_of(row: Row, quantity: str) -> float | None:
         return compute.core_days
     if quantity == "P":
         return None if compute.pretrain_flops is None else compute.pretrain_flops / 1e12
+    if quantity == "T":
+        return None if compute.trained_parameters is None else compute.trained_parameters / 1e6
     if quantity == "B":
         return None if compute.flops_per_image is None else compute.flops_per_image / 1e9
     return None if compute.at_least else compute.seconds

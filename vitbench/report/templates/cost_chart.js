@@ -1,7 +1,7 @@
 // Accuracy against compute, of the rows that are shown, by the means that are shown.
 const costChart = (() => {
   const { state } = view;
-  const LETTERS = "ABCP";
+  const LETTERS = "ABCPT";
   const SIDE = { left: 44, right: 16, top: 10, bottom: 44 };
   const HEIGHT = 380;
   const MOST_NAMED = 60; // of many points, the front and the first
