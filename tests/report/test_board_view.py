@@ -70,7 +70,7 @@ def test_trained_parameters_are_a_column_and_an_axis_where_a_part_is_trained(bas
     (column,) = [each for each in view.compute_columns if each.key == "trained"]
     texts = {one.row.backbone: column.text(one.row.compute) for one in view.rows}
     assert texts == {"x": "200 k", "y": "40 k"}
-    assert ("T", "Trained", "trained parameters, millions, heads included") in view.axes
+    assert ("T", "Trained parameters", "trained parameters, millions, heads included") in view.axes
     place = list(QUANTITIES).index("T")
     assert {one.row.backbone: one.plotted.split(",")[place] for one in view.rows} == {"x": "0.2", "y": "0.04"}
     assert all("T" in one.front for one in view.rows)
