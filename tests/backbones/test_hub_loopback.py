@@ -226,7 +226,7 @@ def test_downloaded_weights_need_no_hub(user):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("hub", [silent, black_hole])
+@pytest.mark.parametrize(("user", "hub"), [("timm", silent), ("hf", black_hole)], indirect=["user"])
 def test_a_hub_that_never_answers_is_said_within_seconds(user, hub):
     with hub() as user.hub.url:
         for arguments in (["check", user.spec], user.run_arguments("run")):

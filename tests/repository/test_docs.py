@@ -144,7 +144,17 @@ def test_a_command_runs(desk, data_dir, monkeypatch, command):
     assert done.returncode == docs.EXIT_CODES.get(command, 0), done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("command", docs.by_rule("planned"))
+# Suites whose networks are costed with what tuning or probes add take seconds to plan.
+LONG_PLANS = ("peft-vtab", "linear-probes", "imagenet-own-head", "imagenet-robustness")
+
+
+def planned():
+    for command in docs.by_rule("planned"):
+        is_long = any(name in command for name in LONG_PLANS)
+        yield pytest.param(command, marks=[pytest.mark.slow] * is_long)
+
+
+@pytest.mark.parametrize("command", list(planned()))
 def test_a_command_that_needs_weights_is_planned(desk, monkeypatch, command):
     """Without data sets: those that ship with vitbench are counted, of others the jobs are listed."""
     monkeypatch.chdir(desk)
