@@ -140,6 +140,14 @@ def test_a_set_that_is_not_there_stops_before_anything_runs(here, suite_file, tm
     ]  # fmt: skip
 
 
+def test_of_many_missing_parts_one_line_is_said(here):
+    with pytest.raises(DataMissingError) as caught:
+        further_sets_of(("c",), wordnet_ids())
+    (problem,) = caught.value.problems
+    assert problem.what.startswith("74 of the 75 data sets of the test set c are not ready")
+    assert problem.next_step == "vitbench data prepare imagenet2012_corrupted"
+
+
 def test_a_copy_with_other_classes_is_refused(sets, tmp_path, monkeypatch):
     shutil.copytree(sets, tmp_path / "data")
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))

@@ -184,7 +184,11 @@ def _prepared(name: TestSetName, class_names: Sequence[str]) -> TestSet:
         except DataMissingError as error:
             missing += error.problems
     if missing:
-        raise DataMissingError(missing, [data.name for part, data in known.data.items() if part not in parts])
+        absent = [data for part, data in known.data.items() if part not in parts]
+        if len(absent) > 1:
+            what = f"{len(absent)} of the {len(known.data)} data sets of the test set {name} are not ready: {absent[0].name}, …"
+            missing = [Problem(what, next_step=f"vitbench data prepare {absent[0].builder}")]
+        raise DataMissingError(missing, [data.name for data in absent])
     first = next(iter(parts.values()))
     return TestSet(
         name,
