@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vitbench.compute.batch_size import BatchSize
+from vitbench.compute.batch_size import LARGE_ON_CPU, LARGE_PX, ON_CPU, BatchSize
 from vitbench.core.errors import UsageError
 from vitbench.protocols.heads.batch_norm import BatchNorm
 from vitbench.protocols.heads.optimisers import Optimiser
@@ -122,7 +122,11 @@ class HeadTrainer:
             labels = torch.zeros(len(images), dtype=torch.long, device=self.device)
             return self._gradients(self.read_images(images), labels)[0]
 
-        return BatchSize(self.device, self.size_px, {}, Path("/nowhere")).choose(run)
+        if not self.device.startswith("cuda"):
+            return ON_CPU if self.size_px < LARGE_PX else LARGE_ON_CPU
+        return BatchSize(self.device, self.size_px, {}, Path("/nowhere")).measure(
+            run
+        )  # not kept: it depends on the grid
 
     @torch.no_grad()
     def scores(self, images: Tensor) -> Tensor:
