@@ -306,6 +306,9 @@ def recipe(name, **case):
 TASK_NAMES = {entry.name for entry in TASKS.entries()}
 # By sentence: whether it is true of a row and one of its data sets.
 TRUE = {
+    r"the test set (v2|a|r|sketch) of imagenet is not prepared here: vitbench data prepare imagenet_": lambda row, dataset: (
+        dataset in ("imagenet_v2", "imagenet_a", "imagenet_r", "imagenet_sketch") and row.id.startswith("timm-")
+    ),
     r"weights pre-trained on (JFT-300M|JFT-3B) were not released": lambda row, _: (
         "JFT" in row.pretrain_data
         and jft_weights() == {"tf"}
