@@ -307,7 +307,7 @@ TASK_NAMES = {entry.name for entry in TASKS.entries()}
 # By sentence: whether it is true of a row and one of its data sets.
 TRUE = {
     r"the test set (v2|a|r|sketch) of imagenet is not prepared here: vitbench data prepare imagenet_": lambda row, dataset: (
-        dataset in ("imagenet_v2", "imagenet_a", "imagenet_r", "imagenet_sketch") and row.id.startswith("timm-")
+        dataset in ("imagenet_v2", "imagenet_a", "imagenet_r", "imagenet_sketch") and dataset in row.results
     ),
     r"weights pre-trained on (JFT-300M|JFT-3B) were not released": lambda row, _: (
         "JFT" in row.pretrain_data
