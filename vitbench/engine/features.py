@@ -77,7 +77,7 @@ class FeatureReader:
     def _whole(self, pool: Split) -> tuple[str, Tensor]:
         """The features of a pool, and their key: those of a compiled network have another."""
         facts, forward = self._facts(pool), self._forward(self.backbone)
-        if forward.compiles(len(pool), self.flops_per_image):
+        if self._is_compiled(forward, len(pool)):
             compiled = {**facts, "compiled": True}
             if (found := self._cached(compiled, len(pool))) is not None:
                 return _key(compiled), found
@@ -154,12 +154,15 @@ class FeatureReader:
         """Features (N, D) float32 on the CPU, in the split's order, never from the cache."""
         self.meter.images_forward += len(split)
         forward = self._forward(backbone)
-        wanted = forward.compiles(len(split), self.flops_per_image)
-        faster = self._compiled(forward)[0] if wanted else None
+        faster = self._compiled(forward)[0] if self._is_compiled(forward, len(split)) else None
         return torch.cat(list(self._batches(backbone, split, forward if faster is None else faster)))
 
     def _forward(self, backbone: Backbone) -> ForwardPass:
         return ForwardPass(backbone, self.device, self.dtype)
+
+    def _is_compiled(self, forward: ForwardPass, images: int) -> bool:
+        with outside("warm-up", waits=False):  # FLOPs may have to be counted
+            return forward.compiles(images, self.flops_per_image)
 
     def _compiled(self, forward: ForwardPass) -> tuple[Forward | None, str]:
         """The pass compiled, or None if it cannot be, and a note, which the record has too."""
