@@ -13,6 +13,7 @@ from vitbench.backbones.models.npz import load
 from vitbench.backbones.models.timm import TimmBackbone
 from vitbench.backbones.models.timm_create import TimmModel
 from vitbench.backbones.models.wrapper import BuiltBackbone
+from vitbench.backbones.token_check import token_finding
 from vitbench.core.errors import UsageError
 from vitbench.core.tokens import Tokens
 
@@ -244,6 +245,26 @@ def test_tokens_of_other_shapes_are_refused():
         BuiltBackbone(TooMany(), "m", {}).tokens(shown)
     with pytest.raises(UsageError, match="does not offer its tokens"):
         BuiltBackbone(Layer(), "l", {}).tokens(shown)
+
+
+class Leaking(WithTokens):
+    def tokens(self, images):
+        return super().tokens(images) - images.mean()
+
+
+@pytest.mark.parametrize(
+    ("kind", "ok", "said"),
+    [
+        (Plain, None, ""),
+        (WithTokens, True, "64 of width 3"),
+        (Flat, False, "of shape (2, 192)"),
+        (Leaking, False, "with the batch that it is in"),
+    ],
+)
+def test_check_looks_at_tokens_that_are_offered(kind, ok, said):
+    found = token_finding(BuiltBackbone(kind(), "x", {}))
+    assert (found and found.ok) == ok
+    assert said in (found.text if found else "")
 
 
 def test_plugins_may_offer_tokens():

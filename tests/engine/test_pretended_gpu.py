@@ -79,6 +79,16 @@ def test_training_and_neighbours_end_well_without_nvml(gpu, gigabytes):
     assert gpu("whole", PRETENDED_GB=gigabytes) == [["ok", None]] * 2
 
 
+def test_heads_train_without_waiting_for_the_device(gpu):
+    ends, steps = gpu("probes")
+    assert ends == ["ok"] * 3
+    first = [0, 6, len(steps) - 6]  # of each job, which measures how many images fit
+    later = [step for i, step in enumerate(steps) if i not in first]
+    assert len(later) > 10
+    for synchronisations, _, pageable, pinned in later:
+        assert (synchronisations, pageable, pinned) == (0, 0, 0)
+
+
 def test_wherever_memory_runs_out_pieces_are_halved_until_they_fit(gpu):
     """From no room at all to room for a whole batch: an error that says so, then larger and larger pieces."""
     found = gpu("memory")

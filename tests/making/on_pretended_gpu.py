@@ -29,6 +29,7 @@ from vitbench.engine.feature_cache import FeatureCache
 from vitbench.engine.features import FeatureReader
 from vitbench.protocols.finetune import micro_batch, train
 from vitbench.protocols.finetune.trainer import Trainer
+from vitbench.protocols.heads.trainer import HeadTrainer
 from vitbench.protocols.recipes import Recipe
 
 STEPS, SIZE_PX, WIDTH, FEW, LARGE, BATCHES = 12, 32, 64, 16, 64, 6
@@ -61,12 +62,15 @@ class Small(nn.Module):
         for weight in self.parameters():
             nn.init.normal_(weight, std=0.02, generator=torch.Generator().manual_seed(0))
 
-    def features(self, images):
+    def tokens(self, images):
         patches = images.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
         tokens = self.embed(patches)
         for block in self.blocks:
             tokens = block(tokens)
-        return tokens.mean(1)
+        return tokens
+
+    def features(self, images):
+        return self.tokens(images).mean(1)
 
 
 torch.backends.cudnn.enabled = False  # it is not pretended
@@ -161,6 +165,16 @@ def whole(_counts):
     tuned = "{name: finetune, recipe: own, steps: 25, base_lr: 0.01, batch_size: 16}"
     records = records_of(tuned, "knn", limit=60)
     return [[r.failure.message if r.failure else r.status, r.cost and r.cost.energy_joules] for r in records]
+
+
+def probes(counts):
+    """How jobs of linear and of attentive heads end, and the counters' changes at each of their steps."""
+    changes = watch(HeadTrainer, "step", counts)
+    linear = "{name: linear_probe, steps: 6, batch_size: 16, inputs: [features, mean]}"
+    mae = "{name: linear_probe, recipe: mae, epochs: 2, batch_size: 20, inputs: features, label: mae}"
+    attentive = "{name: attentive_probe, steps: 6, batch_size: 16}"
+    records = records_of(linear, mae, attentive, limit=60, settings=[f"resolution_px={SIZE_PX}"])
+    return [[r.failure.message if r.failure else r.status for r in records], changes]
 
 
 def broken(_counts):

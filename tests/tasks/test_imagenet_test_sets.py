@@ -18,6 +18,7 @@ from vitbench.core.registry import TASKS
 from vitbench.data.tfds.dataset import DATA_SETS
 from vitbench.engine.further_sets import _relative_error
 from vitbench.published import dataset_of
+from vitbench.report.reproduction import find_row, plan_row
 from vitbench.tasks.imagenet import wordnet_ids
 from vitbench.tasks.imagenet_test_sets import (
     ALEXNET_ERRORS,
@@ -111,6 +112,20 @@ def test_a_job_scores_them_all(here, suite_file, tmp_path):
     again = suite_file(WITH_SETS.replace("[sketch, r, v2, a]", "[a, v2, r, sketch, a]"))
     (same,) = vitbench.run(again, tmp_path / "run")
     assert same.created == record.created  # the order and repetitions in which they are listed do not matter
+
+
+def test_a_published_row_is_measured_on_the_sets_that_are_there(here, tmp_path, monkeypatch):
+    row = find_row("timm-vit_base_patch16_224.augreg_in21k_ft_in1k")
+    plan = plan_row(row)
+    assert [value.dataset for value in plan.measurable] == list(row.results)
+    assert plan.suite(plan.tasks)["tasks"] == [{"name": "imagenet", "test_sets": ["v2", "a", "r", "sketch"]}]
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    without = plan_row(row)
+    assert [value.dataset for value in without.measurable] == ["imagenet", "imagenet_real"]
+    assert without.suite(without.tasks)["tasks"] == ["imagenet"]
+    assert "vitbench data prepare imagenet_v2/matched-frequency" in " ".join(
+        each.what for each in without.obstacles
+    )
 
 
 def test_a_set_that_is_not_there_stops_before_anything_runs(here, suite_file, tmp_path):

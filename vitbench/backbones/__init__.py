@@ -17,6 +17,7 @@ NOT_SOURCES = (
     "precision_check",
     "quick_check",
     "throughput",
+    "token_check",
 )
 
 for _module in pkgutil.iter_modules(__path__):

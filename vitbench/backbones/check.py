@@ -13,6 +13,7 @@ from vitbench.backbones.build import build
 from vitbench.backbones.models.wrapper import BuiltBackbone
 from vitbench.backbones.precision_check import Precision, precision_findings
 from vitbench.backbones.quick_check import BATCH, Check, Finding, Pass, guarded, quick_findings, raised
+from vitbench.backbones.token_check import token_finding
 from vitbench.core.errors import DataMissingError, UsageError, VitbenchError
 from vitbench.core.registry import BACKBONES
 from vitbench.core.seeding import torch_generator
@@ -63,6 +64,8 @@ def _findings(backbone: BuiltBackbone, rebuild: Callable[[], BuiltBackbone]) -> 
         yield guarded(item, check, made)
     if fitting := batch_norm_finding(backbone):
         yield fitting
+    if tokens := token_finding(backbone):
+        yield tokens
     yield _repeatable(backbone, rebuild)
 
 

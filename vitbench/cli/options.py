@@ -80,7 +80,7 @@ DATA_DIR = click.option(
 # So is this one, by the same means.
 COMPILE = click.option(
     "--compile", type=click.Choice(["auto", "on", "off"]), callback=_use_compile, expose_value=False,
-    help="Compile networks for fine-tuning: auto does it on a GPU for long jobs  [default: $VITBENCH_COMPILE, else auto].",
+    help="Compile networks: auto does it for long work of transformers on a GPU  [default: $VITBENCH_COMPILE, else auto].",
 )  # fmt: skip
 PLUGINS = click.option(
     "--plugin", "plugins", multiple=True, metavar="FILE|MODULE",

@@ -6,7 +6,7 @@
 | VITBENCH_FEATURES_GB | size limit of cached features; 0 caches none | 50 |
 | VITBENCH_DECODED_GB | size limit of cached decoded images; 0 caches none | 20 |
 | VITBENCH_CHECKPOINT_S | seconds between two checkpoints of a training run | 60 |
-| VITBENCH_COMPILE | compile networks for fine-tuning: on, off, or auto (long jobs on a GPU); set by `--compile` | auto |
+| VITBENCH_COMPILE | compile networks: on, off, or auto (long work of transformers on a GPU); set by `--compile` | auto |
 | VITBENCH_DEBUG | show tracebacks of faults in vitbench itself | off |
 | TFDS_DATA_DIR | directory of prepared data sets | ~/tensorflow_datasets |
 """
@@ -38,7 +38,7 @@ def check_numbers() -> None:
 
 
 def compile_mode() -> CompileMode:
-    """Whether networks are compiled for fine-tuning.
+    """Whether networks are compiled, for fine-tuning and for extraction.
 
     Raises:
         UsageError: the variable is none of the modes.

@@ -5,8 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vitbench.core.errors import UsageError
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+class NoTokensError(UsageError):
+    """A backbone does not offer tokens, or not those that are asked for."""
 
 
 @dataclass(frozen=True)

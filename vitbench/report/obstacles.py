@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from vitbench.data.tfds.dataset import DATA_SETS
 from vitbench.published import PublishedRow
 
 Kind = Literal["weights", "protocol", "data", "not stated", "departure"]
@@ -82,6 +84,15 @@ def without_protocol(row: PublishedRow) -> Obstacle:
         row.protocol, f"no protocol of vitbench follows {row.source.citation} step for step"
     )
     return Obstacle("protocol", what)
+
+
+def not_prepared(task: str, test_set: str) -> Iterator[Obstacle]:
+    """That a further test set of a task is not on this machine, if so; the task itself can be measured without it."""
+    wanted = [data for data in DATA_SETS.values() if data.test_set == f"{task}/{test_set}"]
+    missing = [data.name for data in wanted if data.newest() is None]
+    if missing:
+        what = f"the test set {test_set} of {task} is not prepared here: vitbench data prepare {missing[0]}"
+        yield Obstacle("data", what)
 
 
 def without_task(dataset: str) -> Obstacle:

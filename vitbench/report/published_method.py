@@ -11,7 +11,7 @@ from vitbench.backbones.catalog import entry_of
 from vitbench.core.job import Component, Job, SuiteContext, shots_of
 from vitbench.core.registry import TASKS
 from vitbench.protocols.recipes import Case, Choice, RecipeName, recipes_for
-from vitbench.published import MEANS, PublishedRow, dataset_of
+from vitbench.published import MEANS, TEST_SETS, PublishedRow, dataset_of
 from vitbench.report.obstacles import Obstacle
 from vitbench.report.published_match import is_about
 from vitbench.report.published_steps import dropout_of, follows
@@ -89,7 +89,7 @@ def _candidates(protocol: str) -> tuple[tuple[Method, Job], ...]:
 def task_of(row: PublishedRow, dataset: str) -> tuple[str, str]:
     """The registered task and the metric that a row's value is of; '' for the main metric, and for no task."""
     for entry in TASKS.entries():
-        for metric in ("", "real"):
+        for metric in ("", "real", *TEST_SETS):
             if is_about(row, entry.name) and dataset_of(entry.name, metric) == dataset:
                 return entry.name, metric
     return "", ""

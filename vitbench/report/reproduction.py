@@ -14,8 +14,8 @@ from vitbench.core.errors import Problem, UsageError, nearest
 from vitbench.core.job import shots_of
 from vitbench.protocols.heads.recipe import named_heads
 from vitbench.protocols.references import ALWAYS
-from vitbench.published import MEANS, PublishedRow, dataset_of, published
-from vitbench.report.obstacles import Obstacle, without_protocol, without_task, without_weights
+from vitbench.published import MEANS, TEST_SETS, PublishedRow, dataset_of, published
+from vitbench.report.obstacles import Obstacle, not_prepared, without_protocol, without_task, without_weights
 from vitbench.report.published_match import weights_of
 from vitbench.report.published_method import (
     Method,
@@ -106,9 +106,15 @@ class Reproduction:
             "budgets": [method.budget],
             "seeds": list(self.seeds),
             "backbones": [backbone],
-            "tasks": list(tasks),
+            "tasks": [self._task(task) for task in tasks],
             "protocols": [{"name": method.protocol, **method.options}],
         }
+
+    def _task(self, task: str) -> str | dict[str, Any]:
+        """A task as a suite has it, with the further test sets that values are of."""
+        values = (value for value in self.measurable if task in value.tasks)
+        sets = [value.metric for value in values if value.metric in TEST_SETS]
+        return {"name": task, "test_sets": sets} if sets else task
 
 
 def find_row(row_id: str) -> PublishedRow:
@@ -178,6 +184,8 @@ def _value(
 ) -> PlannedValue:
     task, metric = task_of(row, dataset)
     obstacles = [*common, *_about_value(row, dataset, task)]
+    if metric in TEST_SETS:
+        obstacles += not_prepared(task, metric)
     size_px = None
     if not common and not obstacles and method is not None:
         size_px, more = image_size(row, dataset, task, weights, method)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vitbench.core.errors import Problem, UsageError
-from vitbench.core.tokens import Tokens, split
+from vitbench.core.tokens import NoTokensError, Tokens, split
 
 NORMS = ("layernorm", "post_layernorm", "norm")  # names of a model's final norm: ViT and DINOv2, CLIP, DINOv3
 MOST_PREFIX_TOKENS = 16  # class, distillation and register tokens: DINOv2's models have at most 1 + 4
@@ -51,7 +51,7 @@ def _earlier(output: Any, count: int, norm: Any, name: str) -> list[Tensor]:
     """The normalised tokens of the last blocks but the very last."""
     states = output.hidden_states
     if states is None or norm is None or len({state.shape for state in states}) > 1:
-        raise UsageError(
+        raise NoTokensError(
             Problem(
                 f"{name} has no row of blocks whose outputs share a width and a final norm",
                 next_step="use the last block alone: `inputs: class`, `mean` or `features`",
@@ -65,7 +65,7 @@ def _earlier(output: Any, count: int, norm: Any, name: str) -> list[Tensor]:
 def _prefix(model: Any, size_px: int, tokens: int, name: str) -> int:
     known = prefix_tokens(model, size_px, tokens)
     if known is None and math.isqrt(tokens) ** 2 != tokens:
-        raise UsageError(
+        raise NoTokensError(
             f"{name}: its patch tokens cannot be told from others; use `inputs: features`, its classifier's input"
         )
     return known or 0

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vitbench.core.errors import Problem, UsageError
-from vitbench.core.tokens import Tokens, split
+from vitbench.core.tokens import NoTokensError, Tokens, split
 
 
 def last_blocks(model: nn.Module, images: Tensor, count: int, name: str) -> tuple[Tokens, ...]:
@@ -35,7 +35,7 @@ def _final(model: Any, images: Tensor, name: str) -> list[Tensor]:
         channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
         found = found.flatten(1, 2) if channels_last else found.flatten(2).mT
     if not isinstance(found, Tensor) or found.ndim != 3 or found.shape[2] != model.num_features:
-        raise UsageError(
+        raise NoTokensError(
             Problem(
                 f"{name}: its last layer's output is not a row of tokens, nor a feature map",
                 next_step="use `inputs: features`, the input of its own classifier",
@@ -51,7 +51,7 @@ def _several(model: Any, images: Tensor, count: int, name: str) -> list[Tensor]:
     depth = len(getattr(model, "blocks", ()))
     forward = getattr(model, "forward_intermediates", None)
     if forward is None or "return_prefix_tokens" not in inspect.signature(forward).parameters or not depth:
-        raise UsageError(
+        raise NoTokensError(
             Problem(
                 f"{name} has no row of blocks whose outputs share a width, as plain vision transformers have",
                 next_step="use the last block alone: `inputs: class`, `mean` or `features`",

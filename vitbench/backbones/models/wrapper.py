@@ -14,7 +14,7 @@ from vitbench.api import EvaluationTransform, InputSpec, Provenance
 from vitbench.core.errors import Problem, UnfilledError, UsageError, nearest
 from vitbench.core.own_classifier import OwnClassifier
 from vitbench.core.registry import TASKS, StatedFacts
-from vitbench.core.tokens import Tokens
+from vitbench.core.tokens import NoTokensError, Tokens
 
 T = TypeVar("T")
 
@@ -83,7 +83,7 @@ class BuiltBackbone(nn.Module):
             return (Tokens(None, tokens[:, :0], tokens),)
         what = f"backbone {self.name!r} does not offer {'its tokens' if count == 1 else f'tokens of {count} blocks'}"
         step = "use `inputs: features`, or give it a method last_blocks (vitbench.api.BackboneModule)"
-        raise UsageError(Problem(what, next_step=step))
+        raise NoTokensError(Problem(what, next_step=step))
 
     def _method(self, name: str) -> Callable[..., object] | None:
         """A method that the module offers; None if it has none, or a layer of that name."""

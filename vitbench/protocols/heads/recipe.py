@@ -47,8 +47,8 @@ class Point:
     weight_decay: float
 
     def fields(self) -> dict[str, Any]:
-        """The choices, for the record."""
-        return asdict(self)
+        """The choices by the names of options, for the record."""
+        return {"inputs": self.reads, "base_lr": self.base_lr, "weight_decay": self.weight_decay}
 
 
 @dataclass(frozen=True)
