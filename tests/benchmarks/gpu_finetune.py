@@ -63,9 +63,9 @@ def losses(model: str, device: str, dtype: str, pieces: int, *, small: bool) -> 
     made = [batch(size_px, count, "cpu", i) for i in range(2)] * 6
     recipe = Recipe(len(made), 2, 0.03, count)
     trainer = Trainer(backbone_of(model, size_px, device).train(), 100, recipe, dtype=dtype)
-    if pieces > 1 and trainer.has_batch_norm:
+    if pieces > 1 and trainer.gradients.has_batch_norm:
         return None
-    trainer.micro_batch = count // pieces
+    trainer.gradients.micro_batch = count // pieces
     for images, labels in made:
         trainer.step(images.to(device), labels.to(device))
     return trainer.read()[0]
@@ -125,7 +125,7 @@ def rate(model: str, size_px: int, device: str, count: int, *, compiled: bool) -
         torch.cuda.synchronize()
     taken = (time.perf_counter() - begun) / TIMED
     return {
-        "model": model, "size_px": size_px, "batch": count, "micro_batch": trainer.micro_batch, "compiled": compiled,
+        "model": model, "size_px": size_px, "batch": count, "micro_batch": trainer.gradients.micro_batch, "compiled": compiled,
         "images_per_s": count / taken, "tflops": flops * count / taken / 1e12, "step_s": taken, "two_steps_s": two_steps_s,
         "notes": trainer.notes,
         "peak_gb": torch.cuda.max_memory_allocated() / 2**30 if on_gpu else 0.0,

@@ -56,7 +56,7 @@ def batches(count):
 
 def trained(name, recipe, device, dtype="float32", micro_batch=BATCH):
     trainer = Trainer(Backbone(name).to(device).train(), CLASSES, recipe, dtype=dtype)
-    trainer.micro_batch = micro_batch
+    trainer.gradients.micro_batch = micro_batch
     for images, labels in batches(recipe.steps):
         trainer.step(images.to(device), labels.to(device))
     return trainer
@@ -117,7 +117,7 @@ def test_a_full_gpu_halves_the_piece_and_trains_on():
     trainer = Trainer(
         Backbone("vit_tiny_patch16_224").cuda().train(), CLASSES, RECIPES["sgd"], dtype="float32"
     )
-    trainer.micro_batch = BATCH
+    trainer.gradients.micro_batch = BATCH
     raised = []
     forward = trainer.model.forward
 
@@ -131,7 +131,7 @@ def test_a_full_gpu_halves_the_piece_and_trains_on():
     for images, labels in batches(12):
         trainer.step(images.cuda(), labels.cuda())
     assert raised == [16, 8]
-    assert trainer.micro_batch == 4
+    assert trainer.gradients.micro_batch == 4
     assert trainer.read()[0] == pytest.approx(settled, abs=5e-3)
 
 
@@ -155,7 +155,7 @@ def test_a_run_resumes_from_its_checkpoint(recipe, tmp_path):
         Trainer(Backbone(name).cuda().train(), CLASSES, recipe, dtype="float32") for _ in range(2)
     )
     made = [(images.cuda(), labels.cuda()) for images, labels in batches(12)]
-    first.micro_batch = BATCH
+    first.gradients.micro_batch = BATCH
     for batch in made[:6]:
         first.step(*batch)
     second.restore(written_and_read(first, recipe, tmp_path))
@@ -175,7 +175,7 @@ def test_dropout_is_random_on_the_gpu_and_continues_from_a_checkpoint(tmp_path):
     assert first.read()[0] != pytest.approx(plain, abs=5e-3)
     torch.manual_seed(4)
     half = Trainer(Backbone("vit_tiny_patch16_224").cuda().train(), CLASSES, recipe, dtype="float32")
-    half.micro_batch = BATCH
+    half.gradients.micro_batch = BATCH
     made = [(images.cuda(), labels.cuda()) for images, labels in batches(12)]
     for batch in made[:6]:
         half.step(*batch)

@@ -21,14 +21,21 @@ Box = tuple[int, int, int, int]  # top, left, height, width
 
 def erase(images: Tensor, probability: float, seed: int, step: int, examples: NDArray[np.int64]) -> Tensor:
     """Normalised images (B, 3, H, W), each with a part replaced by noise with this probability."""
-    found = images.clone()
+    parts: list[tuple[int, Box]] = []
+    noise: list[Tensor] = []
     for row, example in enumerate(examples.tolist()):
         rng = np.random.default_rng([derived_seed(seed, "erase"), step, example])
         if box := random_part(probability, images.shape[2], images.shape[3], rng):
-            top, left, tall, wide = box
-            noise = torch_generator(seed, f"erase {step} {example}")
-            pixels = torch.empty(images.shape[1], tall, wide).normal_(generator=noise)
-            found[row, :, top : top + tall, left : left + wide] = pixels.to(images.device)
+            pixels = torch.empty(images.shape[1], *box[2:])
+            noise.append(pixels.normal_(generator=torch_generator(seed, f"erase {step} {example}")))
+            parts.append((row, box))
+    if not parts:
+        return images
+    found = images.clone()
+    moved = torch.cat([each.flatten() for each in noise]).to(images.device)  # one copy to the device
+    pieces = moved.split([each.numel() for each in noise])
+    for (row, (top, left, tall, wide)), piece in zip(parts, pieces, strict=True):
+        found[row, :, top : top + tall, left : left + wide] = piece.view(-1, tall, wide)
     return found
 
 

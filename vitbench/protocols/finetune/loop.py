@@ -77,7 +77,7 @@ def train(
         trainer.restore(state)
         del state
     if checkpoint:
-        trainer.most_images = checkpoint.owner.most_images()
+        trainer.gradients.most_images = checkpoint.owner.most_images()
     diverged = _divergence(trainer.read()[0], recipe, num_classes) if trainer.steps_done else ""
     if diverged:  # before it was interrupted
         return _finish(trainer, backbone, recipe, diverged)
@@ -105,8 +105,8 @@ def _finish(trainer: Trainer, backbone: Any, recipe: Recipe, diverged: str) -> T
     backbone.eval()
     losses, norms = trainer.read()
     rates = [recipe.learning_rate(step) for step in range(len(losses))]
-    size = trainer.micro_batch_size
-    batch_norm_size = size if trainer.has_batch_norm else 0
+    size = trainer.gradients.micro_batch_size
+    batch_norm_size = size if trainer.gradients.has_batch_norm else 0
     notes = tuple(trainer.notes)
     return TrainLog(
         losses, norms, rates, trainer.head, diverged, size, batch_norm_size, notes, trainer.trained_parameters
