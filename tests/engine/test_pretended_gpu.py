@@ -85,7 +85,7 @@ def test_heads_train_without_waiting_for_the_device(gpu):
     first = [0, 6, len(steps) - 6]  # of each job, which measures how many images fit
     later = [step for i, step in enumerate(steps) if i not in first]
     assert len(later) > 10
-    for synchronisations, _, pageable, pinned in later:
+    for synchronisations, _, pageable, pinned, _ in later:
         assert (synchronisations, pageable, pinned) == (0, 0, 0)
 
 
