@@ -196,6 +196,7 @@ def test_a_dry_run_without_data_says_what_to_prepare(tmp_path, monkeypatch):
     assert found["suite"]["tasks"] == ["vtab/dtd"]
 
 
+@pytest.mark.slow
 def test_a_row_of_prompts_is_planned_with_its_pixels(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "none"))
     row = "vpt2022-vitb16-i21k-vtab1k-vpt-shallow"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, get_args
 
 from vitbench.backbones.catalog import entry_of
@@ -140,7 +141,13 @@ def recipe_choice(row: PublishedRow, dataset: str, task: str, weights: str, meth
     area = _SMALL_AREA if dataset in _SMALL else _LARGE_AREA
     name: Any = method.recipe
     changes = {key: value for key, value in method.options.items() if key != "recipe"}
-    return recipes_for(name, Case(task, examples, area, round(params_m * 1e6)), changes)
+    return _choice(name, Case(task, examples, area, round(params_m * 1e6)), json.dumps(changes))
+
+
+@lru_cache(maxsize=1024)
+def _choice(name: RecipeName, case: Case, changes: str) -> Choice:
+    """The grid of a recipe, made once for the many rows that share it: VPT's has 240 settings."""
+    return recipes_for(name, case, json.loads(changes))
 
 
 def examples_of(dataset: str, method: Method) -> int:

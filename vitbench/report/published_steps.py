@@ -106,16 +106,12 @@ def follows(row: PublishedRow, job: Job, dataset: str) -> bool:
     prefixes: tuple[str, ...] = _SAME_STEPS.get(recipe, ())
     if dataset.startswith("imagenet"):
         prefixes = _ON_IMAGENET.get(recipe, prefixes)
+    if not row.id.startswith(prefixes or "\0") or row.protocol not in methods_of(job):
+        return False  # of most rows, and soon known
     stated = [
         name for name, known in (("dropout", dropout_of(row) is not None), ("tune", row.method)) if known
     ]
-    usual = is_usual(job.protocol, stated)
-    return (
-        usual
-        and row.protocol in methods_of(job)
-        and row.id.startswith(prefixes or "\0")
-        and tunes_as(row, job)
-    )
+    return is_usual(job.protocol, stated) and tunes_as(row, job)
 
 
 def pixels_of(row: PublishedRow) -> dict[str, list[float]]:
