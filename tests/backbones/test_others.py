@@ -29,7 +29,13 @@ def images(size):
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [("resnet18", 64), ("mobilenet_v3_small", 64), ("swin_t", 64), ("vit_b_32", 64)]
+    ("name", "size"),
+    [
+        ("resnet18", 64),
+        ("mobilenet_v3_small", 64),
+        pytest.param("swin_t", 64, marks=pytest.mark.slow),
+        pytest.param("vit_b_32", 64, marks=pytest.mark.slow),
+    ],
 )
 def test_torchvision_features_are_the_input_of_the_head(name, size):
     findings = check_backbone(f"torchvision:{name}", {"pretrained": False, "size_px": size})
@@ -174,6 +180,7 @@ def test_models_without_class_token_have_no_choice_of_pooling():
         made("timm:vit_tiny_patch16_224", **VIT, last_layers=13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size_px"), [("beit_base_patch16_224", 224), ("eva02_tiny_patch14_224", 224)]
 )
@@ -293,6 +300,7 @@ def test_averaged_weights_of_a_torchvision_checkpoint_are_taken_or_refused(tmp_p
         made("torchvision:resnet18", checkpoint=tmp_path / "r.pth", weights="ema")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_open_clip_is_reported_with_its_text_encoder_left_out(tmp_path):
     torch.save(open_clip.create_model("ViT-B-32").state_dict(), tmp_path / "w.pt")
     origin = made("open_clip:ViT-B-32", weights=str(tmp_path / "w.pt")).provenance

@@ -81,6 +81,7 @@ def test_the_script_for_frozen_features_runs(tmp_path):
     assert {"from_jpeg_of_bare", "from_cache_of_bare"} < report["pipeline"][0].keys()
 
 
+@pytest.mark.slow
 def test_every_row_times_ten_steps_of_a_graph_of_static_shapes(graphs, monkeypatch):
     load_all()
     steps, plain = [], Trainer.step

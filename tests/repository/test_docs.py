@@ -135,7 +135,24 @@ def desk(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("command", docs.by_rule("run"))
+# Suites whose networks are costed with what tuning or probes add take seconds to plan.
+LONG_PLANS = ("peft-vtab", "linear-probes", "imagenet-own-head", "imagenet-robustness")
+# What draws all figures, trains, follows several trackers, or runs again what others run.
+LONG_RUNS = (
+    "--figures", "mlflow", "my-checkpoint.yaml", "torchvision:", "parquet:", "arrow:", "submission.zip --check", "--watch",
+    "merge runs/quickstart", "to=told.txt", "tensorboard",
+)  # fmt: skip
+
+
+def some_slow(commands, long):
+    """All commands, the long ones among the slow tests."""
+    return [
+        pytest.param(command, marks=[pytest.mark.slow] * any(part in command for part in long))
+        for command in commands
+    ]
+
+
+@pytest.mark.parametrize("command", some_slow(docs.by_rule("run"), LONG_RUNS))
 def test_a_command_runs(desk, data_dir, monkeypatch, command):
     """Within this process, as torch takes seconds to import; a shell sees the same words."""
     monkeypatch.chdir(desk)
@@ -144,17 +161,7 @@ def test_a_command_runs(desk, data_dir, monkeypatch, command):
     assert done.returncode == docs.EXIT_CODES.get(command, 0), done.stdout + done.stderr
 
 
-# Suites whose networks are costed with what tuning or probes add take seconds to plan.
-LONG_PLANS = ("peft-vtab", "linear-probes", "imagenet-own-head", "imagenet-robustness")
-
-
-def planned():
-    for command in docs.by_rule("planned"):
-        is_long = any(name in command for name in LONG_PLANS)
-        yield pytest.param(command, marks=[pytest.mark.slow] * is_long)
-
-
-@pytest.mark.parametrize("command", list(planned()))
+@pytest.mark.parametrize("command", some_slow(docs.by_rule("planned"), LONG_PLANS))
 def test_a_command_that_needs_weights_is_planned(desk, monkeypatch, command):
     """Without data sets: those that ship with vitbench are counted, of others the jobs are listed."""
     monkeypatch.chdir(desk)

@@ -9,6 +9,7 @@ from tests.making.paths import DATA
 from tests.making.suites import TUNED
 
 
+@pytest.mark.slow
 def test_it_learns_more_than_a_probe_of_what_it_started_from(suite_file, plugin, tmp_path):
     """On real digits: a small network's features as it came, probed, and the same network fine-tuned."""
     text = TUNED.format(steps=600, rates=[0.3], clip=1.0) + "  - ridge_probe\n"
