@@ -251,6 +251,7 @@ def test_position_embeddings_are_resized_by_the_way_of_the_weights_authors(name,
     assert own_resize(name) == how
 
 
+@pytest.mark.slow
 def test_a_size_that_an_architecture_does_not_take_is_refused_with_its_own():
     with pytest.raises(UsageError, match=r"does not work at 256 px.*\n.*its own is 224 px"):
         made("timm:resmlp_12_224", pretrained=False, size_px=256)

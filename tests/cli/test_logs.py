@@ -103,6 +103,7 @@ def test_mlflow_has_every_job_and_the_board(logged, tmp_path, monkeypatch):
     assert [each.path for each in client.list_artifacts(parent.info.run_id)] == ["report.html"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of wandb itself
 def test_wandb_keeps_a_run_offline(logged, tmp_path):
     records, done = logged("--log", "wandb,project=vit,mode=offline")

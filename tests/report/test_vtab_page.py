@@ -504,7 +504,7 @@ STATES = [
 ]
 
 
-@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize("width", [1440, pytest.param(390, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("state", STATES)
 def test_axe_finds_nothing(opened, state, width):
     """With all menus and details open."""

@@ -222,7 +222,13 @@ def test_a_suite_expands(desk, block, tmp_path):
     assert len({job.protocol.label for job in jobs}) == len(wanted)
 
 
-@pytest.mark.parametrize("block", docs.of_language("python"), ids=lambda block: block.page)
+def python_blocks():
+    """All blocks of Python; the long page of them among the slow tests."""
+    for block in docs.of_language("python"):
+        yield pytest.param(block, marks=[pytest.mark.slow] * (block.page == "evaluate.md"), id=block.page)
+
+
+@pytest.mark.parametrize("block", list(python_blocks()))
 def test_python_runs(desk, monkeypatch, block):
     """What registers something is run by a command of the docs, or is a file of the example plugin's."""
     code = compile(block.text, block.page, "exec")

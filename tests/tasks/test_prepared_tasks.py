@@ -309,6 +309,7 @@ def test_task_pairs_read_their_images_once(data_dir, suite_file, tmp_path, monke
     assert len(parsed) <= 3 * 2 * 2 * N + 2 * len(pairs)
 
 
+@pytest.mark.slow
 def test_a_run_needs_no_tensorflow_and_no_download(data_dir, suite_file, tmp_path):
     suite = suite_file(
         "name: t\nbudgets: [full]\nbackbones: [{name: raw_pixels, size_px: 8}]\nprotocols: [ridge_probe]\n"
