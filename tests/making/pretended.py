@@ -36,7 +36,8 @@ def build(folder):
     preloaded = folder / "libpretended.so"
     subprocess.run([*compile_, *SOURCES.glob("cu[dab]*.c"), "-o", preloaded], check=True)
     subprocess.run([*compile_, SOURCES / "driver.c", "-o", folder / "libcuda.so.1"], check=True)
-    return {"LD_PRELOAD": str(preloaded), "LD_LIBRARY_PATH": str(folder)}
+    # Triton, which a few of torch's operators are written in, is not pretended.
+    return {"LD_PRELOAD": str(preloaded), "LD_LIBRARY_PATH": str(folder), "TORCH_DISABLE_NATIVE_JIT": "1"}
 
 
 class Counts:
