@@ -34,7 +34,7 @@ from vitbench.core.format import printable
 INTERRUPTED = 130
 # Looks at whether other threads are done, before one sleeps (docs/protocols.md#waiting-threads); OpenMP's own 300,000 take the
 # core from whoever else needs it.
-SPINS = "100"
+SPINS = "3000"
 # The path itself is wrong: a mistake in the command.
 BAD_PATH = (errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
 _FREE = "  next:         free some space, then run the same command again: all saved results are intact"
