@@ -1,10 +1,13 @@
 """Batches: in order, and bit-equal whether decoded or cached; the cache's limit and its handling of damage."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
 
 from vitbench.api import ImageSource, Split
+from vitbench.data import loader, resize
 from vitbench.data.decode import BadImageError
 from vitbench.data.decoded_cache import DecodedCache
 from vitbench.data.loader import batches
@@ -112,3 +115,50 @@ def test_all_bad_images_are_named_and_nothing_is_cached(tmp_path):
     with pytest.raises(BadImageError, match="2 of 41"):
         all_of(part, preset("squash", 16), DecodedCache(tmp_path))
     assert not list(tmp_path.glob("*.bin"))
+
+
+class Crowd(Images):
+    """A source whose readers wait for each other, until `wanted` have been there at once."""
+
+    wanted = 12
+
+    def __init__(self, sizes):
+        super().__init__(sizes)
+        self.here = self.most = 0
+        self.change = threading.Condition()
+
+    def read(self, indices, *, fast_dct=False):
+        with self.change:
+            self.here += 1
+            self.most = max(self.most, self.here)
+            self.change.notify_all()
+            self.change.wait_for(lambda: self.most >= self.wanted, timeout=20)
+            self.here -= 1
+        return super().read(indices, fast_dct=fast_dct)
+
+
+@pytest.mark.parametrize("size", [16, 64, 512])
+def test_on_16_cores_12_threads_read_at_once_whatever_the_batch_size(size, monkeypatch):
+    """A batch of 16 is one piece, which one thread reads: others read the next batches meanwhile."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
+    monkeypatch.setattr(loader.os, "cpu_count", lambda: 16)
+    source = Crowd(SMALL)
+    part = Split(source, np.arange(700) % 50, np.zeros(700, np.int64))
+    assert len(all_of(part, preset("squash", 16), size=size)) == 700
+    assert source.most >= Crowd.wanted
+
+
+def test_images_of_one_size_are_resized_together(tmp_path, monkeypatch):
+    """Decoded or cached."""
+    calls, plain = [], resize.KERNELS["tf2_bilinear"]
+
+    def counted(images, *arguments, **options):
+        calls.append(len(images))
+        return plain(images, *arguments, **options)
+
+    monkeypatch.setitem(resize.KERNELS, "tf2_bilinear", counted)
+    part, store = split(SMALL), DecodedCache(tmp_path)
+    for _ in range(2):
+        calls.clear()
+        all_of(part, preset("squash", 16), store, size=20)
+        assert calls == [20, 20, 1]

@@ -55,6 +55,16 @@ def test_a_training_step_waits_for_nothing_and_launches_what_it_did(gpu):
         assert launches == pytest.approx(LAUNCHES_A_STEP, rel=0.05)
 
 
+def test_training_does_not_wait_for_a_checkpoint(gpu):
+    """A snapshot goes to pinned memory, which the next one takes again; only the thread that writes it waits, once."""
+    kept = gpu("checkpoints")
+    assert len(kept) == 12
+    assert sum(synchronisations for synchronisations, *_ in kept) <= len(kept)
+    for _, launches, pageable, pinned, _ in kept[1:]:
+        assert (launches, pageable) == (2, 0)  # the losses and the norms are each put together
+        assert pinned <= 2  # for those, which grow
+
+
 def test_extraction_waits_once_a_batch_and_never_for_an_image(gpu):
     """Four times as many images in one batch cost no more of anything."""
     (_, many), (_, few), (_, again) = zip(*[iter(gpu("extraction"))] * 2, strict=True)
@@ -72,6 +82,11 @@ def test_no_wait_stands_between_two_forward_passes(gpu):
         assert (synchronisations, pageable, drains) == (6, 0, 1)
         assert launches <= 1.1 * 6 * LAUNCHES_A_BATCH
     assert [pinned for *_, pinned, _ in (passes[3], passes[7])] == [0, 0]  # pinned memory is used again
+
+
+def test_resize_kernels_keep_their_weights_on_the_device(gpu):
+    for synchronisations, _, pageable, pinned, _ in gpu("kernels").values():
+        assert (synchronisations, pageable, pinned) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("gigabytes", ["79.1", "23.6"])

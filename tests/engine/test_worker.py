@@ -10,6 +10,7 @@ from PIL import Image
 import vitbench
 from tests.making.jobs import RESNET, component, make_job
 from vitbench.api import Adapted, InputSpec, Protocol
+from vitbench.backbones.build import build
 from vitbench.core.registry import BACKBONES, PROTOCOLS
 from vitbench.engine.job import run_job
 from vitbench.engine.plan import RunOptions, plan_suite
@@ -94,6 +95,26 @@ def test_fine_tuning_leaves_the_shared_backbone_alone(tmp_path):
     tuned = run_job(job.model_copy(update={"protocol": component("finetune", **FINETUNE)}), worker).record
     assert tuned.cost.images_backward == 6 * 16
     assert worker.backbone(job).weights_digest() == before
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnetv2_50x1_bit", "efficientnet_b0"])
+def test_no_initial_values_are_drawn_for_weights_that_are_loaded(tmp_path, monkeypatch, name):
+    """Neither when a checkpoint is read nor for another image size: a network is built on the meta device for both."""
+    made = timm.create_model(name)
+    torch.save(made.state_dict(), tmp_path / "weights.pth")
+    drawn = []
+    for draw in ("uniform_", "normal_"):
+        plain = getattr(torch.Tensor, draw)
+
+        def counted(tensor, *arguments, plain=plain, **named):
+            drawn.append(tensor.device.type)
+            return plain(tensor, *arguments, **named)
+
+        monkeypatch.setattr(torch.Tensor, draw, counted)
+    backbone = build(f"timm:{name}", {"checkpoint": str(tmp_path / "weights.pth")}).at_resolution(64)
+    assert set(drawn) == {"meta"}
+    for key, value in backbone.module.model.state_dict().items():
+        assert key == "pos_embed" or torch.equal(value, made.state_dict()[key])
 
 
 def test_flops_are_counted_at_the_jobs_size(worker):

@@ -88,7 +88,7 @@ def main() -> None:
     backbone = Small()
     if how in ("", "tight") and dist.get_rank() == 1:
         backbone.most = 1
-    with checkpoints.delaying_signals():
+    with checkpoints, checkpoints.delaying_signals():
         log = train(backbone, on_batch, 4, RECIPE, checkpoint=checkpoints.checkpoint("run", RECIPE.fields()))
     if dist.get_rank() == 0:
         out.write_text(json.dumps([log.losses, squares(backbone, log.head), under_way]))

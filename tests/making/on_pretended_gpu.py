@@ -24,10 +24,11 @@ from vitbench.core.registry import register_backbone, register_protocol
 from vitbench.data.arrays import array_split
 from vitbench.data.decoded_cache import DecodedCache
 from vitbench.data.preprocess import preset
+from vitbench.data.resize import KERNELS
 from vitbench.engine import worker
 from vitbench.engine.feature_cache import FeatureCache
 from vitbench.engine.features import FeatureReader
-from vitbench.protocols.finetune import micro_batch, train
+from vitbench.protocols.finetune import checkpoint, micro_batch, train
 from vitbench.protocols.finetune.trainer import Trainer
 from vitbench.protocols.heads.trainer import HeadTrainer
 from vitbench.protocols.recipes import Recipe
@@ -131,6 +132,15 @@ def training(counts):
     return changes
 
 
+def checkpoints(counts):
+    """The counters' changes over each checkpoint, a write of which is waited for with the next."""
+    checkpoint.EVERY_S = 0
+    changes = watch(checkpoint.Checkpoint, "keep", counts)
+    with tempfile.TemporaryDirectory() as folder, checkpoint.Checkpoints(Path(folder)) as kept:
+        train(Small().cuda(), batches(STEPS, 16), 10, RECIPE, checkpoint=kept.checkpoint("run", {}))
+    return changes
+
+
 def extraction(counts):
     """The counters' changes at each extraction, of train and of test: of 64 images, of 16, and of 64 again."""
     plain = FeatureReader._batches
@@ -157,6 +167,17 @@ def passes(counts):
                     lambda _done, _total: None, Meter("cuda"), decoded=decoded,
                 )  # fmt: skip
                 reader.extract(backbone, split)
+    return changes
+
+
+def kernels(counts):
+    """The counters' changes over the second call of each resize kernel, of uint8 images."""
+    changes, images = {}, torch.zeros(4, 3, 30, 40, dtype=torch.uint8, device="cuda")
+    for name, kernel in KERNELS.items():
+        for _ in range(2):
+            before = counts.now()
+            kernel(images, (50, 20), window=(range(5, 45), range(2, 20)))
+            changes[name] = [after - first for after, first in zip(counts.now(), before, strict=True)]
     return changes
 
 

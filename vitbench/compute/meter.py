@@ -121,6 +121,12 @@ class Meter:
         """Add what the innermost open phase took in an earlier attempt at the job."""
         self._open[-1].add(taken)
 
+    def move(self, core_seconds: float, phase: str) -> None:
+        """Count core-seconds of the innermost open phase in another one."""
+        self._charge(waits=False)
+        self._open[-1].core_seconds -= core_seconds
+        self.phases[phase].core_seconds += core_seconds
+
     def peak_memory_bytes(self) -> int:
         """Return the highest memory in the phases that count towards the cost, whoever extracted the features."""
         phases = (span.peak_bytes for name, span in self.phases.items() if name not in OUTSIDE)
@@ -159,3 +165,10 @@ def credit(taken: Span) -> None:
     meter = _CURRENT.get()
     if meter is not None:
         meter.credit(taken)
+
+
+def move(core_seconds: float, phase: Outside) -> None:
+    """Count what another thread has computed as a phase that is no part of the cost of the job measured in this thread."""
+    meter = _CURRENT.get()
+    if meter is not None:
+        meter.move(core_seconds, phase)

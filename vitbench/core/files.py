@@ -12,6 +12,9 @@ from pathlib import Path
 
 MOST_READ_BYTES = 256 * 2**20  # a hundred times the largest record, plan or heartbeat
 HEX_DIGITS = 64  # of a SHA-256
+# Read once: it can only be read by setting it, which files that other threads create meanwhile would feel.
+UMASK = os.umask(0o077)
+os.umask(UMASK)
 
 
 def read_file(path: Path | str) -> bytes:
@@ -52,7 +55,7 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     _write_named(path, (f"{line}\n".encode() for line in lines))
 
 
-def _write_named(path: Path, parts: Iterable[bytes]) -> None:
+def _write_named(path: Path, parts: Iterable[bytes | memoryview]) -> None:
     try:
         _write(path, parts)
     except OSError as error:
@@ -60,13 +63,13 @@ def _write_named(path: Path, parts: Iterable[bytes]) -> None:
         raise
 
 
-def write_checked(path: Path, content: bytes) -> None:
+def write_checked(path: Path, content: bytes | memoryview) -> None:
     """Write `content` atomically after a line with its SHA-256, for `read_checked`.
 
     Raises:
         OSError: it cannot be written; the error names `path`.
     """
-    write_atomically(path, _digest_line(content) + content)
+    _write_named(path, (_digest_line(content), content))
 
 
 def read_checked(path: Path) -> bytes:
@@ -83,11 +86,11 @@ def read_checked(path: Path) -> bytes:
     return content
 
 
-def _digest_line(content: bytes) -> bytes:
+def _digest_line(content: bytes | memoryview) -> bytes:
     return hashlib.sha256(content).hexdigest().encode("ascii") + b"\n"
 
 
-def _write(path: Path, parts: Iterable[bytes]) -> None:
+def _write(path: Path, parts: Iterable[bytes | memoryview]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp")
     try:
@@ -95,17 +98,11 @@ def _write(path: Path, parts: Iterable[bytes]) -> None:
             file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o666 & ~_umask())
+        Path(name).chmod(0o666 & ~UMASK)
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def digest_bytes(*parts: bytes) -> str:

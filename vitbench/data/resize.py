@@ -58,16 +58,20 @@ def _two_tap(images: Tensor, size: int, dim: int) -> Tensor:
     length = images.shape[dim]
     if size == length:
         return images
-    scale = torch.tensor(length, dtype=torch.float32) / size
-    position = torch.arange(size, dtype=torch.float32) * scale
-    lower = position.floor()
+    first, second, weight = _neighbours(length, size, images.device)
     shape = [1, 1, 1, 1]
     shape[dim] = size
-    weight = (position - lower).reshape(shape).to(images.device)
-    first = lower.long().to(images.device)
-    second = (first + 1).clamp(max=length - 1)
     near, far = images.index_select(dim, first), images.index_select(dim, second)
-    return near + (far - near) * weight
+    return near + (far - near) * weight.reshape(shape)
+
+
+@lru_cache(maxsize=256)
+def _neighbours(length: int, size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """The source pixels (n,) before and after each target pixel, and the weight of the second."""
+    position = np.arange(size, dtype=np.float32) * _scale(length, size)
+    first = position.astype(np.int64)
+    second = (first + 1).clip(max=length - 1)
+    return _on(first, device), _on(second, device), _on(position - first.astype(np.float32), device)
 
 
 def area(images: Tensor, size: Size, window: Window | None = None) -> Tensor:

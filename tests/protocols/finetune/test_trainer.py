@@ -88,13 +88,17 @@ def test_the_backbone_is_left_in_eval_mode():
     assert not backbone.training
 
 
-def linear_run(recipe, folder=None, **how):
-    """Train the linear model, with checkpoints in `folder` if given."""
+def linear_run(recipe, folder=None, steps=None, **how):
+    """Train the linear model, with checkpoints in `folder` if given; if `steps` are given, cut off after so many."""
     backbone = Linear()
-    saved_in = Checkpoints(folder).checkpoint("run", recipe.fields()) if folder else None
-    return backbone, train(
-        backbone, lambda first: islice(batches(100), first, None), 4, recipe, checkpoint=saved_in, **how
-    )
+
+    def from_step(first):
+        made = islice(batches(100), first, None)
+        return interrupted(made, steps) if steps else made
+
+    with Checkpoints(folder) as checkpoints:
+        saved_in = checkpoints.checkpoint("run", recipe.fields())
+        return backbone, train(backbone, from_step, 4, recipe, checkpoint=saved_in, **how)
 
 
 @pytest.mark.parametrize(
@@ -106,9 +110,10 @@ def test_a_run_interrupted_at_any_step_resumes_bit_for_bit(tmp_path, monkeypatch
     monkeypatch.setattr(checkpoint, "EVERY_S", 0)
     for cut in range(1, 9):
         folder = tmp_path / str(cut)
-        saved_in, backbone = Checkpoints(folder).checkpoint("run", recipe.fields()), Linear()
         with pytest.raises(InterruptedError):
-            train(backbone, interrupted(batches(100), cut), 4, recipe, checkpoint=saved_in)
+            linear_run(recipe, folder, steps=cut)
+        with Checkpoints(folder) as checkpoints:
+            assert checkpoints.checkpoint("run", recipe.fields()).read()["steps_done"] == cut
         again_backbone, again = linear_run(recipe, folder)
         assert (again.losses, again.grad_norms) == (whole.losses, whole.grad_norms)
         assert torch.equal(again.head.weight, whole.head.weight)

@@ -31,13 +31,14 @@ def build_bit(arrays: Arrays, source: str) -> tuple[ResNetV2, int]:
             blocks[int(found[1])] = max(blocks.get(int(found[1]), 0), int(found[2]))
     if not blocks or ROOT not in arrays:
         raise UsageError(f"{source} is not a BiT checkpoint that vitbench can read: it has no array {ROOT}")
-    model = ResNetV2(
-        layers=[blocks[block] for block in sorted(blocks)],
-        width_factor=arrays[ROOT].shape[3] // 64,
-        num_classes=0,
-        stem_type="fixed",
-        conv_layer=partial(StdConv2d, eps=STD_EPS),
-    )
+    with torch.device("meta"):  # all weights are loaded
+        model = ResNetV2(
+            layers=[blocks[block] for block in sorted(blocks)],
+            width_factor=arrays[ROOT].shape[3] // 64,
+            num_classes=0,
+            stem_type="fixed",
+            conv_layer=partial(StdConv2d, eps=STD_EPS),
+        )
     load_state(model, _state(arrays), source)
     return model, NATIVE_PX
 

@@ -21,6 +21,7 @@ from timm.models.vision_transformer_hybrid import HybridEmbed  # type: ignore[at
 from torch import Tensor, nn
 
 from vitbench.backbones.models.npz_names import Array, Arrays
+from vitbench.backbones.models.weights import fill
 from vitbench.core.errors import UsageError
 
 POSITIONS = "Transformer/posembed_input/pos_embedding"
@@ -77,12 +78,13 @@ def build_vit(arrays: Arrays, source: str) -> tuple[VisionTransformer, int]:
     if grid**2 != tokens:
         raise UsageError(f"{source} has {tokens} position embeddings, which do not form a square grid")
     size_px = grid * patch * _stride(arrays)
-    model = VisionTransformer(
-        img_size=size_px, patch_size=patch, embed_dim=width, depth=depth, num_heads=heads, mlp_ratio=hidden / width,
-        num_classes=0, class_token="cls" in arrays, global_pool=_pool(arrays), fc_norm=False,
-        act_layer=partial(nn.GELU, approximate="tanh"), norm_layer=partial(nn.LayerNorm, eps=1e-6), weight_init="skip",
-        **({"embed_layer": _hybrid_embedding(arrays)} if "conv_root/kernel" in arrays else {}),
-    )  # fmt: skip
+    with torch.device("meta"):  # all weights are loaded
+        model = VisionTransformer(
+            img_size=size_px, patch_size=patch, embed_dim=width, depth=depth, num_heads=heads, mlp_ratio=hidden / width,
+            num_classes=0, class_token="cls" in arrays, global_pool=_pool(arrays), fc_norm=False,
+            act_layer=partial(nn.GELU, approximate="tanh"), norm_layer=partial(nn.LayerNorm, eps=1e-6),
+            weight_init="skip", **({"embed_layer": _hybrid_embedding(arrays)} if "conv_root/kernel" in arrays else {}),
+        )  # fmt: skip
     try:
         state = _vit_state(arrays, depth)
     except KeyError as error:
@@ -128,7 +130,7 @@ def load_state(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
         raise UsageError(
             f"{source}: {wrong[0]} has shape {tuple(state[wrong[0]].shape)}, expected {tuple(own[wrong[0]].shape)}"
         )
-    model.load_state_dict(state)
+    fill(model, state)
 
 
 def _vit_state(arrays: Arrays, depth: int) -> dict[str, Tensor]:

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from vitbench.api import EvaluationTransform, InputSpec, Triple
 from vitbench.backbones.models.positions import PositionResize, check_patches, resize_position_embedding
 from vitbench.backbones.models.timm_classifier import own_classifier
-from vitbench.backbones.models.timm_create import TimmModel, create, puts_norm_in_head
+from vitbench.backbones.models.timm_create import TimmModel, create, create_unfilled, puts_norm_in_head
 from vitbench.backbones.models.timm_tokens import last_blocks
+from vitbench.backbones.models.weights import fill
 from vitbench.core.errors import Problem, UsageError
 from vitbench.core.own_classifier import OwnClassifier
 from vitbench.core.tokens import Tokens
@@ -217,7 +218,7 @@ def _vit_at(
     model: nn.Module, name: str, size_px: int, extra: dict[str, Any], how: PositionResize
 ) -> nn.Module:
     """Return a copy of a ViT for another image size."""
-    resized = create(name, pretrained=False, img_size=size_px, **extra)
+    resized = create_unfilled(name, img_size=size_px, **extra)
     state = model.state_dict()
     wanted = resized.state_dict()
     for key, value in state.items():
@@ -227,7 +228,7 @@ def _vit_at(
                     f"timm:{name} cannot be resized to {size_px} px: {key} depends on the image size"
                 )
             state[key] = resize_position_embedding(value, _grid(model), _grid(resized), how)
-    resized.load_state_dict(state)
+    fill(resized, state)
     return resized.train(model.training)
 
 

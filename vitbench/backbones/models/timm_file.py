@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import inspect
@@ -9,6 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,10 @@ from torch import nn
 
 from vitbench.api import Provenance
 from vitbench.backbones.models.checkpoint_file import Checkpoint, Weights, read_checkpoint
-from vitbench.backbones.models.timm_create import TimmModel, create, family_of, module_of
+from vitbench.backbones.models.timm_create import TimmModel, create, create_unfilled, family_of, module_of
 from vitbench.backbones.models.weights import Averaging, Target, best_match, load_into
+from vitbench.core.errors import UsageError
+from vitbench.core.record import LoadReport
 
 # Names under which timm's modules keep their conversion of foreign checkpoints.
 _CONVERSIONS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
@@ -37,11 +41,9 @@ def from_file(name: str, path: Path, extra: dict[str, Any], averaging: Averaging
         DataMissingError: there is no such file.
     """
     checkpoint = read_checkpoint(path)
-    model = create(name, pretrained=False, **extra)
+    model = create_unfilled(name, **extra)
     adjusted = dict(_adjustments(model, checkpoint))
-    if adjusted:
-        model = create(name, pretrained=False, **extra, **adjusted)
-    report = load_into(target_of(model, name), checkpoint, averaging)
+    model, report = _loaded(name, {**extra, **adjusted}, checkpoint, averaging)
     built = ", ".join(f"{option} {value}" for option, value in adjusted.items())
     notes = (f"built with {built}, as the checkpoint's weights are",) if built else ()
     notes = (*notes, *_other_twin(name))
@@ -52,6 +54,20 @@ def from_file(name: str, path: Path, extra: dict[str, Any], averaging: Averaging
     )  # fmt: skip
     adjusted.pop("img_size", None)
     return TimmModel(model, name, provenance, {**extra, **adjusted}, functools.partial(read_checkpoint, path))
+
+
+def _loaded(
+    name: str, options: dict[str, Any], checkpoint: Checkpoint, averaging: Averaging | None
+) -> tuple[nn.Module, LoadReport]:
+    """A model with a checkpoint's weights, and what became of them."""
+    model = create_unfilled(name, **options)
+    with contextlib.suppress(UsageError):  # timm's conversion may want to see initial values
+        target = replace(target_of(model, name), others=lambda _checkpoint: ())
+        report = load_into(target, checkpoint, averaging)
+        if not any(tensor.is_meta for tensor in model.state_dict().values()):
+            return model, report
+    model = create(name, pretrained=False, **options)
+    return model, load_into(target_of(model, name), checkpoint, averaging)
 
 
 def _other_twin(name: str) -> Iterator[str]:

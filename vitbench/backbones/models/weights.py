@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vitbench.backbones.models.checkpoint_file import Checkpoint, Weights
 from vitbench.core.errors import Problem, UsageError
@@ -92,7 +92,7 @@ def load_into(target: Target, checkpoint: Checkpoint, averaging: Averaging | Non
         raise UsageError(_mismatch(target, checkpoint, found))
     own = target.module.state_dict()
     used = [name for name in own if name in found.weights and found.weights[name].shape == own[name].shape]
-    target.module.load_state_dict({name: found.weights[name] for name in used}, strict=False)
+    fill(target.module, {name: found.weights[name] for name in used})
     rest = [name for name in found.weights if name not in own]
     left_out = [name for name in rest if _is_of_a_head(name, target.heads)]
     rivals = _rivals(found, target, checkpoint)
@@ -104,6 +104,19 @@ def load_into(target: Target, checkpoint: Checkpoint, averaging: Averaging | Non
         initialised=shortened(name for name in own if name not in used),
         taken=_taken(found, rivals, averaging),
     )
+
+
+def fill(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy weights into a module; one on the meta device gets copies of the types that it was built with."""
+    own = module.state_dict()
+    if not any(tensor.is_meta for tensor in own.values()):
+        module.load_state_dict(weights, strict=False)
+        return
+    copies = {
+        name: torch.empty(own[name].shape, dtype=own[name].dtype).copy_(weight)
+        for name, weight in weights.items()
+    }
+    module.load_state_dict(copies, strict=False, assign=True)
 
 
 def best_match(target: Target, checkpoint: Checkpoint, averaging: Averaging | None = None) -> Match:

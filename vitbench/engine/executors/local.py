@@ -148,7 +148,7 @@ def _pool(workers: Workers, count: int, first: int = 0) -> Iterator[ProcessPoolE
     turns = context.Queue()
     for worker in range(first, first + count):
         turns.put(worker)
-    threads = max(cores() // (workers.count or 1), 1)
+    threads = _threads(workers.count or 1)
     pool = ProcessPoolExecutor(count, context, _start, (workers, threads, turns, dict(os.environ)))
     try:
         yield pool
@@ -158,6 +158,12 @@ def _pool(workers: Workers, count: int, first: int = 0) -> Iterator[ProcessPoolE
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _threads(workers: int) -> int:
+    """The threads of one of so many workers: its share of the cores, and no more than the user allows a process."""
+    share, own = max(cores() // workers, 1), os.environ.get("OMP_NUM_THREADS", "")
+    return min(share, int(own)) if own.isdigit() and int(own) else share
 
 
 _bench: list[Worker] = []

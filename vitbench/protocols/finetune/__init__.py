@@ -32,11 +32,13 @@ from vitbench.protocols.recipes import (
     uses_image_area,
 )
 
+# By other names than the modules': these would be what `from vitbench.protocols.finetune import search` finds.
 if TYPE_CHECKING:
-    from vitbench.protocols.finetune import checkpoint, search
+    from vitbench.protocols.finetune import checkpoint as checkpoint_module
+    from vitbench.protocols.finetune import search as search_module
 else:
-    search = lazy_module("vitbench.protocols.finetune.search")
-    checkpoint = lazy_module("vitbench.protocols.finetune.checkpoint")
+    search_module = lazy_module("vitbench.protocols.finetune.search")
+    checkpoint_module = lazy_module("vitbench.protocols.finetune.checkpoint")
 
 __all__ = ["Finetune", "TrainLog", "train"]
 
@@ -134,22 +136,23 @@ class Finetune(RecipeOptions):
             raise VitbenchError(
                 "the backbone has no weights to train: use a probe (ridge_probe, logistic_probe, knn)"
             )
-        recipes = search.snap_to_patches(data, self._recipes(data))
-        runs = search.Search(data, checkpoint.Checkpoints(data.checkpoints))
-        trials = search.run_trials(runs, recipes) if len(recipes) > 1 else ()
-        if trials and not any(trial.chosen for trial in trials):
-            raise VitbenchError("every run diverged: try lower values of base_lr")
-        chosen = next((r for r, t in zip(recipes, trials, strict=False) if t.chosen), recipes[0])
-        parts = (data.train,) if chosen.train_only else (data.train, data.val)
-        splits = [split for split in parts if len(split)]
-        backbone, log = runs.train(chosen, splits, "final")
+        recipes = search_module.snap_to_patches(data, self._recipes(data))
+        with checkpoint_module.Checkpoints(data.checkpoints) as checkpoints:
+            runs = search_module.Search(data, checkpoints)
+            trials = search_module.run_trials(runs, recipes) if len(recipes) > 1 else ()
+            if trials and not any(trial.chosen for trial in trials):
+                raise VitbenchError("every run diverged: try lower values of base_lr")
+            chosen = next((r for r, t in zip(recipes, trials, strict=False) if t.chosen), recipes[0])
+            parts = (data.train,) if chosen.train_only else (data.train, data.val)
+            splits = [split for split in parts if len(split)]
+            backbone, log = runs.train(chosen, splits, "final")
         if log.diverged:
             raise VitbenchError(
                 f"the final run diverged: {log.diverged}; lower base_lr, now {chosen.base_lr:g}"
             )
         final = Trial(
             options=chosen.fields(), split="train", metric="loss", value=log.losses[-1], chosen=True,
-            note="trained on train and validation" if len(splits) > 1 else "", curve=search.loss_curve(log.losses),
+            note="trained on train and validation" if len(splits) > 1 else "", curve=search_module.loss_curve(log.losses),
         )  # fmt: skip
         return Adapted(
             backbone,
@@ -177,17 +180,17 @@ class Finetune(RecipeOptions):
         ways = {(each.tune, each.prompt_tokens, each.rank, each.targets): each for each in grid}
         if {each.tune for each in ways.values()} == {"all"}:
             return None
-        found = [search.step_flops(built(), each) for each in ways.values()]
+        found = [search_module.step_flops(built(), each) for each in ways.values()]
         known = [each for each in found if each is not None]
         return round(statistics.fmean(known)) if len(known) == len(found) else None
 
     def _recipes(self, data: Adaptation) -> tuple[Recipe, ...]:
         module: Any = data.backbone
-        params = sum(weight.numel() for weight in search.trainable(module).parameters())
+        params = sum(weight.numel() for weight in search_module.trainable(module).parameters())
         choice = self._choice(data.train, data.val, data.task, params, data.resolution_px)
         if choice.departs:
             data.note(choice.departs)
-        for text in search.left_out(data, choice.recipes[0]):
+        for text in search_module.left_out(data, choice.recipes[0]):
             data.note(text)
         if len(choice.recipes) > 1 and not len(data.val):
             data.note("no validation data to choose on: used the middle of the grid")

@@ -16,6 +16,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from vitbench.protocols.finetune.snapshot import snapshot
+
 TRAINING_SHARE = (
     0.5  # of a GPU's memory for weights, gradients and optimiser state; the rest is for activations
 )
@@ -93,11 +95,11 @@ def full_tensor(tensor: Tensor) -> Tensor:
 
 
 def for_checkpoint(tensor: Tensor) -> Tensor:
-    """Return a tensor as checkpoints hold it: full and, if it was sharded, on the CPU of rank 0; empty on other ranks."""
+    """Return a snapshot as checkpoints hold it: full and, if the tensor was sharded, on rank 0; empty on other ranks."""
     if not isinstance(tensor, DTensor):
-        return tensor
+        return snapshot(tensor)
     whole = tensor.full_tensor()
-    return whole.cpu() if dist.get_rank() == 0 else whole.new_empty(0)
+    return snapshot(whole) if dist.get_rank() == 0 else whole.new_empty(0)
 
 
 def distribute_like(tensor: Tensor, weight: Tensor) -> Tensor:

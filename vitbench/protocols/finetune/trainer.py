@@ -21,6 +21,7 @@ from vitbench.protocols.finetune.optimiser import (
     state_for_checkpoint,
 )
 from vitbench.protocols.finetune.regularise import regularise
+from vitbench.protocols.finetune.snapshot import snapshot
 from vitbench.protocols.recipes import Recipe
 
 AGREE_EVERY = 5  # steps between asking all ranks whether to write a checkpoint or to stop
@@ -135,14 +136,14 @@ class Trainer:
         return agreed > 0, agreed == 2
 
     def state(self) -> dict[str, Any]:
-        """Return all that the next step depends on, as tensors and plain values; every rank must call this if sharded."""
+        """Return all that the next step depends on, as snapshots and plain values; every rank must call this if sharded."""
         return {
             "steps_done": self.steps_done,
             "whole": {name: fsdp.for_checkpoint(tensor) for name, tensor in self.model.state_dict().items()},
             "optimiser": state_for_checkpoint(self.optimiser, self.weights),
             "average": [fsdp.for_checkpoint(mean) for mean in self.average],
-            "losses": torch.stack(self.losses) if self.losses else torch.empty(0),
-            "norms": torch.stack(self.norms) if self.norms else torch.empty(0),
+            "losses": snapshot(torch.stack(self.losses)) if self.losses else torch.empty(0),
+            "norms": snapshot(torch.stack(self.norms)) if self.norms else torch.empty(0),
             "micro_batch": self.gradients.micro_batch,
             **random_states(self.device),
         }

@@ -89,12 +89,13 @@ def adapt(data: Adaptation, recipe: HeadRecipe, kind: Kind) -> Adapted:
     _note(data, asked, recipe)
     read = partial(_read, data, backbone, kind, recipe.inputs)
     trainer = _trainer(data, backbone, recipe, kind, read)
-    _train(data, recipe, splits, trainer)
-    losses = torch.stack(trainer.losses).T.tolist()  # of each head, step by step
-    values = [_finite_until(each) for each in losses]
-    if all(note for note in values):
-        raise VitbenchError(f"every head diverged: {values[0]}; state lower values of base_lr")
-    accuracies = _accuracies(data, trainer) if chooses else [None]
+    with Checkpoints(data.checkpoints) as checkpoints:
+        _train(data, recipe, splits, trainer, checkpoints)
+        losses = torch.stack(trainer.losses).T.tolist()  # of each head, step by step
+        values = [_finite_until(each) for each in losses]
+        if all(note for note in values):
+            raise VitbenchError(f"every head diverged: {values[0]}; state lower values of base_lr")
+        accuracies = _accuracies(data, trainer) if chooses else [None]
     scores = [None if note else accuracy for note, accuracy in zip(values, accuracies, strict=True)]
     best = max((i for i, note in enumerate(values) if not note), key=lambda i: (scores[i] or 0.0, -i))
     trials = _trials(trainer.points, scores, values, best) if chooses else ()
@@ -180,10 +181,15 @@ def _trainer(
     return HeadTrainer(heads, read, recipe, size_px)
 
 
-def _train(data: Adaptation, recipe: HeadRecipe, splits: Sequence[Split], trainer: HeadTrainer) -> None:
+def _train(
+    data: Adaptation,
+    recipe: HeadRecipe,
+    splits: Sequence[Split],
+    trainer: HeadTrainer,
+    checkpoints: Checkpoints,
+) -> None:
     """Train from the first step, or from a checkpoint, to the last."""
     images = TrainingImages(data, splits, recipe.of_images(), trainer.size_px, data.num_classes)
-    checkpoints = Checkpoints(data.checkpoints)
     checkpoint = checkpoints.checkpoint("heads", recipe.fields())
     if (state := checkpoint.read()) is not None:
         trainer.restore(state)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vitbench.compute.batch_size import LARGE_ON_CPU, LARGE_PX, ON_CPU, BatchSize
 from vitbench.core.errors import UsageError
+from vitbench.protocols.finetune.snapshot import snapshot
 from vitbench.protocols.heads.batch_norm import BatchNorm
 from vitbench.protocols.heads.optimisers import Optimiser
 from vitbench.protocols.heads.recipe import SCALED_TO, HeadRecipe
@@ -146,14 +147,14 @@ class HeadTrainer:
         return keep, stop
 
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on, as tensors and plain values."""
-        norms = {name: [norm.mean, norm.variance] for name, norm in self.norms.items()}
+        """All that the next step depends on, as snapshots and plain values."""
+        norms = {name: _snapshots([norm.mean, norm.variance]) for name, norm in self.norms.items()}
         return {
             "steps_done": self.steps_done,
-            "weights": [weight.detach() for weight in self.weights],
-            "moments": self.optimiser.moments,
+            "weights": _snapshots(self.weights),
+            "moments": [_snapshots(each) for each in self.optimiser.moments],
             "norms": norms,
-            "losses": torch.stack(self.losses) if self.losses else torch.empty(0),
+            "losses": snapshot(torch.stack(self.losses)) if self.losses else torch.empty(0),
         }
 
     @torch.no_grad()
@@ -173,6 +174,10 @@ def _losses(logits: Tensor, labels: Tensor) -> Tensor:
     images, heads, classes = logits.shape
     each = F.cross_entropy(logits.reshape(-1, classes), labels.repeat_interleave(heads), reduction="none")
     return each.view(images, heads).sum(0)
+
+
+def _snapshots(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [snapshot(tensor) for tensor in tensors]
 
 
 def _copy(own: Sequence[Tensor], saved: Sequence[Tensor]) -> None:
