@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn.modules.conv import _ConvNd
 
 from vitbench.backbones.build import build
 from vitbench.backbones.catalog import catalog
@@ -30,6 +31,7 @@ def test_costs_are_counted(alias):
     assert (cost.params, cost.feature_dim, cost.size_px) == (
         shape.trainable().params, shape.feature_dim, shape.input.size_px
     )  # fmt: skip
+    assert cost.convolutions == sum(isinstance(part, _ConvNd) for part in shape.trainable().modules())
     for size_px, counts in cost.sizes.items():
         with torch.device("meta"):
             sized = shape.at_least(size_px)

@@ -215,6 +215,30 @@ N_TEST = {
 SHARED = {"clevr": 15_000 + 800, "dsprites": 73_728 + 800, "smallnorb": 12_150 + 800}
 
 
+def test_what_compiling_saves_is_part_of_a_cards_hours(nowhere, suite_file, tmp_path, monkeypatch):
+    """One seed of ViT-B/16 and BiT-R50x1: training of the first is compiled, once for all tasks."""
+    suite = suite_file(
+        "name: v\nbudgets: [1k]\ndtype: bfloat16\ntasks: [vtab/dtd, vtab/pets]\n"
+        "protocols: [{name: finetune, recipe: vit}, knn]\n"
+        "backbones: ['timm:vit_base_patch16_224.orig_in21k', 'timm:resnetv2_50x1_bit.goog_in21k']\n"
+    )
+    jobs = plan_suite(str(suite), tmp_path / "run", Overrides()).suite.jobs
+    hours = {}
+    for mode in ("off", "auto"):
+        monkeypatch.setenv("VITBENCH_COMPILE", mode)
+        hours[mode] = [each.seconds / 3600 for each in estimate.estimate(jobs, "cpu", "h100").jobs]
+    long = [job for job, plain, less in zip(jobs, hours["off"], hours["auto"], strict=True) if less != plain]
+    assert [(job.backbone.label, job.protocol.name) for job in long] == [
+        ("timm:vit_base_patch16_224.orig_in21k", "finetune")
+    ] * 2
+    (first, plain), (second, _) = (
+        (less, plain) for plain, less in zip(hours["off"], hours["auto"], strict=True) if less != plain
+    )
+    assert 0.25 < plain < 0.45  # a nineteenth of 6.9 hours
+    assert first - second == pytest.approx(24 / 3600, abs=1 / 3600)
+    assert second / plain == pytest.approx(0.82, abs=0.01)
+
+
 def test_shots_of_absent_data_are_as_many_as_classes_give(nowhere, suite_file, tmp_path):
     suite = suite_file(
         "name: v\nbudgets: [5-shot]\nbackbones: [{name: raw_pixels, size_px: 8}]\ntasks: [cifar100, vtab/dtd]\n"

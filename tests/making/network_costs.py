@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 
 import torch
+from torch.nn.modules.conv import _ConvNd
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -107,6 +108,7 @@ def main():
             "params": shape.trainable().params,
             "feature_dim": shape.feature_dim,
             "size_px": shape.input.size_px,
+            "convolutions": sum(isinstance(part, _ConvNd) for part in shape.trainable().modules()),
         }
         wanted = BIT_SIZES_PX if entry.family == "BiT" else SIZES_PX
         sizes, rounded = {}, []

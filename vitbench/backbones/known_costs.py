@@ -18,11 +18,15 @@ COUNTED_WITH = {"pooling": "own", "last_layers": 1, "patch_px": None}
 
 @dataclass(frozen=True)
 class KnownCost:
-    """The cost of one network: parameters, width of features, its own image size, and what passes cost by image size."""
+    """The cost of one network: parameters, width of features, its own image size, and what passes cost by image size.
+
+    `convolutions` are its convolutional layers, which decide whether it is compiled.
+    """
 
     params: int
     feature_dim: int
     size_px: int
+    convolutions: int
     sizes: Mapping[int, PassCounts]
     rounded: tuple[int, ...]  # sizes that patches do not fill: the network is of the next size that they do
 
@@ -34,6 +38,7 @@ def _all() -> dict[str, KnownCost]:
             cost["params"],
             cost["feature_dim"],
             cost["size_px"],
+            cost["convolutions"],
             {int(size): PassCounts(**counts) for size, counts in cost["sizes"].items()},
             tuple(cost["rounded"]),
         )

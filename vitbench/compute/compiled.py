@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vitbench.compute.compiling import MOST_CONVOLUTIONS
 from vitbench.compute.meter import outside
 from vitbench.core.settings import CompileMode, compile_mode
 
@@ -19,7 +20,6 @@ Forward = Callable[[Tensor], Tensor]
 
 # The largest difference of features allowed, as the norm of the difference over that of the features.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.03}
-MOST_CONVOLUTIONS = 1  # the embedding of patches
 # Graphs of one function: of backbones, image and batch sizes, and modes. Torch's own limit is 8; what is beyond a limit runs as
 # it is, and only a warning says so.
 MOST_GRAPHS = 128
@@ -28,7 +28,7 @@ MOST_GRAPHS = 128
 def is_wanted(module: nn.Module, on_gpu: bool, is_long: Callable[[], bool]) -> bool:
     """Whether work is to be compiled: as VITBENCH_COMPILE says or, of itself, long work of a transformer on a GPU.
 
-    Others are not: compiled, BiT-R50x1 at 480 px read illegal addresses on an H200, which ends the process.
+    Others are not: they may end the process (`compiling.MOST_CONVOLUTIONS`).
     """
     mode: CompileMode = compile_mode()
     if mode != "auto":

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 from vitbench.api import Protocol, Split, Task
+from vitbench.compute.compiling import pass_pays, steps_pay
 from vitbench.compute.environment import choose_device, device_name
 from vitbench.compute.roofline import card
 from vitbench.core.files import digest_bytes, write_lines
@@ -177,9 +178,11 @@ class _Count:
         train, val = data.labelled.train, data.labelled.val
         protocol = self._protocol(job)
         effort = protocol.effort(train, val, job.task.name, cost.params, job.resolution_px)
+        passes: list[int] = []
         if effort is None:
             parts = [part for part in data.parts if part[0] != data.val or protocol.reads_val()]
-            forward, backward = self._new(job, parts), 0
+            passes = self._new(job, parts)
+            forward, backward = sum(passes), 0
             size_px = cost.size_px
         else:
             forward, backward = effort.images_forward + data.test_images, effort.images_backward
@@ -192,8 +195,11 @@ class _Count:
             job.key, forward, backward, forward * flops, backward * step_flops, kept + features
         )
         total = found.flops_forward + found.flops_backward
-        passes = step_flops / flops if flops else 0.0
-        self.work[job.key] = Work(key, size_px, forward, backward, total, passes)
+        long = sum(images * flops for images in passes if pass_pays(images, flops))
+        if effort and backward and steps_pay(backward // effort.runs, size_px):
+            long += found.flops_backward
+        step_passes = step_flops / flops if flops else 0.0
+        self.work[job.key] = Work(key, size_px, forward, backward, total, step_passes, long)
         return found
 
     def _data_of(self, job: Job) -> _Data:
@@ -212,11 +218,11 @@ class _Count:
             self._protocols[key] = PROTOCOLS.make(job.protocol.spec, job.protocol.options)[1]
         return self._protocols[key]
 
-    def _new(self, job: Job, parts: Iterable[tuple[str, int]]) -> int:
-        """The number of images whose features no earlier job computes."""
-        total, work = 0, shared_work(job)
+    def _new(self, job: Job, parts: Iterable[tuple[str, int]]) -> list[int]:
+        """The numbers of images of the splits whose features no earlier job computes."""
+        new, work = [], shared_work(job)
         for name, images in parts:
             if (work, name) not in self._seen:
                 self._seen.add((work, name))
-                total += images
-        return total
+                new.append(images)
+        return new

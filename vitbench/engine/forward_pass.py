@@ -14,10 +14,7 @@ from torch import Tensor
 from vitbench.api import Backbone
 from vitbench.compute.batch_size import BatchSize
 from vitbench.compute.compiled import Forward, apart, compiled, is_wanted
-
-# Compiling ViT-B/16 took 24 s on an H200, whose forward pass takes 1/9,096 s an image of 35.13 GFLOP at 224 px. That a compiled
-# pass takes 0.82 of the time is assumed: of training steps it was measured (docs/protocols.md#compiled-extraction).
-PAYS_FROM_FLOPS = 24 / (1 - 0.82) * 9_096 * 35.13e9
+from vitbench.compute.compiling import pass_pays
 
 Verdicts = WeakKeyDictionary[Backbone, dict[tuple[str, int], str]]
 COMPILED = "compiled ("  # how the note of a compiled network begins
@@ -44,7 +41,7 @@ class ForwardPass:
         """Whether a pass over so many images is to be compiled. That depends on nothing else, so it can be part of a key."""
 
         def is_long() -> bool:
-            return images * (flops_per_image() or 0) >= PAYS_FROM_FLOPS
+            return pass_pays(images, flops_per_image() or 0)
 
         module: Any = self.backbone
         return images > 0 and is_wanted(module, self.device.startswith("cuda"), is_long)

@@ -90,6 +90,12 @@ class Networks:
         return known.sizes.get(size_px) if known else None
 
     @staticmethod
+    def convolutions(job: Job) -> int | None:
+        """The convolutional layers of a job's backbone; None if it was not counted."""
+        known = known_cost(job.backbone.spec, job.backbone.options)
+        return known.convolutions if known else None
+
+    @staticmethod
     def device_name(device: str) -> str:
         """The name of a device."""
         return environment.device_name(device)

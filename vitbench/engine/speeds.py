@@ -8,14 +8,16 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
+from vitbench.compute.compiling import COMPILE_S, MOST_CONVOLUTIONS, OF_EAGER_TIME
 from vitbench.compute.core_days import Device
 from vitbench.compute.roofline import BACKWARD, card_of, forward_s, step_s, uncounted_flops_per_s
 from vitbench.core.job import Job
+from vitbench.core.settings import compile_mode
 from vitbench.engine.network_costs import Networks
 
 CALIBRATION_S = 3.0
@@ -27,7 +29,10 @@ PRODUCT_WIDTH, PRODUCT_S = 1024, 0.1
 
 @dataclass(frozen=True)
 class Work:
-    """What a job computes: passes at one image size, and their FLOPs; those of a training step in forward passes, too."""
+    """What a job computes: passes at one image size, and their FLOPs; those of a training step in forward passes, too.
+
+    `long_flops` are those of runs and passes that are long enough to be compiled.
+    """
 
     backbone: str
     size_px: int
@@ -35,6 +40,7 @@ class Work:
     images_backward: int
     flops: int
     step_passes: float = 1.0 + BACKWARD
+    long_flops: int = 0
 
 
 class Speeds(Protocol):
@@ -86,6 +92,40 @@ class CardSpeeds:
         return work.images_forward * forward + work.images_backward * step
 
 
+@dataclass(frozen=True)
+class CompiledSpeeds:
+    """Speeds on a GPU where networks are compiled if that pays, once for all jobs; one that was not counted never is."""
+
+    as_it_is: Speeds
+    networks: Networks
+    graphs: set[tuple[Any, ...]] = field(default_factory=set)
+
+    @property
+    def said(self) -> str:
+        """Where the seconds come from, and what was made of them."""
+        if not self.graphs:
+            return self.as_it_is.said
+        return f"{self.as_it_is.said}; compiled networks take {OF_EAGER_TIME} of the time, as steps of ViT-B/16 did on an H200"
+
+    def seconds(self, job: Job, work: Work) -> float | None:
+        """Those of the network as it is, less what compiling saves, and what it takes."""
+        plain = self.as_it_is.seconds(job, work)
+        flops = self._compiled_flops(job, work)
+        if plain is None or not flops:
+            return plain
+        graph = (work.backbone, work.size_px, job.dtype, work.images_backward > 0)
+        first = graph not in self.graphs
+        self.graphs.add(graph)
+        return plain * (1 - (1 - OF_EAGER_TIME) * flops / work.flops) + COMPILE_S * first
+
+    def _compiled_flops(self, job: Job, work: Work) -> int:
+        mode = compile_mode()
+        if mode != "auto":
+            return work.flops if mode == "on" else 0
+        convolutions = self.networks.convolutions(job)
+        return 0 if convolutions is None or convolutions > MOST_CONVOLUTIONS else work.long_flops
+
+
 def choose_speeds(
     networks: Networks,
     jobs: Mapping[str, Job],
@@ -96,6 +136,20 @@ def choose_speeds(
     measure: bool,
 ) -> Speeds:
     """The best speeds to be had without delay, or measured ones; `jobs` has a job of each backbone."""
+    found = _plain_speeds(networks, jobs, work, device, card, measure=measure)
+    return CompiledSpeeds(found, networks) if card or device.startswith("cuda") else found
+
+
+def _plain_speeds(
+    networks: Networks,
+    jobs: Mapping[str, Job],
+    work: Sequence[Work],
+    device: str,
+    card: Device | None,
+    *,
+    measure: bool,
+) -> Speeds:
+    """Those of networks that are not compiled."""
     if card is not None:
         return CardSpeeds(card, networks)
     costliest = _costliest(work)

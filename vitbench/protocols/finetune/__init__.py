@@ -171,7 +171,7 @@ class Finetune(RecipeOptions):
         if len(recipes) == 1 or not len(val):
             return Effort(0, last[(len(recipes) - 1) // 2], recipes[0].size_px)
         trained = [recipe.for_examples(len(train)).images(len(train)) for recipe in recipes]
-        return Effort(len(val) * len(recipes), sum(trained) + last[0], recipes[0].size_px)
+        return Effort(len(val) * len(recipes), sum(trained) + last[0], recipes[0].size_px, len(recipes) + 1)
 
     def step_flops(self, built: Callable[[], Backbone]) -> int | None:
         """Return the FLOPs of a forward pass and of what a backward pass computes where few parameters are trained."""

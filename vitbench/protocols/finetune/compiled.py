@@ -6,21 +6,20 @@ of one piece of images in training mode.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from vitbench.compute import compiled as shared
 from vitbench.compute.compiled import Forward
+from vitbench.compute.compiling import steps_pay
 from vitbench.core.seeding import seeded
-
-# Compiling took 24 s on an H200, and a compiled step of ViT-B/16 0.82 of the time (docs/protocols.md#compiled-steps): it pays
-# from this many training images of 224 x 224 pixels on.
-PAYS_FROM_PIXELS = 400_000 * 224**2
 
 
 def pays(module: nn.Module, device: torch.device, images: int, size_px: int) -> bool:
     """Whether a job of so many training images is to be compiled: as VITBENCH_COMPILE says, or by its length on a GPU."""
-    return shared.is_wanted(module, device.type == "cuda", lambda: images * size_px**2 >= PAYS_FROM_PIXELS)
+    return shared.is_wanted(module, device.type == "cuda", partial(steps_pay, images, size_px))
 
 
 def compiled(features: nn.Module, images: Tensor, dtype: str) -> tuple[Forward, str]:
