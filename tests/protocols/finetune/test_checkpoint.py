@@ -49,7 +49,6 @@ def outcome(out):
     ("number", "name"),
     [
         pytest.param(signal.SIGKILL, "trial-0", marks=pytest.mark.slow),
-        pytest.param(signal.SIGKILL, "trial-1", marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, "trial-1", marks=pytest.mark.slow),
         pytest.param(signal.SIGKILL, "final", marks=pytest.mark.slow),
     ],
