@@ -192,6 +192,13 @@ def test_the_schema_accepts_the_packaged_suites():
     assert any(item.get("const") == "digits" for item in schema["properties"]["tasks"]["items"]["anyOf"])
 
 
+@pytest.mark.slow
+def test_nothing_is_said_at_exit_whatever_libraries_leave_behind():
+    """timm loads torchvision, that loads Triton, and what Triton's bindings find uncollected they list on stderr."""
+    code = "import sys, timm; from vitbench.cli import main; sys.argv = ['vitbench', '--version']; main()"
+    assert process("-c", code, before=(sys.executable,)).stderr == ""
+
+
 def test_version_and_completion():
     assert process("--version").stdout.startswith("vitbench 0.")
     assert "vitbench" in process(_VITBENCH_COMPLETE="bash_source").stdout

@@ -77,8 +77,7 @@ def share_cores() -> None:
 def main() -> None:
     """Run the command line; a user's mistake gives a message and an exit code, never a traceback."""
     share_cores()
-    # With torch loaded, the garbage collection at exit takes half a second.
-    atexit.register(gc.freeze)
+    atexit.register(_leave_garbage)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(
             stream, io.TextIOWrapper
@@ -90,6 +89,15 @@ def main() -> None:
 
         leave(code)
     sys.exit(code)
+
+
+def _leave_garbage() -> None:
+    """Spare the garbage collection at exit, which takes half a second with torch loaded.
+
+    Not with Triton, which torchvision may load: what it finds uncollected it lists on stderr, as leaks.
+    """
+    if "triton" not in sys.modules:
+        gc.freeze()
 
 
 def _exit_code(color: bool | None) -> int:
