@@ -28,15 +28,17 @@ def test_one_that_is_named_is_the_only_one():
     assert workers.worker(0).device == "cuda:2"
 
 
-def test_workers_on_a_cpu_share_its_cores(monkeypatch, tmp_path):
+@pytest.mark.parametrize(("own", "expected"), [("", 5), ("2", 2), ("8", 5)])
+def test_workers_on_a_cpu_share_its_cores_and_keep_to_the_users_threads(monkeypatch, tmp_path, own, expected):
     given = []
+    monkeypatch.setenv("OMP_NUM_THREADS", own)
     monkeypatch.setattr(local, "cores", lambda: 16)
     monkeypatch.setattr(local, "ProcessPoolExecutor", lambda *arguments: given.append(arguments) or Pool())
     assert Workers.choose("cpu", None, tmp_path).count == 1
     with local._pool(Workers.choose("cpu", 3, tmp_path), 3):
         pass
     (count, _, _, (_, threads, *_)) = given[0]
-    assert (count, threads) == (3, 5)
+    assert (count, threads) == (3, expected)
 
 
 class Pool:
