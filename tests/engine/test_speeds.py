@@ -27,7 +27,8 @@ def job_of(name):
 def work_of(networks, job, *, is_long=True):
     flops = networks.counts(job, 384).flops
     trained, tested = 3 * TRAINED * flops, TESTED * flops
-    return Work("x", 384, TESTED, TRAINED, trained + tested, long_flops=trained if is_long else 0)
+    name = job.backbone.spec
+    return Work(name, 384, TESTED, TRAINED, trained + tested, long_flops=trained if is_long else 0)
 
 
 def test_a_compiled_network_is_compiled_once_and_its_long_runs_are_shorter(networks):
@@ -48,9 +49,17 @@ def test_short_runs_and_other_networks_are_not_compiled(networks):
     for job, is_long in ((job_of(VIT), False), (job_of(BIT), True)):
         work = work_of(networks, job, is_long=is_long)
         assert speeds.seconds(job, work) == speeds.as_it_is.seconds(job, work)
-    unknown = job_of("vit_base_patch16_224.nobody")
-    assert speeds.seconds(unknown, work) == speeds.as_it_is.seconds(unknown, work)
     assert not speeds.graphs
+
+
+@pytest.mark.parametrize(("name", "is_compiled"), [("vit_tiny_patch16_384", True), ("resnet18", False)])
+def test_a_network_outside_the_catalog_is_counted(networks, name, is_compiled):
+    job = job_of(name)
+    work = Work(job.backbone.spec, 384, 10**6, 0, flops=10**18, long_flops=10**18)
+    for each in (networks, Networks(networks._folder.parent)):  # the second reads what the first has counted
+        speeds = CompiledSpeeds(FixedSpeeds("", {}, 1e12), each)
+        wanted = OF_EAGER_TIME * 1e6 + COMPILE_S if is_compiled else 1e6
+        assert speeds.seconds(job, work) == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("mode", ["on", "off"])
@@ -66,6 +75,7 @@ def test_the_mode_is_the_runs(networks, mode, monkeypatch):
 
 def test_on_a_cpu_nothing_is_compiled(networks):
     job = job_of(VIT)
-    networks.cost("x", job)
-    found = choose_speeds(networks, {"x": job}, [work_of(networks, job)], "cpu", None, measure=False)
+    work = work_of(networks, job)
+    networks.cost(work.backbone, job)
+    found = choose_speeds(networks, {work.backbone: job}, [work], "cpu", None, measure=False)
     assert isinstance(found, FixedSpeeds)

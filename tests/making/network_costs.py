@@ -10,7 +10,6 @@ import warnings
 from pathlib import Path
 
 import torch
-from torch.nn.modules.conv import _ConvNd
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -19,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 from vitbench.backbones.build import build  # noqa: E402
 from vitbench.backbones.catalog import catalog  # noqa: E402
+from vitbench.compute.compiled import convolutions  # noqa: E402
 from vitbench.engine.components import load_all  # noqa: E402
 
 SIZES_PX = (224, 384)
@@ -108,7 +108,7 @@ def main():
             "params": shape.trainable().params,
             "feature_dim": shape.feature_dim,
             "size_px": shape.input.size_px,
-            "convolutions": sum(isinstance(part, _ConvNd) for part in shape.trainable().modules()),
+            "convolutions": convolutions(shape.trainable()),
         }
         wanted = BIT_SIZES_PX if entry.family == "BiT" else SIZES_PX
         sizes, rounded = {}, []

@@ -35,8 +35,12 @@ def is_wanted(module: nn.Module, on_gpu: bool, is_long: Callable[[], bool]) -> b
         return mode == "on"
     if not on_gpu:
         return False
-    convolutions = sum(isinstance(part, nn.modules.conv._ConvNd) for part in module.modules())
-    return convolutions <= MOST_CONVOLUTIONS and is_long()
+    return convolutions(module) <= MOST_CONVOLUTIONS and is_long()
+
+
+def convolutions(module: nn.Module) -> int:
+    """The number of a network's convolutional layers, which decides whether it is compiled."""
+    return sum(isinstance(part, nn.modules.conv._ConvNd) for part in module.modules())
 
 
 def compiled(

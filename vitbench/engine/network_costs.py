@@ -28,11 +28,12 @@ if TYPE_CHECKING:
 
     from vitbench.backbones import build, throughput
     from vitbench.backbones.models.wrapper import BuiltBackbone
-    from vitbench.compute import environment, flops
+    from vitbench.compute import compiled, environment, flops
 else:
     torch = lazy_module("torch")
     build = lazy_module("vitbench.backbones.build")
     throughput = lazy_module("vitbench.backbones.throughput")
+    compiled = lazy_module("vitbench.compute.compiled")
     environment = lazy_module("vitbench.compute.environment")
     flops = lazy_module("vitbench.compute.flops")
 
@@ -52,12 +53,14 @@ class Rate:
 class NetworkCost:
     """The cost of one backbone as built for one image size.
 
-    `flops` is by the image size of the pass, `steps` by that and the protocol, `rates` by device.
+    `flops` is by the image size of the pass, `steps` by that and the protocol, `rates` by device; `convolutions` are its
+    convolutional layers, which decide whether it is compiled.
     """
 
     params: int
     feature_dim: int
     size_px: int
+    convolutions: int
     flops: dict[str, int] = field(default_factory=dict)
     steps: dict[str, int] = field(default_factory=dict)
     rates: dict[str, Rate] = field(default_factory=dict)
@@ -88,12 +91,6 @@ class Networks:
         """What passes of a job's backbone compute and move; None if it was not counted."""
         known = known_cost(job.backbone.spec, job.backbone.options)
         return known.sizes.get(size_px) if known else None
-
-    @staticmethod
-    def convolutions(job: Job) -> int | None:
-        """The convolutional layers of a job's backbone; None if it was not counted."""
-        known = known_cost(job.backbone.spec, job.backbone.options)
-        return known.convolutions if known else None
 
     @staticmethod
     def device_name(device: str) -> str:
@@ -176,14 +173,16 @@ class Networks:
         if known is None or size_px not in known.sizes or size_px in known.rounded:
             return None
         flops = {str(size): counts.flops for size, counts in known.sizes.items()}
-        return NetworkCost(known.params, known.feature_dim, size_px, flops)
+        return NetworkCost(known.params, known.feature_dim, size_px, known.convolutions, flops)
 
     def _counted(self, key: str, job: Job) -> NetworkCost:
         backbone = self._network(key, job)
-        cost = NetworkCost(backbone.trainable().params, backbone.feature_dim, backbone.input.size_px)
-        self._costs[key] = cost
+        network = backbone.trainable()
+        self._costs[key] = NetworkCost(
+            network.params, backbone.feature_dim, backbone.input.size_px, compiled.convolutions(network)
+        )
         self._write(key)
-        return cost
+        return self._costs[key]
 
     def _place(self, key: str) -> Path:
         return self._folder / f"{digest_bytes(key.encode())[:32]}.json"
@@ -197,6 +196,7 @@ class Networks:
                 int(found["params"]),
                 int(found["feature_dim"]),
                 int(found["size_px"]),
+                int(found["convolutions"]),
                 {size: int(count) for size, count in found["flops"].items()},
                 {place: int(count) for place, count in found.get("steps", {}).items()},
                 {device: Rate(**rate) for device, rate in found["rates"].items()},

@@ -94,7 +94,7 @@ class CardSpeeds:
 
 @dataclass(frozen=True)
 class CompiledSpeeds:
-    """Speeds on a GPU where networks are compiled if that pays, once for all jobs; one that was not counted never is."""
+    """Speeds on a GPU where networks are compiled if that pays, once for all jobs."""
 
     as_it_is: Speeds
     networks: Networks
@@ -122,8 +122,8 @@ class CompiledSpeeds:
         mode = compile_mode()
         if mode != "auto":
             return work.flops if mode == "on" else 0
-        convolutions = self.networks.convolutions(job)
-        return 0 if convolutions is None or convolutions > MOST_CONVOLUTIONS else work.long_flops
+        convolutions = self.networks.cost(work.backbone, job).convolutions
+        return work.long_flops if convolutions <= MOST_CONVOLUTIONS else 0
 
 
 def choose_speeds(

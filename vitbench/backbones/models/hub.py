@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from vitbench.api import InputSpec, Provenance, Triple
 from vitbench.backbones.models.hub_access import LONGEST_REASON, hub_trouble, reason
+from vitbench.backbones.models.unfilled import loaded
 from vitbench.backbones.models.weights import shortened
 from vitbench.core.errors import DataMissingError, Problem, UsageError, nearest
 from vitbench.core.record import LoadReport
@@ -68,11 +70,11 @@ class OpenClipBackbone(nn.Module):
         is_file = bool(weights) and Path(weights).is_file()
         if weights and not is_file:
             hub_trouble()
+        options = {"pretrained": weights or None, **_activation(library, name, weights)}
+        make = functools.partial(library.create_model, name, **options)
         try:
             with seeded(init_seed, "initial weights"):
-                whole = library.create_model(
-                    name, pretrained=weights or None, **_activation(library, name, weights)
-                )
+                whole: Any = loaded(make) if weights else make()
         except Exception as error:
             if is_file:
                 what = f"{weights} for open_clip:{name}: {' '.join(str(error).split())[:LONGEST_REASON]}"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from timm.data.imagenet_info import ImageNetInfo
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from vitbench.core.errors import Problem, UsageError
 from vitbench.core.own_classifier import OwnClassifier
@@ -18,7 +19,7 @@ def classifier_of(
     weight: Tensor, bias: Tensor | None, names: Sequence[str] | None, source: str
 ) -> OwnClassifier:
     """A classifier with this matrix (C, D) and bias (C,), on the CPU, apart from the network that it was taken off."""
-    module = nn.Linear(weight.shape[1], weight.shape[0])
+    module = skip_init(nn.Linear, weight.shape[1], weight.shape[0])
     with torch.no_grad():
         module.weight.copy_(weight)
         module.bias.copy_(torch.zeros(len(weight)) if bias is None else bias)

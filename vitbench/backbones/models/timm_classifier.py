@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vitbench.backbones.models.checkpoint_file import Checkpoint, Weights
 from vitbench.backbones.models.linear_head import classifier_of, no_classifier
-from vitbench.backbones.models.timm_create import TimmModel, create_unfilled
+from vitbench.backbones.models.timm_create import TimmModel, shape_of
 from vitbench.backbones.models.timm_file import target_of
 from vitbench.backbones.models.weights import best_match
 from vitbench.core.errors import UsageError
@@ -35,7 +35,7 @@ def own_classifier(built: TimmModel, feature_dim: int, config: dict[str, Any]) -
 
 def _arrays(built: TimmModel, checkpoint: Checkpoint) -> tuple[Tensor, Tensor | None]:
     """The classifier's matrix (C, D), and its bias if it has one."""
-    target = target_of(create_unfilled(built.name, **built.extra), built.name)
+    target = target_of(shape_of(built.name, **built.extra), built.name)
     if len(target.heads) != 1:
         raise _refused(built, f"it has {len(target.heads)} classifiers, whose scores timm averages")
     (head,) = target.heads

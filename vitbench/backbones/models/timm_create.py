@@ -65,6 +65,19 @@ def create(name: str, **options: Any) -> nn.Module:
     return cast("nn.Module", model)
 
 
+def shape_of(name: str, **options: Any) -> nn.Module:
+    """The same on the meta device, for its shapes; as `create` gives it where it computes with what it has made.
+
+    Raises:
+        UsageError: the architecture does not take one of the options.
+    """
+    try:
+        with torch.device("meta"):
+            return create(name, pretrained=False, **options)
+    except RuntimeError:
+        return create(name, pretrained=False, **options)
+
+
 def create_unfilled(name: str, **options: Any) -> nn.Module:
     """The same for weights that are loaded at once: on the meta device if its state is all it has, as `create` otherwise.
 
@@ -73,14 +86,27 @@ def create_unfilled(name: str, **options: Any) -> nn.Module:
     Raises:
         UsageError: the architecture does not take one of the options.
     """
-    try:
-        with torch.device("meta"):
-            model = create(name, pretrained=False, **options)
-    except RuntimeError:  # it computes with what it has made: `create` gives the same network, later
-        return create(name, pretrained=False, **options)
+    model = shape_of(name, **options)
     state = model.state_dict()
-    is_all = all(name in state for name, _ in (*model.named_parameters(), *model.named_buffers()))
-    return model if is_all else create(name, pretrained=False, **options)
+    others = [
+        tensor for key, tensor in (*model.named_parameters(), *model.named_buffers()) if key not in state
+    ]
+    return create(name, pretrained=False, **options) if any(each.is_meta for each in others) else model
+
+
+def takes_size(name: str, size_px: int, extra: dict[str, Any]) -> bool:
+    """Whether an architecture is built for an image size, and for this one if asked.
+
+    Raises:
+        UsageError: the architecture does not take one of the options in `extra`.
+    """
+    if not getattr(getattr(shape_of(name, **extra), "patch_embed", None), "img_size", None):
+        return False
+    try:
+        shape_of(name, img_size=size_px, **extra)
+    except UsageError:
+        return False
+    return True
 
 
 def puts_norm_in_head(name: str) -> bool:

@@ -21,7 +21,14 @@ from torch import nn
 
 from vitbench.api import Provenance
 from vitbench.backbones.models.checkpoint_file import Checkpoint, Weights, read_checkpoint
-from vitbench.backbones.models.timm_create import TimmModel, create, create_unfilled, family_of, module_of
+from vitbench.backbones.models.timm_create import (
+    TimmModel,
+    create,
+    create_unfilled,
+    family_of,
+    module_of,
+    shape_of,
+)
 from vitbench.backbones.models.weights import Averaging, Target, best_match, load_into
 from vitbench.core.errors import UsageError
 from vitbench.core.record import LoadReport
@@ -41,8 +48,7 @@ def from_file(name: str, path: Path, extra: dict[str, Any], averaging: Averaging
         DataMissingError: there is no such file.
     """
     checkpoint = read_checkpoint(path)
-    model = create_unfilled(name, **extra)
-    adjusted = dict(_adjustments(model, checkpoint))
+    adjusted = dict(_adjustments(shape_of(name, **extra), checkpoint))
     model, report = _loaded(name, {**extra, **adjusted}, checkpoint, averaging)
     built = ", ".join(f"{option} {value}" for option, value in adjusted.items())
     notes = (f"built with {built}, as the checkpoint's weights are",) if built else ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -17,8 +16,9 @@ from vitbench.backbones.catalog import entry_of, notes_on, trained_on
 from vitbench.backbones.models.checkpoint_file import Checkpoint, read_checkpoint
 from vitbench.backbones.models.hub_access import COMMIT_LETTERS, cached_file, hub_trouble, reason
 from vitbench.backbones.models.timm_activation import trained_activation, with_quick_gelu
-from vitbench.backbones.models.timm_create import TimmModel, create, family_of
+from vitbench.backbones.models.timm_create import TimmModel, create, family_of, takes_size
 from vitbench.backbones.models.timm_file import target_of
+from vitbench.backbones.models.unfilled import loaded
 from vitbench.backbones.models.weights import load_into
 from vitbench.core.errors import DataMissingError, Problem, UsageError
 from vitbench.core.record import LoadReport
@@ -45,7 +45,7 @@ def from_hub(asked: str, extra: dict[str, Any], activation: Activation = "own") 
         extra = {**extra, **trained_activation(name)}
     hub_trouble()
     try:
-        model = create(name, pretrained=True, **extra)
+        model = loaded(lambda: create(name, pretrained=True, **extra))
     except UsageError:
         raise
     except Exception as error:  # each download client raises its own exceptions
@@ -78,12 +78,13 @@ def from_hub(asked: str, extra: dict[str, Any], activation: Activation = "own") 
 
 
 def initialised(name: str, size_px: int | None, extra: dict[str, Any], init_seed: int) -> TimmModel:
-    """A randomly initialised model, directly for image size `size_px` if given and if its weights depend on it."""
+    """A randomly initialised model, directly for image size `size_px` if given and if its weights depend on it.
+
+    Its weights are those that timm draws for this size with the same seed, whatever other sizes it has.
+    """
+    sized = {"img_size": size_px} if size_px is not None and takes_size(name, size_px, extra) else {}
     with seeded(init_seed, "initial weights"):
-        model = create(name, pretrained=False, **extra)
-        if size_px is not None and getattr(getattr(model, "patch_embed", None), "img_size", None):
-            with contextlib.suppress(UsageError):  # it takes any size
-                model = create(name, pretrained=False, img_size=size_px, **extra)
+        model = create(name, pretrained=False, **sized, **extra)
     provenance = Provenance(family_of(name), "untrained", "none", f"initial weights, seed {init_seed}")
     return TimmModel(model, name, provenance, extra)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -10,8 +11,9 @@ import torchvision
 from torch import Tensor, nn
 
 from vitbench.api import EvaluationTransform, InputSpec, Provenance
-from vitbench.backbones.models.checkpoint_file import Weights, read_checkpoint
+from vitbench.backbones.models.checkpoint_file import Checkpoint, Weights, read_checkpoint
 from vitbench.backbones.models.linear_head import classifier_of, imagenet_ids, no_classifier
+from vitbench.backbones.models.unfilled import loaded
 from vitbench.backbones.models.weights import Averaging, Target, best_match, load_into, shortened
 from vitbench.core.errors import DataMissingError, Problem, UsageError, nearest, unknown
 from vitbench.core.own_classifier import OwnClassifier
@@ -61,6 +63,18 @@ class TorchvisionBackbone(nn.Module):
             own = classifier_of(weight.float(), bias, None, "").module
             self._head = (own,) if isinstance(own, nn.Linear) else ()
 
+    def _filled(self, name: str, checkpoint: Checkpoint, averaging: Averaging | None) -> TorchvisionBackbone:
+        """Itself with the weights of a checkpoint."""
+        target = Target(self.model, f"torchvision:{name}")
+        report = load_into(target, checkpoint, averaging)
+        unknown_pixels = (
+            "the checkpoint does not say how pixels were normalised: torchvision's mean and std are used"
+        )
+        self.provenance = replace(
+            self.provenance, source=checkpoint.path.name, load=report, pixels_unknown=unknown_pixels
+        )
+        return self
+
     @classmethod
     def build(
         cls, name: str, weights: str | None, checkpoint: Path | None, size_px: int | None, init_seed: int
@@ -100,29 +114,28 @@ class TorchvisionBackbone(nn.Module):
             interpolation=preprocessing.interpolation.value,
             library="torchvision",
         )
+        origin = Provenance(name.partition("_")[0], "pretrained")
         with seeded(init_seed, "initial weights"):
-            model = _model(name, None if checkpoint is not None or weights is None else entry, size_px)
-        if checkpoint is not None:
-            backbone = cls(model, spec, evaluation, Provenance(name.partition("_")[0], "pretrained"))
-            target = Target(backbone.model, f"torchvision:{name}")
-            content = read_checkpoint(checkpoint)
-            report = load_into(target, content, averaging)
-            backbone._take_head(best_match(target, content, averaging).weights)
-            unknown_pixels = (
-                "the checkpoint does not say how pixels were normalised: torchvision's mean and std are used"
-            )
-            backbone.provenance = replace(
-                backbone.provenance, source=checkpoint.name, load=report, pixels_unknown=unknown_pixels
-            )
-            return backbone
-        family = name.partition("_")[0]
+            if checkpoint is not None:
+                content = read_checkpoint(checkpoint)
+                backbone = loaded(
+                    lambda: cls(_model(name, None, size_px), spec, evaluation, origin)._filled(
+                        name, content, averaging
+                    )
+                )
+                target = Target(backbone.model, f"torchvision:{name}")
+                backbone._take_head(best_match(target, content, averaging).weights)
+                return backbone
+            model = _model(name, entry if weights else None, size_px)
         if weights is None:
-            origin = Provenance(family, "untrained", "none", f"initial weights, seed {init_seed}")
-            return cls(model, spec, evaluation, origin)
+            source = f"initial weights, seed {init_seed}"
+            return cls(model, spec, evaluation, Provenance(origin.family, "untrained", "none", source))
         whole = list(model.state_dict())
         seen = ("imagenet2012",) if "IMAGENET1K" in entry.name else None
         data = "ImageNet-1k" if seen else "unknown"
-        origin = Provenance(family, "pretrained", data, f"torchvision:{name} [{entry.name}]", trained_on=seen)
+        origin = Provenance(
+            origin.family, "pretrained", data, f"torchvision:{name} [{entry.name}]", trained_on=seen
+        )
         backbone = cls(model, spec, evaluation, origin)
         own = backbone.model.state_dict()
         left_out = shortened(
@@ -136,7 +149,8 @@ class TorchvisionBackbone(nn.Module):
 def _model(name: str, weights: Any, size_px: int | None) -> nn.Module:
     options = {"image_size": size_px} if name.startswith("vit_") and size_px and weights is None else {}
     try:
-        return cast("nn.Module", torchvision.models.get_model(name, weights=weights, **options))
+        make = functools.partial(torchvision.models.get_model, name, weights=weights, **options)
+        return cast("nn.Module", make() if weights is None else loaded(make))
     except OSError as error:
         raise DataMissingError(
             Problem(

@@ -1,0 +1,156 @@
+"""Networks that a library builds and loads itself: the same weights, without initial values that nobody uses."""
+
+import math
+
+import open_clip
+import pytest
+import timm
+import torch
+import torchvision
+import transformers
+
+from vitbench.backbones.build import build
+from vitbench.backbones.models import unfilled
+from vitbench.backbones.models.timm_create import create
+from vitbench.backbones.models.unfilled import loaded
+from vitbench.core.seeding import seeded
+
+SMALL = 100_000  # values of embeddings and tokens, which are made from zeros
+TIMM = (
+    "vit_tiny_patch16_224", "resnetv2_18", "efficientnet_b0", "swin_tiny_patch4_window7_224", "eva02_tiny_patch14_224",
+    "mixer_s32_224", "convnext_atto",
+)  # fmt: skip
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The number of values that are drawn in place, but for those on the meta device."""
+    counts = [0]
+    for draw in ("uniform_", "normal_", "trunc_normal_"):
+        if not (plain := getattr(torch.Tensor, draw, None)):
+            continue
+
+        def counted(tensor, *arguments, plain=plain, **named):
+            counts[0] += 0 if tensor.is_meta else tensor.numel()
+            return plain(tensor, *arguments, **named)
+
+        monkeypatch.setattr(torch.Tensor, draw, counted)
+    return counts
+
+
+def equal(one, other):
+    """Whether two networks have the same state, and buffers outside of it."""
+    tensors = [dict((*each.named_parameters(), *each.named_buffers())) for each in (one, other)]
+    same = [torch.equal(tensor, tensors[1][name]) for name, tensor in tensors[0].items()]
+    return all(same) and tensors[0].keys() == tensors[1].keys()
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_what_timm_loads_itself_is_what_it_was_without_the_draws(name, tmp_path, drawn):
+    torch.save(timm.create_model(name).state_dict(), tmp_path / "w.pth")
+    how = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(tmp_path / "w.pth")}}
+    plain = create(name, **how)
+    drawn[0] = 0
+    found = loaded(lambda: create(name, **how))
+    assert drawn[0] < SMALL
+    assert equal(plain, found)
+    assert [weight.requires_grad for weight in plain.parameters()] == [
+        weight.requires_grad for weight in found.parameters()
+    ]
+
+
+def test_torchvisions_weights_and_checkpoints_are_loaded_without_draws(tmp_path, monkeypatch, drawn):
+    state = torchvision.models.resnet18().state_dict()
+    torch.save(state, tmp_path / "w.pth")
+    monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", lambda *_a, **_o: dict(state))
+    drawn[0] = 0
+    own = build("torchvision:resnet18", {})
+    file = build("torchvision:resnet18", {"checkpoint": str(tmp_path / "w.pth")})
+    assert drawn[0] == 0
+    assert own.weights_digest() == file.weights_digest()
+    for key, value in own.module.model.state_dict().items():
+        assert torch.equal(value, state[key])
+    for backbone in (own, file):
+        assert torch.equal(backbone.module.classifier().module.weight, state["fc.weight"])
+
+
+@pytest.mark.slow
+def test_open_clips_weights_are_loaded_without_draws(tmp_path, drawn):
+    state = open_clip.create_model("ViT-B-32").state_dict()
+    torch.save(state, tmp_path / "w.pt")
+    drawn[0] = 0
+    found = build("open_clip:ViT-B-32", {"weights": str(tmp_path / "w.pt")}).module.model.state_dict()
+    assert drawn[0] == 0
+    assert all(torch.equal(value, state[f"visual.{key}"]) for key, value in found.items())
+
+
+def test_transformers_draws_nothing_by_itself(tmp_path, drawn):
+    size = {"hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 2, "num_attention_heads": 3}
+    transformers.ViTModel(transformers.ViTConfig(image_size=32, patch_size=8, **size)).save_pretrained(
+        tmp_path
+    )
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    drawn[0] = 0
+    build(f"hf:{tmp_path}", {})
+    assert drawn[0] == 0
+
+
+class Half(torch.nn.Module):
+    """Two layers, of which a checkpoint has one; the second is scaled by what was drawn for it."""
+
+    def __init__(self, *, computes: bool = False):
+        super().__init__()
+        self.first, self.second = torch.nn.Linear(3, 4), torch.nn.Linear(4, 5)
+        self.scale = math.copysign(1.0, self.second.weight.sum().item()) if computes else 1.0
+        self.load_state_dict({"first.weight": torch.ones(4, 3), "first.bias": torch.zeros(4)}, strict=False)
+
+
+@pytest.mark.parametrize("computes", [False, True])
+def test_where_initial_values_stay_they_are_those_of_the_seed(computes):
+    with seeded(3, "initial weights"):
+        plain = Half(computes=computes)
+    with seeded(3, "initial weights"):
+        found = loaded(lambda: Half(computes=computes))
+    assert equal(plain, found)
+    assert found.scale == plain.scale
+
+
+def test_what_stops_a_download_is_said_once():
+    asked = []
+
+    def make():
+        asked.append(1)
+        raise ConnectionError("the hub does not answer")
+
+    with pytest.raises(ConnectionError, match="does not answer"):
+        loaded(make)
+    assert asked == [1]
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "resnetv2_18"])
+def test_untrained_networks_are_what_timm_draws_for_the_size(name, monkeypatch):
+    made = []
+    create_plain = timm.create_model
+
+    def counted(*arguments, **options):
+        network = create_plain(*arguments, **options)
+        made.append(next(network.parameters()).device.type)
+        return network
+
+    monkeypatch.setattr(timm, "create_model", counted)
+    found = build(f"timm:{name}", {"pretrained": False, "size_px": 96, "init_seed": 2}).module.model
+    assert made.count("cpu") == 1
+    sized = {} if name == "resnetv2_18" else {"img_size": 96}
+    with seeded(2, "initial weights"):
+        plain = create_plain(name, num_classes=0, **sized)
+    assert equal(plain, found)
+
+
+def test_only_parameters_that_are_drawn_are_put_on_the_meta_device():
+    with unfilled._Unfilled():
+        layer = torch.nn.Linear(3, 2)
+        buffer = torch.empty(2).uniform_()
+    assert layer.weight.is_meta
+    assert layer.bias.is_meta
+    assert not buffer.is_meta
+    assert not torch.nn.Linear(3, 2).weight.is_meta
