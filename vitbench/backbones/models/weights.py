@@ -113,7 +113,7 @@ def fill(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
         module.load_state_dict(weights, strict=False)
         return
     copies = {
-        name: torch.empty(own[name].shape, dtype=own[name].dtype, device="cpu").copy_(weight)
+        name: torch.empty(own[name].shape, dtype=own[name].dtype, device=weight.device).copy_(weight)
         for name, weight in weights.items()
     }
     module.load_state_dict(copies, strict=False, assign=True)
