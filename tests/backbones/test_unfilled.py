@@ -115,6 +115,17 @@ def test_where_initial_values_stay_they_are_those_of_the_seed(computes):
     assert found.scale == plain.scale
 
 
+def test_a_library_that_changes_what_it_has_loaded_is_followed():
+    def make():
+        layer = torch.nn.Linear(2, 1)
+        layer.load_state_dict({"weight": torch.ones(1, 2), "bias": torch.zeros(1)})
+        with torch.no_grad():
+            layer.weight.mul_(3)
+        return layer
+
+    assert loaded(make).weight.tolist() == [[3.0, 3.0]]
+
+
 def test_what_stops_a_download_is_said_once():
     asked = []
 

@@ -38,6 +38,8 @@ class _Unfilled(TorchFunctionMode):
         if func is Tensor.copy_ and args[0].is_meta and not args[1].is_meta:
             self._copied[id(args[0])] = args[0], args[1]
             return args[0]
+        if args and id(args[0]) in self._copied and func.__name__.rstrip("_") + "_" == func.__name__:
+            raise RuntimeError("computes with values that it has loaded")
         if func is Tensor.to and args[0].is_meta and named.get("dtype") is None and _is_cpu(args[1:]):
             return args[0]  # a whole network is moved to where it is said to be already
         return func(*args, **named)
