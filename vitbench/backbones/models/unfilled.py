@@ -14,8 +14,8 @@ from torch.utils import swap_tensors
 
 from vitbench.backbones.models.weights import fill
 
-# How torch's linear and convolutional layers draw: a library that draws otherwise does it afterwards, at no cost on meta.
-_FIRST_DRAWS = (nn.init.kaiming_uniform_, nn.init.uniform_, Tensor.uniform_)
+# How torch's own layers draw: a library that draws otherwise does it afterwards, at no cost on meta.
+_FIRST_DRAWS = (nn.init.kaiming_uniform_, nn.init.uniform_, nn.init.normal_, Tensor.uniform_)
 Network = TypeVar("Network", bound=nn.Module)
 
 
