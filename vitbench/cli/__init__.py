@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import errno
-import gc
 import io
 import os
 import sys
@@ -77,7 +75,6 @@ def share_cores() -> None:
 def main() -> None:
     """Run the command line; a user's mistake gives a message and an exit code, never a traceback."""
     share_cores()
-    atexit.register(_leave_garbage)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(
             stream, io.TextIOWrapper
@@ -89,15 +86,6 @@ def main() -> None:
 
         leave(code)
     sys.exit(code)
-
-
-def _leave_garbage() -> None:
-    """Spare the garbage collection at exit, which takes half a second with torch loaded.
-
-    Not with Triton, which torchvision may load: what it finds uncollected it lists on stderr, as leaks.
-    """
-    if "triton" not in sys.modules:
-        gc.freeze()
 
 
 def _exit_code(color: bool | None) -> int:
