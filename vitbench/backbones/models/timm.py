@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vitbench.api import EvaluationTransform, InputSpec, Triple
 from vitbench.backbones.models.positions import PositionResize, check_patches, resize_position_embedding
 from vitbench.backbones.models.timm_classifier import own_classifier
-from vitbench.backbones.models.timm_create import TimmModel, create, create_unfilled, puts_norm_in_head
+from vitbench.backbones.models.timm_create import TimmModel, accepts_size, create_unfilled, puts_norm_in_head
 from vitbench.backbones.models.timm_tokens import last_blocks
 from vitbench.backbones.models.weights import fill
 from vitbench.core.errors import Problem, UsageError
@@ -172,7 +172,8 @@ class TimmBackbone(nn.Module):
         Raises:
             UsageError: the architecture works at its own image size only.
         """
-        if getattr(self.model, "patch_embed", None) is not None and self._takes_size():
+        has_patches = getattr(self.model, "patch_embed", None) is not None
+        if has_patches and accepts_size(self.name, self.input.size_px, self.extra):
             try:
                 return _vit_at(self.model, self.name, size_px, self.extra, self.position_resize)
             except (
@@ -185,15 +186,6 @@ class TimmBackbone(nn.Module):
         if other is not None and own is None:
             raise self._refused(size_px, other) from other
         return cast("nn.Module", self.model)
-
-    def _takes_size(self) -> bool:
-        """Whether the architecture is built for an image size."""
-        try:
-            with torch.device("meta"):
-                create(self.name, pretrained=False, img_size=self.input.size_px, **self.extra)
-        except UsageError:
-            return False
-        return True
 
     def normalising(self, mean: Triple | None, std: Triple | None) -> TimmBackbone:
         """Set mean and std (None: unchanged) and return self; a change from timm's weights is recorded as a pixel warning."""

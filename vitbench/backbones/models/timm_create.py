@@ -94,14 +94,8 @@ def create_unfilled(name: str, **options: Any) -> nn.Module:
     return create(name, pretrained=False, **options) if any(each.is_meta for each in others) else model
 
 
-def takes_size(name: str, size_px: int, extra: dict[str, Any]) -> bool:
-    """Whether an architecture is built for an image size, and for this one if asked.
-
-    Raises:
-        UsageError: the architecture does not take one of the options in `extra`.
-    """
-    if not getattr(getattr(shape_of(name, **extra), "patch_embed", None), "img_size", None):
-        return False
+def accepts_size(name: str, size_px: int, extra: dict[str, Any]) -> bool:
+    """Whether an architecture can be built for an image size."""
     try:
         shape_of(name, img_size=size_px, **extra)
     except UsageError:

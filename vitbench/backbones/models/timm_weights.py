@@ -16,7 +16,7 @@ from vitbench.backbones.catalog import entry_of, notes_on, trained_on
 from vitbench.backbones.models.checkpoint_file import Checkpoint, read_checkpoint
 from vitbench.backbones.models.hub_access import COMMIT_LETTERS, cached_file, hub_trouble, reason
 from vitbench.backbones.models.timm_activation import trained_activation, with_quick_gelu
-from vitbench.backbones.models.timm_create import TimmModel, create, family_of, takes_size
+from vitbench.backbones.models.timm_create import TimmModel, accepts_size, create, family_of, shape_of
 from vitbench.backbones.models.timm_file import target_of
 from vitbench.backbones.models.unfilled import loaded
 from vitbench.backbones.models.weights import load_into
@@ -82,11 +82,19 @@ def initialised(name: str, size_px: int | None, extra: dict[str, Any], init_seed
 
     Its weights are those that timm draws for this size with the same seed, whatever other sizes it has.
     """
-    sized = {"img_size": size_px} if size_px is not None and takes_size(name, size_px, extra) else {}
+    sized = _size_option(name, size_px, extra)
     with seeded(init_seed, "initial weights"):
         model = create(name, pretrained=False, **sized, **extra)
     provenance = Provenance(family_of(name), "untrained", "none", f"initial weights, seed {init_seed}")
     return TimmModel(model, name, provenance, extra)
+
+
+def _size_option(name: str, size_px: int | None, extra: dict[str, Any]) -> dict[str, int]:
+    """The option to build an architecture for an image size; none where its weights do not depend on it."""
+    embed = None if size_px is None else getattr(shape_of(name, **extra), "patch_embed", None)
+    if size_px is None or not getattr(embed, "img_size", None) or not accepts_size(name, size_px, extra):
+        return {}
+    return {"img_size": size_px}
 
 
 def _load_report(model: nn.Module, name: str, file: Path) -> LoadReport:

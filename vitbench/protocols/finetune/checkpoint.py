@@ -247,10 +247,12 @@ class Checkpoint:
 
 
 def _write(path: Path, state: dict[str, Any], copied: Callable[[], None]) -> Written:
+    """Write a state, and empty it: whoever waits for this finds its memory free, though the pool holds the call still."""
     begun_s, core_seconds = time.monotonic(), time.thread_time()
     copied()
     buffer = io.BytesIO()
     torch.save(state, buffer)
+    state.clear()
     write_checked(path, buffer.getbuffer())
     return Written(begun_s, time.monotonic(), time.thread_time() - core_seconds)
 
