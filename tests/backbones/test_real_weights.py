@@ -1,7 +1,5 @@
 """Trained weights, from a package of the extra `test`, must be worth what trained weights are worth."""
 
-import tarfile
-
 import pytest
 import safetensors.torch
 import timm
@@ -9,7 +7,7 @@ import torch
 from sklearn.datasets import load_sample_images
 
 import vitbench
-from tests.making.paths import DATA
+from tests.making.cifar10 import unpack_images
 from vitbench.backbones.build import build
 from vitbench.backbones.catalog import entry_of
 from vitbench.backbones.check import check_backbone
@@ -59,8 +57,7 @@ def test_the_trained_backbone_recognises_what_a_photograph_shows(weights):
 @pytest.mark.slow
 def test_trained_features_are_far_better_than_untrained_ones(weights, suite_file, tmp_path):
     """2,400 images of CIFAR-10 at 64 px: a probe of the trained network reads 59.5, of the untrained 27.5."""
-    with tarfile.open(DATA / "cifar10_images.tar.gz") as images:
-        images.extractall(tmp_path / "images", filter="data")
+    unpack_images(tmp_path / "images")
     path = suite_file(SUITE.format(weights=weights, folder=tmp_path / "images"))
     records = vitbench.run(path, tmp_path / "run")
     scores = {record.job.backbone.label: record.metrics["top1"].value for record in records}

@@ -1,6 +1,5 @@
 """The weights' own classifier: its scores are timm's, on all images, and its classes are the task's or the job is refused."""
 
-import tarfile
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,10 +10,10 @@ from safetensors.torch import save_file
 from timm.data import create_dataset, create_loader, resolve_data_config
 
 import vitbench
+from tests.making.cifar10 import unpack_images
 from tests.making.npz import golden, weights
 from tests.making.npz import images as images_of
 from tests.making.npz import saved as saved_npz
-from tests.making.paths import DATA
 from vitbench.backbones.build import build
 from vitbench.core.conformance import Evidence, conformance
 from vitbench.core.errors import UsageError
@@ -73,8 +72,7 @@ def test_the_classifier_on_our_features_gives_timms_scores_or_is_refused(name, t
 def images(tmp_path_factory):
     """2,300 of CIFAR-10's JPEGs in class folders; 500 of them are the test split."""
     folder = tmp_path_factory.mktemp("cifar10")
-    with tarfile.open(DATA / "cifar10_images.tar.gz") as archive:
-        archive.extractall(folder, filter="data")
+    unpack_images(folder)
     for file in sorted(folder.glob("test/*/*"))[::6]:
         file.unlink()
     return folder

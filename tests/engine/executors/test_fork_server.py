@@ -1,9 +1,14 @@
 """What the fork server imports, and how processes end that have trained with others."""
 
+import os
+import signal
 import subprocess
 import sys
+from multiprocessing import forkserver
 
 import pytest
+
+from vitbench.engine.executors import fork_server
 
 LEAVES = """
 import atexit, sys
@@ -24,6 +29,22 @@ def test_what_leaves_says_all_and_skips_the_interpreters_end():
     """Nothing is torn down: a thread of gloo's that still holds a tensor would abort the process there."""
     done = subprocess.run([sys.executable, "-c", LEAVES], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (3, "said before asked at exit\n", "")
+
+
+def test_an_interrupt_while_the_server_starts_is_not_lost(monkeypatch):
+    """It was ignored with those of the server, and the run went on to its end."""
+    seen = []
+
+    def start():
+        seen.append(signal.getsignal(signal.SIGINT))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(forkserver, "ensure_running", start)
+    with pytest.raises(KeyboardInterrupt):
+        fork_server.context()
+    assert seen == [signal.SIG_IGN]  # which the server inherits
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 @pytest.mark.slow

@@ -1,11 +1,9 @@
 """Fine-tuning learns on real images, more than a probe of the same features."""
 
-import tarfile
-
 import pytest
 
 import vitbench
-from tests.making.paths import DATA
+from tests.making.cifar10 import unpack_images
 from tests.making.suites import TUNED
 
 
@@ -59,8 +57,7 @@ class Normed(nn.Module):
 @pytest.mark.slow
 def test_it_learns_on_real_images_of_things(suite_file, tmp_path):
     """2,400 images of CIFAR-10: a probe of the untrained network reads 28.5, the network fine-tuned 41.0."""
-    with tarfile.open(DATA / "cifar10_images.tar.gz") as images:
-        images.extractall(tmp_path / "images", filter="data")
+    unpack_images(tmp_path / "images")
     (tmp_path / "normed.py").write_text(NORMED)
     path = suite_file(CIFAR.format(folder=tmp_path / "images"))
     records = vitbench.run(path, tmp_path / "run", plugins=[str(tmp_path / "normed.py")])

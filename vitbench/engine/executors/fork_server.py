@@ -22,9 +22,10 @@ def context() -> BaseContext:
     Without a server (no Unix socket at $TMPDIR, or not Linux), each worker imports for itself.
     """
     if sys.platform == "linux":
-        from multiprocessing import forkserver
+        from multiprocessing import forkserver, resource_tracker
 
         forkserver.set_forkserver_preload([PRELOADED])
+        resource_tracker.ensure_running()  # which it would start by itself, and unblock interrupts
         with contextlib.suppress(OSError), _same_modules(), _ignoring_interrupts():
             forkserver.ensure_running()
             return multiprocessing.get_context("forkserver")
@@ -33,15 +34,19 @@ def context() -> BaseContext:
 
 @contextlib.contextmanager
 def _ignoring_interrupts() -> Iterator[None]:
-    """Processes started within the block ignore Ctrl-C from the beginning: their driver handles it."""
+    """Processes started within the block ignore Ctrl-C from the beginning: their driver handles it, after the block."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    mask = signal.pthread_sigmask(
+        signal.SIG_BLOCK, {signal.SIGINT}
+    )  # what is blocked waits, even where it is ignored
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def leave(code: int) -> NoReturn:
