@@ -26,27 +26,31 @@ def context() -> BaseContext:
 
         forkserver.set_forkserver_preload([PRELOADED])
         resource_tracker.ensure_running()  # which it would start by itself, and unblock interrupts
-        with contextlib.suppress(OSError), _same_modules(), _ignoring_interrupts():
+        with contextlib.suppress(OSError), _same_modules(), _later_interrupts():
             forkserver.ensure_running()
             return multiprocessing.get_context("forkserver")
     return multiprocessing.get_context("spawn")
 
 
 @contextlib.contextmanager
-def _ignoring_interrupts() -> Iterator[None]:
-    """Processes started within the block ignore Ctrl-C from the beginning: their driver handles it, after the block."""
+def _later_interrupts() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block; processes started within it block Ctrl-C from the beginning.
+
+    Ignored instead of noted, one that another thread takes would be lost.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    mask = signal.pthread_sigmask(
-        signal.SIG_BLOCK, {signal.SIGINT}
-    )  # what is blocked waits, even where it is ignored
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    came: list[int] = []
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.signal(signal.SIGINT, lambda number, _frame: came.append(number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def leave(code: int) -> NoReturn:

@@ -17,6 +17,9 @@ def _report(kind: type[BaseException], error: BaseException, trace: Any) -> None
 
 sys.excepthook = _report
 signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.pthread_sigmask(
+    signal.SIG_UNBLOCK, {signal.SIGINT}
+)  # blocked until now: what came meanwhile is ignored, too
 with contextlib.suppress(Exception):
     import vitbench.engine.executors.local  # noqa: F401
 with contextlib.suppress(Exception):
