@@ -116,5 +116,6 @@ def test_streamed_features_take_no_memory_of_their_size(tmp_path):
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=400, cwd=ROOT)
         return float(done.stdout.split()[-1])
 
-    assert taken_mib(50 * 2**20) < 350
+    block_mib = principal_axes.BLOCK_BYTES / 2**20
+    assert taken_mib(50 * 2**20) < 6.5 * block_mib  # five; on a loaded machine one is freed late
     assert taken_mib(2**40) > 600

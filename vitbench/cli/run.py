@@ -13,6 +13,7 @@ import click
 from vitbench.cli.completion import complete_suite
 from vitbench.cli.options import OUT, RUN_OPTIONS, SUITE_OVERRIDES, fields_of, warn_of_broken
 from vitbench.core.errors import UsageError
+from vitbench.core.gc_pause import gc_paused
 
 if TYPE_CHECKING:
     from vitbench.engine.plan import RunOptions, RunPlan
@@ -29,10 +30,12 @@ def run(suite: str, out: Path | None, **options: Any) -> int:
 
     Finished jobs are never repeated: the same command continues an interrupted run.
     """
-    from vitbench.engine.run import Overrides, RunOptions, plan_suite
+    with gc_paused():
+        from vitbench.engine.run import Overrides, RunOptions, plan_suite
 
     with interrupted_by_sigterm():
-        plan = plan_suite(suite, out, fields_of(Overrides, options))
+        with gc_paused():
+            plan = plan_suite(suite, out, fields_of(Overrides, options))
         return execute(plan, fields_of(RunOptions, options), options)
 
 

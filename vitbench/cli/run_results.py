@@ -50,9 +50,12 @@ def write_page(result: Result) -> str:
     from vitbench.cli.page_limit import refuse_too_many
     from vitbench.core.errors import UsageError
     from vitbench.core.files import write_atomically
+    from vitbench.core.gc_pause import gc_paused
     from vitbench.report.keys import newest
-    from vitbench.report.outcomes import predictions_of
-    from vitbench.report.page import Extras, render
+
+    with gc_paused():
+        from vitbench.report.outcomes import predictions_of
+        from vitbench.report.page import Extras, render
     from vitbench.store.record_file import files_of
     from vitbench.store.run_dir import estimated
 

@@ -223,7 +223,7 @@ class _Run:
 
 
 def _workers(plan: RunPlan, options: RunOptions) -> Workers:
-    with _later_interrupts():
+    with _later_interrupts(), gc_paused():
         from vitbench.engine.executors.workers import Workers  # imports torch
     if options.address and options.executor != "ray":
         raise UsageError(f"--address {options.address} needs --executor ray")

@@ -19,6 +19,7 @@ from vitbench.backbones.quick_check import refuse_faulty
 from vitbench.compute.flops import forward_flops
 from vitbench.core.entry import Entry
 from vitbench.core.errors import Problem, VitbenchError
+from vitbench.core.gc_pause import gc_paused
 from vitbench.core.job import Component, Job, backbone_key
 from vitbench.core.registry import BACKBONES, TASKS, Registry
 from vitbench.data.decoded_cache import DecodedCache
@@ -98,7 +99,8 @@ class Worker:
 
     def _build(self, job: Job) -> BuiltBackbone:
         check_contents(BACKBONES, job.backbone)
-        backbone = build(job.backbone.spec, job.backbone.options, job.backbone.label, job.resolution_px)
+        with gc_paused():  # it may import timm
+            backbone = build(job.backbone.spec, job.backbone.options, job.backbone.label, job.resolution_px)
         check_contents(BACKBONES, job.backbone)  # a file that was replaced while it was read
         backbone.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         refuse_faulty(backbone.eval(), job.backbone.spec)
