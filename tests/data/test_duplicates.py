@@ -11,8 +11,10 @@ import vitbench
 from tests.making.command import vitbench as command
 from vitbench.core.registry import TASKS
 from vitbench.data import duplicates as module
+from vitbench.data import pixel_digests
 from vitbench.data.arrays import array_split
 from vitbench.data.duplicates import duplicates, equal_images, equal_within
+from vitbench.data.image_folder import FolderSource
 
 SUITE = """\
 name: doubles
@@ -112,6 +114,49 @@ def test_a_second_job_finds_the_same_from_its_caches(folder, suite_file, tmp_pat
     again = vitbench.run(suite, tmp_path / "two")
     assert [r.data.duplicates for r in first] == [r.data.duplicates for r in again]
     assert [r.notes for r in first] == [r.notes for r in again]
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The files of folder tasks that are decoded, in order, with no digest known from before."""
+    monkeypatch.setattr(module, "_held", {})
+    monkeypatch.setattr(pixel_digests, "_seen", {})
+    names, read = [], FolderSource.read
+
+    def counting(self, indices, **how):
+        names.extend(self.name(index) for index in indices)
+        return read(self, indices, **how)
+
+    monkeypatch.setattr(FolderSource, "read", counting)
+    return names
+
+
+@pytest.fixture
+def photographs(folder):
+    """The same splits as JPEGs, with one that is compressed as a BMP again."""
+    for path in sorted(folder.rglob("*.png")):
+        Image.open(path).resize((160, 140)).save(path.with_suffix(".jpg"), quality=90)
+        path.unlink()
+    Image.open(folder / "train/cat/3.jpg").save(folder / "test/cat/3 again.bmp")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("preset", "times"),
+    [("timm_eval", 1), ("squash", 2)],
+    ids=["accurately decoded, once", "decoded by the fast DCT, whose pixels are others"],
+)
+def test_images_that_a_job_has_loaded_are_not_decoded_again(
+    photographs, suite_file, tmp_path, decoded, preset, times
+):
+    backbone = "{name: 'timm:test_vit', pretrained: false}"
+    text = SUITE.format(path=photographs).replace("{name: raw_pixels, size_px: 8}", backbone)
+    suite = suite_file(text.replace("full, 2-shot", "full") + f"preprocess: {preset}\n")
+    (record,) = vitbench.run(suite, tmp_path / "run", dtype="float32")
+    assert record.data.duplicates.test_in_train == 1
+    assert record.data.duplicates.examples == (("test/cat/3 again.bmp", "train/cat/3.jpg"),)
+    read = [name for name in decoded if name.startswith(("train", "test"))]
+    assert len(read) == times * len(set(read)) == times * 33
 
 
 def test_digests_of_many_images_are_cached_on_disk(monkeypatch):

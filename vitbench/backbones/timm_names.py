@@ -8,9 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-_MODEL = re.compile(r"^@register_model\s*\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
+# Patterns that begin with a line's end are found several times as fast as with `^`.
+_MODEL = re.compile(r"\n@register_model\s*\n(?:@.*\n)*def (\w+)\(")
 _CONFIG = re.compile(r"""["']([a-z]\w*)\.([\w.]+)["']""")
-_RENAMED = re.compile(r"""^\s*["']([a-z]\w*)["']\s*:\s*["'][a-z]\w*(?:\.[\w.]+)?["']""", re.MULTILINE)
+_RENAMED = re.compile(r"""\n[ \t]*["']([a-z]\w*)["']\s*:\s*["'][a-z]\w*(?:\.[\w.]+)?["']""")
 
 
 class TimmNames(NamedTuple):
@@ -28,7 +29,7 @@ def _read() -> TimmNames:
     if found is None or found.origin is None:
         return TimmNames(frozenset(), frozenset(), frozenset(), frozenset())
     files = sorted((Path(found.origin).parent / "models").glob("*.py"))
-    text = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    text = "".join("\n" + file.read_text(encoding="utf-8") for file in files)
     architectures = frozenset(_MODEL.findall(text))
     pairs = [(name, tag) for name, tag in _CONFIG.findall(text) if name in architectures]
     return TimmNames(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,19 +11,17 @@ from typing import Literal
 
 import numpy as np
 
-from vitbench.api import Pixels, Split
+from vitbench.api import Split
 from vitbench.core.files import digest_bytes, write_atomically
 from vitbench.core.record import Duplicates
 from vitbench.core.settings import cache_dir
+from vitbench.data.pixel_digests import DECODED_UP_TO, DIGEST_BYTES, digest, seen
 
-# Decoding more takes minutes; sources that know digests of their files are then compared by these.
-DECODED_UP_TO = 20_000  # images of all splits together
 CACHED_FROM = 1_000
 AT_ONCE = 64
-DIGEST_BYTES = 16
 EXAMPLES = 5  # pairs that a record names
 SPLITS_HELD = 32  # in memory, for the next job
-FORMAT = 1
+FORMAT = 2
 
 COMPARED = (("test", "train"), ("test", "val"), ("val", "train"))
 Kind = Literal["pixels", "files"]
@@ -70,10 +67,10 @@ def equal_images(splits: Mapping[str, Split], kind: Kind = "pixels") -> Iterator
     digests = {name: _digests(split, kind) for name, split in splits.items()}
     for name, other in COMPARED:
         if name in digests and other in digests:
-            first = {digest: position for position, digest in reversed(list(enumerate(digests[other])))}
-            for position, digest in enumerate(digests[name]):
-                if digest in first:
-                    yield Pair(name, position, other, first[digest])
+            first = {found: position for position, found in reversed(list(enumerate(digests[other])))}
+            for position, found in enumerate(digests[name]):
+                if found in first:
+                    yield Pair(name, position, other, first[found])
 
 
 def equal_within(split: Split) -> Iterator[tuple[int, int]]:
@@ -83,9 +80,9 @@ def equal_within(split: Split) -> Iterator[tuple[int, int]]:
         BadImageError: an image cannot be decoded.
     """
     first: dict[bytes, int] = {}
-    for position, digest in enumerate(_digests(split, "pixels")):
-        if first.setdefault(digest, position) != position:
-            yield first[digest], position
+    for position, found in enumerate(_digests(split, "pixels")):
+        if first.setdefault(found, position) != position:
+            yield first[found], position
 
 
 def names_of(splits: Mapping[str, Split], pair: Pair) -> tuple[str, str]:
@@ -130,17 +127,15 @@ def _cached(split: Split, key: str) -> list[bytes]:
 
 
 def _decoded(split: Split) -> list[bytes]:
-    parts = [split.indices[start : start + AT_ONCE].tolist() for start in range(0, len(split), AT_ONCE)]
+    """Digests of decoded images; those that were loaded before are known."""
+    known = seen(split)
+    unknown = [index for index in split.indices.tolist() if index not in known]
+    parts = [unknown[start : start + AT_ONCE] for start in range(0, len(unknown), AT_ONCE)]
 
-    def digests(part: list[int]) -> list[bytes]:
-        return [_digest(image) for image in split.source.read(part)]
+    def digests(part: list[int]) -> dict[int, bytes]:
+        return dict(zip(part, map(digest, split.source.read(part)), strict=True))
 
     with ThreadPoolExecutor() as pool:
-        return [digest for found in pool.map(digests, parts) for digest in found]
-
-
-def _digest(image: Pixels) -> bytes:
-    """Of the shape and the pixels; hashing releases the interpreter's lock."""
-    total = hashlib.blake2b(repr(image.shape).encode(), digest_size=DIGEST_BYTES)
-    total.update(np.ascontiguousarray(image).data)
-    return total.digest()
+        for found in pool.map(digests, parts):
+            known.update(found)
+    return [known[index] for index in split.indices.tolist()]

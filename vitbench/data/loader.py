@@ -24,6 +24,7 @@ from torch import Tensor
 from vitbench.api import Pixels, Split
 from vitbench.compute.meter import outside
 from vitbench.core.files import digest_bytes
+from vitbench.data import pixel_digests
 from vitbench.data.decode import BadImageError
 from vitbench.data.decoded_cache import DecodedCache
 from vitbench.data.disk_cache import FORMAT, ArrayWriter
@@ -121,6 +122,8 @@ class _Load:
             images = self.split.source.read(positions, **fast)
         except BadImageError as error:
             return error
+        if not fast and pixel_digests.is_compared(self.split):
+            pixel_digests.see(self.split, positions, images)
         if len({image.shape for image in images}) == 1 and max(images[0].shape[:2]) <= SMALL_PX:
             return np.stack(images)
         fill(room, images, self.how)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import altair as alt
 import pandas as pd
 
+from vitbench.core.lazy_import import lazy_module
 from vitbench.core.record import Record
 from vitbench.report.charts.chart import Chart, Drawing
 from vitbench.report.charts.families import Families
@@ -17,6 +17,11 @@ from vitbench.report.charts.plane import Plane
 from vitbench.report.charts.style import INK, Spec, chart_data
 from vitbench.report.leaderboard import Board, Row
 from vitbench.report.shown_metric import axis_title
+
+if TYPE_CHECKING:
+    import altair as alt
+else:
+    alt = lazy_module("altair")
 
 # The quantities, never two on one axis.
 QUANTITIES = {

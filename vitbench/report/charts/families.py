@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import altair as alt
-
+from vitbench.core.lazy_import import lazy_module
 from vitbench.core.record import Record
 from vitbench.report.charts.style import drawable
+
+if TYPE_CHECKING:
+    import altair as alt
+else:
+    alt = lazy_module("altair")
 
 # Found by search: any two differ by 29 or more (CIE 1976) to readers with full colour vision and with each of the three
 # deficiencies, on white and on black. tests/report/charts/test_families.py simulates them.

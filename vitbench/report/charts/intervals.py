@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import altair as alt
 import pandas as pd
 
+from vitbench.core.lazy_import import lazy_module
 from vitbench.core.record import Record
 from vitbench.report.charts.chart import Chart, Drawing
 from vitbench.report.charts.families import Families
 from vitbench.report.charts.style import INK, Spec, chart_data, panels_by
 from vitbench.report.leaderboard import GROUP_MEAN, Board
 from vitbench.report.shown_metric import axis_title
+
+if TYPE_CHECKING:
+    import altair as alt
+else:
+    alt = lazy_module("altair")
 
 COLUMNS = 4
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import altair as alt
 import pandas as pd
 
+from vitbench.core.lazy_import import lazy_module
 from vitbench.core.record import Record
 from vitbench.report.charts.chart import Chart, Drawing
 from vitbench.report.charts.families import Families
-from vitbench.report.charts.style import INK, PERCENT, Spec, chart_data, drawable
+from vitbench.report.charts.style import INK, Spec, chart_data, drawable, percent_axis
 from vitbench.report.leaderboard import Board
+
+if TYPE_CHECKING:
+    import altair as alt
+else:
+    alt = lazy_module("altair")
 
 BASELINE = "baseline"  # the family of raw pixels, which a rule stands for
 FEWEST = 2  # budgets of a family, to make a line
@@ -85,7 +90,7 @@ def pretraining_chart(points: pd.DataFrame, families: Families | None = None) ->
     x = alt.X(
         "at:Q", title="pre-training FLOPs (counted)", scale=alt.Scale(type="log", nice=False), axis=axis
     )
-    y = alt.Y("score:Q", title="mean top-1", scale=alt.Scale(zero=False), axis=PERCENT)
+    y = alt.Y("score:Q", title="mean top-1", scale=alt.Scale(zero=False), axis=percent_axis())
     base = alt.Chart(points)
     networks = base.transform_filter(alt.datum.family != BASELINE)
     named = points["family"][points["family"] != BASELINE]

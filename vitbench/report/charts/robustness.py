@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import altair as alt
 import pandas as pd
 
+from vitbench.core.lazy_import import lazy_module
 from vitbench.core.record import Record
 from vitbench.published.robustness import Baseline
 from vitbench.report.charts.chart import Chart, Drawing
@@ -16,6 +16,11 @@ from vitbench.report.charts.style import INK, Spec, chart_data
 from vitbench.report.keys import by_setting
 from vitbench.report.leaderboard import Board
 from vitbench.report.robustness import RobustnessTable, robustness
+
+if TYPE_CHECKING:
+    import altair as alt
+else:
+    alt = lazy_module("altair")
 
 STEPS = 48  # of a drawn line
 AXIS = "Accuracy in percent on each test set against that on the task's own test images of the same classes. Dashed: equal."

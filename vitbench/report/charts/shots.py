@@ -5,20 +5,25 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import altair as alt
 import pandas as pd
 
 from vitbench.core.job import shots_of
+from vitbench.core.lazy_import import lazy_module
 from vitbench.core.record import Record
 from vitbench.report.build import setting_label
 from vitbench.report.charts.chart import Chart, Drawing
 from vitbench.report.charts.families import Families, dashes, family_of
-from vitbench.report.charts.style import INK, PERCENT, Spec, chart_data, panels_by
+from vitbench.report.charts.style import INK, Spec, chart_data, panels_by, percent_axis
 from vitbench.report.keys import curve_key
 from vitbench.report.leaderboard import Board
 from vitbench.report.shown_metric import asked_metrics, joint_title, value_of
+
+if TYPE_CHECKING:
+    import altair as alt
+else:
+    alt = lazy_module("altair")
 
 HEIGHT_PX, LINE_PX = 210, 15  # of a panel, and of a name at the end of a curve
 
@@ -131,14 +136,14 @@ def shots_chart(points: pd.DataFrame, title: str = "top-1", families: Families |
         )
     )
     known = families or Families(points["family"])
-    y = alt.Y("value:Q", title=title, axis=PERCENT)
+    y = alt.Y("value:Q", title=title, axis=percent_axis())
     looks = (
         known.colour(points["family"], symbol="stroke"),
         dashes("backbone", points["backbone"], with_legend=False),
     )
     band = base.mark_area(opacity=0.15).encode(
         x,
-        alt.Y("low:Q", title=title, axis=PERCENT),
+        alt.Y("low:Q", title=title, axis=percent_axis()),
         alt.Y2("high"),
         looks[0],
         detail="backbone:N",
@@ -149,7 +154,7 @@ def shots_chart(points: pd.DataFrame, title: str = "top-1", families: Families |
     last = base.transform_filter(alt.datum.shots == shots[-1]).mark_text(
         align="left", dx=6, fontSize=10, color=INK
     )
-    named = last.encode(x, alt.Y("label:Q", axis=PERCENT, title=title), text="backbone:N")
+    named = last.encode(x, alt.Y("label:Q", axis=percent_axis(), title=title), text="backbone:N")
     panels = alt.layer(band, line, dots, named).properties(width=300, height=HEIGHT_PX)
     return panels_by(panels, "panel", 3, y="independent")
 

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import altair as alt
 import pandas as pd
-import vl_convert
 
-Spec = alt.FacetChart | alt.LayerChart | alt.ConcatChart | alt.Chart
+from vitbench.core.lazy_import import lazy_module
+
+if TYPE_CHECKING:
+    import altair as alt
+    import vl_convert
+
+    Spec = alt.FacetChart | alt.LayerChart | alt.ConcatChart | alt.Chart
+else:
+    alt = lazy_module("altair")
+    vl_convert = lazy_module("vl_convert")
+    Spec = Any
+
 INK = "#7f7f81"  # replaced by the text colour of the page in the SVG
 MOST_LETTERS = 60  # of a name in a chart
-PERCENT = alt.Axis(format=".0%", tickCount=5)
 
 
 def chart_data(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -27,6 +35,11 @@ def drawable(text: str) -> str:
     """A name that is safe to draw: vl-convert ends the process on characters that XML forbids and on half surrogate pairs."""
     kept = "".join(c if c.isprintable() and ord(c) < 0x10000 else "□" for c in text)
     return kept if len(kept) <= MOST_LETTERS else kept[: MOST_LETTERS - 1] + "…"
+
+
+def percent_axis() -> alt.Axis:
+    """An axis of fractions, labelled in percent."""
+    return alt.Axis(format=".0%", tickCount=5)
 
 
 def panels_by(chart: Any, field: str, columns: int, **scales: Any) -> alt.FacetChart:

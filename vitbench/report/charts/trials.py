@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import altair as alt
 import pandas as pd
 
+from vitbench.core.lazy_import import lazy_module
 from vitbench.core.record import Record
 from vitbench.report.charts.chart import Chart, Drawing
 from vitbench.report.charts.families import Families, dashes, family_of
-from vitbench.report.charts.style import PERCENT, Spec, chart_data, panels_by
+from vitbench.report.charts.style import Spec, chart_data, panels_by, percent_axis
 from vitbench.report.leaderboard import Board
+
+if TYPE_CHECKING:
+    import altair as alt
+else:
+    alt = lazy_module("altair")
 
 
 def _draw(_boards: Sequence[Board], records: Sequence[Record], families: Families) -> list[Drawing]:
@@ -56,7 +61,7 @@ def trials_chart(points: pd.DataFrame, families: Families | None = None) -> Spec
     scale = alt.Scale(type="log" if bool((points["setting"] > 0).all()) else "linear")
     title = str(points["option"].iloc[0])
     x = alt.X("setting:Q", title=title, scale=scale, axis=alt.Axis(grid=False, tickCount=5, format="~g"))
-    y = alt.Y("value:Q", title="validation score", axis=PERCENT, scale=alt.Scale(zero=False))
+    y = alt.Y("value:Q", title="validation score", axis=percent_axis(), scale=alt.Scale(zero=False))
     runs = points["backbone"] + " seed " + points["seed"].astype(str)
     said = [
         f"{run}: {title} {setting:g}, {value:.1%}"

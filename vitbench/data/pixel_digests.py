@@ -1,0 +1,47 @@
+"""Digests of decoded images, by which equal ones are found; taken as images are loaded, to decode none twice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from vitbench.api import Pixels, Split
+
+DIGEST_BYTES = 16
+# Decoding more takes minutes; sources that know digests of their files are then compared by these.
+DECODED_UP_TO = 20_000  # images of all splits together
+SOURCES_HELD = 8
+
+_seen: dict[str, dict[int, bytes]] = {}  # digests by fingerprint of a source and index, the latest sources
+
+
+def digest(image: Pixels) -> bytes:
+    """Of the shape and the pixels (H, W, 3) of an image; hashing releases the interpreter's lock.
+
+    SHA-256, which processors of the last years compute twice as fast as BLAKE2.
+    """
+    total = hashlib.sha256(repr(image.shape).encode())
+    total.update(np.ascontiguousarray(image).data)
+    return total.digest()[:DIGEST_BYTES]
+
+
+def is_compared(split: Split) -> bool:
+    """Whether the pixels of a split may have to be compared: what is stored does not tell, and there are not too many."""
+    source = split.source
+    return len(split) <= DECODED_UP_TO and not source.one_encoding
+
+
+def see(split: Split, indices: Sequence[int], images: Sequence[Pixels]) -> None:
+    """Keep the digests of images of a split that have been decoded accurately."""
+    fingerprint = split.source.fingerprint
+    if fingerprint not in _seen:
+        while len(_seen) >= SOURCES_HELD:
+            _seen.pop(next(iter(_seen)), None)
+    _seen.setdefault(fingerprint, {}).update(zip(indices, map(digest, images), strict=True))
+
+
+def seen(split: Split) -> dict[int, bytes]:
+    """The digests that are known of images of a split's source, by index."""
+    return dict(_seen.get(split.source.fingerprint, {}))
