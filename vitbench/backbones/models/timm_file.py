@@ -27,7 +27,6 @@ from vitbench.backbones.models.timm_create import (
     create_unfilled,
     family_of,
     module_of,
-    shape_of,
 )
 from vitbench.backbones.models.weights import Averaging, Target, best_match, load_into
 from vitbench.core.errors import UsageError
@@ -48,8 +47,10 @@ def from_file(name: str, path: Path, extra: dict[str, Any], averaging: Averaging
         DataMissingError: there is no such file.
     """
     checkpoint = read_checkpoint(path)
-    adjusted = dict(_adjustments(shape_of(name, **extra), checkpoint))
-    model, report = _loaded(name, {**extra, **adjusted}, checkpoint, averaging)
+    unfilled = create_unfilled(name, **extra)
+    if adjusted := dict(_adjustments(unfilled, checkpoint)):
+        unfilled = create_unfilled(name, **extra, **adjusted)
+    model, report = _loaded(unfilled, name, {**extra, **adjusted}, checkpoint, averaging)
     built = ", ".join(f"{option} {value}" for option, value in adjusted.items())
     notes = (f"built with {built}, as the checkpoint's weights are",) if built else ()
     notes = (*notes, *_other_twin(name))
@@ -63,10 +64,13 @@ def from_file(name: str, path: Path, extra: dict[str, Any], averaging: Averaging
 
 
 def _loaded(
-    name: str, options: dict[str, Any], checkpoint: Checkpoint, averaging: Averaging | None
+    model: nn.Module,
+    name: str,
+    options: dict[str, Any],
+    checkpoint: Checkpoint,
+    averaging: Averaging | None,
 ) -> tuple[nn.Module, LoadReport]:
-    """A model with a checkpoint's weights, and what became of them."""
-    model = create_unfilled(name, **options)
+    """A model with a checkpoint's weights, and what became of them; built again where it needs its initial values."""
     with contextlib.suppress(UsageError):  # timm's conversion may want to see initial values
         target = replace(target_of(model, name), others=lambda _checkpoint: ())
         report = load_into(target, checkpoint, averaging)
