@@ -1,12 +1,14 @@
 PYTHON ?= python
 
-.PHONY: check slow environments gpu fix test docs
-check:  ## everything that must hold before a commit
+.PHONY: check lint slow environments gpu fix test docs
+check: lint  ## everything that must hold before a commit
+	$(PYTHON) -m pytest -m "not slow"
+
+lint:  ## format, style, types, and which room imports which
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
 	$(PYTHON) -c "import sys; from importlinter.cli import lint_imports_command as lint; sys.exit(lint())"
-	$(PYTHON) -m pytest -m "not slow"
 
 slow:  ## the tests that `check` leaves out, so that it stays under five minutes
 	$(PYTHON) -m pytest -m slow
@@ -27,5 +29,5 @@ fix:  ## apply the fixes that the tools can make themselves
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 
-test:
+test:  ## all tests
 	$(PYTHON) -m pytest

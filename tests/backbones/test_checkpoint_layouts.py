@@ -247,6 +247,7 @@ def test_a_mismatch_shows_both_sides_and_a_name_that_fits(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_weights_that_a_conversion_would_resize_are_refused(tmp_path):
     torch.save(
         timm.create_model("vit_tiny_patch16_224", img_size=128, patch_size=32).state_dict(),

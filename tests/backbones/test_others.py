@@ -132,6 +132,7 @@ def test_an_unknown_transformers_model_is_missing_data(tmp_path):
         made(f"hf:{tmp_path / 'none'}")
 
 
+@pytest.mark.slow
 def test_an_image_encoder_of_open_clip():
 
     backbone = made("open_clip:ViT-B-32", init_seed=1)

@@ -51,6 +51,7 @@ def test_local_checkpoints_load_in_any_wrapping(state, tmp_path, suffix, prefix,
         assert torch.equal(built.eval().features(images), reference.eval()(images))
 
 
+@pytest.mark.slow
 def test_a_missing_weight_is_refused_with_counts(state, tmp_path):
     del state["layer1.0.conv1.weight"]
     path = tmp_path / "w.safetensors"

@@ -100,6 +100,7 @@ def test_every_row_times_ten_steps_of_a_graph_of_static_shapes(graphs, monkeypat
     )  # else a size is a variable
 
 
+@pytest.mark.slow
 def test_a_compiled_forward_pass_is_compared_and_timed(graphs):
     load_all()
     backbone = on_gpu.backbone_of("test_vit", 32, "cpu")

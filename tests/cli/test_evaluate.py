@@ -103,6 +103,7 @@ def with_setting(module):
     return module
 
 
+@pytest.mark.slow
 def test_it_is_known_by_what_it_computes(folder):
     scale = 1.0
     same = keys(Net())

@@ -73,6 +73,7 @@ def test_device_peaks_are_known_and_define_the_core_day():
     assert core_days(61.5e12 * 86_400 * 0.38).value == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_published_counted_and_measured_costs_are_kept_apart():
     found = backbone_cost("timm:vit_tiny_patch16_224", {}, "cpu", seconds=0.2)
     assert [each.size_px for each in found.counted] == [224, 384]

@@ -17,6 +17,7 @@ from vitbench.engine.run import Overrides, plan_suite
 from vitbench.store.run_dir import estimated
 
 
+@pytest.mark.slow
 def test_an_estimate_counts_each_feature_once_and_the_report_compares(suite_file, tmp_path, monkeypatch):
     monkeypatch.setattr("vitbench.engine.speeds.CALIBRATION_S", 0.1)
     suite = suite_file(

@@ -255,7 +255,7 @@ def test_weights_that_cannot_be_had_say_so(worker, tmp_path):
     assert "pickled objects are never executed" in record.failure.message
 
 
-@pytest.mark.parametrize("protocol", ["ridge_probe", "knn", "finetune"])
+@pytest.mark.parametrize("protocol", ["ridge_probe", "knn", pytest.param("finetune", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("budget", ["3-shot", "full"])
 def test_the_same_job_gives_the_same_record(tmp_path, protocol, budget):
     """Twice, with a cold and with a warm cache: everything but cost and time."""

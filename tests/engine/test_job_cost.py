@@ -138,6 +138,7 @@ def test_a_run_counts_shared_features_once_and_a_row_counts_them_for_each_job(ru
     assert shared["shared_seconds"].tolist() == pytest.approx([r.cost.seconds["features"] for r in again])
 
 
+@pytest.mark.slow
 def test_features_of_unknown_cost_make_the_cost_unknown_and_never_zero(run, tmp_path):
     run("first", "a")
     for sidecar in (tmp_path / "a" / "features").glob("*.json"):
@@ -158,6 +159,7 @@ def test_features_of_unknown_cost_make_the_cost_unknown_and_never_zero(run, tmp_
     assert tidy(records)["transfer_seconds"].isna().all()
 
 
+@pytest.mark.slow
 def test_a_damaged_statement_of_the_cost_is_unknown(run, tmp_path):
     run("first", "a")
     for sidecar in (tmp_path / "a" / "features").glob("*.json"):

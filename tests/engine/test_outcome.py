@@ -33,7 +33,7 @@ class Odd(torch.nn.Module):
     [
         ("Mute()", "(its message cannot be shown)", 1),
         ("Own('gone')", "gone", 1),
-        ("Own('gone')", "gone", 2),
+        pytest.param("Own('gone')", "gone", 2, marks=pytest.mark.slow),
         ("GeneratorExit('left')", "left", 1),
     ],
 )

@@ -109,7 +109,7 @@ def test_a_board_of_any_records(found):
 
 
 @pytest.mark.slow
-@settings(FAST, max_examples=300)
+@settings(FAST, max_examples=150)
 @given(records(most=8))
 def test_a_board_of_many_more_records(found):
     check_board(found)

@@ -74,6 +74,7 @@ def test_the_page_has_the_charts_of_a_board_in_order(vtab_records):
     assert places == sorted(places)
 
 
+@pytest.mark.slow
 def test_a_large_board_stays_small(tiny_records):
     tasks = [*VTAB, *(f"further {i}" for i in range(6))]
     records = board(tiny_records[0], [f"net_{i}.weights" for i in range(20)], tasks)

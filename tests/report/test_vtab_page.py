@@ -556,6 +556,7 @@ def test_a_dialog_has_an_address_and_back_closes_it(opened):
     assert opened.find_element(By.CSS_SELECTOR, "#record h2").text == title
 
 
+@pytest.mark.slow
 def test_a_long_table_lays_out_the_rows_in_view(browser, tiny_records, tmp_path):
     records = board(tiny_records[0], [f"net_{i}.weights" for i in range(200)], ("a", "b"), 1)
     page = tmp_path / "long.html"

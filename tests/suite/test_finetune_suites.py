@@ -148,6 +148,7 @@ def test_a_suite_says_its_cost_and_what_to_expect():
 FEW = ("vtab/dsprites_location", "vtab/dmlab", "vtab/smallnorb_azimuth")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "tasks", [FEW, pytest.param(VTAB, marks=pytest.mark.slow)], ids=["few tasks", "all tasks"]
 )

@@ -48,8 +48,8 @@ def test_no_worker_outlives_its_driver(slow, tmp_path, ending):
     assert process.pid not in workers
     assert all(alive(Path(f"{log}.{pid}")) for pid in workers)
     process.send_signal(ending)
-    process.communicate(timeout=60)
-    assert process.returncode == (130 if ending == signal.SIGTERM else -signal.SIGKILL)
+    said = process.communicate(timeout=60)
+    assert process.returncode == (130 if ending == signal.SIGTERM else -signal.SIGKILL), said
     wait_until(lambda: not any(alive(Path(f"{log}.{pid}")) for pid in workers), 20)
     kept = vitbench.load_records(out)  # and nothing is lost of what was done
     result, titles = ran(suite, out, plugins=[str(plugin)])
@@ -98,6 +98,7 @@ def test_two_runs_in_one_directory_share_the_work(slow, tmp_path):
     assert not list(out.rglob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_fails_its_own_job_only(flaky, tmp_path):
     suite, plugin, _ = flaky
     plugin.write_text(

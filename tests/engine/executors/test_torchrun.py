@@ -176,7 +176,7 @@ def test_a_job_spread_over_processes_goes_on_in_smaller_pieces_when_memory_runs_
     suite, plugin, losses = watched
     plugin.write_text(plugin.read_text() + SPREAD)
     in_two_each(suite)
-    run = begun(suite, plugin, tmp_path / "two", MOST="6")
+    run = begun(suite, plugin, tmp_path / "two", MOST="12")
     try:
         _, said = run.communicate(timeout=280)
     finally:
@@ -185,7 +185,7 @@ def test_a_job_spread_over_processes_goes_on_in_smaller_pieces_when_memory_runs_
     (record,) = load(tmp_path / "two")
     assert record.failure is None
     assert record.trials[-1].curve["loss"] == pytest.approx(losses, abs=1e-4)
-    assert [max(images) for images in steps_of(tmp_path / "two")] == [16, 8, 4]
+    assert [max(images) for images in steps_of(tmp_path / "two")] == [16, 8]
 
 
 @pytest.mark.slow

@@ -69,6 +69,7 @@ def counted(monkeypatch):
     torch._dynamo.reset()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["vit_tiny_patch16_224", *(pytest.param(each, marks=pytest.mark.slow) for each in OTHERS)]
 )
@@ -82,6 +83,7 @@ def test_one_graph_serves_tasks_with_other_numbers_of_classes(name, counted, mon
         assert any(note.startswith("compiled (torch ") for note in log.notes)
 
 
+@pytest.mark.slow
 def test_dropout_draws_the_same_numbers(counted, monkeypatch):
     recipe = dataclasses.replace(RECIPE, dropout=0.3)
     plain, found = (

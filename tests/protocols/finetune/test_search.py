@@ -64,6 +64,7 @@ def test_every_field_of_the_recipe_is_in_the_record(suite_file, plugin, tmp_path
     assert set(record.trials[0].options) == set(Recipe.__dataclass_fields__)
 
 
+@pytest.mark.slow
 def test_at_the_size_of_the_recipe_or_the_next_that_patches_fill(suite_file, tmp_path):
     """Of 36 px with patches of 8, 40 px are made, as 518 of the paper's 512 with patches of 14."""
     backbone = '{name: "timm:vit_tiny_patch16_224", pretrained: false, size_px: 32, patch_px: 8}'

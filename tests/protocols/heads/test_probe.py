@@ -36,6 +36,7 @@ def records(tmp_path_factory):
     return {record.job.protocol.label: record for record in found}, folder
 
 
+@pytest.mark.slow
 def test_all_recipes_run_on_a_miniature_and_the_record_says_what_was_done(records):
     by_label, _ = records
     assert {record.failure for record in by_label.values()} == {None}
