@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ DECODED_UP_TO = 20_000  # images of all splits together
 SOURCES_HELD = 8
 
 _seen: dict[str, dict[int, bytes]] = {}  # digests by fingerprint of a source and index, the latest sources
+_lock = threading.Lock()  # several threads load one source
 
 
 def digest(image: Pixels) -> bytes:
@@ -35,13 +37,16 @@ def is_compared(split: Split) -> bool:
 
 def see(split: Split, indices: Sequence[int], images: Sequence[Pixels]) -> None:
     """Keep the digests of images of a split that have been decoded accurately."""
+    found = dict(zip(indices, map(digest, images), strict=True))
     fingerprint = split.source.fingerprint
-    if fingerprint not in _seen:
-        while len(_seen) >= SOURCES_HELD:
-            _seen.pop(next(iter(_seen)), None)
-    _seen.setdefault(fingerprint, {}).update(zip(indices, map(digest, images), strict=True))
+    with _lock:
+        if fingerprint not in _seen:
+            while len(_seen) >= SOURCES_HELD:
+                _seen.pop(next(iter(_seen)))
+        _seen.setdefault(fingerprint, {}).update(found)
 
 
 def seen(split: Split) -> dict[int, bytes]:
     """The digests that are known of images of a split's source, by index."""
-    return dict(_seen.get(split.source.fingerprint, {}))
+    with _lock:
+        return dict(_seen.get(split.source.fingerprint, {}))
