@@ -229,11 +229,16 @@ def test_verify_lists_what_is_equal_and_what_is_not_read(folder):
 
 def test_many_threads_keep_digests_of_more_sources_than_are_held():
     images = np.random.default_rng(2).integers(0, 256, (64, 4, 4, 3), dtype=np.uint8)
-    parts = [array_split(images, np.zeros(64), f"source {i}") for i in range(4 * pixel_digests.SOURCES_HELD)]
-    work = [(part, [index]) for part in parts for index in range(64)]
+    parts = [
+        array_split(images + np.uint8(i), np.zeros(64), "x") for i in range(4 * pixel_digests.SOURCES_HELD)
+    ]
+    keepers = [pixel_digests.keeper(part) for part in parts]
+    work = [(keep, part, index) for keep, part in zip(keepers, parts, strict=True) for index in range(64)]
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda each: pixel_digests.see(*each, [images[each[1][0]]]), work))
+        list(pool.map(lambda each: each[0]([each[2]], each[1].source.read([each[2]])), work))
     assert len(pixel_digests._seen) <= pixel_digests.SOURCES_HELD
     known = pixel_digests.seen(parts[-1])
     assert known
-    assert all(digest == pixel_digests.digest(images[index]) for index, digest in known.items())
+    assert all(
+        digest == pixel_digests.digest(parts[-1].source.read([index])[0]) for index, digest in known.items()
+    )

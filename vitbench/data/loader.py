@@ -24,10 +24,10 @@ from torch import Tensor
 from vitbench.api import Pixels, Split
 from vitbench.compute.meter import outside
 from vitbench.core.files import digest_bytes
-from vitbench.data import pixel_digests
 from vitbench.data.decode import BadImageError
 from vitbench.data.decoded_cache import DecodedCache
 from vitbench.data.disk_cache import FORMAT, ArrayWriter
+from vitbench.data.pixel_digests import Keep, keeper
 from vitbench.data.preprocess import Preprocess, buffer, fill, resized
 from vitbench.data.transfer import host_room, sent
 from vitbench.data.writer_thread import WriterThread
@@ -51,7 +51,7 @@ def batches(
     Raises:
         BadImageError: images cannot be decoded; the error names all such images of the split.
     """
-    load = _Load(split, how, device, size)
+    load = _Load(split, how, device, size, None if how.dct == "fast" else keeper(split))
     for is_native in (True, False):
         with outside("cache", waits=False):
             kept = store.open(load.key(is_native)) if store is not None else None
@@ -101,6 +101,7 @@ class _Load:
     how: Preprocess
     device: str
     size: int
+    keep_digests: Keep | None = None
 
     def begin(self, pool: ThreadPoolExecutor, start: int) -> _Waiting:
         """Have the pieces of one batch decoded."""
@@ -122,8 +123,8 @@ class _Load:
             images = self.split.source.read(positions, **fast)
         except BadImageError as error:
             return error
-        if not fast and pixel_digests.is_compared(self.split):
-            pixel_digests.see(self.split, positions, images)
+        if self.keep_digests is not None:
+            self.keep_digests(positions, images)
         if len({image.shape for image in images}) == 1 and max(images[0].shape[:2]) <= SMALL_PX:
             return np.stack(images)
         fill(room, images, self.how)

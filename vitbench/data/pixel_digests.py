@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -14,6 +14,7 @@ DIGEST_BYTES = 16
 # Decoding more takes minutes; sources that know digests of their files are then compared by these.
 DECODED_UP_TO = 20_000  # images of all splits together
 SOURCES_HELD = 8
+Keep = Callable[[Sequence[int], Sequence[Pixels]], None]
 
 _seen: dict[str, dict[int, bytes]] = {}  # digests by fingerprint of a source and index, the latest sources
 _lock = threading.Lock()  # several threads load one source
@@ -29,21 +30,24 @@ def digest(image: Pixels) -> bytes:
     return total.digest()[:DIGEST_BYTES]
 
 
-def is_compared(split: Split) -> bool:
-    """Whether the pixels of a split may have to be compared: what is stored does not tell, and there are not too many."""
-    source = split.source
-    return len(split) <= DECODED_UP_TO and not source.one_encoding
+def keeper(split: Split) -> Keep | None:
+    """What keeps digests of images of a split that are decoded accurately, given their indices.
 
-
-def see(split: Split, indices: Sequence[int], images: Sequence[Pixels]) -> None:
-    """Keep the digests of images of a split that have been decoded accurately."""
-    found = dict(zip(indices, map(digest, images), strict=True))
+    None where pixels need not be compared: what is stored tells, or there are too many.
+    """
+    if len(split) > DECODED_UP_TO or split.source.one_encoding:
+        return None
     fingerprint = split.source.fingerprint
-    with _lock:
-        if fingerprint not in _seen:
-            while len(_seen) >= SOURCES_HELD:
-                _seen.pop(next(iter(_seen)))
-        _seen.setdefault(fingerprint, {}).update(found)
+
+    def keep(indices: Sequence[int], images: Sequence[Pixels]) -> None:
+        found = dict(zip(indices, map(digest, images), strict=True))
+        with _lock:
+            if fingerprint not in _seen:
+                while len(_seen) >= SOURCES_HELD:
+                    _seen.pop(next(iter(_seen)))
+            _seen.setdefault(fingerprint, {}).update(found)
+
+    return keep
 
 
 def seen(split: Split) -> dict[int, bytes]:
