@@ -10,7 +10,7 @@ lint:  ## format, style, types, and which room imports which
 	$(PYTHON) -m mypy
 	$(PYTHON) -c "import sys; from importlinter.cli import lint_imports_command as lint; sys.exit(lint())"
 
-slow:  ## the tests that `check` leaves out, so that it stays under five minutes
+slow:  ## the tests that `check` leaves out, so that it stays near five minutes
 	$(PYTHON) -m pytest -m slow
 
 environments:  ## the quick tests with Python 3.11 to 3.14 and the newest dependencies, and with the oldest (needs uv)
