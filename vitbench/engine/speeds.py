@@ -136,59 +136,64 @@ def choose_speeds(
     measure: bool,
 ) -> Speeds:
     """The best speeds to be had without delay, or measured ones; `jobs` has a job of each backbone."""
-    found = _plain_speeds(networks, jobs, work, device, card, measure=measure)
-    return CompiledSpeeds(found, networks) if card or device.startswith("cuda") else found
-
-
-def _plain_speeds(
-    networks: Networks,
-    jobs: Mapping[str, Job],
-    work: Sequence[Work],
-    device: str,
-    card: Device | None,
-    *,
-    measure: bool,
-) -> Speeds:
-    """Those of networks that are not compiled."""
     if card is not None:
-        return CardSpeeds(card, networks)
-    costliest = _costliest(work)
-    if not costliest:
-        return FixedSpeeds("", {})
-    fresh = {key: rate for key in costliest if (rate := networks.measured(key, jobs[key], device))}
-    shipped = all(networks.counts(jobs[each.backbone], each.size_px) for each in work)
-    if measure or fresh or not shipped:
-        return _measured(networks, jobs, work, device)
-    here = card_of(networks.device_name(device)) if device.startswith("cuda") else None
-    return (CardSpeeds(here, networks) if here else _assumed(device)) or _measured(
-        networks, jobs, work, device
-    )
+        return CompiledSpeeds(CardSpeeds(card, networks), networks)
+    found = _Survey(networks, jobs, work, device).speeds(measure=measure)
+    return CompiledSpeeds(found, networks) if device.startswith("cuda") else found
 
 
-def _costliest(work: Sequence[Work]) -> list[str]:
-    total: dict[str, int] = {}
-    for each in work:
-        total[each.backbone] = total.get(each.backbone, 0) + each.flops
-    return sorted((key for key in total if total[key]), key=lambda key: total[key], reverse=True)[:TRIED]
+@dataclass(frozen=True)
+class _Survey:
+    """What is known of the speed of a run's networks on a device that is here, as they are (not compiled)."""
+
+    networks: Networks
+    jobs: Mapping[str, Job]
+    work: Sequence[Work]
+    device: str
+
+    def speeds(self, *, measure: bool) -> Speeds:
+        """Measured ones if asked for, or known, or nobody has counted a network; else what can be said at once."""
+        costliest = self._costliest()
+        if not costliest:
+            return FixedSpeeds("", {})
+        if measure or self._any_is_known(costliest) or not self._all_are_counted():
+            return self._measured(costliest)
+        return self._at_once() or self._measured(costliest)
+
+    def _costliest(self) -> list[str]:
+        total: dict[str, int] = {}
+        for each in self.work:
+            total[each.backbone] = total.get(each.backbone, 0) + each.flops
+        return sorted((key for key in total if total[key]), key=lambda key: total[key], reverse=True)[:TRIED]
+
+    def _any_is_known(self, backbones: Sequence[str]) -> bool:
+        return any(self.networks.measured(key, self.jobs[key], self.device) for key in backbones)
+
+    def _all_are_counted(self) -> bool:
+        return all(self.networks.counts(self.jobs[each.backbone], each.size_px) for each in self.work)
+
+    def _at_once(self) -> Speeds | None:
+        """A GPU's roofline, or what is assumed of a CPU; None for a GPU that no roofline is known of."""
+        if not self.device.startswith("cuda"):
+            return _assumed()
+        card = card_of(self.networks.device_name(self.device))
+        return CardSpeeds(card, self.networks) if card else None
+
+    def _measured(self, backbones: Sequence[str]) -> Speeds:
+        """FLOPs per second of every backbone; those not measured, or that fail, get the median of the others."""
+        measured: dict[str, float] = {}
+        for key in backbones:
+            # A plugin's code may raise anything, and a GPU may be too small for one image; the run reports it.
+            with contextlib.suppress(Exception):
+                seconds = CALIBRATION_S / len(backbones)
+                measured[key] = self.networks.rate(key, self.jobs[key], self.device, seconds)
+        middle = sorted(measured.values())[len(measured) // 2] if measured else None
+        when = self.networks.oldest_rate()
+        return FixedSpeeds(f"speed measured {when}" if when else "", measured, middle)
 
 
-def _measured(networks: Networks, jobs: Mapping[str, Job], work: Sequence[Work], device: str) -> Speeds:
-    """FLOPs per second of every backbone; those not measured, or that fail, get the median of the others."""
-    costliest = _costliest(work)
-    measured: dict[str, float] = {}
-    for key in costliest:
-        # A plugin's code may raise anything, and a GPU may be too small for one image; the run reports it.
-        with contextlib.suppress(Exception):
-            measured[key] = networks.rate(key, jobs[key], device, CALIBRATION_S / len(costliest))
-    middle = sorted(measured.values())[len(measured) // 2] if measured else None
-    when = networks.oldest_rate()
-    return FixedSpeeds(f"speed measured {when}" if when else "", measured, middle)
-
-
-def _assumed(device: str) -> Speeds | None:
-    """A CPU's speed, from a product of a tenth of a second; None for a GPU that no roofline is known of."""
-    if device != "cpu":
-        return None
+def _assumed() -> Speeds:
+    """A CPU's speed, from a product of a tenth of a second."""
     a = np.ones((PRODUCT_WIDTH, PRODUCT_WIDTH), np.float32)
     a @ a  # the first starts the threads
     products, start = 0, time.perf_counter()

@@ -90,60 +90,82 @@ class TorchvisionBackbone(nn.Module):
             raise UsageError(
                 unknown("backbone", f"torchvision:{name}", [f"torchvision:{one}" for one in known])
             )
-        enum = torchvision.models.get_model_weights(name)
-        entry: Any = enum.DEFAULT
-        averaging: Averaging | None = None
-        if checkpoint is not None and weights in ("ema", "raw"):
-            averaging = "ema" if weights == "ema" else "raw"
-        elif weights is not None:
-            if weights not in enum.__members__:
-                raise UsageError(
-                    Problem(
-                        f"unknown weights {weights!r} of torchvision:{name}",
-                        nearest=nearest(weights, list(enum.__members__)),
-                        next_step=f"choose one of {', '.join(enum.__members__)}",
-                    )
-                )
-            entry = enum[weights]
-        preprocessing = entry.transforms()
-        spec = InputSpec(
-            size_px or int(preprocessing.crop_size[0]), tuple(preprocessing.mean), tuple(preprocessing.std)
-        )
-        evaluation = EvaluationTransform(
-            crop_pct=preprocessing.crop_size[0] / preprocessing.resize_size[0],
-            interpolation=preprocessing.interpolation.value,
-            library="torchvision",
-        )
-        origin = Provenance(name.partition("_")[0], "pretrained")
+        averaging = _averaging(weights) if checkpoint is not None else None
+        entry = _entry(name, None if averaging else weights)
         with seeded(init_seed, "initial weights"):
             if checkpoint is not None:
-                content = read_checkpoint(checkpoint)
-                backbone = loaded(
-                    lambda: cls(_model(name, None, size_px), spec, evaluation, origin)._filled(
-                        name, content, averaging
-                    )
-                )
-                target = Target(backbone.model, f"torchvision:{name}")
-                backbone._take_head(best_match(target, content, averaging).weights)
-                return backbone
-            model = _model(name, entry if weights else None, size_px)
-        if weights is None:
-            source = f"initial weights, seed {init_seed}"
-            return cls(model, spec, evaluation, Provenance(origin.family, "untrained", "none", source))
+                return cls._from_file(name, entry, checkpoint, averaging, size_px)
+            if weights is None:
+                source = f"initial weights, seed {init_seed}"
+                origin = Provenance(_family(name), "untrained", "none", source)
+                return cls(_model(name, None, size_px), *_reading(entry, size_px), origin)
+            return cls._of_torchvision(name, entry, size_px)
+
+    @classmethod
+    def _from_file(
+        cls, name: str, entry: Any, path: Path, averaging: Averaging | None, size_px: int | None
+    ) -> TorchvisionBackbone:
+        """A model with the weights of a checkpoint, and its classifier if the file has one."""
+        content, origin = read_checkpoint(path), Provenance(_family(name), "pretrained")
+
+        def filled() -> TorchvisionBackbone:
+            backbone = cls(_model(name, None, size_px), *_reading(entry, size_px), origin)
+            return backbone._filled(name, content, averaging)
+
+        backbone = loaded(filled)
+        target = Target(backbone.model, f"torchvision:{name}")
+        backbone._take_head(best_match(target, content, averaging).weights)
+        return backbone
+
+    @classmethod
+    def _of_torchvision(cls, name: str, entry: Any, size_px: int | None) -> TorchvisionBackbone:
+        """A model with torchvision's own weights; it loads all of them or none."""
+        model = _model(name, entry, size_px)
         whole = list(model.state_dict())
         seen = ("imagenet2012",) if "IMAGENET1K" in entry.name else None
-        data = "ImageNet-1k" if seen else "unknown"
-        origin = Provenance(
-            origin.family, "pretrained", data, f"torchvision:{name} [{entry.name}]", trained_on=seen
-        )
-        backbone = cls(model, spec, evaluation, origin)
+        data, source = "ImageNet-1k" if seen else "unknown", f"torchvision:{name} [{entry.name}]"
+        origin = Provenance(_family(name), "pretrained", data, source, trained_on=seen)
+        backbone = cls(model, *_reading(entry, size_px), origin)
         own = backbone.model.state_dict()
-        left_out = shortened(
-            each for each in whole if each not in own
-        )  # torchvision loads all tensors or none
+        left_out = shortened(each for each in whole if each not in own)
         report = LoadReport(in_file=len(whole), used=len(own), left_out=left_out)
         backbone.provenance = replace(origin, load=report)
         return backbone
+
+
+def _family(name: str) -> str:
+    return name.partition("_")[0]
+
+
+def _averaging(weights: str | None) -> Averaging | None:
+    """Which of a checkpoint's weights `weights` asks for; None if it says nothing of that."""
+    return "ema" if weights == "ema" else "raw" if weights == "raw" else None
+
+
+def _entry(name: str, weights: str | None) -> Any:
+    """Torchvision's weights of that name, or its default ones.
+
+    Raises:
+        UsageError: the model has no such weights.
+    """
+    enum: Any = torchvision.models.get_model_weights(name)
+    if weights is None:
+        return enum.DEFAULT
+    if weights not in enum.__members__:
+        choices = list(enum.__members__)
+        message = f"unknown weights {weights!r} of torchvision:{name}"
+        step = f"choose one of {', '.join(choices)}"
+        raise UsageError(Problem(message, nearest=nearest(weights, choices), next_step=step))
+    return enum[weights]
+
+
+def _reading(entry: Any, size_px: int | None) -> tuple[InputSpec, EvaluationTransform]:
+    """The pixels that a model of these weights takes, and how torchvision evaluates it."""
+    preprocessing = entry.transforms()
+    crop_px, resize_px = preprocessing.crop_size[0], preprocessing.resize_size[0]
+    spec = InputSpec(size_px or int(crop_px), tuple(preprocessing.mean), tuple(preprocessing.std))
+    kernel = preprocessing.interpolation.value
+    return spec, EvaluationTransform(crop_px / resize_px, kernel, library="torchvision")
 
 
 def _model(name: str, weights: Any, size_px: int | None) -> nn.Module:
