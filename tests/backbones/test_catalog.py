@@ -4,11 +4,11 @@ import json
 
 import pytest
 import timm
-import torch
 
 import vitbench
 from tests.making.command import vitbench as vitbench_command
 from vitbench.backbones.catalog import catalog, entry_of, notes_on, trained_on, traps
+from vitbench.backbones.models.unfilled import on_meta
 from vitbench.backbones.timm_names import not_timm
 from vitbench.core.registry import BACKBONES
 
@@ -34,7 +34,7 @@ def test_an_alias_is_a_model_of_timm_with_these_figures(entry):
     config = timm.get_pretrained_cfg(argument)
     assert config.tag == argument.partition(".")[2]
     assert trained_on(config.tag) == entry.trained_on
-    with torch.device("meta"):
+    with on_meta():
         model = timm.create_model(argument.partition(".")[0], pretrained=False, num_classes=0)
     params = sum(parameter.numel() for parameter in model.parameters())
     if entry.params_m is not None:

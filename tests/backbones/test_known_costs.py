@@ -1,12 +1,12 @@
 """The shipped costs of the catalog's networks are what counting gives."""
 
 import pytest
-import torch
 from torch.nn.modules.conv import _ConvNd
 
 from vitbench.backbones.build import build
 from vitbench.backbones.catalog import catalog
 from vitbench.backbones.known_costs import known_cost
+from vitbench.backbones.models.unfilled import on_meta
 from vitbench.compute.flops import forward_flops
 
 COUNTED_HERE = ("augreg-ti16-i21k", "bit-m-r50x1", "effnet-b0-ns", "augreg-r-ti16-i21k", "dinov2-s14")
@@ -33,7 +33,7 @@ def test_costs_are_counted(alias):
     )  # fmt: skip
     assert cost.convolutions == sum(isinstance(part, _ConvNd) for part in shape.trainable().modules())
     for size_px, counts in cost.sizes.items():
-        with torch.device("meta"):
+        with on_meta():
             sized = shape.at_least(size_px)
         assert forward_flops(sized, sized.input.size_px) == counts.flops, size_px
         assert (size_px in cost.rounded) == (sized.input.size_px != size_px)

@@ -10,6 +10,7 @@ from vitbench.backbones.models import timm_weights
 from vitbench.backbones.models.timm import TimmBackbone
 from vitbench.backbones.models.timm_activation import trained_activation
 from vitbench.backbones.models.timm_create import TimmModel, create
+from vitbench.backbones.models.unfilled import on_meta
 from vitbench.backbones.timm import timm_backbone
 from vitbench.core.errors import UsageError
 
@@ -64,7 +65,7 @@ def test_flax_weights_run_with_the_gelu_that_they_were_trained_with(tmp_path):
 def test_every_name_with_a_trained_activation_builds_it():
     """One of each kind; timm's own training and other people's weights keep timm's network."""
     for name in FLAX:
-        with torch.device("meta"):
+        with on_meta():
             model = create(name, pretrained=False, **trained_activation(name))
         kinds = {type(module) for module in model.modules()}
         assert GELUTanh in kinds

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from vitbench.backbones.build import build
 from vitbench.backbones.models import unfilled
 from vitbench.backbones.models.timm_create import create
-from vitbench.backbones.models.unfilled import loaded
+from vitbench.backbones.models.unfilled import loaded, on_meta
 from vitbench.core.seeding import seeded
 
 SMALL = 100_000  # values of embeddings and tokens, which are made from zeros
@@ -24,16 +24,42 @@ TIMM = (
 
 
 class Draws(TorchDispatchMode):
-    """Counts the values that are drawn in place, but for those on the meta device."""
+    """Counts the values that are drawn in place: those on the meta device are none, unless `on_meta`."""
 
-    def __init__(self):
+    def __init__(self, on_meta=False):
         super().__init__()
-        self.count = 0
+        self.count, self.on_meta = 0, on_meta
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if torch.Tag.nondeterministic_seeded in func.tags and isinstance(args[0], torch.Tensor):
-            self.count += 0 if args[0].is_meta else args[0].numel()
+            self.count += args[0].numel() if self.on_meta or not args[0].is_meta else 0
         return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_on_meta_a_network_has_the_shapes_of_timms_and_draws_nothing(name):
+    with torch.device("meta"):
+        plain = timm.create_model(name)
+    with Draws(on_meta=True) as draws, on_meta():
+        found = timm.create_model(name)
+    assert draws.count == 0
+
+    def facts(network):
+        tensors = (*network.named_parameters(), *network.named_buffers())
+        return [(name, each.shape, each.dtype, each.stride(), each.requires_grad) for name, each in tensors]
+
+    assert facts(found) == facts(plain)
+    assert all(tensor.is_meta for tensor in found.parameters())
+
+
+def test_on_meta_tensors_that_have_values_are_computed_as_ever():
+    with on_meta():
+        real = torch.ones(3, device="cpu").mul_(2).add_(1)
+        assert torch.nn.init.normal_(real.clone()).unique().numel() == 3
+        with pytest.raises(RuntimeError, match="meta"):
+            torch.ones(3).mul_(2).sum().item()  # none of them: whoever asks for values is told
+    assert real.tolist() == [3.0] * 3
+    assert torch.ones(2).add_(1).tolist() == [2.0] * 2
 
 
 def equal(one, other):

@@ -1,10 +1,10 @@
 """Counted FLOPs against formulas and published figures, and the conversion against the paper's core-days."""
 
 import pytest
-import torch
 
 from vitbench.backbones.build import build
 from vitbench.backbones.cost import backbone_cost
+from vitbench.backbones.models.unfilled import on_meta
 from vitbench.compute.core_days import core_days, devices, training_flops
 from vitbench.compute.flops import forward_flops
 
@@ -32,7 +32,7 @@ def analytic(size_px, patch, width, layers, mlp):
 )
 def test_a_vits_flops_are_those_of_analysis_and_print(name, size_px, shape, gmacs):
     """Printed GMACs are timm's (docs/protocols.md#compute-accounting); the counter runs without weights."""
-    with torch.device("meta"):
+    with on_meta():
         backbone = build(f"timm:{name}", {}, meta=True).at_resolution(size_px)
     counted = forward_flops(backbone, size_px)
     patch, width, layers, mlp = shape

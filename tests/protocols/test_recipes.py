@@ -2,8 +2,8 @@
 
 import pytest
 import timm
-import torch
 
+from vitbench.backbones.models.unfilled import on_meta
 from vitbench.core.errors import UsageError
 from vitbench.protocols.recipes import Case, Recipe, named_recipes, recipes_for
 from vitbench.suite import expand, read_suite
@@ -154,7 +154,7 @@ DROPOUT = {
 
 @pytest.mark.parametrize(("name", "dropout"), DROPOUT.items())
 def test_vit_released_drops_out_where_vit_jax_does(name, dropout):
-    with torch.device("meta"):
+    with on_meta():
         network = timm.create_model(name, num_classes=0)
     params = sum(weight.numel() for weight in network.parameters())
     for task in ("imagenet", "cifar10", "cifar100", "oxford_iiit_pet"):

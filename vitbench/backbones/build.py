@@ -6,8 +6,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
+from vitbench.backbones.models.unfilled import on_meta
 from vitbench.backbones.models.wrapper import BuiltBackbone
 from vitbench.core.registry import BACKBONES, StatedFacts
 from vitbench.core.seeding import seeded
@@ -33,7 +32,7 @@ def build(
     if meta and "pretrained" in accepted:
         without = {"pretrained": False, "checkpoint": None}
         options = {**options, **{name: value for name, value in without.items() if name in accepted}}
-    with torch.device("meta") if meta else contextlib.nullcontext(), seeded(0, "construction"):
+    with on_meta() if meta else contextlib.nullcontext(), seeded(0, "construction"):
         entry, module = BACKBONES.make(spec, options)
         stated = StatedFacts.model_validate(dict(options))
         backbone = BuiltBackbone(module, label or spec, entry.labels, stated)

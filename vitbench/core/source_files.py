@@ -92,14 +92,18 @@ def _python_files(folder: Path) -> Iterator[Path]:
                 yield from _python_files(Path(entry.path))
 
 
-def imported_names(source: Path) -> set[str]:
+def imported_names(source: Path) -> frozenset[str]:
     """Names of top-level modules that a file imports anywhere in it."""
-    text = source.read_text(encoding="utf-8", errors="replace")
+    return _imported_names(source.read_text(encoding="utf-8", errors="replace"))
+
+
+@functools.lru_cache(maxsize=512)  # each component of a package asks for all its files
+def _imported_names(text: str) -> frozenset[str]:
     found = set(_BY_NAME.findall(text))
     for match in _IMPORT.finditer(text):
         names = match["source"] or match["names"]
         found |= {re.split(r"[. \t]", part.strip())[0] for part in names.split(",")}
-    return found - {""}
+    return frozenset(found - {""})
 
 
 def _own_place(name: str, folder: Path) -> Path | None:

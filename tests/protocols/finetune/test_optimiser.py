@@ -8,6 +8,7 @@ import torch
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
+from vitbench.backbones.models.unfilled import on_meta
 from vitbench.core.errors import UsageError
 from vitbench.protocols.finetune import train
 from vitbench.protocols.finetune.checkpoint import Checkpoints
@@ -46,7 +47,7 @@ def batches(count, size_px=32):
 @pytest.mark.parametrize(("name", "options"), NETWORKS)
 @pytest.mark.parametrize("layer_decay", [0.65, 1.0])
 def test_rates_and_decay_of_every_weight_are_timms(name, options, layer_decay):
-    with torch.device("meta"):
+    with on_meta():
         whole = timm.create_model(name, num_classes=5, **options)
         ours = nn.Sequential(Features(Backbone(name, **(options or {"in_chans": 3}))), nn.Linear(3, 5))
     names = {id(weight): name for name, weight in whole.named_parameters()}

@@ -5,6 +5,7 @@ import timm
 import torch
 from torch import nn
 
+from vitbench.backbones.models.unfilled import on_meta
 from vitbench.protocols.finetune.regularise import regularise
 from vitbench.protocols.recipes import Recipe
 
@@ -66,6 +67,6 @@ def test_what_a_network_has_no_layers_for_is_said():
 
 def test_a_vit_of_l16s_shape_drops_out_in_73_layers_as_vit_jax():
     """Behind the position embeddings, and three times in each of 24 blocks."""
-    with torch.device("meta"):
+    with on_meta():
         network = timm.create_model("vit_large_patch16_224", num_classes=0)
     assert regularise(network, recipe(dropout=0.1)) == ["dropout 0.1 in 73 layers"]

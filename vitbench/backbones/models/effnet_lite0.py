@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from vitbench.api import Provenance
@@ -18,6 +17,7 @@ from vitbench.backbones.models.timm import TimmBackbone
 from vitbench.backbones.models.timm_create import TimmModel, create, family_of
 from vitbench.backbones.models.timm_file import target_of
 from vitbench.backbones.models.timm_weights import initialised
+from vitbench.backbones.models.unfilled import on_meta
 from vitbench.backbones.models.weights import load_into
 from vitbench.core.errors import DataMissingError, Problem, UsageError
 
@@ -78,7 +78,7 @@ def timm_names(names: Iterable[str], model: nn.Module) -> Iterator[str]:
 def _renamed() -> Checkpoint:
     """The file's weights under timm's names."""
     path = weights_file()
-    with torch.device("meta"):
+    with on_meta():
         model = create(ARCHITECTURE, pretrained=False)
     read = read_checkpoint(path).states[""]
     return Checkpoint(path, {"": dict(zip(timm_names(read, model), read.values(), strict=True))})

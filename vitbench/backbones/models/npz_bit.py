@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vitbench.backbones.models.npz_names import Arrays
 from vitbench.backbones.models.npz_vit import conv, load_state
+from vitbench.backbones.models.unfilled import on_meta
 from vitbench.core.errors import UsageError
 
 STD_EPS = 1e-10  # added to the variance (BT:bit_pytorch/models.py:25-32); timm uses 1e-8
@@ -31,7 +32,7 @@ def build_bit(arrays: Arrays, source: str) -> tuple[ResNetV2, int]:
             blocks[int(found[1])] = max(blocks.get(int(found[1]), 0), int(found[2]))
     if not blocks or ROOT not in arrays:
         raise UsageError(f"{source} is not a BiT checkpoint that vitbench can read: it has no array {ROOT}")
-    with torch.device("meta"):  # all weights are loaded
+    with on_meta():  # all weights are loaded
         model = ResNetV2(
             layers=[blocks[block] for block in sorted(blocks)],
             width_factor=arrays[ROOT].shape[3] // 64,

@@ -21,6 +21,7 @@ from timm.models.vision_transformer_hybrid import HybridEmbed  # type: ignore[at
 from torch import Tensor, nn
 
 from vitbench.backbones.models.npz_names import Array, Arrays
+from vitbench.backbones.models.unfilled import on_meta
 from vitbench.backbones.models.weights import fill
 from vitbench.core.errors import UsageError
 
@@ -78,7 +79,7 @@ def build_vit(arrays: Arrays, source: str) -> tuple[VisionTransformer, int]:
     if grid**2 != tokens:
         raise UsageError(f"{source} has {tokens} position embeddings, which do not form a square grid")
     size_px = grid * patch * _stride(arrays)
-    with torch.device("meta"):  # all weights are loaded
+    with on_meta():  # all weights are loaded
         model = VisionTransformer(
             img_size=size_px, patch_size=patch, embed_dim=width, depth=depth, num_heads=heads, mlp_ratio=hidden / width,
             num_classes=0, class_token="cls" in arrays, global_pool=_pool(arrays), fc_norm=False,

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import timm
-import torch
 from timm.models import is_model
 from torch import nn
 
 from vitbench.api import Provenance
 from vitbench.backbones.models.checkpoint_file import Checkpoint
+from vitbench.backbones.models.unfilled import on_meta
 from vitbench.core.errors import UsageError
 
 _FAMILIES = (
@@ -72,7 +72,7 @@ def shape_of(name: str, **options: Any) -> nn.Module:
         UsageError: the architecture does not take one of the options.
     """
     try:
-        with torch.device("meta"):
+        with on_meta():
             return create(name, pretrained=False, **options)
     except RuntimeError:
         return create(name, pretrained=False, **options)

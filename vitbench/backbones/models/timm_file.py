@@ -28,6 +28,7 @@ from vitbench.backbones.models.timm_create import (
     family_of,
     module_of,
 )
+from vitbench.backbones.models.unfilled import on_meta
 from vitbench.backbones.models.weights import Averaging, Target, best_match, load_into
 from vitbench.core.errors import UsageError
 from vitbench.core.record import LoadReport
@@ -160,7 +161,7 @@ def _fitting_names(name: str, checkpoint: Checkpoint) -> list[str]:
         if len(found) == 2 or time.monotonic() - begun_s > SEARCH_S:
             break
         try:
-            with torch.device("meta"):
+            with on_meta():
                 model = create(other, pretrained=False)
             target = Target(model, f"timm:{other}")
             if not best_match(target, checkpoint).lacking:
