@@ -73,9 +73,10 @@ def data_dir(prepared, monkeypatch):
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
-    import torch
+    """As in a worker: torch's memory is not returned to the system either, which costs a page fault each time."""
+    from vitbench.compute.environment import settle
 
-    torch.set_num_threads(1)
+    settle(1)
 
 
 @pytest.fixture(scope="session", autouse=True)

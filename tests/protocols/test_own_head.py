@@ -78,7 +78,7 @@ def images(tmp_path_factory):
     return folder
 
 
-SIDE_PX = 96
+SIDE_PX = 64
 
 
 def loader_of(model, root):
