@@ -58,7 +58,9 @@ def width_beyond(browser):
     return browser.execute_script("return document.documentElement.scrollWidth - innerWidth")
 
 
-@pytest.mark.parametrize("tab", TABS)
+@pytest.mark.parametrize(
+    "tab", [pytest.param(tab, marks=[pytest.mark.slow] * tab.startswith("ridge_probe")) for tab in TABS]
+)
 def test_axe_finds_nothing_on_any_tab(opened, tab):
     choose(opened, tab)
     everything_open(opened)
@@ -66,7 +68,8 @@ def test_axe_finds_nothing_on_any_tab(opened, tab):
     assert width_beyond(opened) <= 0
 
 
-@pytest.mark.parametrize("tab", ["knn · full", pytest.param("ridge_probe · full", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("tab", ["knn · full", "ridge_probe · full"])
 @pytest.mark.parametrize("dialog", ["record", "comparison"])
 def test_axe_finds_nothing_in_dialogs(opened, tab, dialog):
     choose(opened, tab)

@@ -9,7 +9,7 @@ from tests.making.boards import NAMES, board, with_all_that_a_record_can_hold
 from tests.making.chromium import MARKS, at_width, complaints, opened_menu, panel, started
 from vitbench.report.page import Extras, render
 
-pytestmark = MARKS
+pytestmark = [*MARKS, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -494,18 +494,9 @@ def test_a_dialog_has_seeds_trials_errors_and_the_recipe(opened, records, suite_
     assert (again.budget, again.measuring) == (cell.job.budget, cell.job.measuring)
 
 
-STATES = [
-    "board",
-    "dialog",
-    *(
-        pytest.param(state, marks=pytest.mark.slow)
-        for state in ("across", "dark", "heat", "menus", "comparison")
-    ),
-]
-
-
-@pytest.mark.parametrize("width", [1440, pytest.param(390, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize("state", ["board", "dialog", "across", "dark", "heat", "menus", "comparison"])
 def test_axe_finds_nothing(opened, state, width):
     """With all menus and details open."""
     scheme = {"features": [{"name": "prefers-color-scheme", "value": "dark" if state == "dark" else "light"}]}

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from vitbench.api import Protocol
 from vitbench.backbones.known_costs import known_cost
-from vitbench.backbones.models.unfilled import on_meta
 from vitbench.compute.roofline import BACKWARD, PassCounts
 from vitbench.core.errors import VitbenchError
 from vitbench.core.files import digest_bytes, read_file, write_atomically
@@ -132,7 +131,7 @@ class Networks:
 
     def _sized(self, key: str, job: Job, size_px: int) -> BuiltBackbone:
         """A job's network at an image size, without weights."""
-        with on_meta():
+        with torch.device("meta"):
             found: BuiltBackbone = self._network(key, job).at_least(size_px)
         return found
 
